@@ -1,1 +1,28 @@
-//! Placeholder replaced by the first real commit.
+//! The wire format of Rookery: what client and server say to each other over TCP.
+//!
+//! This crate is a leaf: it knows no socket, no clock and nothing else of ours. It turns bytes into typed
+//! frames and back ("sans-IO"), checks every length before it allocates, and never copies message content:
+//! a decoded [`Blob`] is a slice of the frame it came in.
+//!
+//! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
+//! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
+//! [`request`] (client to server), [`reply`] (server to client), [`error`] (codes), [`codec`] (bincode rules).
+
+pub mod codec;
+pub mod error;
+pub mod frame;
+pub mod id;
+pub mod record;
+pub mod reply;
+pub mod request;
+
+pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
+pub use error::{ErrorBody, ErrorCode, Retry};
+pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
+pub use id::{DeviceId, GroupId, SessionId, UserId};
+pub use record::{Extension, Preview, Record, RecordKind, Signal};
+
+/// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.
+pub const DEFAULT_MAX_FRAME: u32 = 1 << 20;
+/// Largest message content unless the server's configuration says otherwise: 64 KiB.
+pub const DEFAULT_MAX_CONTENT: u32 = 64 << 10;

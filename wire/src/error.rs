@@ -1,0 +1,191 @@
+//! Error codes: stable numbers, what they mean, and whether a retry can help.
+
+use bincode::de::{BorrowDecoder, Decode, Decoder};
+use bincode::enc::{Encode, Encoder};
+use bincode::error::{DecodeError, EncodeError};
+
+use crate::codec::{Blob, Source};
+
+/// Whether and how asking again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum Retry {
+    /// The same request will be refused again.
+    Never,
+    /// The same request may succeed after so many milliseconds.
+    After(u32),
+    /// Connect again (to any node), then repeat.
+    Reconnect,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal, $remedy:literal;)+) => {
+        /// A stable error code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[doc = $doc])+ $name,)+
+            /// A code this version does not know.
+            Unknown(u16),
+        }
+
+        impl ErrorCode {
+            /// Every code there is, in ascending order.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name),+];
+
+            /// The number on the wire.
+            pub fn number(self) -> u16 {
+                match self { $(ErrorCode::$name => $number,)+ ErrorCode::Unknown(number) => number }
+            }
+            /// The code of a number.
+            pub fn from_number(number: u16) -> Self {
+                match number { $($number => ErrorCode::$name,)+ other => ErrorCode::Unknown(other) }
+            }
+            /// Its name as documented, e.g. `CLIENT_SEQ_GAP`.
+            pub fn name(self) -> &'static str {
+                match self { $(ErrorCode::$name => $text,)+ ErrorCode::Unknown(_) => "UNKNOWN" }
+            }
+            /// What to do about it, for people.
+            pub fn remedy(self) -> &'static str {
+                match self { $(ErrorCode::$name => $remedy,)+ ErrorCode::Unknown(_) => "update the client" }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The frame or its body could not be decoded.
+    BadFrame = 100, "BAD_FRAME", "send frames as docs/protocol.md states; the text names the field";
+    /// No such kind of frame.
+    UnknownKind = 101, "UNKNOWN_KIND", "ask only what this protocol version knows";
+    /// The length field exceeds the limit announced in WELCOME.
+    FrameTooLarge = 102, "FRAME_TOO_LARGE", "split the request";
+    /// No protocol version in common.
+    VersionUnsupported = 103, "VERSION_UNSUPPORTED", "update the client or the server";
+    /// The first frame was not HELLO.
+    HelloRequired = 104, "HELLO_REQUIRED", "send HELLO first";
+    /// A second HELLO on one connection.
+    AlreadyWelcome = 105, "ALREADY_WELCOME", "open a new connection for another identity";
+    /// This port serves another protocol.
+    WrongPort = 106, "WRONG_PORT", "clients connect to the client port, nodes to the peer port";
+    /// The token is missing, malformed or its signature is wrong.
+    BadToken = 200, "BAD_TOKEN", "get a new token from the business backend";
+    /// The token has expired.
+    TokenExpired = 201, "TOKEN_EXPIRED", "get a new token from the business backend";
+    /// The token is for another user, device or role.
+    TokenMismatch = 202, "TOKEN_MISMATCH", "connect as the user, device and role the token names";
+    /// The request acts for another user or on a session that is not the user's.
+    Forbidden = 203, "FORBIDDEN", "only a service identity acts for others";
+    /// The same device connected again; the older connection ends.
+    DeviceReplaced = 204, "DEVICE_REPLACED", "use one connection per device";
+    /// The epoch in HELLO is not the device's.
+    BadEpoch = 205, "BAD_EPOCH", "register again with epoch 0; counters start at 1";
+    /// A field has a value that is not allowed; the text names it.
+    BadRequest = 300, "BAD_REQUEST", "correct the field the text names";
+    /// Content larger than the limit.
+    ContentTooLarge = 301, "CONTENT_TOO_LARGE", "shorten the content or raise limits.content";
+    /// A list longer than its limit.
+    TooMany = 302, "TOO_MANY", "split the list";
+    /// A number was skipped; `detail` is the expected one. Nothing was stored.
+    ClientSeqGap = 400, "CLIENT_SEQ_GAP", "send the expected number first";
+    /// The number was used with other content.
+    ClientSeqReused = 401, "CLIENT_SEQ_REUSED", "take the next free number";
+    /// The number was used, and its message has been trimmed since.
+    AlreadyTrimmed = 402, "ALREADY_TRIMMED", "it was stored once; do not send it again";
+    /// The user is not a member of the session.
+    NotMember = 403, "NOT_MEMBER", "join the session first";
+    /// There is no such session.
+    NoSuchSession = 404, "NO_SUCH_SESSION", "create the group, or send the first direct message";
+    /// The group exists already.
+    SessionExists = 405, "SESSION_EXISTS", "choose another name";
+    /// The member may not do this.
+    NotAllowed = 406, "NOT_ALLOWED", "ask the group's owner";
+    /// The group has as many members as it may.
+    GroupFull = 407, "GROUP_FULL", "remove members or raise limits.group_members";
+    /// A cursor beyond the session's last seq; `detail` is the last one.
+    BeyondEnd = 408, "BEYOND_END", "read only what is there";
+    /// The user is in as many sessions as allowed.
+    TooManySessions = 409, "TOO_MANY_SESSIONS", "leave some sessions";
+    /// The node has as much work as it can hold. `Retry` says when to come back.
+    Busy = 500, "BUSY", "repeat after the hinted time";
+    /// The shard had no leader within the deadline. The request may or may not have been carried out.
+    Unavailable = 501, "UNAVAILABLE", "repeat the same request with the same client_seq";
+    /// The node is going down.
+    ShuttingDown = 502, "SHUTTING_DOWN", "connect to another node and repeat";
+    /// The disk has less space than the low-water mark.
+    DiskLow = 503, "DISK_LOW", "free disk space on the nodes; reads still work";
+    /// This node has no replica of the shard.
+    NoReplica = 504, "NO_REPLICA", "ask a node that has one";
+    /// The session or user was frozen after a fault while applying.
+    Frozen = 505, "FROZEN", "report it with the node's log; the rest of the cluster works on";
+    /// The node has as many connections as it may.
+    TooManyConnections = 506, "TOO_MANY_CONNECTIONS", "connect to another node";
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.name(), self.number())
+    }
+}
+
+impl Encode for ErrorCode {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.number().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for ErrorCode {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        <u16 as Decode<C>>::decode(decoder).map(Self::from_number)
+    }
+}
+
+impl<'de, C> bincode::BorrowDecode<'de, C> for ErrorCode {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        <Self as Decode<C>>::decode(decoder)
+    }
+}
+
+/// `ERROR`: a request was refused, or (request id 0) the connection is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[bincode(decode_context = "Source")]
+pub struct ErrorBody {
+    /// Stable code.
+    pub code: ErrorCode,
+    /// Whether a retry can help.
+    pub retry: Retry,
+    /// A number that belongs to the code (expected client_seq, last seq, limit), else 0.
+    pub detail: u64,
+    /// What was wrong and what to do, for people.
+    pub text: Blob,
+}
+
+impl ErrorBody {
+    /// An error that no retry helps, with the code's own remedy as text.
+    pub fn new(code: ErrorCode, text: impl AsRef<str>) -> Self {
+        Self { code, retry: Retry::Never, detail: 0, text: Blob::from(text.as_ref()) }
+    }
+    /// Adds the number that belongs to the code.
+    #[must_use]
+    pub fn with_detail(mut self, detail: u64) -> Self {
+        self.detail = detail;
+        self
+    }
+    /// Adds how to retry.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+    /// The text.
+    pub fn message(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.text.as_ref())
+    }
+}
+
+impl std::fmt::Display for ErrorBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message())
+    }
+}
+
+impl std::error::Error for ErrorBody {}

@@ -1,0 +1,300 @@
+//! Names of users, devices, groups and sessions, checked once when they enter.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bincode::de::{BorrowDecoder, Decode, Decoder};
+use bincode::enc::{Encode, Encoder};
+use bincode::error::{DecodeError, EncodeError};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Longest name of a user, device or group, in bytes of UTF-8.
+pub const MAX_ID_BYTES: usize = 64;
+
+/// Why a text is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdFault {
+    /// Empty or longer than [`MAX_ID_BYTES`].
+    #[error("a name has 1 to {MAX_ID_BYTES} bytes, this one has {0}")]
+    Length(usize),
+    /// A control character in it.
+    #[error("a name holds no control characters")]
+    Control,
+    /// A direct session of a user with itself.
+    #[error("a direct session needs two different users")]
+    SameUser,
+    /// Text that is neither `direct:LOW,HIGH`-like nor `group:NAME`.
+    #[error("not a session: write group:NAME or direct:USER,USER")]
+    Session,
+}
+
+fn checked(text: &str) -> Result<SmolStr, IdFault> {
+    if text.is_empty() || text.len() > MAX_ID_BYTES {
+        return Err(IdFault::Length(text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(IdFault::Control);
+    }
+    Ok(SmolStr::new(text))
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(SmolStr);
+
+        impl $name {
+            /// Checks and takes a name of 1 to [`MAX_ID_BYTES`] bytes without control characters.
+            ///
+            /// # Errors
+            /// [`IdFault`] says what is wrong with it.
+            pub fn new(text: &str) -> Result<Self, IdFault> {
+                checked(text).map(Self)
+            }
+            /// The name.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self.0.as_str(), f)
+            }
+        }
+        impl FromStr for $name {
+            type Err = IdFault;
+            fn from_str(text: &str) -> Result<Self, IdFault> {
+                Self::new(text)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = IdFault;
+            fn try_from(text: String) -> Result<Self, IdFault> {
+                Self::new(&text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.to_string()
+            }
+        }
+        impl Encode for $name {
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                self.0.as_str().encode(encoder)
+            }
+        }
+        impl<C> Decode<C> for $name {
+            fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                decode_text(decoder).map(Self)
+            }
+        }
+        impl<'de, C> bincode::BorrowDecode<'de, C> for $name {
+            fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                decode_text(decoder).map(Self)
+            }
+        }
+    };
+}
+
+/// Reads a short text without an allocation of its own: length, then at most [`MAX_ID_BYTES`] bytes.
+fn decode_text<D: Decoder>(decoder: &mut D) -> Result<SmolStr, DecodeError> {
+    use bincode::de::read::Reader;
+    let len = <u64 as Decode<D::Context>>::decode(decoder)?;
+    let mut buffer = [0u8; MAX_ID_BYTES];
+    let wanted = usize::try_from(len).unwrap_or(usize::MAX);
+    let Some(slot) = buffer.get_mut(..wanted) else {
+        return Err(DecodeError::OtherString(IdFault::Length(wanted).to_string()));
+    };
+    decoder.claim_bytes_read(wanted)?;
+    decoder.reader().read(slot)?;
+    let text = std::str::from_utf8(slot).map_err(|fault| DecodeError::OtherString(fault.to_string()))?;
+    checked(text).map_err(|fault| DecodeError::OtherString(fault.to_string()))
+}
+
+id!(
+    /// A user, named by the business: 1–64 bytes of UTF-8.
+    UserId
+);
+id!(
+    /// One device of a user: 1–64 bytes of UTF-8, unique for that user.
+    DeviceId
+);
+id!(
+    /// A group, named by the business: 1–64 bytes of UTF-8.
+    GroupId
+);
+
+/// A conversation. Direct sessions are named by their sorted pair, so both sides name the same one.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SessionId {
+    /// Two users, `low < high` by bytes.
+    Direct {
+        /// The lesser name.
+        low: UserId,
+        /// The greater name.
+        high: UserId,
+    },
+    /// A group.
+    Group(GroupId),
+}
+
+impl SessionId {
+    /// The direct session of two users, in whichever order they are given.
+    ///
+    /// # Errors
+    /// [`IdFault::SameUser`] when both are the same.
+    pub fn direct(a: &UserId, b: &UserId) -> Result<Self, IdFault> {
+        match a.cmp(b) {
+            std::cmp::Ordering::Less => Ok(Self::Direct { low: a.clone(), high: b.clone() }),
+            std::cmp::Ordering::Greater => Ok(Self::Direct { low: b.clone(), high: a.clone() }),
+            std::cmp::Ordering::Equal => Err(IdFault::SameUser),
+        }
+    }
+
+    /// The group's session.
+    pub fn group(group: GroupId) -> Self {
+        Self::Group(group)
+    }
+
+    /// Whether `user` is one of a direct session's two; `None` for a group, which alone knows its members.
+    pub fn pair_has(&self, user: &UserId) -> Option<bool> {
+        match self {
+            Self::Direct { low, high } => Some(low == user || high == user),
+            Self::Group(_) => None,
+        }
+    }
+
+    /// The other side of a direct session.
+    pub fn peer_of(&self, user: &UserId) -> Option<&UserId> {
+        match self {
+            Self::Direct { low, high } if low == user => Some(high),
+            Self::Direct { low, high } if high == user => Some(low),
+            _ => None,
+        }
+    }
+
+    /// Placement hash: xxh3-64 over a tag byte and the names, lengths first. Part of the data format.
+    pub fn hash64(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        match self {
+            Self::Direct { low, high } => {
+                hash.update(&[0, low.as_str().len() as u8]);
+                hash.update(low.as_str().as_bytes());
+                hash.update(high.as_str().as_bytes());
+            }
+            Self::Group(group) => {
+                hash.update(&[1]);
+                hash.update(group.as_str().as_bytes());
+            }
+        }
+        hash.digest()
+    }
+}
+
+impl UserId {
+    /// Placement hash of the user's own actor: xxh3-64 over the tag byte 2 and the name. Part of the data format.
+    pub fn hash64(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&[2]);
+        hash.update(self.as_str().as_bytes());
+        hash.digest()
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct { low, high } => write!(f, "direct:{low},{high}"),
+            Self::Group(group) => write!(f, "group:{group}"),
+        }
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads what `Display` writes. A comma inside a user's name makes the text of a direct session ambiguous;
+/// every split is then tried and the first that names two valid users in order is taken.
+impl FromStr for SessionId {
+    type Err = IdFault;
+    fn from_str(text: &str) -> Result<Self, IdFault> {
+        if let Some(group) = text.strip_prefix("group:") {
+            return GroupId::new(group).map(Self::Group);
+        }
+        let pair = text.strip_prefix("direct:").ok_or(IdFault::Session)?;
+        let mut last = IdFault::Session;
+        for (at, _) in pair.match_indices(',') {
+            match (UserId::new(&pair[..at]), UserId::new(&pair[at + 1..])) {
+                (Ok(a), Ok(b)) => return Self::direct(&a, &b),
+                (Err(fault), _) | (_, Err(fault)) => last = fault,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// `0` low high, or `1` group; texts as length and bytes.
+impl Encode for SessionId {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Self::Direct { low, high } => {
+                0u8.encode(encoder)?;
+                low.encode(encoder)?;
+                high.encode(encoder)
+            }
+            Self::Group(group) => {
+                1u8.encode(encoder)?;
+                group.encode(encoder)
+            }
+        }
+    }
+}
+
+impl<C> Decode<C> for SessionId {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match <u8 as Decode<C>>::decode(decoder)? {
+            0 => {
+                let low = <UserId as Decode<C>>::decode(decoder)?;
+                let high = <UserId as Decode<C>>::decode(decoder)?;
+                if low < high {
+                    Ok(Self::Direct { low, high })
+                } else {
+                    Err(DecodeError::OtherString("the pair of a direct session is not sorted".to_owned()))
+                }
+            }
+            1 => <GroupId as Decode<C>>::decode(decoder).map(Self::Group),
+            tag => Err(DecodeError::OtherString(format!("unknown kind of session {tag}"))),
+        }
+    }
+}
+
+impl<'de, C> bincode::BorrowDecode<'de, C> for SessionId {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        <Self as Decode<C>>::decode(decoder)
+    }
+}

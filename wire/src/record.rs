@@ -1,0 +1,94 @@
+//! A message as it is stored, pushed and pulled: one encoding for all three.
+
+use bincode::{Decode, Encode};
+
+use crate::codec::{Blob, Source};
+use crate::id::{DeviceId, UserId};
+
+/// What a record is. Carried as a number, so that an older client can pass over kinds it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct RecordKind(pub u16);
+
+impl RecordKind {
+    /// Content of a user: opaque bytes with a content type. Counts as unread.
+    pub const CONTENT: RecordKind = RecordKind(0);
+    /// Signal: the session came to be; content is a [`Signal`].
+    pub const CREATED: RecordKind = RecordKind(1);
+    /// Signal: members joined; content is a [`Signal`].
+    pub const MEMBERS_ADDED: RecordKind = RecordKind(2);
+    /// Signal: members left or were removed; content is a [`Signal`].
+    pub const MEMBERS_REMOVED: RecordKind = RecordKind(3);
+
+    /// Whether records of this kind are counted as unread.
+    pub fn is_countable(self) -> bool {
+        self == Self::CONTENT
+    }
+}
+
+/// Something a reader may not know: skipped by its length.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct Extension {
+    /// What it is. Tags below 1024 are the protocol's own, the rest are the application's.
+    pub tag: u16,
+    /// Its bytes.
+    pub data: Blob,
+}
+
+/// One message of a session, as stored, pushed and pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct Record {
+    /// Position in the session: 1, 2, 3, … without a gap.
+    pub seq: u64,
+    /// Unique in the cluster; made when the log entry was applied.
+    pub message_id: u64,
+    /// Unix milliseconds, stamped by the shard's leader; never decreases within a session.
+    pub time_ms: u64,
+    /// Countable messages of the session up to and including this one; unread counts are differences of it.
+    pub count: u64,
+    /// In whose name it was sent.
+    pub sender: UserId,
+    /// The device that sent it.
+    pub device: DeviceId,
+    /// The registration of that device.
+    pub epoch: u32,
+    /// The device's own number of this send in this session.
+    pub client_seq: u64,
+    /// Content or a kind of signal.
+    pub kind: RecordKind,
+    /// Media type of content, chosen by the application, e.g. `text/plain`; empty for signals.
+    pub content_type: Blob,
+    /// The content, or an encoded [`Signal`].
+    pub content: Blob,
+    /// Skippable additions.
+    pub extensions: Vec<Extension>,
+}
+
+/// The body of a signal record. Every signal has this shape, its [`RecordKind`] says what happened.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Signal {
+    /// The users it concerns.
+    pub users: Vec<UserId>,
+}
+
+/// The last message of a session, shortened for a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct Preview {
+    /// Its seq.
+    pub seq: u64,
+    /// Its time in unix milliseconds.
+    pub time_ms: u64,
+    /// Its sender.
+    pub sender: UserId,
+    /// What it is.
+    pub kind: RecordKind,
+    /// Its content type.
+    pub content_type: Blob,
+    /// The first [`PREVIEW_BYTES`] bytes of its content.
+    pub content: Blob,
+}
+
+/// How much content a [`Preview`] carries, in bytes.
+pub const PREVIEW_BYTES: usize = 96;
