@@ -1,0 +1,183 @@
+//! The links between nodes: one multiplexed, pipelined TCP connection per pair.
+//!
+//! Owns: connections, handshakes, frames, queues. Must never look into a body, must never hold more than its bounds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+pub use crate::error::PeerError;
+use crate::seam::{Entropy, Network};
+
+/// Decides whether a peer with this node number and store id may link; the text of a no goes to the peer.
+pub type Admit = Arc<dyn Fn(u16, u64) -> Result<(), String> + Send + Sync>;
+
+/// How this node meets its peers.
+#[derive(Clone)]
+pub struct PeerOptions {
+    /// This node's number.
+    pub node: u16,
+    /// The id of this node's folder.
+    pub store: u64,
+    /// Where to listen, `host:port`.
+    pub listen: String,
+    /// The other nodes: number and `host:port`. (An entry for this node is ignored.)
+    pub peers: BTreeMap<u16, String>,
+    /// What proves that a peer is of this cluster. At least 16 bytes.
+    pub secret: Vec<u8>,
+    /// The cluster's id once it is formed.
+    pub cluster: Option<[u8; 16]>,
+    /// The format version this node writes; a peer with a newer one is refused by this node, and this node by older ones.
+    pub format: u32,
+    /// Asked for each peer after the secret was proven. `None` admits every store.
+    pub admit: Option<Admit>,
+    /// Application frames that may wait for one link. Default 16,384.
+    pub queue_frames: usize,
+    /// Their bytes. Default 16 MiB.
+    pub queue_bytes: usize,
+    /// Application calls of one peer that run here at once. Default 1,024.
+    pub calls: usize,
+    /// Largest frame in bytes. Default 8 MiB.
+    pub max_frame: usize,
+    /// Dialling, handshake: each must end within this. Default 2 s.
+    pub handshake: Duration,
+    /// A link that was silent for this long is closed; a quarter of it is the interval of pings. Default 2 s.
+    pub silence: Duration,
+    /// First and largest pause between attempts to connect (doubling, with jitter). Default 20 ms to 500 ms.
+    pub retry: (Duration, Duration),
+}
+
+impl PeerOptions {
+    /// The defaults.
+    pub fn new(
+        node: u16,
+        store: u64,
+        listen: impl Into<String>,
+        peers: BTreeMap<u16, String>,
+        secret: Vec<u8>,
+    ) -> Self {
+        Self {
+            node,
+            store,
+            listen: listen.into(),
+            peers,
+            secret,
+            cluster: None,
+            format: 1,
+            admit: None,
+            queue_frames: 16 * 1024,
+            queue_bytes: 16 << 20,
+            calls: 1024,
+            max_frame: 8 << 20,
+            handshake: Duration::from_secs(2),
+            silence: Duration::from_secs(2),
+            retry: (Duration::from_millis(20), Duration::from_millis(500)),
+        }
+    }
+}
+
+/// Never prints the secret.
+impl fmt::Debug for PeerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerOptions")
+            .field("node", &self.node)
+            .field("listen", &self.listen)
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a link is up, and which of its lives this is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Frames pass.
+    pub up: bool,
+    /// Moves each time the link is made anew. Casts sent in an earlier generation may have been lost.
+    pub generation: u64,
+    /// The store id of the peer, as of this generation.
+    pub store: u64,
+}
+
+/// What the application does with what peers send.
+pub trait AppHandler: Send + Sync + 'static {
+    /// Answers a call. Runs as a task of its own; the number of them is bounded per link.
+    fn call(&self, from: u16, body: Bytes) -> BoxFuture<'static, Bytes>;
+    /// Takes a one-way message. Runs on the link's reader: must not block.
+    fn cast(&self, from: u16, body: Bytes);
+}
+
+/// The links of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerNet {
+    node: u16,
+    state: watch::Receiver<LinkState>,
+}
+
+impl fmt::Debug for PeerNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerNet({})", self.node)
+    }
+}
+
+impl PeerNet {
+    /// Listens, and starts to keep up a link to every peer.
+    pub async fn start(
+        options: PeerOptions,
+        network: Arc<dyn Network>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, PeerError> {
+        let _ = (network, entropy);
+        Ok(Self { node: options.node, state: watch::channel(LinkState::default()).1 })
+    }
+
+    /// Where it listens (the port that was really taken).
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        None
+    }
+
+    /// Sets who takes calls and casts. Until then calls are answered with an error and casts are dropped.
+    pub fn on_app(&self, handler: Arc<dyn AppHandler>) {
+        let _ = handler;
+    }
+
+    /// Asks a node and waits for its answer, at most `deadline`. FIFO with casts up to the handler's start.
+    pub async fn call(&self, node: u16, body: Bytes, deadline: Duration) -> Result<Bytes, PeerError> {
+        let _ = (body, deadline);
+        Err(PeerError::Down { node })
+    }
+
+    /// Sends one way. FIFO per link and generation; `Full` and `Down` mean that it was not taken.
+    pub fn cast(&self, node: u16, body: Bytes) -> Result<(), PeerError> {
+        let _ = body;
+        Err(PeerError::Down { node })
+    }
+
+    /// The state of the link to a node. A node that is not configured is down for ever.
+    pub fn link(&self, node: u16) -> watch::Receiver<LinkState> {
+        let _ = node;
+        self.state.clone()
+    }
+
+    /// What the last peer that refused this node said (wrong cluster, id, format, secret).
+    pub fn refused(&self) -> Option<String> {
+        None
+    }
+
+    /// The cluster is formed: from now on only peers of this cluster (or of none) are taken.
+    pub fn set_cluster(&self, id: [u8; 16]) {
+        let _ = id;
+    }
+
+    /// Adds a node, or changes the address of one.
+    pub fn set_peer(&self, node: u16, addr: impl Into<String>) {
+        let _ = (node, addr.into());
+    }
+
+    /// Closes everything. What waits is answered with `Stopped` or `Lost`.
+    pub async fn stop(&self) {}
+}
