@@ -1,0 +1,68 @@
+//! Delivery: who on this node is to be pushed what.
+//!
+//! Owns the subscriptions of one node: topics (a session, or a user's own news), the receivers attached to them,
+//! and for each of these pairs the last seq that was pushed and whether it lags. Apply publishes into it, the
+//! gateway's connections and other nodes take from it; it knows neither of them, only [`Receiver`].
+//!
+//! It must never block, never wait and never drop silently: a push that finds no room marks the subscription as
+//! lagging and says so, and what follows is skipped until the receiver asks to [`Delivery::resume`]. On one
+//! receiver a seq of a session is pushed at most once and in increasing order.
+//!
+//! The cost of a publish is bound to the receivers attached on this node, not to the members of a session.
+
+mod registry;
+mod stats;
+mod topic;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rookery_wire::{DeviceId, SessionId, UserId};
+
+pub use registry::{Delivery, DeliveryLimits};
+pub use stats::DeliveryStats;
+
+/// What can be subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// The records of a session, numbered by seq without a gap.
+    Session(SessionId),
+    /// News of one user (read marks, sessions joined and left), not numbered.
+    User(UserId),
+}
+
+/// Who sent a record: this device is not pushed it, its ACK stands for it.
+pub type Sender = Arc<(UserId, DeviceId)>;
+
+/// One thing to push: a whole encoded frame, shared by all who get it.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Position in the session; 0 in user topics.
+    pub seq: u64,
+    /// A whole frame with request id 0.
+    pub frame: Bytes,
+    /// The sending device, which is passed over.
+    pub from: Option<Sender>,
+}
+
+/// `live_from` of a subscription that could not be made (the receiver is gone, or a bound is reached): nothing
+/// will be pushed.
+pub const NOT_LIVE: u64 = u64::MAX;
+
+/// Something that takes pushes: a connection of this node, or another node that has no replica of the shard.
+///
+/// Its methods are called under the topic's lock, on threads that apply the log: they must not block and must not
+/// call back into [`Delivery`].
+pub trait Receiver: Send + Sync + 'static {
+    /// Unique among the receivers of this process.
+    fn id(&self) -> u64;
+    /// The device behind it; `None` for a node.
+    fn origin(&self) -> Option<(&UserId, &DeviceId)>;
+    /// Takes all of the items, in order, or none of them. `false` = no room: the subscription lags from here on.
+    fn push(&self, topic: &Topic, items: &[Push]) -> bool;
+    /// Said once each time a topic begins to lag for it. It is to call [`Delivery::resume`] later, from elsewhere.
+    fn lagged(&self, topic: &Topic);
+}
+
+#[cfg(test)]
+mod tests;

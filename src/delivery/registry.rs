@@ -1,0 +1,236 @@
+//! The node's subscriptions, found by topic and by receiver.
+
+use std::mem::size_of;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use rookery_wire::{SessionId, UserId};
+
+use super::stats::{Counters, DeliveryStats};
+use super::topic::{Attached, Registered, Subscribers};
+use super::{NOT_LIVE, Push, Receiver, Topic};
+
+/// Locks over the topics. More than the threads that apply and connect, so that they seldom meet.
+const LOCKS: usize = 128;
+
+/// Bounds of delivery on one node.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryLimits {
+    /// Pairs of topic and receiver on this node.
+    pub subscriptions: u64,
+    /// Topics one receiver may be attached to.
+    pub topics_per_receiver: usize,
+}
+
+impl Default for DeliveryLimits {
+    fn default() -> Self {
+        Self { subscriptions: 8_000_000, topics_per_receiver: 100_000 }
+    }
+}
+
+/// Delivery of one node; shared by `Arc`.
+///
+/// Lock order: a topic, then the lists of one receiver. No lock is held over an await or between calls.
+pub struct Delivery {
+    topics: DashMap<Topic, Subscribers>,
+    receivers: DashMap<u64, Arc<Registered>>,
+    limits: DeliveryLimits,
+    counters: Counters,
+}
+
+impl Delivery {
+    /// Delivery with nobody attached.
+    pub fn new(limits: DeliveryLimits) -> Self {
+        Self {
+            topics: DashMap::with_shard_amount(LOCKS),
+            receivers: DashMap::with_shard_amount(LOCKS),
+            limits,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Makes a receiver known; one of a device is thereby attached to its user's topic. Once per receiver.
+    pub fn connect(&self, receiver: Arc<dyn Receiver>) {
+        let user = receiver.origin().map(|(user, _)| user.clone());
+        self.receivers
+            .entry(receiver.id())
+            .or_insert_with(|| Arc::new(Registered::new(Arc::clone(&receiver))));
+        if let Some(user) = user {
+            self.attach(&Topic::User(user), &receiver, 0);
+        }
+    }
+
+    /// Forgets a receiver and all its subscriptions.
+    pub fn disconnect(&self, receiver: u64) {
+        let Some((_, registered)) = self.receivers.remove(&receiver) else { return };
+        let topics = {
+            let mut lists = registered.lists.lock();
+            lists.gone = true;
+            lists.lagging.clear();
+            std::mem::take(&mut lists.topics)
+        };
+        for topic in &topics {
+            self.detach(topic, receiver);
+        }
+    }
+
+    /// Attaches a connected receiver, which knows the topic up to `last_seq`; returns from which seq on it is
+    /// pushed everything. Harmless when it is attached already. [`NOT_LIVE`] when it is not connected or a bound
+    /// is reached.
+    pub fn attach(&self, topic: &Topic, receiver: &Arc<dyn Receiver>, last_seq: u64) -> u64 {
+        let registered = self.receivers.get(&receiver.id()).map(|entry| Arc::clone(&entry));
+        registered.map_or(NOT_LIVE, |registered| self.attach_registered(topic, &registered, last_seq))
+    }
+
+    fn attach_registered(&self, topic: &Topic, to: &Arc<Registered>, last_seq: u64) -> u64 {
+        if Counters::get(&self.counters.subscriptions) >= self.limits.subscriptions {
+            Counters::add(&self.counters.refused, 1);
+            return NOT_LIVE;
+        }
+        let max = self.limits.topics_per_receiver;
+        let attached = match self.topics.entry(topic.clone()) {
+            Entry::Occupied(mut entry) => entry.get_mut().attach(topic, to, last_seq, max),
+            Entry::Vacant(entry) => {
+                let mut subscribers = Subscribers::default();
+                let attached = subscribers.attach(topic, to, last_seq, max);
+                if !subscribers.is_empty() {
+                    entry.insert(subscribers);
+                }
+                attached
+            }
+        };
+        match attached {
+            Attached::New(_) => Counters::add(&self.counters.subscriptions, 1),
+            Attached::Full => Counters::add(&self.counters.refused, 1),
+            Attached::Already(_) | Attached::Gone => {}
+        }
+        attached.live_from()
+    }
+
+    /// Ends one subscription. Harmless when there is none.
+    pub fn detach(&self, topic: &Topic, receiver: u64) {
+        self.end(topic, |subscribers| subscribers.detach(topic, receiver));
+    }
+
+    fn end(&self, topic: &Topic, detach: impl FnOnce(&mut Subscribers) -> u64) {
+        let mut ended = 0;
+        self.topics.remove_if_mut(topic, |_, subscribers| {
+            ended = detach(subscribers);
+            subscribers.is_empty()
+        });
+        Counters::sub(&self.counters.subscriptions, ended);
+    }
+
+    /// Pushes records of a session: consecutive, ascending, in the order in which they were applied. What a
+    /// receiver has had is passed over; a gap, or no room, makes it lag.
+    pub fn publish(&self, session: &SessionId, items: &[Push]) {
+        self.publish_topic(&Topic::Session(session.clone()), items);
+    }
+
+    /// Pushes news of a user to all the user's receivers.
+    pub fn publish_user(&self, user: &UserId, items: &[Push]) {
+        self.publish_topic(&Topic::User(user.clone()), items);
+    }
+
+    /// Pushes to a topic of either kind.
+    pub fn publish_topic(&self, topic: &Topic, items: &[Push]) {
+        if items.is_empty() {
+            return;
+        }
+        let Some(mut subscribers) = self.topics.get_mut(topic) else { return };
+        let outcome = subscribers.publish(topic, items);
+        drop(subscribers);
+        Counters::add(&self.counters.pushes, outcome.pushes);
+        Counters::add(&self.counters.lags, outcome.lags);
+    }
+
+    /// A user has become a member: the user's receivers on this node are attached. `last_seq` is the seq before
+    /// the change, so that its signal is the first thing they are pushed.
+    pub fn member_added(&self, session: &SessionId, user: &UserId, last_seq: u64) {
+        let of_user = match self.topics.get(&Topic::User(user.clone())) {
+            Some(subscribers) => subscribers.of_user(user),
+            None => return,
+        };
+        let topic = Topic::Session(session.clone());
+        for registered in &of_user {
+            self.attach_registered(&topic, registered, last_seq);
+        }
+    }
+
+    /// A user is no member any more: the user's receivers are detached. Called after the signal was published, so
+    /// that they see their own removal and nothing after it.
+    pub fn member_removed(&self, session: &SessionId, user: &UserId) {
+        let topic = Topic::Session(session.clone());
+        self.end(&topic, |subscribers| subscribers.detach_user(&topic, user));
+    }
+
+    /// Whether a device of the user is connected to this node.
+    pub fn online(&self, user: &UserId) -> bool {
+        self.topics.get(&Topic::User(user.clone())).is_some_and(|subscribers| subscribers.has_user(user))
+    }
+
+    /// Whether anyone here is attached to the topic.
+    pub fn has(&self, topic: &Topic) -> bool {
+        self.topics.contains_key(topic)
+    }
+
+    /// A receiver has room again: its lagging subscriptions go on at their topic's head. Returns each with the
+    /// seq from which pushes are whole again (0 for a user topic, whose news is read by a new sync).
+    ///
+    /// Pushes from that seq on may reach the receiver before this returns.
+    pub fn resume(&self, receiver: u64) -> Vec<(Topic, u64)> {
+        let lagging = match self.receivers.get(&receiver) {
+            Some(registered) => std::mem::take(&mut registered.lists.lock().lagging),
+            None => return Vec::new(),
+        };
+        let mut resumed = Vec::with_capacity(lagging.len());
+        for topic in lagging {
+            let live_from = self.topics.get_mut(&topic).and_then(|mut subs| subs.resume(&topic, receiver));
+            if let Some(live_from) = live_from {
+                resumed.push((topic, live_from));
+            }
+        }
+        resumed
+    }
+
+    /// Pushes were skipped, by a snapshot that replaced the state or a link that broke: every topic for which
+    /// `head_of` knows the last seq now (0 for a user) lags for all its receivers.
+    ///
+    /// `head_of` is called under a topic's lock and must not call back into delivery.
+    pub fn lag_all(&self, head_of: impl Fn(&Topic) -> Option<u64>) {
+        let mut lags = 0;
+        for mut entry in self.topics.iter_mut() {
+            let (topic, subscribers) = entry.pair_mut();
+            if let Some(head) = head_of(topic) {
+                lags += subscribers.lag_all(topic, head);
+            }
+        }
+        Counters::add(&self.counters.lags, lags);
+    }
+
+    /// One topic lags for all its receivers, see [`Delivery::lag_all`].
+    pub fn lag(&self, topic: &Topic, head: u64) {
+        let lags = self.topics.get_mut(topic).map_or(0, |mut subscribers| subscribers.lag_all(topic, head));
+        Counters::add(&self.counters.lags, lags);
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> DeliveryStats {
+        /// A subscription stands in the topic's list and, with the topic's name, in the receiver's.
+        const SUBSCRIPTION: u64 = 40 + size_of::<Topic>() as u64 * 2;
+        const TOPIC: u64 = (size_of::<Topic>() + size_of::<Subscribers>()) as u64 * 2;
+        const RECEIVER: u64 = 512;
+        let (topics, receivers) = (self.topics.len() as u64, self.receivers.len() as u64);
+        let subscriptions = Counters::get(&self.counters.subscriptions);
+        DeliveryStats {
+            topics,
+            subscriptions,
+            receivers,
+            bytes: topics * TOPIC + subscriptions * SUBSCRIPTION + receivers * RECEIVER,
+            pushes: Counters::get(&self.counters.pushes),
+            lags: Counters::get(&self.counters.lags),
+            refused: Counters::get(&self.counters.refused),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Delivery with receivers that write down what they are pushed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rookery_wire::{DeviceId, GroupId, SessionId, UserId};
+
+use super::*;
+
+struct Fake {
+    id: u64,
+    origin: Option<(UserId, DeviceId)>,
+    room: AtomicUsize,
+    got: Mutex<Vec<(Topic, u64)>>,
+    lags: Mutex<Vec<Topic>>,
+}
+
+impl Receiver for Fake {
+    fn id(&self) -> u64 {
+        self.id
+    }
+    fn origin(&self) -> Option<(&UserId, &DeviceId)> {
+        self.origin.as_ref().map(|(user, device)| (user, device))
+    }
+    fn push(&self, topic: &Topic, items: &[Push]) -> bool {
+        if self.room.load(Ordering::Relaxed) < items.len() {
+            return false;
+        }
+        self.room.fetch_sub(items.len(), Ordering::Relaxed);
+        self.got.lock().extend(items.iter().map(|item| (topic.clone(), item.seq)));
+        true
+    }
+    fn lagged(&self, topic: &Topic) {
+        self.lags.lock().push(topic.clone());
+    }
+}
+
+impl Fake {
+    fn device(user: &str, device: &str) -> Arc<Fake> {
+        Self::make(Some((UserId::new(user).unwrap(), DeviceId::new(device).unwrap())))
+    }
+    fn node() -> Arc<Fake> {
+        Self::make(None)
+    }
+    fn make(origin: Option<(UserId, DeviceId)>) -> Arc<Fake> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Fake {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            origin,
+            room: AtomicUsize::new(usize::MAX / 2),
+            got: Mutex::default(),
+            lags: Mutex::default(),
+        })
+    }
+    fn seqs(&self) -> Vec<u64> {
+        self.got.lock().iter().map(|(_, seq)| *seq).collect()
+    }
+    fn as_dyn(self: &Arc<Self>) -> Arc<dyn Receiver> {
+        Arc::clone(self) as Arc<dyn Receiver>
+    }
+}
+
+fn delivery() -> Delivery {
+    Delivery::new(DeliveryLimits::default())
+}
+
+fn session(name: &str) -> SessionId {
+    SessionId::group(GroupId::new(name).unwrap())
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::Session(session(name))
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn items(seqs: impl IntoIterator<Item = u64>) -> Vec<Push> {
+    seqs.into_iter().map(|seq| Push { seq, frame: Bytes::new(), from: None }).collect()
+}
+
+fn sent_by(seq: u64, user: &str, device: &str) -> Push {
+    let from = Arc::new((UserId::new(user).unwrap(), DeviceId::new(device).unwrap()));
+    Push { seq, frame: Bytes::new(), from: Some(from) }
+}
+
+#[test]
+fn pushes_in_order_from_the_seq_after_the_one_known() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    assert_eq!(delivery.attach(&topic("g"), &ada.as_dyn(), 7), 8);
+    delivery.publish(&session("g"), &items(6..=9));
+    delivery.publish(&session("g"), &items([10]));
+    assert_eq!(ada.seqs(), [8, 9, 10]);
+}
+
+#[test]
+fn never_pushes_a_seq_twice() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    for batch in [1..=3, 2..=3, 1..=5, 5..=5, 6..=6] {
+        delivery.publish(&session("g"), &items(batch));
+    }
+    assert_eq!(ada.seqs(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(delivery.stats().lags, 0);
+}
+
+#[test]
+fn an_attach_that_is_repeated_changes_nothing() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    delivery.publish(&session("g"), &items(1..=4));
+    assert_eq!(delivery.attach(&topic("g"), &ada.as_dyn(), 9), 5, "still whole from 5 on");
+    delivery.publish(&session("g"), &items([5]));
+    assert_eq!(ada.seqs(), [1, 2, 3, 4, 5]);
+    assert_eq!(delivery.stats().subscriptions, 2, "the session and the user's own topic");
+}
+
+#[test]
+fn the_sending_device_is_passed_over_and_the_users_other_devices_are_not() {
+    let delivery = delivery();
+    let (phone, desk) = (Fake::device("ada", "phone"), Fake::device("ada", "desk"));
+    for receiver in [&phone, &desk] {
+        delivery.connect(receiver.as_dyn());
+        delivery.attach(&topic("g"), &receiver.as_dyn(), 0);
+    }
+    let batch = [
+        sent_by(1, "ada", "phone"),
+        sent_by(2, "bob", "phone"),
+        sent_by(3, "ada", "phone"),
+        sent_by(4, "ada", "phone"),
+        sent_by(5, "bob", "phone"),
+        sent_by(6, "ada", "phone"),
+    ];
+    delivery.publish(&session("g"), &batch);
+    delivery.publish(&session("g"), &items([7]));
+    assert_eq!(phone.seqs(), [2, 5, 7]);
+    assert_eq!(desk.seqs(), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(delivery.stats().lags, 0);
+}
+
+#[test]
+fn no_room_lags_until_resumed_and_goes_on_at_the_head() {
+    let (delivery, slow, fast) = (delivery(), Fake::device("ada", "phone"), Fake::device("bob", "phone"));
+    for receiver in [&slow, &fast] {
+        delivery.connect(receiver.as_dyn());
+        delivery.attach(&topic("g"), &receiver.as_dyn(), 0);
+    }
+    slow.room.store(2, Ordering::Relaxed);
+    for seq in 1..=5 {
+        delivery.publish(&session("g"), &items([seq]));
+    }
+    assert_eq!(*slow.lags.lock(), [topic("g")], "told once");
+    slow.room.store(100, Ordering::Relaxed);
+    delivery.publish(&session("g"), &items([6]));
+    assert_eq!(slow.seqs(), [1, 2], "nothing before it is resumed");
+    assert_eq!(delivery.resume(slow.id), [(topic("g"), 7)]);
+    assert!(delivery.resume(slow.id).is_empty());
+    delivery.publish(&session("g"), &items([7]));
+    assert_eq!(slow.seqs(), [1, 2, 7]);
+    assert_eq!(fast.seqs(), [1, 2, 3, 4, 5, 6, 7], "a slow reader slows only itself");
+}
+
+#[test]
+fn a_gap_is_a_lag_and_never_silent() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    delivery.publish(&session("g"), &items([1]));
+    delivery.publish(&session("g"), &items([3]));
+    assert_eq!(ada.seqs(), [1]);
+    assert_eq!(*ada.lags.lock(), [topic("g")]);
+    assert_eq!(delivery.resume(ada.id), [(topic("g"), 4)]);
+}
+
+#[test]
+fn a_sync_while_lagging_goes_on_from_what_the_sync_read() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    ada.room.store(0, Ordering::Relaxed);
+    delivery.publish(&session("g"), &items(1..=3));
+    ada.room.store(100, Ordering::Relaxed);
+    assert_eq!(delivery.attach(&topic("g"), &ada.as_dyn(), 3), 4);
+    delivery.publish(&session("g"), &items([4]));
+    assert_eq!(ada.seqs(), [4]);
+    assert!(delivery.resume(ada.id).is_empty(), "it does not lag any more");
+}
+
+#[test]
+fn members_come_and_go_with_the_log() {
+    let (delivery, bob) = (delivery(), Fake::device("bob", "phone"));
+    delivery.connect(bob.as_dyn());
+    delivery.publish(&session("g"), &items(1..=3));
+    delivery.member_added(&session("g"), &user("bob"), 3);
+    delivery.member_added(&session("g"), &user("nobody-here"), 3);
+    delivery.publish(&session("g"), &items([4]));
+    delivery.publish(&session("g"), &items([5, 6]));
+    delivery.member_removed(&session("g"), &user("bob"));
+    delivery.publish(&session("g"), &items([7]));
+    assert_eq!(bob.seqs(), [4, 5, 6], "from the signal that added to the one that removed");
+    assert!(!delivery.has(&topic("g")));
+    delivery.member_added(&session("g"), &user("bob"), 9);
+    delivery.publish(&session("g"), &items([10]));
+    assert_eq!(bob.seqs(), [4, 5, 6, 10]);
+}
+
+#[test]
+fn a_users_news_goes_to_every_device_and_to_nodes_that_ask() {
+    let delivery = delivery();
+    let (phone, desk, node) = (Fake::device("ada", "phone"), Fake::device("ada", "desk"), Fake::node());
+    delivery.connect(phone.as_dyn());
+    delivery.connect(desk.as_dyn());
+    delivery.connect(node.as_dyn());
+    let news = Topic::User(user("ada"));
+    delivery.attach(&news, &node.as_dyn(), 0);
+    delivery.publish_user(&user("ada"), &items([0, 0]));
+    for receiver in [&phone, &desk, &node] {
+        assert_eq!(receiver.got.lock().len(), 2);
+    }
+    assert!(delivery.online(&user("ada")));
+    delivery.disconnect(phone.id);
+    delivery.disconnect(desk.id);
+    assert!(!delivery.online(&user("ada")), "a node is no device");
+    delivery.member_added(&session("g"), &user("ada"), 0);
+    assert!(!delivery.has(&topic("g")));
+}
+
+#[test]
+fn news_without_room_asks_for_a_new_sync() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    ada.room.store(0, Ordering::Relaxed);
+    delivery.publish_user(&user("ada"), &items([0]));
+    assert_eq!(delivery.resume(ada.id), [(Topic::User(user("ada")), 0)]);
+}
+
+#[test]
+fn a_snapshot_lags_the_topics_of_its_shard_and_no_others() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("a"), &ada.as_dyn(), 0);
+    delivery.attach(&topic("b"), &ada.as_dyn(), 0);
+    delivery.lag_all(|at| (*at == topic("a")).then_some(41));
+    assert_eq!(delivery.resume(ada.id), [(topic("a"), 42)]);
+    delivery.publish(&session("b"), &items([1]));
+    delivery.publish(&session("a"), &items([42]));
+    assert_eq!(ada.seqs(), [1, 42]);
+}
+
+#[test]
+fn bounds_hold_and_say_so() {
+    let limits = DeliveryLimits { subscriptions: 4, topics_per_receiver: 3 };
+    let delivery = Delivery::new(limits);
+    let (ada, bob) = (Fake::device("ada", "phone"), Fake::device("bob", "phone"));
+    delivery.connect(ada.as_dyn());
+    assert_eq!(delivery.attach(&topic("a"), &ada.as_dyn(), 0), 1);
+    assert_eq!(delivery.attach(&topic("b"), &ada.as_dyn(), 0), 1);
+    assert_eq!(delivery.attach(&topic("c"), &ada.as_dyn(), 0), NOT_LIVE, "topics of one receiver");
+    delivery.connect(bob.as_dyn());
+    assert_eq!(delivery.attach(&topic("a"), &bob.as_dyn(), 0), NOT_LIVE, "subscriptions of the node");
+    assert_eq!(delivery.stats().refused, 2);
+    delivery.detach(&topic("b"), ada.id);
+    assert_eq!(delivery.attach(&topic("a"), &bob.as_dyn(), 0), 1);
+}
+
+#[test]
+fn nothing_is_left_of_a_receiver_that_went() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    assert_eq!(delivery.attach(&topic("a"), &ada.as_dyn(), 0), NOT_LIVE, "not connected yet");
+    delivery.connect(ada.as_dyn());
+    for name in ["a", "b", "c"] {
+        delivery.attach(&topic(name), &ada.as_dyn(), 0);
+    }
+    delivery.disconnect(ada.id);
+    assert_eq!(delivery.attach(&topic("a"), &ada.as_dyn(), 0), NOT_LIVE);
+    let stats = delivery.stats();
+    assert_eq!((stats.topics, stats.subscriptions, stats.receivers, stats.bytes), (0, 0, 0, 0));
+}
+
+#[test]
+fn concurrent_comings_and_goings_leave_nothing_behind_and_keep_order() {
+    let delivery = Arc::new(delivery());
+    let publisher = {
+        let delivery = Arc::clone(&delivery);
+        std::thread::spawn(move || {
+            for seq in 1..=20_000 {
+                delivery.publish(&session("g"), &items([seq]));
+            }
+        })
+    };
+    let visitors: Vec<_> = (0..3)
+        .map(|number| {
+            let delivery = Arc::clone(&delivery);
+            std::thread::spawn(move || {
+                for visit in 0..500 {
+                    let fake = Fake::device(&format!("user{number}"), &format!("device{visit}"));
+                    delivery.connect(fake.as_dyn());
+                    delivery.member_added(&session("g"), &user(&format!("user{number}")), 0);
+                    delivery.resume(fake.id);
+                    delivery.disconnect(fake.id);
+                    let seqs = fake.seqs();
+                    assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "in order: {seqs:?}");
+                }
+            })
+        })
+        .collect();
+    publisher.join().unwrap();
+    for visitor in visitors {
+        visitor.join().unwrap();
+    }
+    let stats = delivery.stats();
+    assert_eq!((stats.topics, stats.subscriptions, stats.receivers), (0, 0, 0));
+}
