@@ -1,0 +1,72 @@
+//! What the handle asks of the driver.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
+use rookery_wire::request::{ListMembers, Pull, Read, Sync};
+use rookery_wire::{Extension, Kind, SessionId, UserId};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::error::ClientError;
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ClientError>>;
+
+/// A numbered request: it takes the device's next `client_seq` in its session.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Send { content_type: Bytes, content: Bytes, extensions: Vec<Extension>, on_behalf_of: Option<UserId> },
+    Members { kind: Kind, users: Vec<UserId> },
+}
+
+/// An unnumbered request: asking twice does no harm.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    Sync(Sync),
+    Pull(Pull),
+    Read(Read),
+    Members(ListMembers),
+    Ping,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Sync(SyncPage),
+    Page(Page),
+    ReadMark(ReadMark),
+    Members(MemberPage),
+    Pong(Duration),
+}
+
+/// One request of the application. The permit bounds how many there are and is held until it is answered.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Numbered { session: SessionId, op: Op, reply: Reply<Ack>, permit: OwnedSemaphorePermit },
+    Ask { question: Question, reply: Reply<Answer>, permit: OwnedSemaphorePermit },
+    Close { done: oneshot::Sender<()> },
+}
+
+impl Question {
+    /// Its name in errors.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Sync(_) => "SYNC",
+            Self::Pull(_) => "PULL",
+            Self::Read(_) => "READ",
+            Self::Members(_) => "LIST_MEMBERS",
+            Self::Ping => "PING",
+        }
+    }
+}
+
+impl Op {
+    /// The kind of frame it becomes.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Send { .. } => Kind::Send,
+            Self::Members { kind, .. } => *kind,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the application wants sent.
+
+use bytes::Bytes;
+use rookery_wire::{Extension, UserId};
+
+/// Most extensions a message may carry.
+pub(crate) const MAX_EXTENSIONS: usize = 16;
+/// Longest media type, bytes.
+pub(crate) const MAX_CONTENT_TYPE: usize = 64;
+/// Most users one membership request may name.
+pub(crate) const MAX_USERS: usize = 1000;
+
+/// One message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Media type, at most 64 bytes.
+    pub content_type: Bytes,
+    /// The content, opaque; bounded by the server's `limits.content`.
+    pub content: Bytes,
+    /// Skippable additions, at most 16.
+    pub extensions: Vec<Extension>,
+    /// In whose name, for a service only.
+    pub on_behalf_of: Option<UserId>,
+}
+
+impl Outgoing {
+    /// Plain text.
+    pub fn text(text: &str) -> Self {
+        Self::new("text/plain", Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    /// Content of any media type.
+    pub fn new(content_type: &'static str, content: impl Into<Bytes>) -> Self {
+        Self {
+            content_type: Bytes::from_static(content_type.as_bytes()),
+            content: content.into(),
+            extensions: Vec::new(),
+            on_behalf_of: None,
+        }
+    }
+
+    /// In the name of `user` (service only).
+    #[must_use]
+    pub fn on_behalf_of(mut self, user: UserId) -> Self {
+        self.on_behalf_of = Some(user);
+        self
+    }
+}

@@ -1,0 +1,46 @@
+//! What the handle, the event queue and the driver see of each other without asking: a few atomics.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Counters of one client since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests written again: after a cut, BUSY, or a gap in the numbers.
+    pub retries: u64,
+    /// Connections after the first.
+    pub reconnects: u64,
+    /// Pulls made because something was missing.
+    pub pulls_for_gaps: u64,
+    /// Messages pushed by the server.
+    pub pushes: u64,
+    /// Messages that came again and were dropped.
+    pub repeats_dropped: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Events the application is done with.
+    pub(crate) handled: AtomicU64,
+    /// Node number + 1 while connected, else 0.
+    pub(crate) node: AtomicU32,
+    pub(crate) epoch: AtomicU32,
+    /// `limits.content` of the last WELCOME; 0 = not known yet.
+    pub(crate) content_limit: AtomicU32,
+    stats: [AtomicU64; 5],
+}
+
+impl Shared {
+    pub(crate) fn publish(&self, stats: &Stats) {
+        let values =
+            [stats.retries, stats.reconnects, stats.pulls_for_gaps, stats.pushes, stats.repeats_dropped];
+        for (slot, value) in self.stats.iter().zip(values) {
+            slot.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let [retries, reconnects, pulls_for_gaps, pushes, repeats_dropped] =
+            self.stats.each_ref().map(|slot| slot.load(Ordering::Relaxed));
+        Stats { retries, reconnects, pulls_for_gaps, pushes, repeats_dropped }
+    }
+}
