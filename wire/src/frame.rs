@@ -18,6 +18,8 @@ use crate::codec::encode_into;
 pub const VERSION: u8 = 1;
 /// Bytes between the length field and the body.
 pub const HEADER_BYTES: usize = 8;
+/// How much room is made for a frame whose bytes have not arrived yet; with more there, as much again as is there.
+const READ_STEP: usize = 4 << 10;
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
@@ -142,7 +144,7 @@ impl Decoder {
     }
 
     /// Takes the next whole frame from the front of `buffer`, if it is there. The length is judged as soon as its
-    /// four bytes are, before anything is reserved for the rest.
+    /// four bytes are, and a claim alone reserves nothing to speak of: room for the rest is made as it arrives.
     ///
     /// # Errors
     /// [`FrameFault`] ends the stream.
@@ -162,7 +164,7 @@ impl Decoder {
         }
         let total = 4 + length as usize;
         if buffer.len() < total {
-            buffer.reserve(total - buffer.len());
+            buffer.reserve((total - buffer.len()).min(buffer.len().max(READ_STEP)));
             return Ok(None);
         }
         let mut frame = buffer.split_to(total).freeze();

@@ -25,8 +25,8 @@ pub enum IdFault {
     /// A direct session of a user with itself.
     #[error("a direct session needs two different users")]
     SameUser,
-    /// Text that is neither `direct:LOW,HIGH`-like nor `group:NAME`.
-    #[error("not a session: write group:NAME or direct:USER,USER")]
+    /// Text that is neither `direct:USER,USER` nor `group:NAME`.
+    #[error(r"not a session: write group:NAME or direct:USER,USER, a comma within a name as \, and \ as \\")]
     Session,
 }
 
@@ -211,13 +211,30 @@ impl UserId {
     }
 }
 
+/// `group:NAME` or `direct:LOW,HIGH`, where a comma within a name is written `\,` and a backslash `\\`, so that
+/// no two sessions have the same text.
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct { low, high } => write!(f, "direct:{low},{high}"),
+            Self::Direct { low, high } => {
+                f.write_str("direct:")?;
+                write_escaped(low.as_str(), f)?;
+                f.write_str(",")?;
+                write_escaped(high.as_str(), f)
+            }
             Self::Group(group) => write!(f, "group:{group}"),
         }
     }
+}
+
+fn write_escaped(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for part in name.split_inclusive([',', '\\']) {
+        match part.strip_suffix([',', '\\']) {
+            Some(plain) => write!(f, "{plain}\\{}", &part[plain.len()..])?,
+            None => f.write_str(part)?,
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for SessionId {
@@ -226,8 +243,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Reads what `Display` writes. A comma inside a user's name makes the text of a direct session ambiguous;
-/// every split is then tried and the first that names two valid users in order is taken.
+/// Reads what `Display` writes. The pair may be given in either order.
 impl FromStr for SessionId {
     type Err = IdFault;
     fn from_str(text: &str) -> Result<Self, IdFault> {
@@ -235,15 +251,24 @@ impl FromStr for SessionId {
             return GroupId::new(group).map(Self::Group);
         }
         let pair = text.strip_prefix("direct:").ok_or(IdFault::Session)?;
-        let mut last = IdFault::Session;
-        for (at, _) in pair.match_indices(',') {
-            match (UserId::new(&pair[..at]), UserId::new(&pair[at + 1..])) {
-                (Ok(a), Ok(b)) => return Self::direct(&a, &b),
-                (Err(fault), _) | (_, Err(fault)) => last = fault,
-            }
-        }
-        Err(last)
+        let (a, b) = split_pair(pair)?;
+        Self::direct(&UserId::new(&a)?, &UserId::new(&b)?)
     }
+}
+
+/// Cuts at the only comma that is not escaped, and takes the escapes out.
+fn split_pair(text: &str) -> Result<(String, String), IdFault> {
+    let (mut first, mut name) = (None, String::new());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => name.push(chars.next().filter(|c| matches!(c, ',' | '\\')).ok_or(IdFault::Session)?),
+            ',' if first.is_none() => first = Some(std::mem::take(&mut name)),
+            ',' => return Err(IdFault::Session),
+            c => name.push(c),
+        }
+    }
+    first.map(|first| (first, name)).ok_or(IdFault::Session)
 }
 
 impl Serialize for SessionId {

@@ -1,0 +1,24 @@
+//! The wire format from outside: what goes in comes out, and nothing that comes in does harm.
+//!
+//! Read in this order: [`bodies`] (every kind of frame as one enum), [`strategies`] (random ones), then the tests:
+//! [`ids`], [`codes`], [`roundtrip`], [`hostile`], [`stream`]; and what others build on: [`vectors`] with its
+//! [`cases`] and their [`json`], and [`pages`], which holds the documents to the code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says why"
+)]
+
+mod bodies;
+mod cases;
+mod codes;
+mod hostile;
+mod ids;
+mod invalid;
+mod json;
+mod roundtrip;
+mod strategies;
+mod stream;
+mod vectors;
