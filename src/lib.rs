@@ -1,1 +1,14 @@
-//! Rookery.
+//! Rookery: a store-and-deliver cluster for instant messages in one binary.
+//!
+//! The modules stand in the order in which a message meets them. A frame comes in through the gateway of any node;
+//! the router carries it to the leader of its shard; the shard puts many such commands into one log entry; when a
+//! majority has it on disk every replica applies it to the state; and delivery hands it to the connections that
+//! are there. `node` is the only file that wires everything.
+
+pub mod config;
+pub mod delivery;
+
+pub mod shard;
+pub mod state;
+
+pub mod system;

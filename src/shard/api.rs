@@ -1,0 +1,179 @@
+//! The face of a shard: what the router gives it and gets back.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use rookery_wire::codec::Source;
+use rookery_wire::record::Preview;
+use rookery_wire::request::{ListMembers, Pull};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
+
+pub use crate::state::Answer;
+
+/// Who waits for an answer: the router's own number of the request on that node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Origin {
+    /// The node whose router waits.
+    pub node: u16,
+    /// Its number of the request, unique for the life of that process.
+    pub request: u64,
+}
+
+/// A command on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Who waits.
+    pub origin: Origin,
+    /// An encoded [`crate::state::Command`]; forwarded, retried and logged as these very bytes.
+    pub command: Bytes,
+}
+
+/// Takes answers to submissions; implemented by the router, which completes its own and sends the others home.
+pub trait Answers: Send + Sync + 'static {
+    /// Called on arbiter threads and must not block. One call carries all answers of one applied batch.
+    fn answer(&self, shard: u32, answers: Vec<(Origin, Answer)>);
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Freshness {
+    /// Leadership is confirmed by a majority after the call began.
+    Linearizable,
+    /// This replica, if it has the session at least up to this seq; otherwise refused with `NotFresh`.
+    AtLeast(u64),
+    /// This replica as it is.
+    Replica,
+}
+
+/// A read of one shard.
+#[derive(Clone, Debug, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum Read {
+    /// A slice of a session. `user` is judged to be a member; none for a service.
+    Pull {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// The slice; its `consistency` is not looked at here.
+        pull: Pull,
+    },
+    /// When each of these sessions was last active, from memory: costs no wake-up.
+    Activity {
+        /// Which, at most [`MAX_HEADS`].
+        sessions: Vec<SessionId>,
+    },
+    /// Summaries for a user's list.
+    Heads {
+        /// Whose list.
+        user: UserId,
+        /// For which device.
+        device: DeviceId,
+        /// Its epoch.
+        epoch: u32,
+        /// Which, at most [`MAX_HEADS`].
+        sessions: Vec<SessionId>,
+    },
+    /// The running count of countable messages at `seq`, for a read cursor; the user must be a member.
+    CountAt {
+        /// Whose cursor.
+        user: UserId,
+        /// Where.
+        session: SessionId,
+        /// At which seq.
+        seq: u64,
+    },
+    /// Who is a member. `user` must be one; none for a service.
+    Members {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListMembers,
+    },
+    /// A user's sessions and cursors, and the epoch of one device (0 if it is not registered).
+    UserSessions {
+        /// Whose.
+        user: UserId,
+        /// Which device's cursors and epoch.
+        device: DeviceId,
+    },
+}
+
+/// Most sessions in one [`Read::Heads`] or [`Read::Activity`].
+pub const MAX_HEADS: usize = 10_000;
+
+/// One session of a user's own list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct UserSession {
+    /// Which.
+    pub session: SessionId,
+    /// Seq at which the user joined.
+    pub joined_seq: u64,
+    /// Read cursor.
+    pub read_seq: u64,
+    /// The session's running count at the read cursor.
+    pub read_count: u64,
+    /// The device's delivered cursor.
+    pub delivered_seq: u64,
+}
+
+/// A session as one member sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct SessionHead {
+    /// Members it has.
+    pub members: u32,
+    /// First seq kept.
+    pub first_seq: u64,
+    /// Last seq.
+    pub last_seq: u64,
+    /// Countable messages.
+    pub count: u64,
+    /// Seq at which this user joined.
+    pub joined_seq: u64,
+    /// Running count before the user joined.
+    pub joined_count: u64,
+    /// Running count at the user's own last message (0 if none).
+    pub own_count: u64,
+    /// The device's last number under its epoch.
+    pub last_client_seq: u64,
+    /// Time of the last message, unix milliseconds.
+    pub time_ms: u64,
+    /// The last message, shortened.
+    pub last: Option<Preview>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum ReadReply {
+    /// An encoded body of [`rookery_wire::reply::Page`].
+    Page(rookery_wire::Blob),
+    /// Last seq and time per session asked, in the order asked; zeros for one that does not exist.
+    Activity(Vec<(u64, u64)>),
+    /// A head or the reason there is none, in the order asked.
+    Heads(Vec<Result<SessionHead, ErrorCode>>),
+    /// A running count.
+    Count(u64),
+    /// Members.
+    Members(rookery_wire::reply::MemberPage),
+    /// A user's sessions, by name.
+    UserSessions {
+        /// Every session the user is a member of.
+        sessions: Vec<UserSession>,
+        /// The device's epoch, 0 if it is not registered.
+        epoch: u32,
+    },
+}
+
+/// Why a read was not answered.
+#[derive(Clone, Debug, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum ReadRefusal {
+    /// Final: the request itself is refused.
+    Refused(ErrorBody),
+    /// Not the leader, leadership not confirmed in time, or busy: ask `leader`, or again.
+    Again {
+        /// A better node to ask, if known.
+        leader: Option<u16>,
+    },
+    /// This replica has not got that far.
+    NotFresh,
+}

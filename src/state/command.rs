@@ -1,0 +1,283 @@
+//! Commands: what the log carries. One log entry is a version byte, the leader's time and many commands.
+//!
+//! A command names who acts (already authenticated by the gateway) and touches exactly one entity. The encodings are
+//! part of the data format: new kinds are appended to the enum and proposed only once the system group's format
+//! permits them.
+
+use bincode::{Decode, Encode};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
+use rookery_wire::{DeviceId, Extension, SessionId, UserId};
+use xxhash_rust::xxh3::Xxh3;
+
+/// First byte of every log entry.
+pub const ENTRY_VERSION: u8 = 1;
+
+/// The entity a command reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityKey {
+    /// A session.
+    Session(SessionId),
+    /// A user.
+    User(UserId),
+}
+
+impl EntityKey {
+    /// The shard (1-based group id) that owns it, of `shards` in all.
+    pub fn shard(&self, shards: u32) -> u32 {
+        let hash = match self {
+            EntityKey::Session(session) => session.hash64(),
+            EntityKey::User(user) => user.hash64(),
+        };
+        (hash % u64::from(shards.max(1))) as u32 + 1
+    }
+}
+
+/// Who acts, as the gateway authenticated it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Actor {
+    /// The user of the connection; with device and epoch the key of exactly-once sends.
+    pub user: UserId,
+    /// Its device.
+    pub device: DeviceId,
+    /// The device's registration.
+    pub epoch: u32,
+    /// In whose name a service acts.
+    pub on_behalf_of: Option<UserId>,
+    /// Whether this is the business backend, which need not be a member.
+    pub service: bool,
+}
+
+impl Actor {
+    /// The user in whose name this happens.
+    pub fn name(&self) -> &UserId {
+        self.on_behalf_of.as_ref().unwrap_or(&self.user)
+    }
+}
+
+/// What a membership command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ChangeKind {
+    /// Create the group with these members; the actor becomes its owner.
+    Create,
+    /// Add members.
+    Add,
+    /// Remove members.
+    Remove,
+}
+
+/// What a device does to a session under its next `client_seq`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum Act {
+    /// Content.
+    Send {
+        /// Media type.
+        content_type: Blob,
+        /// Opaque bytes.
+        content: Blob,
+        /// Skippable additions.
+        extensions: Vec<Extension>,
+    },
+    /// A membership change.
+    Change {
+        /// Which.
+        kind: ChangeKind,
+        /// Whom it concerns.
+        users: Vec<UserId>,
+    },
+}
+
+impl Act {
+    /// A stable hash that tells a retry from another act under the same number. Part of the data format.
+    pub fn fingerprint(&self, on_behalf_of: Option<&UserId>) -> u64 {
+        let mut hash = Xxh3::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(on_behalf_of.map_or("", UserId::as_str).as_bytes());
+        match self {
+            Act::Send { content_type, content, extensions } => {
+                part(content_type.as_ref());
+                part(content.as_ref());
+                for extension in extensions {
+                    part(&extension.tag.to_le_bytes());
+                    part(extension.data.as_ref());
+                }
+            }
+            Act::Change { kind, users } => {
+                part(&[*kind as u8 + 1]);
+                for user in users {
+                    part(user.as_str().as_bytes());
+                }
+            }
+        }
+        hash.digest()
+    }
+}
+
+/// A user's membership in one session as the session decided it, on its way into the user's own list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Link {
+    /// Which session.
+    pub session: SessionId,
+    /// Version of this user's membership there; an older one never overwrites a newer one (R12).
+    pub version: u64,
+    /// Member, or removed.
+    pub member: bool,
+    /// Seq at which the user joined.
+    pub joined_seq: u64,
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum Command {
+    /// A send or a membership change, numbered by the device.
+    Act {
+        /// Who.
+        actor: Actor,
+        /// Where.
+        session: SessionId,
+        /// The device's number.
+        client_seq: u64,
+        /// What.
+        act: Act,
+    },
+    /// The users' lists have these versions of their membership: the session's intents are cleared.
+    Linked {
+        /// Which session.
+        session: SessionId,
+        /// User and version that arrived.
+        done: Vec<(UserId, u64)>,
+    },
+    /// Gives a device an epoch; the same nonce gives the same one again.
+    Register {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+        /// Kept by the client over retries.
+        nonce: u64,
+        /// The client program, for people.
+        agent: Blob,
+    },
+    /// Moves the user's read cursor forward.
+    Read {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        session: SessionId,
+        /// Up to and including.
+        seq: u64,
+        /// The session's running count at that seq (R15).
+        count: u64,
+    },
+    /// Moves a device's delivered cursors forward.
+    Delivered {
+        /// Whose.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+        /// Session and seq.
+        cursors: Vec<(SessionId, u64)>,
+    },
+    /// An intent that has arrived: sets the membership in the user's list.
+    Link {
+        /// Whose list.
+        user: UserId,
+        /// What.
+        link: Link,
+    },
+}
+
+impl Command {
+    /// The one entity it touches.
+    pub fn entity(&self) -> EntityKey {
+        match self {
+            Command::Act { session, .. } | Command::Linked { session, .. } => EntityKey::Session(session.clone()),
+            Command::Register { user, .. }
+            | Command::Read { user, .. }
+            | Command::Delivered { user, .. }
+            | Command::Link { user, .. } => EntityKey::User(user.clone()),
+        }
+    }
+
+    /// The bytes that travel between nodes and into the log.
+    pub fn encode(&self) -> Bytes {
+        rookery_wire::encode(self)
+    }
+
+    /// Reads what [`Command::encode`] wrote. Content stays a slice of `bytes`.
+    ///
+    /// # Errors
+    /// [`DecodeFault`]: an unknown kind or damaged bytes.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeFault> {
+        decode(bytes)
+    }
+}
+
+/// A log entry: many commands under one time.
+#[derive(Debug)]
+pub struct Entry {
+    /// The leader's clock when it proposed, unix milliseconds.
+    pub time_ms: u64,
+    /// The commands in order.
+    pub commands: Vec<Command>,
+}
+
+impl Entry {
+    /// Bytes that precede the commands of an entry.
+    pub const HEAD_BYTES: usize = 1 + 8;
+
+    /// Begins an entry; [`Entry::push`] adds commands.
+    pub fn begin(time_ms: u64, capacity: usize) -> BytesMut {
+        let mut out = BytesMut::with_capacity(capacity + Self::HEAD_BYTES);
+        out.put_u8(ENTRY_VERSION);
+        out.put_u64_le(time_ms);
+        out
+    }
+
+    /// Appends an encoded command.
+    pub fn push(out: &mut BytesMut, command: &[u8]) {
+        out.put_u32_le(command.len() as u32);
+        out.put_slice(command);
+    }
+
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// [`DecodeFault`] when version or bytes are not ours: the node must stop rather than guess (R9).
+    pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeFault> {
+        let short = || DecodeFault::Malformed("log entry too short".to_owned());
+        if bytes.len() < Self::HEAD_BYTES {
+            return Err(short());
+        }
+        let version = bytes.get_u8();
+        if version != ENTRY_VERSION {
+            return Err(DecodeFault::Malformed(format!("log entry of version {version}, this program knows {ENTRY_VERSION}")));
+        }
+        let time_ms = bytes.get_u64_le();
+        let mut commands = Vec::new();
+        while bytes.has_remaining() {
+            if bytes.len() < 4 {
+                return Err(short());
+            }
+            let length = bytes.get_u32_le() as usize;
+            if bytes.len() < length {
+                return Err(short());
+            }
+            commands.push(Command::decode(&bytes.split_to(length))?);
+        }
+        Ok(Self { time_ms, commands })
+    }
+}
+
+/// Appends a value to a row or message under a version byte.
+pub fn versioned<T: Encode>(version: u8, value: &T) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    out.put_u8(version);
+    encode_into(value, &mut out);
+    out.freeze()
+}

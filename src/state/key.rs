@@ -1,0 +1,116 @@
+//! Keys of rows: one letter for the kind, the entity's name (self-delimiting), then what orders rows within it.
+//! Part of the data format.
+//!
+//! | letter | then | row |
+//! |---|---|---|
+//! | `a` | | the shard's applied mark |
+//! | `h` | session | head |
+//! | `m` | session, user | member |
+//! | `s` | session, user, device, epoch | sender: last number |
+//! | `n` | session, user, device, epoch, first number | run of numbers → seq or refusal |
+//! | `i` | session, user | intent |
+//! | `r` | session, seq | record |
+//! | `u` | user | user head with devices |
+//! | `l` | user, session | link: membership and cursors |
+
+use bytes::BytesMut;
+use rookery_wire::codec::encode_into;
+use rookery_wire::{DeviceId, SessionId, UserId};
+
+/// Kind letters.
+pub mod letter {
+    /// Applied mark.
+    pub const APPLIED: u8 = b'a';
+    /// Session head.
+    pub const HEAD: u8 = b'h';
+    /// Member.
+    pub const MEMBER: u8 = b'm';
+    /// Sender.
+    pub const SENDER: u8 = b's';
+    /// Run of numbers.
+    pub const NUMBERS: u8 = b'n';
+    /// Intent.
+    pub const INTENT: u8 = b'i';
+    /// Record.
+    pub const RECORD: u8 = b'r';
+    /// User head.
+    pub const USER: u8 = b'u';
+    /// Link.
+    pub const LINK: u8 = b'l';
+}
+
+/// The device that numbers its acts: (user, device, epoch).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SenderKey {
+    /// User of the connection.
+    pub user: UserId,
+    /// Its device.
+    pub device: DeviceId,
+    /// The device's registration.
+    pub epoch: u32,
+}
+
+/// `letter` followed by the session's name.
+pub fn session(letter: u8, session: &SessionId) -> Vec<u8> {
+    let mut out = BytesMut::with_capacity(96);
+    out.extend_from_slice(&[letter]);
+    encode_into(session, &mut out);
+    out.to_vec()
+}
+
+/// `letter`, session, user.
+pub fn session_user(letter: u8, id: &SessionId, user: &UserId) -> Vec<u8> {
+    let mut out = session(letter, id);
+    push_text(&mut out, user.as_str());
+    out
+}
+
+/// Session and sender, for a sender row or as the front of its runs.
+pub fn sender(letter: u8, id: &SessionId, sender: &SenderKey) -> Vec<u8> {
+    let mut out = session_user(letter, id, &sender.user);
+    push_text(&mut out, sender.device.as_str());
+    out.extend_from_slice(&sender.epoch.to_be_bytes());
+    out
+}
+
+/// A run of numbers that begins at `first`.
+pub fn numbers(id: &SessionId, key: &SenderKey, first: u64) -> Vec<u8> {
+    let mut out = sender(letter::NUMBERS, id, key);
+    out.extend_from_slice(&first.to_be_bytes());
+    out
+}
+
+/// A record.
+pub fn record(id: &SessionId, seq: u64) -> Vec<u8> {
+    let mut out = session(letter::RECORD, id);
+    out.extend_from_slice(&seq.to_be_bytes());
+    out
+}
+
+/// `letter` followed by the user's name.
+pub fn user(letter: u8, user: &UserId) -> Vec<u8> {
+    let mut out = vec![letter];
+    push_text(&mut out, user.as_str());
+    out
+}
+
+/// A link of a user.
+pub fn link(of: &UserId, to: &SessionId) -> Vec<u8> {
+    let mut out = BytesMut::from(user(letter::LINK, of).as_slice());
+    encode_into(to, &mut out);
+    out.to_vec()
+}
+
+/// Names have at most 64 bytes, so one byte holds the length and keeps names self-delimiting.
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Reads a name written by `push_text` from the front of `bytes`.
+pub fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let (&length, rest) = bytes.split_first()?;
+    let text = rest.get(..usize::from(length))?;
+    *bytes = &rest[usize::from(length)..];
+    std::str::from_utf8(text).ok()
+}

@@ -1,0 +1,24 @@
+//! What Rookery knows, as plain structs: sessions and users, the commands that change them, the rows that keep them.
+//!
+//! Everything here is a function of its input alone. Nothing imports a clock, randomness, IO, an actor runtime, the
+//! log or a database; no iteration depends on a hash. So every replica that applies the same entries holds the same
+//! state, and a replay from any checkpoint ends in the same place (R6, R7).
+//!
+//! A command reads and writes exactly one entity. What must happen in a second one is left behind as an *intent*,
+//! which the shard's leader carries over.
+
+pub mod command;
+pub mod key;
+pub mod outcome;
+pub mod rows;
+pub mod sender;
+pub mod session;
+mod session_rows;
+pub mod user;
+mod user_rows;
+
+pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link};
+pub use outcome::{Answer, Intent, Outcome, Publication};
+pub use rows::{RowFault, RowReader, RowWrites};
+pub use session::{At, Session, SessionLimits};
+pub use user::User;

@@ -1,0 +1,81 @@
+//! What applying a command leads to. Values, not actions: the actor that owns the entity executes them.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use rookery_wire::codec::Source;
+use rookery_wire::reply::{Ack, ReadMark};
+use rookery_wire::{DeviceId, ErrorBody, UserId};
+
+use super::command::Link;
+
+/// The answer to a command, for whoever waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum Answer {
+    /// Stored.
+    Ack(Ack),
+    /// The read cursor as it is now.
+    ReadMark(ReadMark),
+    /// The device's epoch.
+    Epoch(u32),
+    /// Done, nothing to say.
+    Done,
+    /// Refused; every replica judged alike.
+    Refused(ErrorBody),
+    /// Not carried out as far as this node knows, or unknown: ask again, of `leader` if it is given. Never made by
+    /// apply.
+    Again {
+        /// A better node to ask.
+        leader: Option<u16>,
+        /// When to ask, milliseconds; for a node that is too busy.
+        after_ms: u32,
+    },
+}
+
+/// A record that has just taken its place in the session.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Its seq.
+    pub seq: u64,
+    /// The encoded [`rookery_wire::Record`].
+    pub record: Bytes,
+    /// The device that sent it.
+    pub from: (UserId, DeviceId),
+}
+
+/// What must still happen in a user's list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Intent {
+    /// Whose list.
+    pub user: UserId,
+    /// What it must say.
+    pub link: Link,
+}
+
+/// The effects of one command.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// For the one who asked.
+    pub answer: Option<Answer>,
+    /// The answer may leave only once the intents of this session up to this membership version have arrived.
+    pub gate: Option<u64>,
+    /// The record it made.
+    pub published: Option<Publication>,
+    /// Members that came (before the record is published) …
+    pub added: Vec<UserId>,
+    /// … and went (after it).
+    pub removed: Vec<UserId>,
+    /// Intents it left.
+    pub intents: Vec<Intent>,
+    /// Frames for the user's own devices.
+    pub user_frames: Vec<Bytes>,
+    /// Intents were cleared: gated answers may go.
+    pub gates_moved: bool,
+}
+
+impl Outcome {
+    /// Only an answer.
+    pub fn answer(answer: Answer) -> Self {
+        Self { answer: Some(answer), ..Self::default() }
+    }
+}

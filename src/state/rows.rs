@@ -1,0 +1,72 @@
+//! Rows: what an entity is on disk, without knowing the disk.
+
+use bytes::Bytes;
+
+/// Why rows could not be read: storage failed, or holds what no version of this program wrote. Never a refusal; it
+/// stops the node.
+#[derive(Debug, thiserror::Error)]
+pub enum RowFault {
+    /// The store below said so.
+    #[error("{0}")]
+    Store(String),
+    /// Bytes that are no row.
+    #[error("row {key} cannot be read: {why}")]
+    Damaged {
+        /// The key, escaped.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl RowFault {
+    /// A damaged row, named.
+    pub fn damaged(key: &[u8], why: impl std::fmt::Display) -> Self {
+        Self::Damaged { key: key.escape_ascii().to_string(), why: why.to_string() }
+    }
+}
+
+/// Reads rows in key order.
+pub trait RowReader {
+    /// One row.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowFault>;
+    /// Every row whose key begins with `prefix`, in order, until `each` says false.
+    ///
+    /// # Errors
+    /// [`RowFault`], also one that `each` returns.
+    fn scan(
+        &self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
+    ) -> Result<(), RowFault>;
+    /// The last row with `from <= key <= to`.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault>;
+}
+
+/// Row changes of one entity, written together or not at all (R7).
+#[derive(Debug, Default)]
+pub struct RowWrites {
+    /// Key and new value, or none to remove it.
+    pub rows: Vec<(Bytes, Option<Bytes>)>,
+    /// Sum of key and value lengths.
+    pub bytes: usize,
+}
+
+impl RowWrites {
+    /// Sets a row.
+    pub fn put(&mut self, key: Vec<u8>, value: Bytes) {
+        self.bytes += key.len() + value.len();
+        self.rows.push((Bytes::from(key), Some(value)));
+    }
+    /// Removes a row.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.bytes += key.len();
+        self.rows.push((Bytes::from(key), None));
+    }
+}

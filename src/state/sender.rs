@@ -1,0 +1,186 @@
+//! The numbers one device has used in one session, and what came of each: exactly-once sends (G3).
+//!
+//! In memory stand the numbers not yet written and a window of recent ones; older ones are rows ("runs") that are
+//! looked up when a late retry asks for them. `last` is kept as long as the session.
+
+use std::collections::VecDeque;
+
+use bincode::{Decode, Encode};
+use rookery_wire::ErrorCode;
+use rookery_wire::reply::Ack;
+
+/// Numbers kept in memory behind the written ones, per sender.
+pub const WINDOW: usize = 64;
+
+/// What came of a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Stored, with everything its ACK says but the session's name.
+    Stored(Stored),
+    /// Refused at apply; the number is consumed.
+    Refused(ErrorCode),
+}
+
+/// Where a number's message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its seq.
+    pub seq: u64,
+    /// Its id.
+    pub message_id: u64,
+    /// Its time.
+    pub time_ms: u64,
+    /// The running count.
+    pub count: u64,
+}
+
+impl Stored {
+    /// The ACK it stands for.
+    pub fn ack(&self, session: rookery_wire::SessionId, client_seq: u64) -> Ack {
+        let Stored { seq, message_id, time_ms, count } = *self;
+        Ack { session, client_seq, seq, message_id, time_ms, count }
+    }
+}
+
+/// One used number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// Fingerprint of the act, to tell a retry from a reuse.
+    pub fingerprint: u64,
+    /// What came of it.
+    pub fate: Fate,
+}
+
+/// A number as it is written: the seq leads to the record, which holds the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RunItem {
+    /// Fingerprint of the act.
+    pub fingerprint: u64,
+    /// Seq, or the code of the refusal.
+    pub fate: Result<u64, ErrorCode>,
+}
+
+/// A row of consecutive numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Run {
+    /// One item per number, from the number in the row's key on.
+    pub items: Vec<RunItem>,
+}
+
+/// One sender's numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Sender {
+    /// The last number used.
+    pub last: u64,
+    /// Numbers `last - recent.len() + 1 ..= last`.
+    recent: VecDeque<Number>,
+    /// Numbers up to this one are rows.
+    written: u64,
+    /// Numbers up to this one are in a batch on its way to become rows.
+    collected: u64,
+}
+
+/// What is known of a number.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Known<'a> {
+    /// The next one.
+    Next,
+    /// Beyond the next.
+    Gap,
+    /// Used, and remembered here.
+    Used(&'a Number),
+    /// Used so long ago that its row must be read.
+    Old,
+}
+
+impl Sender {
+    /// A sender as its row says: all its numbers up to `last` are rows.
+    pub fn loaded(last: u64) -> Self {
+        Self { last, recent: VecDeque::new(), written: last, collected: last }
+    }
+
+    /// What is known of `client_seq`.
+    pub fn known(&self, client_seq: u64) -> Known<'_> {
+        if client_seq > self.last {
+            return if client_seq == self.last + 1 { Known::Next } else { Known::Gap };
+        }
+        let back = self.last - client_seq;
+        match usize::try_from(back).ok().and_then(|back| self.recent.len().checked_sub(back + 1)) {
+            Some(at) => self.recent.get(at).map_or(Known::Old, Known::Used),
+            None => Known::Old,
+        }
+    }
+
+    /// Uses the next number.
+    pub fn consume(&mut self, number: Number) {
+        self.last += 1;
+        self.recent.push_back(number);
+    }
+
+    /// The numbers that no row holds yet, with the first of them; they count as collected from now on.
+    pub fn collect(&mut self) -> Option<(u64, Run)> {
+        let first = self.collected + 1;
+        if first > self.last {
+            return None;
+        }
+        let fresh = (self.last - self.collected) as usize;
+        let items = self.recent.iter().skip(self.recent.len() - fresh).map(|number| RunItem {
+            fingerprint: number.fingerprint,
+            fate: match &number.fate {
+                Fate::Stored(stored) => Ok(stored.seq),
+                Fate::Refused(code) => Err(*code),
+            },
+        });
+        let run = Run { items: items.collect() };
+        self.collected = self.last;
+        Some((first, run))
+    }
+
+    /// What was collected can be read from rows now; forgets what is beyond the window.
+    pub fn written(&mut self) {
+        self.written = self.collected;
+        let unwritten = (self.last - self.written) as usize;
+        let keep = unwritten.max(WINDOW);
+        while self.recent.len() > keep {
+            self.recent.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(seq: u64) -> Number {
+        let stored = Stored { seq, message_id: seq, time_ms: 0, count: seq };
+        Number { fingerprint: seq * 7, fate: Fate::Stored(stored) }
+    }
+
+    #[test]
+    fn numbers_are_next_used_old_or_a_gap() {
+        let mut sender = Sender::loaded(5);
+        assert_eq!(sender.known(5), Known::Old);
+        assert_eq!(sender.known(6), Known::Next);
+        assert_eq!(sender.known(7), Known::Gap);
+        sender.consume(number(60));
+        assert_eq!(sender.known(6), Known::Used(&number(60)));
+        assert_eq!(sender.known(5), Known::Old);
+    }
+
+    #[test]
+    fn collects_each_number_once_and_keeps_what_is_not_written() {
+        let mut sender = Sender::default();
+        for seq in 1..=200 {
+            sender.consume(number(seq));
+        }
+        let (first, run) = sender.collect().expect("fresh numbers");
+        assert_eq!((first, run.items.len()), (1, 200));
+        assert!(sender.collect().is_none());
+        sender.consume(number(201));
+        sender.written();
+        assert_eq!(sender.known(201), Known::Used(&number(201)));
+        assert_eq!(sender.known(201 - WINDOW as u64), Known::Old);
+        let (first, run) = sender.collect().expect("one more");
+        assert_eq!((first, run.items.len()), (201, 1));
+    }
+}

@@ -1,0 +1,510 @@
+//! A session: its sequence, its members, its senders' numbers and its recent messages.
+//!
+//! [`Session::apply`] first decides without changing anything, then changes everything: a panic while deciding
+//! leaves the session whole (R9).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rookery_wire::codec::{Blob, encode_into};
+use rookery_wire::{ErrorBody, ErrorCode, Record, RecordKind, SessionId, Signal, UserId};
+
+use super::command::{Act, Actor, ChangeKind, Link};
+use super::key::SenderKey;
+use super::outcome::{Answer, Intent, Outcome, Publication};
+use super::sender::{Fate, Known, Number, Sender, Stored};
+
+/// Where in the log a command stands, and the time of its entry.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// The shard (group id).
+    pub shard: u32,
+    /// Log index of the entry.
+    pub index: u64,
+    /// Position of the command in its entry.
+    pub position: u32,
+    /// The leader's time, unix milliseconds.
+    pub time_ms: u64,
+}
+
+impl At {
+    /// Commands an entry may hold, so that positions fit a message id.
+    pub const MAX_COMMANDS: usize = 1 << 16;
+
+    /// 10 bits of shard, 38 of log index, 16 of position: unique without a counter that a replay could skip (R6).
+    /// 38 bits are 275 thousand million entries of one shard.
+    pub fn message_id(&self) -> u64 {
+        (u64::from(self.shard) << 54) | ((self.index & ((1 << 38) - 1)) << 16) | u64::from(self.position & 0xffff)
+    }
+}
+
+/// Bounds a session keeps; the same on every node, for they are judged at apply.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Members of a group.
+    pub group_members: u32,
+    /// Messages kept in memory behind the written ones.
+    pub ring: usize,
+}
+
+/// A member of a session, present or past.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Member {
+    /// Version of the session's membership when this last changed.
+    pub version: u64,
+    /// Still a member.
+    pub present: bool,
+    /// Seq of the record with which the user came.
+    pub joined_seq: u64,
+    /// Running count before that record.
+    pub joined_count: u64,
+    /// Running count at the user's own last content (0 = none).
+    pub own_count: u64,
+}
+
+/// What has changed since the rows were last collected.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    pub(super) head: bool,
+    pub(super) members: BTreeSet<UserId>,
+    pub(super) senders: BTreeSet<SenderKey>,
+    pub(super) intents: BTreeSet<UserId>,
+}
+
+/// One session. See the module's words.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) id: SessionId,
+    /// Log index it reflects.
+    pub(super) index: u64,
+    pub(super) exists: bool,
+    pub(super) frozen: bool,
+    pub(super) owner: Option<UserId>,
+    pub(super) last_seq: u64,
+    pub(super) first_seq: u64,
+    pub(super) count: u64,
+    pub(super) time_ms: u64,
+    /// Grows with every membership change.
+    pub(super) version: u64,
+    /// The version with which the session came to be: acks of sends wait for its intents.
+    pub(super) present: u32,
+    pub(super) members: BTreeMap<UserId, Member>,
+    pub(super) senders: BTreeMap<SenderKey, Sender>,
+    pub(super) intents: BTreeMap<UserId, Link>,
+    /// Encoded records `last_seq - tail.len() + 1 ..= last_seq`.
+    pub(super) tail: VecDeque<Bytes>,
+    /// Records up to this seq are rows.
+    pub(super) written_seq: u64,
+    pub(super) collected_seq: u64,
+    pub(super) dirty: Dirty,
+    /// Old numbers read from rows for the batch at hand.
+    pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
+}
+
+impl Session {
+    /// A session of which nothing is known yet.
+    pub fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            index: 0,
+            exists: false,
+            frozen: false,
+            owner: None,
+            last_seq: 0,
+            first_seq: 1,
+            count: 0,
+            time_ms: 0,
+            version: 0,
+            present: 0,
+            members: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            tail: VecDeque::new(),
+            written_seq: 0,
+            collected_seq: 0,
+            dirty: Dirty::default(),
+            recalled: BTreeMap::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+    /// Log index it reflects; commands of entries up to it are passed over.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+    /// Whether it has come to be.
+    pub fn exists(&self) -> bool {
+        self.exists
+    }
+    /// Last seq.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+    /// First seq kept.
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+    /// Countable messages.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+    /// Time of the last record.
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+    /// Present members.
+    pub fn present(&self) -> u32 {
+        self.present
+    }
+    /// The member of that name, if present.
+    pub fn member(&self, user: &UserId) -> Option<&Member> {
+        self.members.get(user).filter(|member| member.present)
+    }
+    /// Present members by name, after `after`.
+    pub fn members_after(&self, after: Option<&UserId>) -> impl Iterator<Item = &UserId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.members.range::<UserId, _>((from, Unbounded)).filter(|(_, member)| member.present).map(|(user, _)| user)
+    }
+    /// The last number a device used.
+    pub fn last_number(&self, key: &SenderKey) -> u64 {
+        self.senders.get(key).map_or(0, |sender| sender.last)
+    }
+    /// Records from memory: the seq of the first one held.
+    pub fn tail_first(&self) -> u64 {
+        self.last_seq + 1 - self.tail.len() as u64
+    }
+    /// A record from memory.
+    pub fn record(&self, seq: u64) -> Option<&Bytes> {
+        let at = seq.checked_sub(self.tail_first())?;
+        self.tail.get(usize::try_from(at).ok()?)
+    }
+    /// Intents that have not arrived, as they must be carried.
+    pub fn pending_intents(&self) -> impl Iterator<Item = Intent> {
+        self.intents.iter().map(|(user, link)| Intent { user: user.clone(), link: link.clone() })
+    }
+    /// Whether every intent up to membership version `version` has arrived.
+    pub fn gate_open(&self, version: u64) -> bool {
+        self.intents.values().all(|link| link.version > version)
+    }
+    /// Stops every later command with FROZEN, after a panic (R9).
+    pub fn freeze(&mut self, index: u64) {
+        self.frozen = true;
+        self.reflect(index);
+    }
+    /// Everything of entries up to `index` is in.
+    pub fn reflect(&mut self, index: u64) {
+        self.index = self.index.max(index);
+        self.dirty.head = true;
+    }
+
+    /// The row that must be read before this act can be judged: an old number of this sender.
+    pub fn lookup_for(&self, actor: &Actor, client_seq: u64) -> Option<(SenderKey, u64)> {
+        let key = sender_key(actor);
+        let sender = self.senders.get(&key)?;
+        let wanted = (key, client_seq);
+        (client_seq > 0 && sender.known(client_seq) == Known::Old && !self.recalled.contains_key(&wanted))
+            .then_some(wanted)
+    }
+
+    /// Gives what [`Session::lookup_for`] asked for; `None` when its message has been trimmed.
+    pub fn recall(&mut self, wanted: (SenderKey, u64), number: Option<Number>) {
+        self.recalled.insert(wanted, number);
+    }
+
+    /// Forgets what was recalled, after the batch.
+    pub fn forget_recalled(&mut self) {
+        self.recalled.clear();
+    }
+
+    /// Applies a numbered act.
+    pub fn apply(&mut self, at: &At, limits: &SessionLimits, actor: &Actor, client_seq: u64, act: &Act) -> Outcome {
+        if self.frozen {
+            return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
+        }
+        if !self.exists && !self.may_begin(act) {
+            return refused(ErrorCode::NoSuchSession, format!("there is no {}", self.id), 0);
+        }
+        let key = sender_key(actor);
+        let fingerprint = act.fingerprint(actor.on_behalf_of.as_ref());
+        let last = self.last_number(&key);
+        let known = self.senders.get(&key).map_or(
+            if client_seq == 1 { Known::Next } else { Known::Gap },
+            |sender| sender.known(client_seq),
+        );
+        match known {
+            Known::Next => {}
+            Known::Gap => {
+                let text = format!("client_seq {client_seq} skips numbers, expected {}", last + 1);
+                return refused(ErrorCode::ClientSeqGap, text, last + 1);
+            }
+            Known::Used(number) => return self.again(number, fingerprint, client_seq),
+            Known::Old => {
+                return match self.recalled.get(&(key, client_seq)) {
+                    Some(Some(number)) => self.again(number, fingerprint, client_seq),
+                    _ => refused(ErrorCode::AlreadyTrimmed, format!("number {client_seq} was used long ago"), 0),
+                };
+            }
+        }
+        match self.judge(limits, actor, act) {
+            Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
+            Err(refusal) => {
+                self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
+                Outcome::answer(Answer::Refused(refusal))
+            }
+        }
+    }
+
+    /// Intents that have arrived.
+    pub fn linked(&mut self, done: &[(UserId, u64)]) -> Outcome {
+        for (user, version) in done {
+            if self.intents.get(user).is_some_and(|link| link.version <= *version) {
+                self.intents.remove(user);
+                self.dirty.intents.insert(user.clone());
+            }
+        }
+        Outcome { answer: Some(Answer::Done), gates_moved: true, ..Outcome::default() }
+    }
+
+    fn may_begin(&self, act: &Act) -> bool {
+        match (&self.id, act) {
+            (SessionId::Direct { .. }, Act::Send { .. }) => true,
+            (SessionId::Group(_), Act::Change { kind: ChangeKind::Create, .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// The first answer again, to a number seen before.
+    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64) -> Outcome {
+        if number.fingerprint != fingerprint {
+            let text = format!("number {client_seq} was used with other content");
+            return refused(ErrorCode::ClientSeqReused, text, 0);
+        }
+        match &number.fate {
+            Fate::Stored(stored) => Outcome {
+                answer: Some(Answer::Ack(stored.ack(self.id.clone(), client_seq))),
+                // The first answer may have been waiting for intents when its node died; so does this one.
+                gate: Some(self.version),
+                ..Outcome::default()
+            },
+            Fate::Refused(code) => refused(*code, code.remedy().to_owned(), 0),
+        }
+    }
+
+    /// Whether the act is allowed. Judged here, at apply, so that every replica judges alike (G8).
+    fn judge(&self, limits: &SessionLimits, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+        let name = actor.name();
+        let stranger = || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
+        let speaks_for_itself = actor.service && actor.on_behalf_of.is_none();
+        let is_member = speaks_for_itself || self.member(name).is_some();
+        let Act::Change { kind, users } = act else {
+            let allowed = is_member || (!self.exists && self.id.pair_has(name) == Some(true));
+            return if allowed { Ok(()) } else { Err(stranger()) };
+        };
+        if matches!(self.id, SessionId::Direct { .. }) {
+            return Err(ErrorBody::new(ErrorCode::NotAllowed, "the members of a direct session are its two users"));
+        }
+        match kind {
+            ChangeKind::Create if self.exists => {
+                return Err(ErrorBody::new(ErrorCode::SessionExists, format!("{} exists already", self.id)));
+            }
+            ChangeKind::Create => {}
+            ChangeKind::Add if !is_member => return Err(stranger()),
+            ChangeKind::Add => {}
+            ChangeKind::Remove => {
+                let only_itself = users.iter().all(|user| user == name);
+                if !is_member {
+                    return Err(stranger());
+                }
+                if !only_itself && !actor.service && self.owner.as_ref() != Some(name) {
+                    return Err(ErrorBody::new(ErrorCode::NotAllowed, "only the owner removes others"));
+                }
+            }
+        }
+        if *kind != ChangeKind::Remove {
+            let fresh: BTreeSet<&UserId> = users.iter().filter(|user| self.member(user).is_none()).collect();
+            let total = u64::from(self.present) + fresh.len() as u64 + u64::from(!self.exists);
+            if total > u64::from(limits.group_members) {
+                let text = format!("{} would have {total} members, at most {} are allowed", self.id, limits.group_members);
+                let limit = u64::from(limits.group_members);
+                return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(limit));
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything a record is made of")]
+    fn store(
+        &mut self,
+        at: &At,
+        limits: &SessionLimits,
+        actor: &Actor,
+        key: SenderKey,
+        client_seq: u64,
+        fingerprint: u64,
+        act: &Act,
+    ) -> Outcome {
+        let seq = self.last_seq + 1;
+        let mut outcome = Outcome::default();
+        let began = !self.exists;
+        let (kind, content_type, content, extensions) = match act {
+            Act::Send { content_type, content, extensions } => {
+                if began {
+                    self.begin_direct(seq, &mut outcome);
+                }
+                (RecordKind::CONTENT, content_type.clone(), content.clone(), extensions.clone())
+            }
+            Act::Change { kind, users } => {
+                let (kind, users) = self.change(*kind, users, actor, seq, &mut outcome);
+                (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
+            }
+        };
+        self.exists = true;
+        self.last_seq = seq;
+        self.time_ms = self.time_ms.max(at.time_ms);
+        if kind.is_countable() {
+            self.count += 1;
+            if let Some(member) = self.members.get_mut(actor.name()) {
+                member.own_count = self.count;
+                self.dirty.members.insert(actor.name().clone());
+            }
+        }
+        let stored = Stored { seq, message_id: at.message_id(), time_ms: self.time_ms, count: self.count };
+        let record = Record {
+            seq,
+            message_id: stored.message_id,
+            time_ms: stored.time_ms,
+            count: stored.count,
+            sender: actor.name().clone(),
+            device: actor.device.clone(),
+            epoch: actor.epoch,
+            client_seq,
+            kind,
+            content_type,
+            content,
+            extensions,
+        };
+        let record = encode_record(&record);
+        self.push_tail(record.clone(), limits.ring);
+        self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
+        outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
+        if !outcome.intents.is_empty() || (matches!(self.id, SessionId::Direct { .. }) && !self.intents.is_empty()) {
+            outcome.gate = Some(self.version);
+        }
+        outcome.published = Some(Publication { seq, record, from: (actor.user.clone(), actor.device.clone()) });
+        outcome
+    }
+
+    /// A direct session begins: both are members before its first record.
+    fn begin_direct(&mut self, seq: u64, outcome: &mut Outcome) {
+        let SessionId::Direct { low, high } = self.id.clone() else { return };
+        self.version += 1;
+        for user in [low, high] {
+            self.join(user, seq, outcome);
+        }
+    }
+
+    /// Carries out a membership change; returns the kind of its record and whom it really concerned.
+    fn change(
+        &mut self,
+        kind: ChangeKind,
+        users: &[UserId],
+        actor: &Actor,
+        seq: u64,
+        outcome: &mut Outcome,
+    ) -> (RecordKind, Vec<UserId>) {
+        self.version += 1;
+        let mut concerned: BTreeSet<UserId> = users.iter().cloned().collect();
+        let creator = kind == ChangeKind::Create && (!actor.service || actor.on_behalf_of.is_some());
+        if creator {
+            self.owner = Some(actor.name().clone());
+            concerned.insert(actor.name().clone());
+        }
+        concerned.retain(|user| self.member(user).is_some() == (kind == ChangeKind::Remove));
+        for user in &concerned {
+            if kind == ChangeKind::Remove {
+                self.leave(user, outcome);
+            } else {
+                self.join(user.clone(), seq, outcome);
+            }
+        }
+        if kind == ChangeKind::Remove && self.owner.as_ref().is_some_and(|owner| concerned.contains(owner)) {
+            self.owner = self.senior_member();
+        }
+        let kind = match kind {
+            ChangeKind::Create => RecordKind::CREATED,
+            ChangeKind::Add => RecordKind::MEMBERS_ADDED,
+            ChangeKind::Remove => RecordKind::MEMBERS_REMOVED,
+        };
+        (kind, concerned.into_iter().collect())
+    }
+
+    /// Who owns the group when its owner leaves: the member that is in it longest, by name among equals.
+    fn senior_member(&self) -> Option<UserId> {
+        let present = self.members.iter().filter(|(_, member)| member.present);
+        present.min_by_key(|(user, member)| (member.joined_seq, (*user).clone())).map(|(user, _)| user.clone())
+    }
+
+    fn join(&mut self, user: UserId, seq: u64, outcome: &mut Outcome) {
+        let own_count = self.members.get(&user).map_or(0, |member| member.own_count);
+        let member =
+            Member { version: self.version, present: true, joined_seq: seq, joined_count: self.count, own_count };
+        self.present += 1;
+        self.members.insert(user.clone(), member);
+        outcome.added.push(user.clone());
+        self.intend(user, true, seq, outcome);
+    }
+
+    fn leave(&mut self, user: &UserId, outcome: &mut Outcome) {
+        let version = self.version;
+        if let Some(member) = self.members.get_mut(user) {
+            member.present = false;
+            member.version = version;
+            let joined_seq = member.joined_seq;
+            self.present = self.present.saturating_sub(1);
+            outcome.removed.push(user.clone());
+            self.intend(user.clone(), false, joined_seq, outcome);
+        }
+    }
+
+    fn intend(&mut self, user: UserId, member: bool, joined_seq: u64, outcome: &mut Outcome) {
+        let link = Link { session: self.id.clone(), version: self.version, member, joined_seq };
+        self.dirty.members.insert(user.clone());
+        self.dirty.intents.insert(user.clone());
+        self.intents.insert(user.clone(), link.clone());
+        outcome.intents.push(Intent { user, link });
+    }
+
+    fn consume(&mut self, key: SenderKey, number: Number) {
+        self.senders.entry(key.clone()).or_default().consume(number);
+        self.dirty.senders.insert(key);
+    }
+
+    /// Adds a record and lets go of those that rows hold and the ring need not.
+    fn push_tail(&mut self, record: Bytes, ring: usize) {
+        self.tail.push_back(record);
+        let unwritten = (self.last_seq - self.written_seq) as usize;
+        while self.tail.len() > unwritten.max(ring).max(1) {
+            self.tail.pop_front();
+        }
+    }
+}
+
+fn sender_key(actor: &Actor) -> SenderKey {
+    SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch }
+}
+
+fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
+    Outcome::answer(Answer::Refused(ErrorBody::new(code, text).with_detail(detail)))
+}
+
+/// A record in the one encoding that is stored, pushed and pulled.
+fn encode_record(record: &Record) -> Bytes {
+    let mut out = BytesMut::with_capacity(96 + record.content.len() + record.content_type.len());
+    encode_into(record, &mut out);
+    debug_assert!(out.remaining_mut() > 0);
+    out.freeze()
+}

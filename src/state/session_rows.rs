@@ -1,0 +1,299 @@
+//! A session as rows: loading it, collecting what changed, and looking up what memory has let go.
+
+use bincode::{Decode, Encode};
+use bytes::{BufMut, Bytes, BytesMut};
+use rookery_wire::codec::decode;
+use rookery_wire::{DeviceId, Record, SessionId, UserId};
+
+use super::command::{Link, versioned};
+use super::key::{self, SenderKey, letter};
+use super::rows::{RowFault, RowReader, RowWrites};
+use super::sender::{Fate, Number, Run, Sender, Stored};
+use super::session::{Member, Session};
+
+/// First byte of every row value.
+const ROW_VERSION: u8 = 1;
+
+/// The head row: everything of a session that is one per session.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct HeadRow {
+    /// Log index the session's rows reflect.
+    pub index: u64,
+    /// Frozen after a fault.
+    pub frozen: bool,
+    /// Owner of a group.
+    pub owner: Option<UserId>,
+    /// First seq kept.
+    pub first_seq: u64,
+    /// Last seq.
+    pub last_seq: u64,
+    /// Countable messages.
+    pub count: u64,
+    /// Time of the last record.
+    pub time_ms: u64,
+    /// Membership version.
+    pub version: u64,
+    /// Present members.
+    pub present: u32,
+}
+
+impl HeadRow {
+    /// Reads the session's head row, if there is one.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn read(rows: &dyn RowReader, id: &SessionId) -> Result<Option<Self>, RowFault> {
+        let key = key::session(letter::HEAD, id);
+        rows.get(&key)?.map(|value| row(&key, value)).transpose()
+    }
+
+    /// Reads every session of a shard, in key order.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn read_all(rows: &dyn RowReader, mut each: impl FnMut(SessionId, HeadRow)) -> Result<(), RowFault> {
+        rows.scan(&[letter::HEAD], &mut |key, value| {
+            let id = decode(&Bytes::copy_from_slice(&key[1..])).map_err(|fault| RowFault::damaged(key, fault))?;
+            each(id, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })
+    }
+}
+
+/// Decodes a row value behind its version byte.
+pub(super) fn row<T: Decode<rookery_wire::codec::Source>>(key: &[u8], value: Bytes) -> Result<T, RowFault> {
+    match value.first() {
+        Some(&ROW_VERSION) => decode(&value.slice(1..)).map_err(|fault| RowFault::damaged(key, fault)),
+        Some(version) => Err(RowFault::damaged(key, format!("version {version}, this program knows {ROW_VERSION}"))),
+        None => Err(RowFault::damaged(key, "it is empty")),
+    }
+}
+
+/// Encodes a row value with its version byte.
+pub(super) fn row_value<T: Encode>(value: &T) -> Bytes {
+    versioned(ROW_VERSION, value)
+}
+
+/// The bytes of a record inside its row.
+///
+/// # Errors
+/// [`RowFault`] for a version this program does not know.
+pub fn record_of_row(key: &[u8], value: &Bytes) -> Result<Bytes, RowFault> {
+    match value.first() {
+        Some(&ROW_VERSION) => Ok(value.slice(1..)),
+        _ => Err(RowFault::damaged(key, "not a record of a version this program knows")),
+    }
+}
+
+/// The member row of `user`, present or past.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_member(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Result<Option<Member>, RowFault> {
+    let key = key::session_user(letter::MEMBER, id, user);
+    rows.get(&key)?.map(|value| row(&key, value)).transpose()
+}
+
+/// The last number of a sender, 0 if it has none.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_last_number(rows: &dyn RowReader, id: &SessionId, sender: &SenderKey) -> Result<u64, RowFault> {
+    let key = key::sender(letter::SENDER, id, sender);
+    Ok(rows.get(&key)?.map(|value| row(&key, value)).transpose()?.unwrap_or(0))
+}
+
+/// The encoded record at `seq`.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_record(rows: &dyn RowReader, id: &SessionId, seq: u64) -> Result<Option<Bytes>, RowFault> {
+    let key = key::record(id, seq);
+    rows.get(&key)?.map(|value| record_of_row(&key, &value)).transpose()
+}
+
+/// What came of an old number, from its run and its record; `None` when its message has been trimmed.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_number(
+    rows: &dyn RowReader,
+    id: &SessionId,
+    sender: &SenderKey,
+    client_seq: u64,
+) -> Result<Option<Number>, RowFault> {
+    let from = key::numbers(id, sender, 0);
+    let to = key::numbers(id, sender, client_seq);
+    let Some((key, value)) = rows.last_between(&from, &to)? else { return Ok(None) };
+    let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let run: Run = row(&key, value)?;
+    let at = usize::try_from(client_seq.saturating_sub(first)).unwrap_or(usize::MAX);
+    let Some(item) = run.items.get(at) else { return Ok(None) };
+    let fate = match item.fate {
+        Err(code) => Fate::Refused(code),
+        Ok(seq) => match read_record(rows, id, seq)? {
+            None => return Ok(None),
+            Some(bytes) => {
+                let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
+                Fate::Stored(Stored {
+                    seq,
+                    message_id: record.message_id,
+                    time_ms: record.time_ms,
+                    count: record.count,
+                })
+            }
+        },
+    };
+    Ok(Some(Number { fingerprint: item.fingerprint, fate }))
+}
+
+impl Session {
+    /// Reads a session; one without rows is [`Session::new`].
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn load(rows: &dyn RowReader, id: &SessionId) -> Result<Self, RowFault> {
+        let mut session = Session::new(id.clone());
+        let Some(head) = HeadRow::read(rows, id)? else { return Ok(session) };
+        session.index = head.index;
+        session.exists = head.last_seq > 0;
+        session.frozen = head.frozen;
+        session.owner = head.owner;
+        session.first_seq = head.first_seq;
+        session.last_seq = head.last_seq;
+        session.count = head.count;
+        session.time_ms = head.time_ms;
+        session.version = head.version;
+        session.present = head.present;
+        session.written_seq = head.last_seq;
+        session.collected_seq = head.last_seq;
+        let prefix = key::session(letter::MEMBER, id);
+        rows.scan(&prefix, &mut |key, value| {
+            let user = user_at(key, &prefix)?;
+            session.members.insert(user, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        let prefix = key::session(letter::SENDER, id);
+        rows.scan(&prefix, &mut |key, value| {
+            let last = row(key, Bytes::copy_from_slice(value))?;
+            session.senders.insert(sender_at(key, &prefix)?, Sender::loaded(last));
+            Ok(true)
+        })?;
+        let prefix = key::session(letter::INTENT, id);
+        rows.scan(&prefix, &mut |key, value| {
+            let link: Link = row(key, Bytes::copy_from_slice(value))?;
+            session.intents.insert(user_at(key, &prefix)?, link);
+            Ok(true)
+        })?;
+        if session.last_seq >= session.first_seq {
+            let last = read_record(rows, id, session.last_seq)?
+                .ok_or_else(|| RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing"))?;
+            session.tail.push_back(last);
+        }
+        Ok(session)
+    }
+
+    /// The rows that have changed since the last time this was asked. Empty when none have.
+    pub fn collect(&mut self) -> RowWrites {
+        let mut rows = RowWrites::default();
+        let dirty = std::mem::take(&mut self.dirty);
+        for seq in self.collected_seq + 1..=self.last_seq {
+            if let Some(record) = self.record(seq) {
+                let mut value = BytesMut::with_capacity(1 + record.len());
+                value.put_u8(ROW_VERSION);
+                value.put_slice(record);
+                rows.put(key::record(&self.id, seq), value.freeze());
+            }
+        }
+        self.collected_seq = self.last_seq;
+        for user in &dirty.members {
+            if let Some(member) = self.members.get(user) {
+                rows.put(key::session_user(letter::MEMBER, &self.id, user), row_value(member));
+            }
+        }
+        for sender_key in &dirty.senders {
+            let Some(sender) = self.senders.get_mut(sender_key) else { continue };
+            rows.put(key::sender(letter::SENDER, &self.id, sender_key), row_value(&sender.last));
+            if let Some((first, run)) = sender.collect() {
+                rows.put(key::numbers(&self.id, sender_key, first), row_value(&run));
+            }
+        }
+        for user in &dirty.intents {
+            let key = key::session_user(letter::INTENT, &self.id, user);
+            match self.intents.get(user) {
+                Some(link) => rows.put(key, row_value(link)),
+                None => rows.delete(key),
+            }
+        }
+        if dirty.head && (self.exists || self.frozen) {
+            rows.put(key::session(letter::HEAD, &self.id), row_value(&self.head_row()));
+        }
+        rows
+    }
+
+    /// What was collected can be read from rows: memory keeps the ring and lets go of the rest.
+    pub fn written(&mut self, ring: usize) {
+        self.written_seq = self.collected_seq;
+        for sender in self.senders.values_mut() {
+            sender.written();
+        }
+        let unwritten = (self.last_seq - self.written_seq) as usize;
+        while self.tail.len() > unwritten.max(ring).max(1) {
+            self.tail.pop_front();
+        }
+    }
+
+    /// Whether rows hold everything that is here.
+    pub fn is_clean(&self) -> bool {
+        self.written_seq == self.last_seq
+            && !self.dirty.head
+            && self.dirty.members.is_empty()
+            && self.dirty.senders.is_empty()
+            && self.dirty.intents.is_empty()
+    }
+
+    fn head_row(&self) -> HeadRow {
+        HeadRow {
+            index: self.index,
+            frozen: self.frozen,
+            owner: self.owner.clone(),
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            count: self.count,
+            time_ms: self.time_ms,
+            version: self.version,
+            present: self.present,
+        }
+    }
+}
+
+/// Sessions of a shard that have intents to carry.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn sessions_with_intents(rows: &dyn RowReader) -> Result<Vec<SessionId>, RowFault> {
+    let mut found: Vec<SessionId> = Vec::new();
+    rows.scan(&[letter::INTENT], &mut |key, value| {
+        let link: Link = row(key, Bytes::copy_from_slice(value))?;
+        if found.last() != Some(&link.session) {
+            found.push(link.session);
+        }
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+fn user_at(key: &[u8], prefix: &[u8]) -> Result<UserId, RowFault> {
+    let mut rest = key.get(prefix.len()..).unwrap_or_default();
+    let text = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no user in the key"))?;
+    UserId::new(text).map_err(|fault| RowFault::damaged(key, fault))
+}
+
+fn sender_at(key: &[u8], prefix: &[u8]) -> Result<SenderKey, RowFault> {
+    let damaged = || RowFault::damaged(key, "no sender in the key");
+    let mut rest = key.get(prefix.len()..).unwrap_or_default();
+    let user = key::take_text(&mut rest).and_then(|text| UserId::new(text).ok()).ok_or_else(damaged)?;
+    let device = key::take_text(&mut rest).and_then(|text| DeviceId::new(text).ok()).ok_or_else(damaged)?;
+    let epoch = u32::from_be_bytes(rest.try_into().map_err(|_| damaged())?);
+    Ok(SenderKey { user, device, epoch })
+}

@@ -1,0 +1,201 @@
+//! A user: devices with their epochs, the list of sessions, and the cursors in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bincode::{Decode, Encode};
+use rookery_wire::codec::{Blob, Source};
+use rookery_wire::frame::frame_bytes;
+use rookery_wire::reply::{Joined, Left, ReadMark};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserId};
+
+use super::command::Link;
+use super::outcome::{Answer, Outcome};
+
+/// Devices a user may have registered; the one registered longest ago makes room (its epoch is not given again).
+pub const MAX_DEVICES: usize = 64;
+
+/// One registered device.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct Device {
+    /// Its registration; never given twice for one user.
+    pub epoch: u32,
+    /// The nonce it registered with.
+    pub nonce: u64,
+    /// The client program.
+    pub agent: Blob,
+    /// When, unix milliseconds.
+    pub registered_ms: u64,
+}
+
+/// One session in the user's list, present or past (a removal keeps its version, R12).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkState {
+    /// Version of the membership.
+    pub version: u64,
+    /// Still a member.
+    pub member: bool,
+    /// Seq at which the user joined.
+    pub joined_seq: u64,
+    /// Read cursor.
+    pub read_seq: u64,
+    /// The session's running count there.
+    pub read_count: u64,
+    /// Delivered cursor per device.
+    pub delivered: BTreeMap<DeviceId, u64>,
+}
+
+/// One user. See the module's words.
+#[derive(Debug)]
+pub struct User {
+    pub(super) id: UserId,
+    pub(super) index: u64,
+    pub(super) frozen: bool,
+    pub(super) last_epoch: u32,
+    pub(super) devices: BTreeMap<DeviceId, Device>,
+    pub(super) links: BTreeMap<SessionId, LinkState>,
+    pub(super) dirty_head: bool,
+    pub(super) dirty_links: BTreeSet<SessionId>,
+}
+
+impl User {
+    /// A user of whom nothing is known yet.
+    pub fn new(id: UserId) -> Self {
+        Self {
+            id,
+            index: 0,
+            frozen: false,
+            last_epoch: 0,
+            devices: BTreeMap::new(),
+            links: BTreeMap::new(),
+            dirty_head: false,
+            dirty_links: BTreeSet::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &UserId {
+        &self.id
+    }
+    /// Log index it reflects.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+    /// Everything of entries up to `index` is in.
+    pub fn reflect(&mut self, index: u64) {
+        self.index = self.index.max(index);
+        self.dirty_head = true;
+    }
+    /// Stops every later command with FROZEN, after a panic (R9).
+    pub fn freeze(&mut self, index: u64) {
+        self.frozen = true;
+        self.reflect(index);
+    }
+    /// The epoch of a device, 0 if it is not registered.
+    pub fn epoch(&self, device: &DeviceId) -> u32 {
+        self.devices.get(device).map_or(0, |device| device.epoch)
+    }
+    /// Sessions the user is a member of.
+    pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &LinkState)> {
+        self.links.iter().filter(|(_, link)| link.member)
+    }
+
+    /// Gives the device an epoch.
+    pub fn register(&mut self, device: &DeviceId, nonce: u64, agent: &Blob, time_ms: u64) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        if let Some(known) = self.devices.get(device)
+            && known.nonce == nonce
+        {
+            return Outcome::answer(Answer::Epoch(known.epoch));
+        }
+        if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(device) {
+            let oldest = self.devices.iter().min_by_key(|(_, device)| device.epoch).map(|(id, _)| id.clone());
+            if let Some(oldest) = oldest {
+                self.devices.remove(&oldest);
+            }
+        }
+        self.last_epoch += 1;
+        let agent = Blob(bytes::Bytes::copy_from_slice(agent.as_ref()));
+        let known = Device { epoch: self.last_epoch, nonce, agent, registered_ms: time_ms };
+        self.devices.insert(device.clone(), known);
+        Outcome::answer(Answer::Epoch(self.last_epoch))
+    }
+
+    /// Moves the read cursor forward; an older one changes nothing and is answered with the newer (G6).
+    pub fn read(&mut self, session: &SessionId, seq: u64, count: u64) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        let Some(link) = self.links.get_mut(session).filter(|link| link.member) else {
+            let text = format!("{} is not in the list of {}", session, self.id);
+            return Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::NotMember, text)));
+        };
+        let moved = seq > link.read_seq;
+        if moved {
+            link.read_seq = seq;
+            link.read_count = count;
+            self.dirty_links.insert(session.clone());
+        }
+        let mark = ReadMark { session: session.clone(), seq: link.read_seq, count: link.read_count };
+        let mut outcome = Outcome::answer(Answer::ReadMark(mark.clone()));
+        if moved {
+            outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+        }
+        outcome
+    }
+
+    /// Moves delivered cursors of a device forward.
+    pub fn delivered(&mut self, device: &DeviceId, cursors: &[(SessionId, u64)]) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        for (session, seq) in cursors {
+            if let Some(link) = self.links.get_mut(session) {
+                let cursor = link.delivered.entry(device.clone()).or_default();
+                if *seq > *cursor {
+                    *cursor = *seq;
+                    self.dirty_links.insert(session.clone());
+                }
+            }
+        }
+        Outcome::answer(Answer::Done)
+    }
+
+    /// An intent arrives: the membership as the session decided it, unless something newer is here already.
+    pub fn link(&mut self, link: &Link) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        let mut outcome = Outcome::answer(Answer::Done);
+        let known = self.links.entry(link.session.clone()).or_insert_with(|| LinkState {
+            version: 0,
+            member: false,
+            joined_seq: 0,
+            read_seq: 0,
+            read_count: 0,
+            delivered: BTreeMap::new(),
+        });
+        if link.version <= known.version {
+            return outcome;
+        }
+        let was_member = known.member;
+        known.version = link.version;
+        known.member = link.member;
+        known.joined_seq = link.joined_seq;
+        self.dirty_links.insert(link.session.clone());
+        if link.member && !was_member {
+            let joined = Joined { session: link.session.clone(), live_from: 0 };
+            outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
+        } else if was_member && !link.member {
+            let left = Left { session: link.session.clone() };
+            outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
+        }
+        outcome
+    }
+}
+
+fn frozen() -> Outcome {
+    Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::Frozen, "this user was frozen after a fault")))
+}
