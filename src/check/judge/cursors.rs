@@ -1,0 +1,144 @@
+//! Read cursors as max-registers (rule 6, G6) and unread counts recounted from the log.
+
+use std::collections::BTreeMap;
+
+use super::book::{Book, Log};
+use super::linear::{Placed, sweep};
+use super::verdict::{Harm, Rule, Verdict};
+use crate::check::history::{DeviceIx, Line, Micros, Seen, SessionIx, UserIx};
+
+type Register = (UserIx, SessionIx);
+
+/// What touched a cursor, for messages.
+#[derive(Clone, Copy)]
+enum What {
+    Write(DeviceIx, u64),
+    Answer(DeviceIx, u64),
+    List(DeviceIx, u64),
+}
+
+pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
+    let mut registers: BTreeMap<Register, Vec<Placed<What>>> = BTreeMap::new();
+    // Begin and value of every READ: what a cursor may stand at.
+    let mut written: BTreeMap<Register, Vec<(Micros, u64)>> = BTreeMap::new();
+    for mark in book.history.marks.iter().filter(|mark| !mark.refused) {
+        let Some(user) = book.history.user_of(mark.device) else { continue };
+        let register = (user, mark.session);
+        written.entry(register).or_default().push((mark.invoke, mark.seq));
+        let ops = registers.entry(register).or_default();
+        let op = |place, judged, what| Placed { place, invoke: mark.invoke, done: mark.done, judged, what };
+        ops.push(op(2 * mark.seq, false, What::Write(mark.device, mark.seq)));
+        let Some((seq, count)) = mark.answer else { continue };
+        ops.push(op(2 * seq + 1, true, What::Answer(mark.device, seq)));
+        if seq < mark.seq {
+            verdict.add(Rule::Cursors, Harm::Wrong, || {
+                let place = place(book, register);
+                format!("{place}: READ {} was answered with the lesser seq {seq}", mark.seq)
+            });
+        }
+        let real = book.log(mark.session).map_or(0, |log| log.count(seq));
+        if real != count {
+            verdict.add(Rule::Unread, Harm::Wrong, || {
+                format!("{}: READ_MARK at seq {seq} counts {count}, the log {real}", place(book, register))
+            });
+        }
+    }
+    for sync in &book.history.syncs {
+        let Some(user) = book.history.user_of(sync.device) else { continue };
+        for line in &sync.lines {
+            let what = What::List(sync.device, line.read_seq);
+            registers.entry((user, line.session)).or_default().push(Placed {
+                place: 2 * line.read_seq + 1,
+                invoke: line.invoke,
+                done: line.done,
+                judged: true,
+                what,
+            });
+            unread(book, user, line, verdict);
+        }
+    }
+    for (register, ops) in registers {
+        let values = written.get(&register).map_or(&[][..], Vec::as_slice);
+        from_nowhere(book, register, &ops, values, verdict);
+        for (late, early) in sweep(ops) {
+            verdict.add(Rule::Cursors, Harm::Wrong, || {
+                let (late, early) = (text(book, late.what), text(book, early));
+                format!("{}: the cursor went back: {late}, after {early}", place(book, register))
+            });
+        }
+    }
+    pushed_marks(book, verdict);
+}
+
+fn place(book: &Book<'_>, (user, session): Register) -> String {
+    format!("{}: {}", book.history.session_text(session), book.history.user_text(user))
+}
+
+fn text(book: &Book<'_>, what: What) -> String {
+    match what {
+        What::Write(device, seq) => format!("READ {seq} by {}", book.history.device_text(device)),
+        What::Answer(device, seq) => {
+            format!("READ of {} answered with {seq}", book.history.device_text(device))
+        }
+        What::List(device, seq) => format!("SYNC of {} showed {seq}", book.history.device_text(device)),
+    }
+}
+
+/// A cursor at a value that nobody had asked for by then.
+fn from_nowhere(
+    book: &Book<'_>,
+    register: Register,
+    ops: &[Placed<What>],
+    values: &[(Micros, u64)],
+    verdict: &mut Verdict,
+) {
+    for op in ops.iter().filter(|op| op.judged) {
+        let seq = op.place / 2;
+        let known = seq == 0 || values.iter().any(|(invoke, value)| *value == seq && *invoke <= op.done);
+        if !known {
+            verdict.add(Rule::Cursors, Harm::Wrong, || {
+                format!("{}: {}, which nobody had read to", place(book, register), text(book, op.what))
+            });
+        }
+    }
+}
+
+fn unread(book: &Book<'_>, user: UserIx, line: &Line, verdict: &mut Verdict) {
+    let Some(log) = book.log(line.session) else { return };
+    if line.last_seq > log.last() {
+        return; // judged as a lost record by the session list's rules
+    }
+    let real = recount(log, user, line);
+    if real != line.unread {
+        verdict.add(Rule::Unread, Harm::Wrong, || {
+            let place = place(book, (user, line.session));
+            let (read, last) = (line.read_seq, line.last_seq);
+            format!("{place}: unread {} at last seq {last} and read {read}, the log says {real}", line.unread)
+        });
+    }
+}
+
+/// Countable messages after max(read, own last sent, joined − 1).
+fn recount(log: &Log<'_>, user: UserIx, line: &Line) -> u64 {
+    let own = log.own_last(user, line.last_seq);
+    let floor = line.read_seq.max(own).max(line.joined_seq.saturating_sub(1));
+    log.count(line.last_seq).saturating_sub(log.count(floor))
+}
+
+/// READ_MARK pushes of one connection never go back.
+fn pushed_marks(book: &Book<'_>, verdict: &mut Verdict) {
+    for stream in &book.history.streams {
+        let mut last: BTreeMap<SessionIx, u64> = BTreeMap::new();
+        for (_, session, seen) in &stream.events {
+            let Seen::Mark(seq) = seen else { continue };
+            let before = last.insert(*session, *seq).unwrap_or(0);
+            if before > *seq {
+                verdict.add(Rule::Cursors, Harm::Wrong, || {
+                    let who = book.history.device_text(stream.device);
+                    let name = book.history.session_text(*session);
+                    format!("{name}: {who} was pushed READ_MARK {seq} after {before}")
+                });
+            }
+        }
+    }
+}

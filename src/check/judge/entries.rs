@@ -1,0 +1,163 @@
+//! The log against the sends: every entry was sent once (rule 2), every answer was true (rule 3), what one device
+//! sent kept its order (G2), only members sent (G8).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rookery_wire::RecordKind;
+
+use super::book::{Book, Key, kind_of, told};
+use super::verdict::{Harm, Rule, Verdict};
+use crate::check::history::{DeviceIx, Entry, Outcome, Retry, Send, SessionIx};
+
+pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
+    let mut places: HashMap<Key, u64> = HashMap::with_capacity(book.history.sends.len());
+    let mut ids = HashSet::new();
+    for (at, log) in book.logs.iter().enumerate() {
+        let session = SessionIx(at as u32);
+        for entry in log.entries {
+            origin(book, session, entry, &mut places, verdict);
+            if !ids.insert(entry.message_id) {
+                let name = book.history.session_text(session);
+                verdict.add(Rule::Entries, Harm::Doubled, || {
+                    format!("{name} seq {}: message id {:x} is used twice", entry.seq, entry.message_id)
+                });
+            }
+        }
+        contents(book, session, verdict);
+        device_order(book, session, verdict);
+        membership(book, session, verdict);
+    }
+    for send in &book.history.sends {
+        answer(book, send, &places, verdict);
+    }
+    for retry in &book.history.retries {
+        repeated(book, retry, &places, verdict);
+    }
+}
+
+/// Rule 2: the entry is one invoked send, and the only entry of it.
+fn origin(
+    book: &Book<'_>,
+    session: SessionIx,
+    entry: &Entry,
+    places: &mut HashMap<Key, u64>,
+    verdict: &mut Verdict,
+) {
+    let name = book.history.session_text(session);
+    let Some(send) = book.send_of(session, entry) else {
+        return verdict.add(Rule::Entries, Harm::Wrong, || {
+            let number = entry.client_seq;
+            format!("{name} seq {}: nobody sent this record (client_seq {number})", entry.seq)
+        });
+    };
+    let key = (session, send.device, send.epoch, send.client_seq);
+    if let Some(first) = places.insert(key, entry.seq) {
+        verdict.add(Rule::Entries, Harm::Doubled, || {
+            format!("{} is stored at seq {first} and again at seq {}", told(book.history, key), entry.seq)
+        });
+    }
+    let same = send.hash == 0 || send.hash == entry.hash;
+    if kind_of(&send.act).0 != entry.kind || !same {
+        verdict.add(Rule::Entries, Harm::Wrong, || {
+            format!("{} is stored at seq {} with other content", told(book.history, key), entry.seq)
+        });
+    }
+}
+
+/// The same content under two numbers: a client or server that renumbered a send that had been stored.
+fn contents(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
+    let Some(log) = book.log(session) else { return };
+    let mut seen: HashMap<u64, u64> = HashMap::with_capacity(log.entries.len());
+    let content = log.entries.iter().filter(|entry| entry.kind == RecordKind::CONTENT.0);
+    for entry in content {
+        let Some(first) = seen.insert(entry.hash, entry.seq) else { continue };
+        verdict.add(Rule::Entries, Harm::Doubled, || {
+            let name = book.history.session_text(session);
+            format!("{name}: one content, made once, is stored at seq {first} and at seq {}", entry.seq)
+        });
+    }
+}
+
+fn device_order(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
+    let Some(log) = book.log(session) else { return };
+    let mut last: BTreeMap<(DeviceIx, u32), (u64, u64)> = BTreeMap::new();
+    for entry in log.entries {
+        let Some(device) = entry.device else { continue };
+        let before = last.insert((device, entry.epoch), (entry.client_seq, entry.seq));
+        if let Some((number, seq)) = before
+            && number > entry.client_seq
+        {
+            verdict.add(Rule::DeviceOrder, Harm::Reordered, || {
+                let (name, who) = (book.history.session_text(session), book.history.device_text(device));
+                let later = entry.client_seq;
+                format!("{name}: {who}'s send #{number} is at seq {seq}, #{later} after it at {}", entry.seq)
+            });
+        }
+    }
+}
+
+/// A record of someone who was no member where it stands.
+fn membership(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
+    let Some(log) = book.log(session) else { return };
+    for entry in log.entries {
+        let Some(user) = entry.sender else { continue };
+        let before = entry.kind == RecordKind::CREATED.0 || log.span_at(user, entry.seq).is_some();
+        if !before {
+            verdict.add(Rule::Membership, Harm::Wrong, || {
+                let (name, who) = (book.history.session_text(session), book.history.user_text(user));
+                format!("{name} seq {}: {who} was no member and sent it", entry.seq)
+            });
+        }
+    }
+}
+
+/// Rule 3: the answer a send got is what the log holds.
+fn answer(book: &Book<'_>, send: &Send, places: &HashMap<Key, u64>, verdict: &mut Verdict) {
+    let key = (send.session, send.device, send.epoch, send.client_seq);
+    let place = places.get(&key).copied();
+    let text = || told(book.history, key);
+    match (send.outcome, place) {
+        (Outcome::Acked { seq, .. }, None) => verdict.add(Rule::Answers, Harm::Lost, || {
+            format!("{} was acknowledged at seq {seq} and is in no log", text())
+        }),
+        (Outcome::Acked { seq, .. }, Some(place)) if seq != place => {
+            verdict.add(Rule::Answers, Harm::Reordered, || {
+                format!("{} was acknowledged at seq {seq} and is at seq {place}", text())
+            });
+        }
+        (Outcome::Acked { seq, message_id, count }, Some(_)) => {
+            let entry = book.log(send.session).and_then(|log| log.at(seq));
+            if entry.is_some_and(|entry| entry.message_id != message_id || entry.count != count) {
+                verdict.add(Rule::Answers, Harm::Wrong, || {
+                    format!("{}: the answer's id or count is not the stored one's (seq {seq})", text())
+                });
+            }
+        }
+        (Outcome::Refused(code), Some(place)) => verdict.add(Rule::Answers, Harm::Wrong, || {
+            format!("{} was refused with code {code} and is stored at seq {place}", text())
+        }),
+        (Outcome::Refused(_), None) | (Outcome::Unknown, _) => {}
+    }
+}
+
+/// Rule 3 for further attempts: the same answer as ever.
+fn repeated(book: &Book<'_>, retry: &Retry, places: &HashMap<Key, u64>, verdict: &mut Verdict) {
+    let key = (retry.session, retry.device, retry.epoch, retry.client_seq);
+    let place = places.get(&key).copied();
+    let first = book.sends.get(&key).map(|send| send.outcome);
+    let text = || format!("{}, repeated at node {}", told(book.history, key), retry.node);
+    match (retry.outcome, place, first) {
+        (Outcome::Acked { seq, .. }, Some(place), _) if seq != place => {
+            verdict.add(Rule::Answers, Harm::Doubled, || {
+                format!("{} got seq {seq}, but is stored at seq {place}", text())
+            });
+        }
+        (Outcome::Acked { seq, .. }, None, _) => {
+            verdict.add(Rule::Answers, Harm::Lost, || format!("{} got seq {seq} and is in no log", text()))
+        }
+        (Outcome::Refused(code), Some(place), _) => verdict.add(Rule::Answers, Harm::Wrong, || {
+            format!("{} was refused with code {code}, but is stored at seq {place}", text())
+        }),
+        _ => {}
+    }
+}

@@ -1,0 +1,127 @@
+//! How long clients waited, round by round, and whether the run was hard enough to prove anything.
+//!
+//! An ack gap is the longest time without an ack for any client that had sends waiting all the while, those
+//! connected to the node at fault included.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::verdict::Verdict;
+use crate::check::history::{Act, DeviceIx, FaultKind, History, Micros, Outcome, Round};
+
+/// A round with fewer acknowledged sends proves nothing.
+pub const MIN_ACKED: u64 = 1_000;
+
+/// One round in figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoundReport {
+    /// Which.
+    pub number: u32,
+    /// Nodes at fault.
+    pub nodes: Vec<u16>,
+    /// Sends acknowledged in it.
+    pub acked: u64,
+    /// Sends in flight at the instant of the fault.
+    pub in_flight: u64,
+    /// Further attempts in it.
+    pub retried: u64,
+    /// Longest ack gap of any client that reached beyond the fault, µs.
+    pub ack_gap: Micros,
+    /// Who waited so long.
+    pub waited: Option<String>,
+    /// From the fault until the cluster was whole again, µs.
+    pub healed: Micros,
+}
+
+pub(super) fn judge(history: &History, verdict: &mut Verdict) {
+    if history.rounds.is_empty() {
+        verdict.inconclusive.push("no round was played".to_owned());
+    }
+    if history.dumps.is_empty() {
+        verdict.inconclusive.push("no replica was read".to_owned());
+    }
+    for round in &history.rounds {
+        let report = report(history, round);
+        let at = report.number;
+        let mut weak = |why: String| verdict.inconclusive.push(format!("round {at}: {why}"));
+        if report.acked < MIN_ACKED {
+            weak(format!("{} acked sends, {MIN_ACKED} are the least", report.acked));
+        }
+        if report.in_flight == 0 && round.fault != FaultKind::None {
+            weak("no send was in flight at the fault".to_owned());
+        }
+        if report.retried == 0 {
+            weak("no send was retried".to_owned());
+        }
+        verdict.rounds.push(report);
+    }
+}
+
+fn report(history: &History, round: &Round) -> RoundReport {
+    let within = |at: Micros| round.begun <= at && at <= round.ended;
+    let sends = history.sends.iter().filter(|send| send.act == Act::Content);
+    let acked = |send: &&&crate::check::history::Send| {
+        matches!(send.outcome, Outcome::Acked { .. }) && within(send.done)
+    };
+    let in_flight = sends.clone().filter(|send| send.invoke < round.fault_at && round.fault_at < send.done);
+    let (ack_gap, who) = longest(history, round);
+    RoundReport {
+        number: round.number,
+        nodes: round.nodes.clone(),
+        acked: sends.clone().filter(|send| acked(&send)).count() as u64,
+        in_flight: in_flight.count() as u64,
+        retried: history.retries.iter().filter(|retry| within(retry.at)).count() as u64,
+        ack_gap,
+        waited: who.map(|device| history.device_text(device)),
+        healed: round.healed.saturating_sub(round.fault_at),
+    }
+}
+
+/// The longest wait between the fault and the round's end.
+fn longest(history: &History, round: &Round) -> (Micros, Option<DeviceIx>) {
+    // +1 at a send's begin, an ack at its end; both as (time, is_ack).
+    let mut clients: BTreeMap<DeviceIx, Vec<(Micros, bool)>> = BTreeMap::new();
+    for send in &history.sends {
+        if send.done < round.begun || send.invoke > round.ended {
+            continue;
+        }
+        let events = clients.entry(send.device).or_default();
+        events.push((send.invoke, false));
+        if send.done <= round.ended {
+            events.push((send.done, true));
+        }
+    }
+    let mut longest = (0, None);
+    for (device, events) in &mut clients {
+        events.sort_unstable();
+        let gap = longest_wait(events, round);
+        if gap > longest.0 {
+            longest = (gap, Some(*device));
+        }
+    }
+    longest
+}
+
+fn longest_wait(events: &[(Micros, bool)], round: &Round) -> Micros {
+    let (mut waiting, mut since, mut longest) = (0u64, 0, 0);
+    for (at, ack) in events {
+        if *ack {
+            // A wait that was over before the fault is none of its doing.
+            if *at > round.fault_at {
+                longest = longest.max(at.saturating_sub(since));
+            }
+            waiting = waiting.saturating_sub(1);
+            since = *at;
+        } else {
+            if waiting == 0 {
+                since = *at;
+            }
+            waiting += 1;
+        }
+    }
+    if waiting > 0 {
+        longest = longest.max(round.ended.saturating_sub(since));
+    }
+    longest
+}

@@ -1,0 +1,136 @@
+//! Session lists (G5): every session the user is in is named, none he is not in, and every line was true at some
+//! instant within its request.
+
+use std::collections::BTreeSet;
+
+use super::book::{Book, Span};
+use super::verdict::{Harm, Rule, Verdict};
+use crate::check::history::{Line, Micros, NEVER, Outcome, SessionIx, Sync, UserIx};
+
+pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
+    for sync in &book.history.syncs {
+        let Some(user) = book.history.user_of(sync.device) else { continue };
+        let unresolved = sync.unresolved.iter().map(|(session, _)| *session);
+        let listed = sync.lines.iter().map(|line| line.session);
+        let mut named = BTreeSet::new();
+        for session in listed.chain(unresolved) {
+            if !named.insert(session) {
+                say(book, sync, session, Harm::Doubled, "is named twice", verdict);
+            }
+        }
+        for at in 0..book.logs.len() as u32 {
+            let session = SessionIx(at);
+            match (owed(book, user, session, sync), named.contains(&session)) {
+                (Owed::Must, false) => say(book, sync, session, Harm::Lost, "is missing", verdict),
+                (Owed::MustNot, true) => {
+                    say(book, sync, session, Harm::Wrong, "is named though not the user's", verdict);
+                }
+                _ => {}
+            }
+        }
+        let one_page = sync.lines.iter().all(|line| line.invoke == sync.invoke && line.done == sync.done);
+        if one_page && named.len() != sync.total as usize {
+            verdict.add(Rule::Lists, Harm::Wrong, || {
+                let who = book.history.device_text(sync.device);
+                format!("SYNC of {who} says {} sessions in all and names {}", sync.total, named.len())
+            });
+        }
+        for line in &sync.lines {
+            if let Some((harm, fault)) = line_fault(book, user, sync, line) {
+                say(book, sync, line.session, harm, &fault, verdict);
+            }
+        }
+    }
+}
+
+fn say(book: &Book<'_>, sync: &Sync, session: SessionIx, harm: Harm, what: &str, verdict: &mut Verdict) {
+    verdict.add(Rule::Lists, harm, || {
+        let (name, who) = (book.history.session_text(session), book.history.device_text(sync.device));
+        format!("{name} {what} in the SYNC of {who} from {} to {} µs", sync.invoke, sync.done)
+    });
+}
+
+enum Owed {
+    Must,
+    MayBe,
+    MustNot,
+}
+
+/// Whether the list must name the session: by the stretches of membership and when their requests began and ended.
+fn owed(book: &Book<'_>, user: UserIx, session: SessionIx, sync: &Sync) -> Owed {
+    let Some(log) = book.log(session) else { return Owed::MayBe };
+    let spans = log.spans.get(&user).map_or(&[][..], Vec::as_slice);
+    if log.last() == 0 {
+        return Owed::MayBe;
+    }
+    let mut owed = Owed::MustNot;
+    for span in spans {
+        let ((join_invoke, join_done), left) = moments(book, session, *span);
+        let lasts = left.is_none_or(|(invoke, _)| invoke > sync.done);
+        let over = left.is_some_and(|(_, done)| done < sync.invoke);
+        if join_done < sync.invoke && lasts {
+            return Owed::Must;
+        }
+        if join_invoke <= sync.done && !over {
+            owed = Owed::MayBe;
+        }
+    }
+    owed
+}
+
+type Moment = (Micros, Micros);
+
+/// When a stretch of membership may have begun and ended. A direct session begins with its first message.
+fn moments(book: &Book<'_>, session: SessionIx, (from, to): Span) -> (Moment, Option<Moment>) {
+    let window = |seq| {
+        let entry = book.log(session).and_then(|log| log.at(seq));
+        entry.and_then(|entry| book.window(session, entry)).unwrap_or((0, NEVER))
+    };
+    (window(from), (to != u64::MAX).then(|| window(to)))
+}
+
+fn line_fault(book: &Book<'_>, user: UserIx, sync: &Sync, line: &Line) -> Option<(Harm, String)> {
+    let log = book.log(line.session)?;
+    if line.last_seq > log.last() {
+        let (said, is) = (line.last_seq, log.last());
+        return Some((Harm::Lost, format!("(last seq {said}, the log ends at {is})")));
+    }
+    let count = log.count(line.last_seq);
+    if count != line.count {
+        let fault = format!("(count {} at seq {}, the log has {count})", line.count, line.last_seq);
+        return Some((Harm::Wrong, fault));
+    }
+    let members = log.members_at(line.last_seq);
+    if u64::from(line.members) != members {
+        let fault = format!("({} members at seq {}, the log has {members})", line.members, line.last_seq);
+        return Some((Harm::Wrong, fault));
+    }
+    if line.delivered_seq > line.last_seq {
+        return Some((Harm::Wrong, format!("(delivered {} beyond the end)", line.delivered_seq)));
+    }
+    joined_fault(book, user, line).or_else(|| number_fault(book, sync, line))
+}
+
+fn joined_fault(book: &Book<'_>, user: UserIx, line: &Line) -> Option<(Harm, String)> {
+    let spans = book.log(line.session)?.spans.get(&user)?;
+    let known = spans.iter().any(|(from, _)| *from == line.joined_seq);
+    (!known).then(|| (Harm::Wrong, format!("(joined at seq {}, where nobody joined)", line.joined_seq)))
+}
+
+/// `last_client_seq` lies between what was acknowledged before the request and what was tried until its end.
+fn number_fault(book: &Book<'_>, sync: &Sync, line: &Line) -> Option<(Harm, String)> {
+    let mine = book.by_device.get(&(line.session, sync.device)).map_or(&[][..], Vec::as_slice);
+    let (mut least, mut most) = (0, 0);
+    for send in mine.iter().filter(|send| send.epoch == sync.epoch) {
+        let acked = matches!(send.outcome, Outcome::Acked { seq, .. } if seq <= line.last_seq);
+        if acked && send.done < line.invoke {
+            least = least.max(send.client_seq);
+        }
+        if send.invoke <= line.done {
+            most = most.max(send.client_seq);
+        }
+    }
+    let said = line.last_client_seq;
+    let wrong = said < least || said > most;
+    wrong.then(|| (Harm::Wrong, format!("(last client_seq {said}, between {least} and {most} is true)")))
+}

@@ -1,0 +1,62 @@
+//! The judge: a pure function from a [`History`] to a [`Verdict`], exact, by sorting and one sweep, never by search.
+//!
+//! It implements the project's rules for judging a history, one file per idea: [`book`] reads the replicas into
+//! one log per session (rule 1), [`entries`] compares log and sends (2, 3, order, membership), [`linear`] holds
+//! the sweep (4), [`pages`] and [`pushes`] what readers got (5), [`cursors`] read marks and unread counts (6),
+//! [`lists`] session lists, [`gaps`] how long clients waited and whether the run proves anything.
+//! It must never forgive: what a rule does not excuse in words is a violation.
+
+mod book;
+mod cursors;
+mod entries;
+mod gaps;
+mod linear;
+mod lists;
+mod pages;
+#[cfg(test)]
+mod play;
+mod pushes;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use gaps::{MIN_ACKED, RoundReport};
+pub use verdict::{Harm, Rule, Standing, Totals, Verdict, Violation};
+
+use super::history::{History, Outcome, Seen};
+
+/// Judges a whole history.
+pub fn judge(history: &History) -> Verdict {
+    let mut verdict = Verdict { totals: totals(history), ..Verdict::default() };
+    let book = book::Book::open(history, &mut verdict);
+    entries::judge(&book, &mut verdict);
+    linear::judge(&book, &mut verdict);
+    pages::judge(&book, &mut verdict);
+    pushes::judge(&book, &mut verdict);
+    cursors::judge(&book, &mut verdict);
+    lists::judge(&book, &mut verdict);
+    gaps::judge(history, &mut verdict);
+    verdict
+}
+
+fn totals(history: &History) -> Totals {
+    let mut totals = Totals {
+        sent: history.sends.len() as u64,
+        retried: history.retries.len() as u64,
+        pulled: history.pages.iter().map(|page| page.records.len() as u64).sum(),
+        replicas: history.dumps.len() as u64,
+        sessions: history.names.sessions.len() as u64,
+        ..Totals::default()
+    };
+    for send in &history.sends {
+        match send.outcome {
+            Outcome::Acked { .. } => totals.acked += 1,
+            Outcome::Refused(_) => totals.refused += 1,
+            Outcome::Unknown => totals.unknown += 1,
+        }
+    }
+    let pushed = history.streams.iter().flat_map(|stream| &stream.events);
+    totals.delivered = pushed.filter(|(_, _, seen)| matches!(seen, Seen::Push(..))).count() as u64;
+    totals.delivered += history.handed.iter().map(|handed| handed.records.len() as u64).sum::<u64>();
+    totals
+}
