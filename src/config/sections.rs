@@ -1,0 +1,200 @@
+//! Every section and key of `cluster.toml`, with defaults and bounds.
+//!
+//! Owns the figures. A bound that the program has and a person may want to move stands here and nowhere else.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::keys::{Key, Kind, Section, number, pair, section, text};
+use super::secret::Secret;
+
+section! {
+    /// `[cluster]`: what all nodes share. `shards` and `name` are fixed when the cluster forms.
+    Cluster, "cluster" {
+        /// Name of the cluster, for people, logs and metrics.
+        name: String = "rookery".to_owned(), text(1, 64);
+        /// Raft groups that sessions and users are spread over. Fixed when the cluster forms.
+        shards: u32 = 16, number(1, 256, "");
+        /// Replicas of each shard. At most the number of nodes.
+        replication: u16 = 3, number(1, 7, "");
+        /// What nodes prove to each other on the peer link. The same on all nodes.
+        secret: Secret = Secret::default(), text(16, 256);
+        /// Allows listeners that other machines can reach although nothing is encrypted. Warned of at each start.
+        insecure_no_tls: bool = false, Kind::Flag;
+    }
+}
+
+/// `[[node]]`: one node; addresses are `host:port`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Number of the node, given once and for ever.
+    pub id: u16,
+    /// Where clients connect.
+    pub client: String,
+    /// Where the other nodes connect.
+    pub peer: String,
+    /// Where `/livez`, `/readyz`, `/metrics` and `/status` are served.
+    pub http: String,
+    /// Folder of the node's data. Relative paths start at the folder of the configuration file.
+    pub data: PathBuf,
+}
+
+impl NodeConfig {
+    /// The keys of `[[node]]`; all of them must be given.
+    pub const SECTION: Section = Section {
+        name: "node",
+        many: true,
+        keys: &[
+            Key::required("id", number(1, 65535, ""), "Number of the node, given once and for ever."),
+            Key::required("client", text(3, 255), "Where clients connect, `host:port`."),
+            Key::required("peer", text(3, 255), "Where the other nodes connect, `host:port`."),
+            Key::required(
+                "http",
+                text(3, 255),
+                "Where `/livez`, `/readyz`, `/metrics` and `/status` are served, `host:port`.",
+            ),
+            Key::required(
+                "data",
+                text(1, 4096),
+                "Folder of the node's data. Relative paths start at the folder of the configuration file.",
+            ),
+        ],
+    };
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// Whoever connects is believed. Only while every listener is on loopback.
+    Open,
+    /// A JWT signed with HS256 names user, expiry and optionally device and role.
+    Token,
+}
+
+section! {
+    /// `[auth]`: who may connect.
+    Auth, "auth" {
+        /// `open` believes every client and works only while all listeners are on loopback; `token` asks for a JWT (HS256).
+        mode: AuthMode = AuthMode::Open, Kind::Choice(&["open", "token"]);
+        /// Key with which tokens are signed. Needed in `token` mode.
+        secret: Secret = Secret::default(), text(32, 1024);
+        /// How far the clocks of issuer and node may differ when a token's expiry is judged.
+        leeway_ms: u64 = 5_000, number(0, 300_000, "ms");
+    }
+}
+
+section! {
+    /// `[limits]`: bounds of requests, queues and memory.
+    Limits, "limits" {
+        /// Largest frame, either way.
+        frame: u32 = 1 << 20, number(16_384, 16 << 20, "bytes");
+        /// Largest content of one message.
+        content: u32 = 64 << 10, number(256, 8 << 20, "bytes");
+        /// Requests in flight on one connection; beyond it the node stops reading from it.
+        window: u32 = 1024, number(1, 65_536, "requests");
+        /// Most records in one page of a PULL.
+        page: u32 = 500, number(1, 10_000, "records");
+        /// Members a group may have.
+        group_members: u32 = 10_000, number(2, 100_000, "users");
+        /// Sessions a user may be in.
+        sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
+        /// Connections one node takes.
+        connections: u32 = 10_000, number(1, 1_000_000, "connections");
+        /// Connections to the HTTP address at once.
+        http_connections: u32 = 64, number(2, 4096, "connections");
+        /// Bytes that may wait to be written to one connection; pushes beyond it make it lag.
+        queue_bytes: u32 = 1 << 20, number(65_536, 64 << 20, "bytes");
+        /// Subscriptions (topic and connection) one node holds.
+        subscriptions: u32 = 4_000_000, number(1_000, 100_000_000, "subscriptions");
+        /// Requests of one shard that wait on one node before BUSY.
+        lane_requests: u32 = 16_384, number(64, 1_000_000, "requests");
+        /// Bytes of requests of one shard that wait on one node before BUSY.
+        lane_bytes: u64 = 32 << 20, number(1 << 20, 1 << 30, "bytes");
+        /// Sessions whose actors one node keeps in memory.
+        resident_sessions: u32 = 20_000, number(64, 10_000_000, "sessions");
+        /// Users whose actors one node keeps in memory.
+        resident_users: u32 = 50_000, number(64, 10_000_000, "users");
+        /// Recent messages a session's ring holds.
+        ring_records: u32 = 256, number(8, 65_536, "records");
+        /// Bytes a session's ring holds; the older records leave first.
+        ring_bytes: u32 = 256 << 10, number(16_384, 64 << 20, "bytes");
+    }
+}
+
+section! {
+    /// `[storage]`: journal, databases, checkpoints.
+    Storage, "storage" {
+        /// Size of one journal segment; preallocated and used again.
+        journal_segment_mib: u32 = 64, number(1, 1024, "MiB");
+        /// Most journal segments; when all are in use, writes are BUSY until the databases have caught up.
+        journal_segments: u32 = 8, number(2, 64, "segments");
+        /// Cache of log entries, all shards together.
+        entry_cache_mib: u32 = 64, number(1, 16_384, "MiB");
+        /// Cache of each of the two databases.
+        sled_cache_mib: u32 = 32, number(1, 16_384, "MiB");
+        /// How often the databases are flushed behind the journal.
+        flush_ms: u64 = 1_000, number(50, 60_000, "ms");
+        /// How often a shard with changes writes a checkpoint.
+        checkpoint_ms: u64 = 5_000, number(100, 600_000, "ms");
+        /// Log entries kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.
+        log_keep: u64 = 10_000, number(0, 10_000_000, "entries");
+        /// Free disk space below which writes are refused with DISK_LOW.
+        low_water_mib: u64 = 256, number(0, 1 << 20, "MiB");
+        /// Threads that read history from disk.
+        read_threads: u32 = 2, number(1, 64, "threads");
+    }
+}
+
+section! {
+    /// `[timing]`: heartbeats, elections, deadlines.
+    Timing, "timing" {
+        /// How often a leader tells its followers that it lives.
+        heartbeat_ms: u64 = 50, number(10, 5_000, "ms");
+        /// How long a follower waits for a leader before it stands for election: drawn from this range.
+        election_ms: (u64, u64) = (150, 300), pair(50, 60_000, "ms");
+        /// How long a node goes on trying a request, elections included, before it answers UNAVAILABLE.
+        request_deadline_ms: u64 = 10_000, number(500, 120_000, "ms");
+        /// A connection that says nothing for so long is closed.
+        idle_ms: u32 = 60_000, number(1_000, 3_600_000, "ms");
+        /// How long a connection may take to say HELLO.
+        hello_ms: u64 = 5_000, number(100, 60_000, "ms");
+        /// How long delivered cursors are gathered before they are replicated.
+        delivered_ms: u64 = 500, number(10, 60_000, "ms");
+        /// How long an orderly stop may take: connections are told, leaders move, storage is flushed.
+        stop_ms: u64 = 10_000, number(500, 120_000, "ms");
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+section! {
+    /// `[log]`: what a node writes to stderr.
+    Log, "log" {
+        /// `text` for people, `json` for machines.
+        format: LogFormat = LogFormat::Text, Kind::Choice(&["text", "json"]);
+        /// Level, or a filter such as `info,rookery::router=debug`. `ROOKERY_LOG` in the environment goes first.
+        level: String = "info".to_owned(), text(1, 256);
+    }
+}
+
+/// All sections, in the order of `docs/config.md`.
+pub const SECTIONS: &[Section] = &[
+    Cluster::SECTION,
+    NodeConfig::SECTION,
+    Auth::SECTION,
+    Limits::SECTION,
+    Storage::SECTION,
+    Timing::SECTION,
+    Log::SECTION,
+];

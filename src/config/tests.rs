@@ -1,0 +1,171 @@
+//! The sample is valid, mistakes are named with a remedy, and the page says what the code does.
+
+use std::path::Path;
+
+use super::keys::{Kind, Section};
+use super::{AuthMode, Config, ConfigError, SAMPLE, SAMPLE_SECRET, SECTIONS};
+
+fn parse(source: &str) -> Result<Config, ConfigError> {
+    Config::parse(source, Path::new("cluster.toml"))
+}
+
+/// The message for the sample with `from` replaced by `to`.
+fn refused(from: &str, to: &str) -> String {
+    assert!(SAMPLE.contains(from), "the sample has no {from:?}");
+    parse(&SAMPLE.replacen(from, to, 1)).expect_err(to).to_string()
+}
+
+#[test]
+fn the_sample_is_valid_and_has_three_nodes() {
+    let config = parse(SAMPLE).expect("cluster.toml of the repository");
+    assert_eq!(config.node.len(), 3);
+    assert_eq!(config.cluster.secret.expose(), SAMPLE_SECRET);
+    assert_eq!(config.client_addrs(), ["127.0.0.1:7401", "127.0.0.1:7402", "127.0.0.1:7403"]);
+    assert_eq!(config.warnings(), Vec::<String>::new());
+    assert_eq!(Config::local(config.node.clone()).cluster.replication, 3);
+}
+
+#[test]
+fn defaults_keep_their_own_bounds() {
+    let config = parse(SAMPLE).expect("sample");
+    let text = toml::to_string(&config).expect("serialize").replace("•••", SAMPLE_SECRET);
+    // An absent token key is allowed while the mode is open.
+    let text = text.replace("secret = \"\"\n", "");
+    assert_eq!(parse(&text).expect("defaults written out"), config);
+}
+
+#[test]
+fn data_folders_start_at_the_file() {
+    let config = Config::parse(SAMPLE, Path::new("/etc/rookery/cluster.toml")).expect("sample");
+    assert_eq!(config.data_dir(2).expect("node 2"), Path::new("/etc/rookery/rookery-data/node-2"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_and_its_line() {
+    let message = refused("replication = 3", "replicaton = 3");
+    assert!(message.starts_with("cluster.toml:8: "), "{message}");
+    assert!(message.contains("cluster.replicaton"), "{message}");
+    assert!(message.contains("did you mean cluster.replication?"), "{message}");
+    let message = refused("[auth]", "[oauth]");
+    assert!(message.contains("no section oauth; did you mean [auth]?"), "{message}");
+    let message = refused("name = \"rookery\"", "heartbeat_ms = 50");
+    assert!(message.contains("heartbeat_ms belongs into [timing]"), "{message}");
+    let message = refused("[cluster]", "frame = 70000\n[cluster]");
+    assert!(message.contains("frame belongs into [limits]"), "{message}");
+}
+
+#[test]
+fn wrong_values_name_key_value_and_range() {
+    let message = refused("shards = 16", "shards = 0");
+    assert!(message.contains("cluster.shards is 0; allowed: 1 to 256"), "{message}");
+    let message = refused("shards = 16", "shards = \"many\"");
+    assert!(message.contains("cluster.shards is the text \"many\"; allowed: 1 to 256"), "{message}");
+    let message = refused("mode = \"open\"", "mode = \"opn\"");
+    assert!(message.contains("allowed: \"open\" or \"token\""), "{message}");
+    let message = refused(&format!("secret = \"{SAMPLE_SECRET}\""), "secret = \"short\"");
+    assert!(message.contains("a text of 5 bytes; allowed: a text of 16 to 256"), "{message}");
+    assert!(!message.contains("short"), "the secret is not repeated: {message}");
+    let message = refused("[auth]", "[timing]\nelection_ms = [300, 150]\n[auth]");
+    assert!(message.contains("the first must be less"), "{message}");
+    let message = refused("[auth]", "[timing]\nelection_ms = 300\n[auth]");
+    assert!(message.contains("timing.election_ms is 300; allowed: [low, high]"), "{message}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let source = SAMPLE.replace("shards = 16", "shards = 1000").replace("level = ", "levl = ");
+    let message = parse(&source).expect_err("two problems").to_string();
+    assert_eq!(message.lines().count(), 2, "{message}");
+}
+
+#[test]
+fn nodes_that_collide_are_refused() {
+    assert!(refused("id = 2", "id = 1").contains("two nodes have id 1"));
+    let message = refused("127.0.0.1:7502", "127.0.0.1:7401");
+    assert!(message.contains("client of node 1 and peer of node 2 are both 127.0.0.1:7401"), "{message}");
+    let message = refused("rookery-data/node-3", "rookery-data/node-1");
+    assert!(message.contains("nodes 1 and 3 share the data folder"), "{message}");
+    let message = refused("replication = 3", "replication = 5");
+    assert!(message.contains("cluster.replication is 5 with 3 nodes"), "{message}");
+    let message = refused("peer = \"127.0.0.1:7501\" ", "# ");
+    assert!(message.contains("node.peer is missing"), "{message}");
+    let message = refused("127.0.0.1:7601", "127.0.0.1");
+    assert!(message.contains("http of node 1 is \"127.0.0.1\"; allowed: host:port"), "{message}");
+}
+
+#[test]
+fn a_reachable_listener_needs_consent_a_token_and_a_secret_of_its_own() {
+    let message = refused("127.0.0.1:7401", "0.0.0.0:7401");
+    for part in ["insecure_no_tls = true", "auth.mode = \"token\"", "the sample everybody knows"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    let source = SAMPLE
+        .replace("127.0.0.1:7401", "0.0.0.0:7401")
+        .replace("shards = 16", "insecure_no_tls = true")
+        .replace(SAMPLE_SECRET, "a secret of our own")
+        .replace("mode = \"open\"", "mode = \"token\"\nsecret = \"0123456789abcdef0123456789abcdef\"");
+    let config = parse(&source).expect("all remedies taken");
+    assert_eq!(config.auth.mode, AuthMode::Token);
+    let warnings = config.warnings();
+    assert!(warnings[0].contains("node 1 client = 0.0.0.0:7401"), "{warnings:?}");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"), "secrets do not print");
+}
+
+#[test]
+fn token_mode_needs_its_secret() {
+    assert!(refused("mode = \"open\"", "mode = \"token\"").contains("auth.secret is missing"));
+}
+
+#[test]
+fn a_missing_file_says_how_to_make_one() {
+    let message = Config::load(Path::new("no/such/cluster.toml")).expect_err("missing").to_string();
+    assert!(message.contains("rookery config init no/such/cluster.toml"), "{message}");
+}
+
+#[test]
+fn broken_toml_names_the_line() {
+    let message = refused("shards = 16", "shards = = 16");
+    assert!(message.starts_with("cluster.toml:7: not TOML"), "{message}");
+}
+
+/// A row of `docs/config.md`: `| key | default | allowed | meaning |`.
+fn expected_row(section: &Section, at: usize, defaults: &toml::Table) -> String {
+    let key = &section.keys[at];
+    let default = match defaults.get(section.name).and_then(|table| table.get(key.name)) {
+        _ if key.required => "*required*".to_owned(),
+        Some(value) if value.as_str() == Some("") => "none".to_owned(),
+        Some(value) => format!("`{value}`"),
+        None => panic!("{}.{} has no default", section.name, key.name),
+    };
+    let default = default.replace("\n", " ");
+    let kind: Kind = key.kind;
+    format!("| `{}` | {default} | {} | {} |", key.name, kind.allowed(), key.doc.trim())
+}
+
+#[test]
+fn the_page_has_every_key_default_and_bound() {
+    let page = include_str!("../../docs/config.md");
+    let defaults = toml::Table::try_from(Config::default()).expect("defaults");
+    let mut missing = Vec::new();
+    let mut rows = 0;
+    for section in SECTIONS {
+        let header = if section.many {
+            format!("## `[[{}]]`", section.name)
+        } else {
+            format!("## `[{}]`", section.name)
+        };
+        if !page.contains(&header) {
+            missing.push(header);
+        }
+        for at in 0..section.keys.len() {
+            let row = expected_row(section, at, &defaults);
+            rows += 1;
+            if !page.lines().any(|line| line == row) {
+                missing.push(row);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/config.md lacks these lines:\n{}", missing.join("\n"));
+    let written = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(written, rows, "docs/config.md has rows for keys that do not exist");
+}
