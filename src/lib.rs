@@ -12,3 +12,5 @@ pub mod shard;
 pub mod state;
 
 pub mod system;
+
+pub mod check;
