@@ -240,7 +240,7 @@ pub(crate) fn replies() -> Vec<Case> {
         client_seq: 1,
         seq: 1,
         message_id: 0x0003_0000_0000_2a01,
-        time_ms: NOW,
+        time_ms: NOW + 1,
         count: 1,
     };
     let largest = reply::Ack {

@@ -18,6 +18,7 @@ mod hostile;
 mod ids;
 mod invalid;
 mod json;
+mod pages;
 mod roundtrip;
 mod strategies;
 mod stream;

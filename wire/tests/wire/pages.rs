@@ -1,0 +1,74 @@
+//! `docs/errors.md` and `docs/protocol.md` list exactly what the code has.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rookery_wire::{ErrorCode, Kind};
+
+use crate::cases;
+use crate::json::{from_hex, to_hex};
+
+fn page(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
+}
+
+/// The rows of a page's tables whose first cell is a number, as trimmed cells.
+fn numbered_rows(page: &str) -> Vec<(u16, Vec<&str>)> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|'));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    cells.filter_map(|cells| Some((cells[0].parse().ok()?, cells))).collect()
+}
+
+#[test]
+fn the_error_page_lists_every_code() {
+    let page = page("errors.md");
+    let rows = numbered_rows(&page);
+    let listed: Vec<u16> = rows.iter().map(|(number, _)| *number).collect();
+    let known: Vec<u16> = ErrorCode::ALL.iter().map(|code| code.number()).collect();
+    assert_eq!(listed, known, "codes in ascending order, each once");
+    for (number, cells) in rows {
+        let code = ErrorCode::from_number(number);
+        let [_, name, cause, remedy, retry] = cells[..] else { panic!("{code} has five cells") };
+        assert_eq!(name, code.name());
+        assert!(!cause.is_empty(), "{code} has a cause");
+        assert_eq!(remedy, code.remedy(), "{code}");
+        assert!(["no", "after", "reconnect"].contains(&retry), "{code}: {retry}");
+    }
+}
+
+#[test]
+fn the_protocol_page_lists_every_kind() {
+    let page = page("protocol.md");
+    let kinds = section(&page, "## 4. Kinds");
+    let listed: Vec<(u16, &str)> =
+        numbered_rows(kinds).into_iter().map(|(number, cells)| (number, cells[1])).collect();
+    let known: Vec<(u16, &str)> = Kind::ALL.iter().map(|kind| (*kind as u16, kind.name())).collect();
+    assert_eq!(listed, known);
+}
+
+/// A section from its heading to the next one of the same level.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = page.find(heading).unwrap_or_else(|| panic!("there is no {heading}"));
+    let rest = &page[start + heading.len()..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+/// The annotated frames are frames of the vectors, byte for byte.
+#[test]
+fn the_exchange_is_made_of_vectors() {
+    let page = page("protocol.md");
+    let cases: Vec<_> =
+        [cases::requests(), cases::replies(), cases::pushes()].into_iter().flatten().collect();
+    let frames: Vec<&str> = section(&page, "## 10. An exchange in bytes").split("\n### `").skip(1).collect();
+    assert_eq!(frames.len(), 5);
+    for frame in frames {
+        let (name, rest) = frame.split_once('`').unwrap();
+        let (_, block) = rest.split_once("```hex\n").unwrap();
+        let (block, _) = block.split_once("```").unwrap();
+        let hex: String =
+            block.lines().map(|line| line.split("  ").next().unwrap().replace(' ', "")).collect();
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        assert_eq!(to_hex(&from_hex(&hex)), to_hex(&case.body.frame(case.request_id)), "{name}");
+    }
+}
