@@ -16,42 +16,63 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::types::{
     Entry, EntryPayload, LeaderId, LogId, Membership, Payload, RaftId, StoredMembership, Vote,
 };
 
 /// What an encoder writes into: small things are copied, payloads may be shared.
-pub(crate) trait Sink: BufMut {
+pub(crate) trait Sink {
+    /// Appends a copy.
+    fn put_slice(&mut self, bytes: &[u8]);
+
     /// Appends a payload, without copying where the sink can.
-    fn put_shared(&mut self, bytes: &Bytes);
+    fn put_shared(&mut self, bytes: &Bytes) {
+        self.put_slice(bytes);
+    }
+
+    fn put_u8(&mut self, value: u8) {
+        self.put_slice(&[value]);
+    }
+
+    fn put_u16(&mut self, value: u16) {
+        self.put_slice(&value.to_le_bytes());
+    }
+
+    fn put_u32(&mut self, value: u32) {
+        self.put_slice(&value.to_le_bytes());
+    }
+
+    fn put_u64(&mut self, value: u64) {
+        self.put_slice(&value.to_le_bytes());
+    }
 }
 
 impl Sink for BytesMut {
-    fn put_shared(&mut self, bytes: &Bytes) {
+    fn put_slice(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 }
 
 impl Sink for Vec<u8> {
-    fn put_shared(&mut self, bytes: &Bytes) {
+    fn put_slice(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 }
 
-pub(crate) fn put_raft_id(out: &mut impl BufMut, id: &RaftId) {
-    out.put_u16_le(id.node);
-    out.put_u64_le(id.store);
+pub(crate) fn put_raft_id(out: &mut impl Sink, id: &RaftId) {
+    out.put_u16(id.node);
+    out.put_u64(id.store);
 }
 
-pub(crate) fn put_log_id(out: &mut impl BufMut, id: &LogId) {
-    out.put_u64_le(id.leader_id.term);
+pub(crate) fn put_log_id(out: &mut impl Sink, id: &LogId) {
+    out.put_u64(id.leader_id.term);
     put_raft_id(out, &id.leader_id.node_id);
-    out.put_u64_le(id.index);
+    out.put_u64(id.index);
 }
 
-pub(crate) fn put_log_id_option(out: &mut impl BufMut, id: Option<&LogId>) {
+pub(crate) fn put_log_id_option(out: &mut impl Sink, id: Option<&LogId>) {
     match id {
         None => out.put_u8(0),
         Some(id) => {
@@ -61,22 +82,22 @@ pub(crate) fn put_log_id_option(out: &mut impl BufMut, id: Option<&LogId>) {
     }
 }
 
-pub(crate) fn put_vote(out: &mut impl BufMut, vote: &Vote) {
-    out.put_u64_le(vote.leader_id.term);
+pub(crate) fn put_vote(out: &mut impl Sink, vote: &Vote) {
+    out.put_u64(vote.leader_id.term);
     put_raft_id(out, &vote.leader_id.node_id);
     out.put_u8(u8::from(vote.committed));
 }
 
-fn put_ids<'a>(out: &mut impl BufMut, ids: impl ExactSizeIterator<Item = &'a RaftId>) {
-    out.put_u16_le(u16::try_from(ids.len()).unwrap_or(u16::MAX));
+fn put_ids<'a>(out: &mut impl Sink, ids: impl ExactSizeIterator<Item = &'a RaftId>) {
+    out.put_u16(u16::try_from(ids.len()).unwrap_or(u16::MAX));
     for id in ids.take(usize::from(u16::MAX)) {
         put_raft_id(out, id);
     }
 }
 
-pub(crate) fn put_membership(out: &mut impl BufMut, membership: &Membership) {
+pub(crate) fn put_membership(out: &mut impl Sink, membership: &Membership) {
     let configs = membership.get_joint_config();
-    out.put_u16_le(u16::try_from(configs.len()).unwrap_or(u16::MAX));
+    out.put_u16(u16::try_from(configs.len()).unwrap_or(u16::MAX));
     for config in configs {
         put_ids(out, config.iter());
     }
@@ -84,7 +105,7 @@ pub(crate) fn put_membership(out: &mut impl BufMut, membership: &Membership) {
     put_ids(out, nodes.iter());
 }
 
-pub(crate) fn put_stored_membership(out: &mut impl BufMut, stored: &StoredMembership) {
+pub(crate) fn put_stored_membership(out: &mut impl Sink, stored: &StoredMembership) {
     put_log_id_option(out, stored.log_id().as_ref());
     put_membership(out, stored.membership());
 }
@@ -98,7 +119,7 @@ pub(crate) fn put_entry(out: &mut impl Sink, entry: &Entry) {
         EntryPayload::Blank => out.put_u8(0),
         EntryPayload::Normal(Payload(bytes)) => {
             out.put_u8(1);
-            out.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             out.put_shared(bytes);
         }
         EntryPayload::Membership(membership) => {
@@ -166,7 +187,12 @@ impl<'a> Take<'a> {
         })
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
+    pub(crate) fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
             1 => Some(true),

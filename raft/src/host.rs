@@ -1,21 +1,31 @@
-//! The host of a node's groups: starts them, feeds them from the peer links, stops the node when one breaks.
+//! The host of a node's groups: what they share, and the way from a fault to the node's end.
 //!
-//! Owns: timing, the table of groups, the way from a fault to `fatal`. Must never decide what a group contains.
+//! Owns: timing, the list of groups, `FatalOnce`. Must never decide what a group contains, and spawns no threads: groups
+//! run on whatever tokio runtime is current when they are opened.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
 use crate::error::RaftError;
-use crate::group::Group;
+use crate::group::{self, Group};
 use crate::machine::{Fault, StateMachine};
 use crate::peer::PeerNet;
-use crate::seam::{Clock, Entropy};
+use crate::snapshot::clear_spools;
 use crate::store::Store;
 use crate::types::{GroupId, RaftId};
 
 /// What is called, once, when this node must not go on.
 pub type Fatal = Arc<dyn Fn(Fault) + Send + Sync>;
+
+/// Snapshots that one node receives at once.
+const SNAPSHOTS_AT_ONCE: usize = 4;
 
 /// How the groups of this node behave.
 #[derive(Debug, Clone)]
@@ -24,17 +34,23 @@ pub struct HostOptions {
     pub me: RaftId,
     /// A leader speaks at least this often. Default 50 ms.
     pub heartbeat: Duration,
-    /// A follower that heard nothing for a time drawn from this range asks for votes. A leader whose majority was silent
-    /// for the upper bound refuses to propose. Default 150..300 ms.
+    /// A follower that heard nothing for a time drawn from this range, after the lease of the upper bound has run out,
+    /// asks for votes. A leader whose majority was silent for the upper bound refuses to propose. Default 150..300 ms.
     pub election: (Duration, Duration),
     /// Entries kept behind a checkpoint, for followers that lag. Default 4,096.
     pub log_keep: u64,
+    /// Largest payload of an entry in bytes; more is refused as `Busy`. Default 4 MiB. Must fit a frame of the peer link.
+    pub max_entry: usize,
     /// Proposals of one group that may wait for their end. Default 1,024.
     pub proposals: usize,
     /// Their bytes. Default 64 MiB.
     pub proposal_bytes: usize,
     /// How long `propose` waits for room before it answers `Busy`. Default 1 s.
     pub propose_wait: Duration,
+    /// How long `set_voters` waits for new voters to catch up. Default 10 min.
+    pub catch_up: Duration,
+    /// Folder for snapshots that come in, emptied at start; `None` keeps them in memory (stores without a disk).
+    pub incoming: Option<PathBuf>,
 }
 
 impl HostOptions {
@@ -45,52 +61,113 @@ impl HostOptions {
             heartbeat: Duration::from_millis(50),
             election: (Duration::from_millis(150), Duration::from_millis(300)),
             log_keep: 4096,
+            max_entry: 4 << 20,
             proposals: 1024,
             proposal_bytes: 64 << 20,
             propose_wait: Duration::from_secs(1),
+            catch_up: Duration::from_secs(600),
+            incoming: None,
         }
     }
 }
 
+/// Calls the hook for the first fault; the others are only logged.
+pub(crate) struct FatalOnce {
+    called: AtomicBool,
+    hook: Fatal,
+}
+
+impl FatalOnce {
+    pub(crate) fn stop(&self, fault: Fault) {
+        tracing::error!(%fault, "this node must not go on");
+        if !self.called.swap(true, Ordering::AcqRel) {
+            (self.hook)(fault);
+        }
+    }
+}
+
+/// What all groups of a node share.
+pub(crate) struct HostCore {
+    pub(crate) options: HostOptions,
+    pub(crate) store: Store,
+    pub(crate) peers: PeerNet,
+    pub(crate) fatal: Arc<FatalOnce>,
+    pub(crate) incoming: Option<PathBuf>,
+    pub(crate) receiving: Arc<Semaphore>,
+}
+
+impl HostCore {
+    /// What is full, if anything: nothing new is appended then.
+    pub(crate) fn full(&self) -> Option<&'static str> {
+        let health = self.store.health();
+        if health.journal_full {
+            return Some("the journal is full; sled is being flushed");
+        }
+        health.low_disk.then_some("little disk space is free")
+    }
+}
+
+/// Stops one group, whatever its waiter is.
+type Stop = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// Runs groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
-    options: HostOptions,
-    _store: Store,
-    _peers: PeerNet,
-    _fatal: Fatal,
+    core: Arc<HostCore>,
+    groups: Arc<Mutex<Vec<(GroupId, Stop)>>>,
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Host({})", self.options.me)
+        write!(f, "Host({})", self.core.options.me)
     }
 }
 
 impl Host {
-    /// A host without groups. `fatal` is called once, from any thread, and must not block; afterwards the groups refuse.
-    pub fn start(
-        options: HostOptions,
-        store: Store,
-        peers: PeerNet,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        fatal: Fatal,
-    ) -> Self {
-        let _ = (clock, entropy);
-        Self { options, _store: store, _peers: peers, _fatal: fatal }
+    /// A host without groups. `fatal` is called once, from any task, and must not block.
+    pub fn start(options: HostOptions, store: Store, peers: PeerNet, fatal: Fatal) -> Self {
+        let core = HostCore {
+            incoming: options.incoming.clone(),
+            options,
+            store,
+            peers,
+            fatal: Arc::new(FatalOnce { called: AtomicBool::new(false), hook: fatal }),
+            receiving: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
+        };
+        Self { core: Arc::new(core), groups: Arc::default() }
     }
 
-    /// Opens a group: replays what was committed behind the machine's mark, then takes part.
+    /// Opens a group: replays what was committed behind the machine's mark, then takes part. A group is opened once in
+    /// the life of a host.
     pub async fn open_group<S: StateMachine>(
         &self,
         id: GroupId,
         machine: Arc<S>,
     ) -> Result<Group<S::Waiter>, RaftError> {
-        let _ = machine;
-        Err(RaftError::Stopped { group: id })
+        if self.groups.lock().is_empty()
+            && let Some(dir) = &self.core.incoming
+            && let Err(error) = clear_spools(dir).await
+        {
+            tracing::warn!(dir = %dir.display(), %error, "cannot clear old snapshots");
+        }
+        let log = self
+            .core
+            .store
+            .group_log(id)
+            .map_err(|e| RaftError::Broken { group: id, fault: Fault::with_source("opening its log", e) })?;
+        let group = group::open(self.core.clone(), id, machine, log).await?;
+        let stopped = group.clone();
+        let stop: Stop = Box::new(move || {
+            let group = stopped.clone();
+            Box::pin(async move { group.stop().await })
+        });
+        self.groups.lock().push((id, stop));
+        Ok(group)
     }
 
     /// Stops every group. Waiters that are still out are dropped with `Stopped`.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        let groups = std::mem::take(&mut *self.groups.lock());
+        futures::future::join_all(groups.iter().map(|(_, stop)| stop())).await;
+    }
 }

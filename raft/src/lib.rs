@@ -11,12 +11,7 @@ mod machine;
 mod peer;
 mod seam;
 mod snapshot;
-/// Stands in until the store is there.
-mod store {
-    /// The node's databases.
-    #[derive(Debug, Clone)]
-    pub struct Store;
-}
+mod store;
 mod types;
 
 pub use error::{PeerError, RaftError, ReadError};
@@ -28,5 +23,8 @@ pub use seam::{
     BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, SeededEntropy, SystemClock, TcpNetwork,
 };
 pub use snapshot::{MAX_CHUNK, SnapshotReader, SnapshotWriter};
-pub use store::Store;
+pub use store::{
+    BATCH_MAX, Batch, FaultPolicy, KEY_MAX, Map, MapView, MemoryDisk, Step, StepHook, Store, StoreError,
+    StoreHealth, StoreOptions, VALUE_MAX,
+};
 pub use types::{GroupId, RaftId};

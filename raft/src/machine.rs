@@ -15,7 +15,9 @@
 use std::fmt;
 use std::future::Future;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::Sink;
 
 use crate::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::types::{LogId, RaftId, StoredMembership};

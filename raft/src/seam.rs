@@ -4,6 +4,7 @@
 //! simulation can replace the world. Monotonic time is not a seam: it is `tokio::time`, which is virtual in a
 //! simulation already. Must never be bypassed by a direct use of `TcpStream`, `SystemTime` or a global generator.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,9 +15,37 @@ use rand::{RngCore, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Both directions of one connection.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+/// Both directions of one connection. Implemented by everything that reads and writes.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Two halves for two tasks.
+    fn split_duplex(self: Box<Self>) -> (ReadHalf, WriteHalf);
+}
+
+/// The reading half of a connection.
+pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+/// The writing half of a connection.
+pub type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {
+    fn split_duplex(self: Box<Self>) -> (ReadHalf, WriteHalf) {
+        // The general split shares a lock, held during system calls; a TCP stream can do without.
+        let any: Box<dyn Any + Send> = self;
+        match any.downcast::<TcpStream>() {
+            Ok(tcp) => {
+                let (read, write) = tcp.into_split();
+                (Box::new(read), Box::new(write))
+            }
+            Err(any) => match any.downcast::<T>() {
+                Ok(stream) => {
+                    let (read, write) = tokio::io::split(*stream);
+                    (Box::new(read), Box::new(write))
+                }
+                // It was made of a `Box<T>` two lines above.
+                Err(_) => (Box::new(tokio::io::empty()), Box::new(tokio::io::empty())),
+            },
+        }
+    }
+}
 
 /// A connection of whichever network.
 pub type BoxStream = Box<dyn Duplex>;

@@ -117,3 +117,5 @@ pub(crate) type Entry = openraft::Entry<LeaderId, EntryPayload>;
 pub(crate) type StoredMembership = openraft::StoredMembership<LeaderId, RaftId, openraft::EmptyNode>;
 /// Voters (perhaps joint) and learners.
 pub(crate) type Membership = openraft::Membership<RaftId, openraft::EmptyNode>;
+/// What a snapshot reflects.
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<LeaderId, RaftId, openraft::EmptyNode>;

@@ -4,15 +4,33 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+mod frame;
+mod handshake;
+mod link;
+mod net;
+mod outbox;
+mod run;
+
+pub(crate) use frame::{Body, BodyWriter};
+pub(crate) use link::{Duct, Link};
+pub(crate) use net::Service;
+pub(crate) use outbox::Lane;
 
 pub use crate::error::PeerError;
 use crate::seam::{Entropy, Network};
+use crate::types::RaftId;
+
+/// The shortest cluster secret, in bytes.
+const MIN_SECRET: usize = 16;
 
 /// Decides whether a peer with this node number and store id may link; the text of a no goes to the peer.
 pub type Admit = Arc<dyn Fn(u16, u64) -> Result<(), String> + Send + Sync>;
@@ -36,6 +54,8 @@ pub struct PeerOptions {
     pub format: u32,
     /// Asked for each peer after the secret was proven. `None` admits every store.
     pub admit: Option<Admit>,
+    /// Sent to a client that comes to this port by mistake, before it is hung up on: an error frame of its protocol.
+    pub client_refusal: Bytes,
     /// Application frames that may wait for one link. Default 16,384.
     pub queue_frames: usize,
     /// Their bytes. Default 16 MiB.
@@ -70,6 +90,9 @@ impl PeerOptions {
             cluster: None,
             format: 1,
             admit: None,
+            client_refusal: Bytes::from_static(
+                b"this is the peer port of a rookery node; clients connect to its `client` address\n",
+            ),
             queue_frames: 16 * 1024,
             queue_bytes: 16 << 20,
             calls: 1024,
@@ -113,14 +136,11 @@ pub trait AppHandler: Send + Sync + 'static {
 
 /// The links of one node. Cheap to clone.
 #[derive(Clone)]
-pub struct PeerNet {
-    node: u16,
-    state: watch::Receiver<LinkState>,
-}
+pub struct PeerNet(Arc<net::Inner>);
 
 impl fmt::Debug for PeerNet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerNet({})", self.node)
+        write!(f, "PeerNet({})", self.0.options.node)
     }
 }
 
@@ -131,53 +151,87 @@ impl PeerNet {
         network: Arc<dyn Network>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, PeerError> {
-        let _ = (network, entropy);
-        Ok(Self { node: options.node, state: watch::channel(LinkState::default()).1 })
+        if options.secret.len() < MIN_SECRET {
+            return Err(PeerError::Config(format!(
+                "`secret` in cluster.toml needs at least {MIN_SECRET} bytes"
+            )));
+        }
+        let inner = net::Inner::new(options, network, entropy);
+        inner.start().await?;
+        Ok(Self(inner))
     }
 
     /// Where it listens (the port that was really taken).
-    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
-        None
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        *self.0.listens.lock()
     }
 
     /// Sets who takes calls and casts. Until then calls are answered with an error and casts are dropped.
     pub fn on_app(&self, handler: Arc<dyn AppHandler>) {
-        let _ = handler;
+        self.0.set_app(handler);
     }
 
-    /// Asks a node and waits for its answer, at most `deadline`. FIFO with casts up to the handler's start.
+    /// Asks a node and waits for its answer, at most `deadline`. FIFO with casts up to the handler's start. `Down`, `Full`
+    /// and `TooLong` mean that nothing was sent.
     pub async fn call(&self, node: u16, body: Bytes, deadline: Duration) -> Result<Bytes, PeerError> {
-        let _ = (body, deadline);
-        Err(PeerError::Down { node })
+        let asked = self.0.link(node)?.ask(Lane::App, frame::APP, body.into())?;
+        match timeout(deadline, asked.answer()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                Err(PeerError::Timeout { node, ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) })
+            }
+        }
     }
 
-    /// Sends one way. FIFO per link and generation; `Full` and `Down` mean that it was not taken.
+    /// Sends one way. FIFO per link and generation; an error means that it was not taken.
     pub fn cast(&self, node: u16, body: Bytes) -> Result<(), PeerError> {
-        let _ = body;
-        Err(PeerError::Down { node })
+        self.0.link(node)?.push(Lane::App, frame::Kind::Cast, frame::APP, 0, body.into())
     }
 
     /// The state of the link to a node. A node that is not configured is down for ever.
     pub fn link(&self, node: u16) -> watch::Receiver<LinkState> {
-        let _ = node;
-        self.state.clone()
+        self.0.state(node)
     }
 
-    /// What the last peer that refused this node said (wrong cluster, id, format, secret).
+    /// What the last peer that refused this node said (wrong cluster, id, format, secret); gone once a link is up.
     pub fn refused(&self) -> Option<String> {
-        None
+        self.0.refused()
+    }
+
+    /// Frames that were not delivered because they were damaged; each of them closed its link.
+    pub fn bad_frames(&self) -> u64 {
+        self.0.bad_frames()
     }
 
     /// The cluster is formed: from now on only peers of this cluster (or of none) are taken.
     pub fn set_cluster(&self, id: [u8; 16]) {
-        let _ = id;
+        self.0.set_cluster(id);
     }
 
     /// Adds a node, or changes the address of one.
     pub fn set_peer(&self, node: u16, addr: impl Into<String>) {
-        let _ = (node, addr.into());
+        self.0.set_peer(node, addr.into());
     }
 
     /// Closes everything. What waits is answered with `Stopped` or `Lost`.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.0.stop().await;
+    }
+
+    /// The link to a node with a certain folder, if it is up.
+    pub(crate) fn link_to(&self, peer: RaftId) -> Result<Arc<Link>, PeerError> {
+        let link = self.0.link(peer.node)?;
+        // Another folder is another voter: what is meant for the old one must not reach the new one (R4).
+        if link.peer == peer { Ok(link) } else { Err(PeerError::Down { node: peer.node }) }
+    }
+
+    /// The configured nodes but this one.
+    pub(crate) fn nodes(&self) -> Vec<u16> {
+        self.0.nodes()
+    }
+
+    /// Sets who takes what peers send for a group; `None` for nobody.
+    pub(crate) fn serve(&self, channel: u32, service: Option<Arc<dyn Service>>) {
+        self.0.serve(channel, service);
+    }
 }

@@ -1,0 +1,123 @@
+//! Who belongs to a group, and who leads it.
+//!
+//! Owns: the steps of a change of members. Each is idempotent, so that a change that was interrupted is finished by asking
+//! again. Must never remove a voter before the new ones caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, InitializeError, RaftError as OpenraftError};
+use openraft::{ChangeMembers, EmptyNode};
+use tokio::time::timeout;
+
+use super::Inner;
+use crate::error::RaftError;
+use crate::machine::Waiter;
+use crate::types::{RaftId, TypeConfig};
+
+/// A hand-over that took longer has failed.
+const TRANSFER: Duration = Duration::from_secs(2);
+/// One step of a change of members, but for catching up.
+const STEP: Duration = Duration::from_secs(10);
+/// How many entries a new voter may be behind when it becomes one.
+const NEAR: u64 = 64;
+
+pub(super) async fn initialize<W: Waiter>(inner: &Inner<W>, voters: &[RaftId]) -> Result<(), RaftError> {
+    let group = inner.id;
+    let nodes: BTreeMap<RaftId, EmptyNode> = voters.iter().map(|id| (*id, EmptyNode {})).collect();
+    match inner.raft.initialize(nodes).await {
+        Ok(()) => Ok(()),
+        Err(OpenraftError::APIError(InitializeError::NotAllowed(_))) => {
+            let have: BTreeSet<RaftId> = inner.raft.voter_ids().collect();
+            if have == voters.iter().copied().collect() {
+                return Ok(());
+            }
+            let list =
+                |ids: &BTreeSet<RaftId>| ids.iter().map(RaftId::to_string).collect::<Vec<_>>().join(", ");
+            Err(RaftError::Refused { group, what: format!("was made already, with voters {}", list(&have)) })
+        }
+        Err(OpenraftError::APIError(error)) => Err(RaftError::Refused { group, what: error.to_string() }),
+        Err(OpenraftError::Fatal(_)) => Err(RaftError::Stopped { group }),
+    }
+}
+
+pub(super) async fn transfer_leader<W: Waiter>(inner: &Inner<W>, to: RaftId) -> Result<(), RaftError> {
+    let group = inner.id;
+    let status = inner.status.borrow().clone();
+    if !status.leading {
+        return Err(RaftError::NotLeader { group, leader: status.leader });
+    }
+    if status.leader == Some(to) {
+        return Ok(());
+    }
+    if !status.voters.contains(&to) {
+        return Err(RaftError::Refused { group, what: format!("{to} is no voter") });
+    }
+    inner.raft.trigger().transfer_leader(to).await.map_err(|_| RaftError::Stopped { group })?;
+    inner.until("a hand-over", TRANSFER, |m| m.current_leader == Some(to)).await
+}
+
+pub(super) async fn set_voters<W: Waiter>(
+    inner: &Inner<W>,
+    voters: BTreeSet<RaftId>,
+) -> Result<(), RaftError> {
+    if voters.is_empty() {
+        return Err(RaftError::Refused { group: inner.id, what: "a group needs a voter".to_owned() });
+    }
+    let status = inner.status.borrow().clone();
+    let have: BTreeSet<RaftId> = status.voters.iter().copied().collect();
+    if have == voters && !status.changing {
+        return Ok(());
+    }
+    if !status.leading {
+        return Err(RaftError::NotLeader { group: inner.id, leader: status.leader });
+    }
+    for id in voters.difference(&have) {
+        if !status.learners.contains(id) {
+            let added = inner.raft.add_learner(*id, EmptyNode {}, false);
+            step(inner, "adding a learner", added).await?;
+        }
+    }
+    let behind: Vec<RaftId> = voters.difference(&have).copied().collect();
+    inner
+        .until("new voters to catch up", inner.host.options.catch_up, |m| {
+            let Some(replication) = &m.replication else { return true };
+            let last = m.last_log_index.unwrap_or(0);
+            behind.iter().all(|id| {
+                replication.get(id).is_some_and(|at| at.as_ref().map_or(0, |at| at.index) + NEAR >= last)
+            })
+        })
+        .await?;
+    let change = inner.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false);
+    step(inner, "changing the members", change).await
+}
+
+type Written = Result<
+    openraft::raft::ClientWriteResponse<TypeConfig>,
+    OpenraftError<TypeConfig, ClientWriteError<TypeConfig>>,
+>;
+
+async fn step<W: Waiter>(
+    inner: &Inner<W>,
+    what: &'static str,
+    change: impl Future<Output = Written>,
+) -> Result<(), RaftError> {
+    let group = inner.id;
+    let Ok(written) = timeout(STEP, change).await else {
+        return Err(RaftError::Timeout {
+            group,
+            what,
+            ms: u64::try_from(STEP.as_millis()).unwrap_or(u64::MAX),
+        });
+    };
+    match written {
+        Ok(_) => Ok(()),
+        Err(OpenraftError::Fatal(_)) => Err(RaftError::Stopped { group }),
+        Err(OpenraftError::APIError(
+            ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
+        )) => Err(RaftError::NotLeader { group, leader: to.leader_id }),
+        Err(OpenraftError::APIError(error)) => {
+            Err(RaftError::Refused { group, what: format!("{what}: {error}") })
+        }
+    }
+}

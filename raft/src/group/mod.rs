@@ -1,0 +1,229 @@
+//! One Raft group, as its users see it.
+//!
+//! Owns: the way of a waiter from propose to apply, shared linearizable reads, membership changes. Must never interpret
+//! a payload, and must never answer a waiter twice or not at all.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::Raft;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+mod erased;
+mod members;
+mod network;
+mod open;
+mod proposal;
+mod reads;
+mod replicate;
+mod rpc;
+mod send_snapshot;
+mod serve;
+mod shell;
+mod status;
+
+pub(crate) use open::open;
+pub use status::GroupStatus;
+
+use crate::error::{RaftError, ReadError};
+use crate::host::HostCore;
+use crate::machine::{Mark, ProposeError, Waiter};
+use crate::types::{GroupId, Payload, RaftId, TypeConfig};
+use proposal::Room;
+use reads::Readers;
+use shell::{Checkpoints, Hand, Shell};
+
+/// Bytes that one permit of the byte budget stands for.
+const BYTES_PER_PERMIT: usize = 1024;
+/// How long a purge may take once it is asked for.
+const PURGE: Duration = Duration::from_secs(10);
+
+/// A group that runs on this node. Cheap to clone.
+pub struct Group<W: Waiter>(Arc<Inner<W>>);
+
+struct Inner<W: Waiter> {
+    id: GroupId,
+    host: Arc<HostCore>,
+    raft: Raft<TypeConfig, Shell<W>>,
+    hand: Hand<W>,
+    checkpoints: Arc<Checkpoints>,
+    readers: Readers,
+    status: watch::Receiver<GroupStatus>,
+    room_entries: Arc<Semaphore>,
+    room_bytes: Arc<Semaphore>,
+    tasks: Mutex<JoinSet<()>>,
+    stopped: AtomicBool,
+}
+
+impl<W: Waiter> Clone for Group<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<W: Waiter> fmt::Debug for Group<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Group({})", self.0.id)
+    }
+}
+
+impl<W: Waiter> Group<W> {
+    /// Which group this is.
+    pub fn id(&self) -> GroupId {
+        self.0.id
+    }
+
+    /// Makes a new group of these voters. Ok also if it was made before with the same ones.
+    pub async fn initialize(&self, voters: &[RaftId]) -> Result<(), RaftError> {
+        members::initialize(&self.0, voters).await
+    }
+
+    /// Proposes an entry. Waits for room only; the outcome comes through the waiter. Proposals of one caller that awaits
+    /// each in turn keep their order.
+    ///
+    /// A leader that is cut off from the others answers nothing until it learns what became of the entry: who cannot
+    /// wait so long keeps a deadline of his own and treats it as `Unknown`.
+    pub async fn propose(&self, payload: Bytes, waiter: W) {
+        let inner = &*self.0;
+        if inner.stopped.load(Ordering::Acquire) {
+            return waiter.dropped(ProposeError::Stopped);
+        }
+        let room = match inner.room(payload.len()).await {
+            Ok(room) => room,
+            Err(why) => return waiter.dropped(why),
+        };
+        let reply = proposal::reply(waiter, room, inner.hand.clone());
+        // An error means that the core is gone; the reply was dropped with the message and the waiter with the reply.
+        let _ = inner.raft.client_write_ff(Payload(payload), Some(reply)).await;
+    }
+
+    /// The index that a linearizable read must reflect: a majority confirmed this leader after the call began, and it is
+    /// applied here. Callers at the same time share one round.
+    pub async fn read_index(&self, deadline: Duration) -> Result<u64, ReadError> {
+        self.0.readers.read_index(deadline).await
+    }
+
+    /// Where the group stands now. Cheap.
+    pub fn status(&self) -> GroupStatus {
+        status::current(&self.0.raft, &self.0.status)
+    }
+
+    /// Changes of leader, term and members; coalesced. The indices in it are as old as the last change: `status` has the
+    /// current ones.
+    pub fn watch(&self) -> watch::Receiver<GroupStatus> {
+        self.0.status.clone()
+    }
+
+    /// A checkpoint at `mark` is durable: it is the snapshot from now on, and the log is purged behind it but for
+    /// `log_keep` entries. While a snapshot is being sent the purge waits for the next checkpoint after it.
+    pub async fn checkpointed(&self, mark: Mark) {
+        if self.0.checkpoints.advance(mark) {
+            // An error means that the core is gone.
+            let _ = self.0.raft.trigger().snapshot().await;
+        }
+    }
+
+    /// Purges up to the last checkpoint and keeps nothing: for content that must leave the log. Ok with the index up to
+    /// which the log is purged. A follower that still needs the entries delays it; a follower that lags more gets a
+    /// snapshot.
+    pub async fn purge_all(&self) -> Result<u64, RaftError> {
+        self.0.purge_all().await
+    }
+
+    /// Hands leadership to a voter; returns when it leads.
+    pub async fn transfer_leader(&self, to: RaftId) -> Result<(), RaftError> {
+        members::transfer_leader(&self.0, to).await
+    }
+
+    /// Makes these the voters: adds the new ones as learners, waits until they caught up, changes the membership, drops
+    /// the others. Only on the leader. Ok if they are the voters already.
+    pub async fn set_voters(&self, voters: &[RaftId]) -> Result<(), RaftError> {
+        let voters: BTreeSet<RaftId> = voters.iter().copied().collect();
+        members::set_voters(&self.0, voters).await
+    }
+
+    /// Stops the group on this node. Waiters that are still out are dropped with `Stopped`.
+    pub async fn stop(&self) {
+        self.0.stop().await;
+    }
+}
+
+impl<W: Waiter> Inner<W> {
+    /// Room for a proposal, or a definite no.
+    async fn room(&self, bytes: usize) -> Result<Room, ProposeError> {
+        if let Some(what) = self.host.full() {
+            return Err(ProposeError::Busy { what });
+        }
+        if bytes > self.host.options.max_entry {
+            return Err(ProposeError::Busy { what: "an entry larger than the bound" });
+        }
+        let permits = u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX);
+        let acquire = async {
+            let entry = self.room_entries.clone().acquire_owned().await;
+            let bytes = self.room_bytes.clone().acquire_many_owned(permits).await;
+            Some(Room { _entry: entry.ok()?, _bytes: bytes.ok()? })
+        };
+        match timeout(self.host.options.propose_wait, acquire).await {
+            Ok(Some(room)) => Ok(room),
+            Ok(None) => Err(ProposeError::Stopped),
+            Err(_) => Err(ProposeError::Busy { what: "too many proposals wait in this group" }),
+        }
+    }
+
+    async fn purge_all(&self) -> Result<u64, RaftError> {
+        let Some(mark) = self.checkpoints.last() else { return Ok(0) };
+        let upto = mark.index();
+        self.until("the checkpoint to count", PURGE, |m| m.snapshot.is_some_and(|id| id.index >= upto))
+            .await?;
+        let stopped = |_| RaftError::Stopped { group: self.id };
+        self.raft.trigger().purge_log(upto).await.map_err(stopped)?;
+        self.until("the purge", PURGE, |m| m.purged.is_some_and(|id| id.index >= upto)).await?;
+        Ok(upto)
+    }
+
+    /// Waits until openraft's metrics show something.
+    async fn until(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        shown: impl Fn(&openraft::RaftMetrics<TypeConfig>) -> bool + Send,
+    ) -> Result<(), RaftError> {
+        use openraft::metrics::WaitError;
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        match self.raft.wait(Some(limit)).metrics(shown, what).await {
+            Ok(_) => Ok(()),
+            Err(WaitError::Timeout(..)) => Err(RaftError::Timeout { group: self.id, what, ms }),
+            Err(WaitError::ShuttingDown) => Err(RaftError::Stopped { group: self.id }),
+        }
+    }
+
+    async fn stop(&self) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.host.peers.serve(self.id, None);
+        self.room_entries.close();
+        self.room_bytes.close();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(group = self.id, %error, "the group's core did not end well");
+        }
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+    }
+}
+
+/// A group that is opened but not told to stop must not live on without an owner.
+impl<W: Waiter> Drop for Inner<W> {
+    fn drop(&mut self) {
+        if !self.stopped.load(Ordering::Acquire) {
+            self.host.peers.serve(self.id, None);
+        }
+    }
+}

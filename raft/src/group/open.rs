@@ -1,0 +1,138 @@
+//! The opening of a group: everything that belongs to it is made here and nowhere else.
+//!
+//! Owns: openraft's configuration.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use openraft::errors::Fatal;
+use openraft::storage::RaftLogStorage;
+use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::erased::{Guarded, Machine};
+use super::network::Factory;
+use super::reads::{self, Readers};
+use super::serve::Served;
+use super::shell::{Checkpoints, Shell};
+use super::status::{self, GroupStatus};
+use super::{BYTES_PER_PERMIT, Group, Inner};
+use crate::error::RaftError;
+use crate::host::{HostCore, HostOptions};
+use crate::machine::{Fault, StateMachine};
+use crate::snapshot::SnapshotWriter;
+use crate::types::{GroupId, StoredMembership, TypeConfig};
+
+/// Entries in one append request; their bytes are bounded by the log store.
+const APPEND_ENTRIES: u64 = 1024;
+/// Patience of one step of a snapshot transfer in milliseconds (see `send_snapshot`; three quarters of it count).
+const SNAPSHOT_STEP_MS: u64 = 20_000;
+
+fn config(options: &HostOptions) -> Result<Arc<Config>, String> {
+    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: "rookery".to_owned(),
+        heartbeat_interval: ms(options.heartbeat),
+        election_timeout_min: ms(options.election.0),
+        election_timeout_max: ms(options.election.1),
+        // A checkpoint is the snapshot; the machine says when there is one.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: options.log_keep,
+        install_snapshot_timeout: SNAPSHOT_STEP_MS,
+        max_payload_entries: APPEND_ENTRIES,
+        api_channel_size: Some(4096),
+        notification_channel_size: Some(16 * 1024),
+        enable_pre_vote: Some(true),
+        // A restarted leader must not go on without an election: what it last knew to be committed is not fsynced.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|e| e.to_string())
+}
+
+/// Opens a group and lets it take part.
+pub(crate) async fn open<S: StateMachine, L: RaftLogStorage<TypeConfig>>(
+    host: Arc<HostCore>,
+    id: GroupId,
+    machine: Arc<S>,
+    log: L,
+) -> Result<Group<S::Waiter>, RaftError> {
+    let config = config(&host.options).map_err(|what| RaftError::Refused { group: id, what })?;
+    let machine: Arc<dyn Machine<S::Waiter>> = Arc::new(Guarded(machine));
+    let mark = machine.mark();
+    let checkpoints = Checkpoints::new(mark.clone());
+    let hand = Arc::new(Mutex::new(None));
+    let shell = Shell {
+        group: id,
+        machine: machine.clone(),
+        checkpoints: checkpoints.clone(),
+        hand: hand.clone(),
+        applied: mark.as_ref().map(|m| m.applied),
+        membership: mark.map_or_else(StoredMembership::default, |m| m.membership),
+        fatal: host.fatal.clone(),
+    };
+    let writes = machine.clone();
+    let factory = Factory {
+        group: id,
+        me: host.options.me,
+        peers: host.peers.clone(),
+        checkpoints: checkpoints.clone(),
+        write_snapshot: Arc::new(move |out: SnapshotWriter| {
+            let machine = writes.clone();
+            Box::pin(async move { machine.write_snapshot(out).await })
+        }),
+        fatal: host.fatal.clone(),
+    };
+    let raft = Raft::new(host.options.me, config, factory, log, shell).await.map_err(|e| broken(id, &e))?;
+    let served = Served {
+        group: id,
+        raft: raft.clone(),
+        incoming: host.incoming.clone(),
+        receiving: Arc::new(Semaphore::new(1)),
+        node_receiving: host.receiving.clone(),
+    };
+    host.peers.serve(id, Some(Arc::new(served)));
+    let (readers, queue) = Readers::channel();
+    let (told, status) = watch::channel(GroupStatus::default());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reads::serve(raft.clone(), queue));
+    tasks.spawn(status::tell(raft.clone(), machine, told));
+    tasks.spawn(notice_end(host.clone(), id, raft.clone()));
+    let room_entries = Arc::new(Semaphore::new(host.options.proposals));
+    let room_bytes = Arc::new(Semaphore::new(host.options.proposal_bytes / BYTES_PER_PERMIT));
+    Ok(Group(Arc::new(Inner {
+        id,
+        host,
+        raft,
+        hand,
+        checkpoints,
+        readers,
+        status,
+        room_entries,
+        room_bytes,
+        tasks: Mutex::new(tasks),
+        stopped: AtomicBool::new(false),
+    })))
+}
+
+fn broken(group: GroupId, error: &Fatal<TypeConfig>) -> RaftError {
+    RaftError::Broken { group, fault: Fault::new(error.to_string()) }
+}
+
+/// A core that ends by itself has met a storage error or a panic of its own: the node must not go on.
+async fn notice_end<W: crate::machine::Waiter>(
+    host: Arc<HostCore>,
+    id: GroupId,
+    raft: Raft<TypeConfig, Shell<W>>,
+) {
+    use openraft::async_runtime::watch::WatchReceiver;
+    let mut server = raft.server_metrics();
+    while server.changed().await.is_ok() {}
+    let state = raft.metrics().borrow_watched().running_state.clone();
+    match state {
+        Err(Fatal::Stopped) | Ok(()) => {}
+        Err(error) => host.fatal.stop(Fault::new(format!("group {id} ended: {error}"))),
+    }
+}
