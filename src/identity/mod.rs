@@ -1,0 +1,210 @@
+//! Who a connection is: the one place where a request's identity is established.
+//!
+//! Owns: the judgement of HELLO in both modes, and the issuing of tokens for `rookery token`. Whoever passes gets an
+//! [`Identity`]; everything behind it believes that and nothing else. Must never reach for the machine's clock
+//! (the caller brings the time) nor put a token or a key into an error or a log.
+
+mod provider;
+#[cfg(test)]
+mod tests;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use rookery_wire::request::{Hello, Role};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Auth, AuthMode};
+
+/// Longest token that is looked at.
+pub const MAX_TOKEN_BYTES: usize = 4096;
+
+/// Who a connection is, established once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user it acts for.
+    pub user: UserId,
+    /// From which device.
+    pub device: DeviceId,
+    /// As what.
+    pub role: Role,
+    /// `role == Role::Service`: may name another user to act for.
+    pub service: bool,
+}
+
+/// What a token says. Unknown claims are passed over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    exp: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    #[serde(default)]
+    role: ClaimedRole,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ClaimedRole {
+    #[default]
+    User,
+    Service,
+}
+
+impl From<Role> for ClaimedRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::User => Self::User,
+            Role::Service => Self::Service,
+        }
+    }
+}
+
+/// Judges HELLO. Cheap to clone is not needed: share it.
+pub struct Authenticator(Mode);
+
+enum Mode {
+    Open,
+    Token { key: DecodingKey, validation: Validation, leeway_ms: u64 },
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Mode::Open => "Authenticator(open)",
+            Mode::Token { .. } => "Authenticator(token)",
+        })
+    }
+}
+
+impl Authenticator {
+    /// The judge that `[auth]` asks for.
+    pub fn from_config(auth: &Auth) -> Self {
+        match auth.mode {
+            AuthMode::Open => Self(Mode::Open),
+            AuthMode::Token => {
+                provider::install();
+                let mut validation = Validation::new(Algorithm::HS256);
+                // Expiry is judged here, by the caller's clock.
+                validation.validate_exp = false;
+                validation.validate_nbf = false;
+                validation.validate_aud = false;
+                Self(Mode::Token {
+                    key: DecodingKey::from_secret(auth.secret.expose().as_bytes()),
+                    validation,
+                    leeway_ms: auth.leeway_ms,
+                })
+            }
+        }
+    }
+
+    /// Who says this HELLO. `now_ms` is unix time in milliseconds.
+    ///
+    /// # Errors
+    /// BAD_TOKEN, TOKEN_EXPIRED or TOKEN_MISMATCH, with what is wrong and what to do.
+    pub fn authenticate(&self, hello: &Hello, now_ms: u64) -> Result<Identity, ErrorBody> {
+        if let Mode::Token { key, validation, leeway_ms } = &self.0 {
+            let claims = read(hello.token.as_ref(), key, validation)?;
+            in_time(&claims, now_ms, *leeway_ms)?;
+            matches(&claims, hello)?;
+        }
+        Ok(Identity {
+            user: hello.user.clone(),
+            device: hello.device.clone(),
+            role: hello.role,
+            service: hello.role == Role::Service,
+        })
+    }
+}
+
+fn bad(why: &str) -> ErrorBody {
+    ErrorBody::new(ErrorCode::BadToken, format!("{why}; {}", ErrorCode::BadToken.remedy()))
+}
+
+fn read(token: &[u8], key: &DecodingKey, validation: &Validation) -> Result<Claims, ErrorBody> {
+    if token.is_empty() {
+        return Err(bad("this cluster asks for a token and HELLO carries none"));
+    }
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(bad("the token is longer than 4096 bytes"));
+    }
+    jsonwebtoken::decode::<Claims>(token, key, validation).map(|data| data.claims).map_err(|fault| {
+        bad(match fault.kind() {
+            ErrorKind::InvalidSignature => "the token's signature is not by this cluster's auth.secret",
+            ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "the token is not signed with HS256",
+            ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
+                "the token lacks a claim it needs (sub and exp; device and role if given: a text, user or service)"
+            }
+            _ => "the token is not a JWT",
+        })
+    })
+}
+
+fn in_time(claims: &Claims, now_ms: u64, leeway_ms: u64) -> Result<(), ErrorBody> {
+    let end = claims.exp.saturating_mul(1000).saturating_add(leeway_ms);
+    if now_ms >= end {
+        let ago = (now_ms - claims.exp.saturating_mul(1000)) / 1000;
+        let text = format!("the token expired {ago} s ago; {}", ErrorCode::TokenExpired.remedy());
+        return Err(ErrorBody::new(ErrorCode::TokenExpired, text));
+    }
+    match claims.nbf {
+        Some(from) if now_ms.saturating_add(leeway_ms) < from.saturating_mul(1000) => {
+            Err(bad("the token is not valid yet"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn matches(claims: &Claims, hello: &Hello) -> Result<(), ErrorBody> {
+    let mismatch = |what: &str, token: &str, said: &str| {
+        let text = format!("the token is for {what} {token}, HELLO says {said}");
+        Err(ErrorBody::new(ErrorCode::TokenMismatch, text))
+    };
+    if claims.sub != hello.user.as_str() {
+        return mismatch("user", &claims.sub, hello.user.as_str());
+    }
+    if let Some(device) = claims.device.as_deref().filter(|device| *device != hello.device.as_str()) {
+        return mismatch("device", device, hello.device.as_str());
+    }
+    let word = |role| if role == ClaimedRole::User { "user" } else { "service" };
+    let said = ClaimedRole::from(hello.role);
+    if claims.role != said {
+        return mismatch("role", word(claims.role), word(said));
+    }
+    Ok(())
+}
+
+/// What a new token says.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// For whom.
+    pub user: UserId,
+    /// For one device only; any if `None`.
+    pub device: Option<DeviceId>,
+    /// As what.
+    pub role: Role,
+    /// End of its life, unix seconds.
+    pub expires_s: u64,
+}
+
+/// Signs a token with `auth.secret`.
+///
+/// # Errors
+/// A text when `auth.secret` is absent or signing fails.
+pub fn issue(auth: &Auth, grant: &Grant) -> Result<String, String> {
+    if auth.secret.is_empty() {
+        return Err("auth.secret is missing: set it (32 bytes or more) and auth.mode = \"token\"".to_owned());
+    }
+    provider::install();
+    let claims = Claims {
+        sub: grant.user.as_str().to_owned(),
+        exp: grant.expires_s,
+        nbf: None,
+        device: grant.device.as_ref().map(|device| device.as_str().to_owned()),
+        role: grant.role.into(),
+    };
+    let key = EncodingKey::from_secret(auth.secret.expose().as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(|fault| fault.to_string())
+}

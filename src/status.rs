@@ -1,0 +1,107 @@
+//! What a node says of itself: the body of `/status`, the source of `/metrics`, the rows of `cluster status`.
+//!
+//! Owns the shape only; `node` fills it in. Fields are added, never renamed: scripts read them.
+
+use serde::{Deserialize, Serialize};
+
+/// One node, as it is now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// Number of the node.
+    pub node: u16,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Id of the cluster in hex; empty until it has formed.
+    pub cluster_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Since the start, milliseconds.
+    pub uptime_ms: u64,
+    /// Connections of clients.
+    pub connections: u64,
+    /// Resident memory of the process, bytes. 0 where the system does not tell.
+    pub memory_bytes: u64,
+    /// The replicas of this node.
+    pub shards: Vec<ShardStatus>,
+    /// Disk.
+    pub disk: DiskStatus,
+    /// Redo journal.
+    pub journal: JournalStatus,
+    /// Pushes.
+    pub delivery: DeliveryStatus,
+    /// Requests of clients.
+    pub requests: RequestStatus,
+}
+
+/// One replica of a shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShardStatus {
+    /// Number of the shard, from 1; 0 is the system group.
+    pub id: u32,
+    /// The node that leads it, as far as this node knows.
+    pub leader: Option<u16>,
+    /// Whether this node leads it.
+    pub leading: bool,
+    /// Term.
+    pub term: u64,
+    /// Index of the last log entry here.
+    pub last: u64,
+    /// Index of the last entry known to be committed.
+    pub committed: u64,
+    /// Index of the last entry applied here.
+    pub applied: u64,
+    /// The nodes that vote.
+    pub voters: Vec<u16>,
+}
+
+/// Disk of the data folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskStatus {
+    /// Bytes the data folder takes.
+    pub used_bytes: u64,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Whether writes are refused for want of space.
+    pub low: bool,
+}
+
+/// Redo journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JournalStatus {
+    /// Bytes not yet covered by a flush of the databases.
+    pub used_bytes: u64,
+    /// Bytes it may take.
+    pub total_bytes: u64,
+    /// Whether writes are BUSY because of it.
+    pub full: bool,
+}
+
+/// Pushes to this node's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveryStatus {
+    /// Topics with a subscription here.
+    pub topics: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Pushes made since the start.
+    pub pushes: u64,
+    /// Times a subscription began to lag since the start.
+    pub lags: u64,
+}
+
+/// Requests of this node's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestStatus {
+    /// Taken since the start.
+    pub total: u64,
+    /// Refused with BUSY since the start.
+    pub busy: u64,
+    /// Waiting for an answer now.
+    pub in_flight: u64,
+}
