@@ -1,0 +1,1 @@
+"""A small client library for Rookery, written from docs/protocol.md alone. See ../client.py."""

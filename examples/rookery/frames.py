@@ -1,0 +1,107 @@
+"""Frames: sections 2, 4 and 5 of docs/protocol.md. Every kind of frame is a constant that knows its fields."""
+
+import struct
+from typing import NamedTuple
+
+from .values import BOOL, BYTES, NAME, SESSION, U8, U16, U32, U64
+from .values import Enumeration, Fixed, ListOf, OptionOf, Struct, Tuple, encode
+
+EXTENSION = Struct(tag=U16, data=BYTES)
+RECORD = Struct(
+    seq=U64, message_id=U64, time_ms=U64, count=U64, sender=NAME, device=NAME, epoch=U32, client_seq=U64,
+    kind=U16, content_type=BYTES, content=BYTES, extensions=ListOf(EXTENSION),
+)  # fmt: skip
+SIGNAL = Struct(users=ListOf(NAME))
+PREVIEW = Struct(seq=U64, time_ms=U64, sender=NAME, kind=U16, content_type=BYTES, content=BYTES)
+SUMMARY = Struct(
+    session=SESSION, members=U32, first_seq=U64, last_seq=U64, count=U64, unread=U64, joined_seq=U64,
+    read_seq=U64, delivered_seq=U64, last_client_seq=U64, live_from=U64, time_ms=U64, last=OptionOf(PREVIEW),
+)  # fmt: skip
+
+
+class Kind(NamedTuple):
+    number: int
+    name: str
+    body: Struct
+
+
+KINDS = {}
+
+
+def kind(number, name, **fields):
+    KINDS[number] = Kind(number, name, Struct(**fields))
+    return KINDS[number]
+
+
+CHANGE = dict(session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), users=ListOf(NAME))
+ROLE = Enumeration("user", "service")
+DIRECTION = Enumeration("forward", "backward")
+CONSISTENCY = Enumeration("linearizable", "at_least", "replica", at_least=U64)
+RETRY = Enumeration("never", "after", "reconnect", after=U32)
+
+HELLO = kind(1, "HELLO", min_version=U8, max_version=U8, user=NAME, device=NAME, epoch=U32, nonce=U64,
+             role=ROLE, token=BYTES, agent=BYTES)  # fmt: skip
+SEND = kind(2, "SEND", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), content_type=BYTES,
+            content=BYTES, extensions=ListOf(EXTENSION))  # fmt: skip
+DELIVERED = kind(3, "DELIVERED", cursors=ListOf(Tuple(SESSION, U64)))
+PULL = kind(4, "PULL", session=SESSION, from_seq=U64, direction=DIRECTION, max_count=U32, max_bytes=U32,
+            consistency=CONSISTENCY)  # fmt: skip
+SYNC = kind(5, "SYNC", after=BYTES, limit=U32)
+READ = kind(6, "READ", session=SESSION, seq=U64)
+CREATE_GROUP = kind(7, "CREATE_GROUP", **CHANGE)
+ADD_MEMBERS = kind(8, "ADD_MEMBERS", **CHANGE)
+REMOVE_MEMBERS = kind(9, "REMOVE_MEMBERS", **CHANGE)
+LIST_MEMBERS = kind(10, "LIST_MEMBERS", session=SESSION, after=OptionOf(NAME), limit=U32)
+PING = kind(11, "PING")
+LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
+WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
+               limits=LIMITS)  # fmt: skip
+ACK = kind(130, "ACK", session=SESSION, client_seq=U64, seq=U64, message_id=U64, time_ms=U64, count=U64)
+OK = kind(131, "OK")
+PAGE = kind(132, "PAGE", session=SESSION, first_seq=U64, last_seq=U64, records=ListOf(RECORD))
+SYNC_PAGE = kind(133, "SYNC_PAGE", sessions=ListOf(SUMMARY), unresolved=ListOf(Tuple(SESSION, U16)), total=U32,
+                 next=BYTES)  # fmt: skip
+READ_MARK = kind(134, "READ_MARK", session=SESSION, seq=U64, count=U64)
+MEMBER_PAGE = kind(135, "MEMBER_PAGE", users=ListOf(NAME), more=BOOL, total=U32)
+PONG = kind(136, "PONG")
+MESSAGE = kind(137, "MESSAGE", session=SESSION, record=RECORD)
+JOINED = kind(138, "JOINED", session=SESSION, live_from=U64)
+LEFT = kind(139, "LEFT", session=SESSION)
+LAGGED = kind(140, "LAGGED", sessions=ListOf(Tuple(SESSION, U64)))
+GOAWAY = kind(141, "GOAWAY", code=U16, text=BYTES, after_ms=U32)
+ERROR = kind(142, "ERROR", code=U16, retry=RETRY, detail=U64, text=BYTES)
+
+HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
+MAX_FRAME = 1 << 20
+
+
+class FrameFault(Exception):
+    """The stream cannot be read on; `fault` is the word of the vectors."""
+
+    def __init__(self, fault):
+        super().__init__(fault)
+        self.fault = fault
+
+
+def frame(kind, request_id, fields):
+    body = encode(kind.body, fields)
+    return HEADER.pack(8 + len(body), 1, kind.number, 0, request_id) + body
+
+
+def cut_frame(buffer, limit=MAX_FRAME):
+    """Takes (kind number, request id, body) off the front of a bytearray, or None until it is all there."""
+    if len(buffer) < 4:
+        return None
+    length = int.from_bytes(buffer[:4], "little")
+    if length < 8:
+        raise FrameFault("too_short")
+    if length > limit:
+        raise FrameFault("too_large")
+    if len(buffer) > 4 and buffer[4] != 1:
+        raise FrameFault("version")
+    if len(buffer) < 4 + length:
+        return None
+    _, _, number, _, request_id = HEADER.unpack_from(buffer)
+    body = bytes(buffer[HEADER.size : 4 + length])
+    del buffer[: 4 + length]
+    return number, request_id, body
