@@ -1,0 +1,104 @@
+//! What happens when the disk cannot be trusted any more, and where tests may look in.
+//!
+//! Owns the two hooks of the store: [`FaultPolicy`] (a failed write, fsync or flush ends the process, R2) and
+//! [`StepHook`] (tests end the process between two steps of a write). Neither may ever let the store go on after a
+//! fault: a thread that has reported one gives up its database handles without dropping them, because dropping a sled
+//! database flushes it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Called once with the reason when a write, fsync or flush has failed or a watchdog has fired. The default writes the
+/// reason to the log and to standard error and aborts the process, running no destructor. A policy that returns leaves
+/// a store that answers [`super::StoreError::Closed`] to everything.
+#[derive(Clone)]
+pub struct FaultPolicy(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl FaultPolicy {
+    /// A policy for tests: `observe` sees the reason instead of the process ending.
+    pub fn observed(observe: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observe))
+    }
+
+    /// Reports; the caller must stop working and forget its handles.
+    pub(crate) fn fault(&self, reason: &str) {
+        (self.0)(reason);
+    }
+}
+
+impl Default for FaultPolicy {
+    fn default() -> Self {
+        Self(Arc::new(|reason| {
+            tracing::error!(
+                reason,
+                "storage fault: stopping at once, nothing that was not acknowledged is promised"
+            );
+            // Straight to the descriptor: the log may be asynchronous, and this is the last word.
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "storage fault: {reason}; the node stops at once");
+            std::process::abort();
+        }))
+    }
+}
+
+impl fmt::Debug for FaultPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultPolicy")
+    }
+}
+
+/// The moments of a write at which a crash test may stop the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// A batch is about to be written to the journal.
+    BeforeWrite,
+    /// Only the first half of the batch has been written (the hook makes the write happen in two halves).
+    HalfWritten,
+    /// Written, not synced.
+    Written,
+    /// Synced, nobody told yet.
+    Synced,
+    /// Everybody told, sled knows nothing.
+    Told,
+    /// The header of a recycled segment is written, not synced.
+    SegmentHeader,
+    /// The journal moved to another segment.
+    Rotated,
+    /// The batches are in sled's memory.
+    Applied,
+    /// sled has flushed them.
+    Flushed,
+    /// Segments behind the flush were given free.
+    Recycled,
+    /// `state` has been flushed.
+    StateFlushed,
+}
+
+/// Called at every [`Step`]. Costs one branch when unset.
+#[derive(Clone, Default)]
+pub struct StepHook(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+
+impl StepHook {
+    /// For crash tests only.
+    pub fn new(hook: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hook)))
+    }
+
+    /// Whether anybody listens (writes are split in two only then).
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn at(&self, step: Step) {
+        if let Some(hook) = &self.0 {
+            hook(step);
+        }
+    }
+}
+
+impl fmt::Debug for StepHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StepHook({})", if self.is_set() { "set" } else { "unset" })
+    }
+}

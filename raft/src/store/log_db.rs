@@ -1,0 +1,251 @@
+//! sled's database `log`: votes, purge points and entries as of some batch of the journal.
+//!
+//! The only file that talks to sled about the log. One tree, one writing thread (the keeper), one flusher (the keeper
+//! again): whatever is applied between two flushes becomes durable together, the number of the journal's batch with it,
+//! so sled always stands at exactly one batch. Must never be flushed by anybody else; for that the handle has sled's own
+//! timer set to years (with none at all, dropping any iterator would flush).
+//!
+//! Keys: `0` position; `1 group` meta; `2 group index` entry (the journal's record). Numbers in keys are big-endian.
+//! Entries are taken out with `remove`, because `apply_batch` never merges emptied leaves (seen: they would add up
+//! for ever), and the same thread does both, so the two cannot meet in a deadlock.
+
+use std::ops::Range;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::types::{Entry, GroupId, LogId};
+
+use super::meta::{GroupMeta, Metas, chain, index_after, seed};
+use super::record::{Record, decode_entry, u32_at, u64_at};
+
+const POSITION: u8 = 0;
+const META: u8 = 1;
+const ENTRY: u8 = 2;
+/// Keys per sled leaf: each is rewritten whole at a flush, 64 measured best for our sizes.
+const FANOUT: usize = 64;
+/// sled's own flusher must never come first: ten years.
+pub(crate) const NEVER_MS: usize = 10 * 365 * 24 * 3600 * 1000;
+/// Entries are large and rarely compressible; level 1 costs least.
+pub(crate) const ZSTD_LEVEL: i32 = 1;
+
+type Tree = sled::Tree<FANOUT>;
+
+/// The open database. sled's handles cannot be shared between threads, so every thread has a clone; a tree keeps the
+/// whole database open.
+#[derive(Clone)]
+pub(crate) struct LogDb {
+    tree: Tree,
+}
+
+impl std::fmt::Debug for LogDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogDb")
+    }
+}
+
+/// What the database says at open, every entry read and compared.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// Number of the last journal batch it holds; 0 when new.
+    pub(crate) position: u64,
+    pub(crate) metas: Metas,
+    /// Indexes of the entries present, per group.
+    pub(crate) spans: std::collections::BTreeMap<GroupId, Range<u64>>,
+}
+
+/// One write: put or, with None, taken out.
+pub(crate) type Change<'a> = (Vec<u8>, Option<&'a [u8]>);
+
+impl LogDb {
+    pub(crate) fn open(path: &Path, cache_bytes: usize) -> std::io::Result<Self> {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity_bytes(cache_bytes)
+            .flush_every_ms(Some(NEVER_MS))
+            .zstd_compression_level(ZSTD_LEVEL);
+        Ok(Self { tree: Tree::clone(&*config.open::<FANOUT>()?) })
+    }
+
+    /// Reads and compares everything. `beat` is called as it goes, for the watchdog.
+    pub(crate) fn load(&self, store: u64, beat: &dyn Fn()) -> Result<Loaded, String> {
+        let mut loaded = Loaded::default();
+        let mut walk = Walk::default();
+        for item in self.tree.iter() {
+            let (key, value) = item.map_err(|e| format!("sled cannot read `log`: {e}"))?;
+            beat();
+            match key.first() {
+                Some(&POSITION) => loaded.position = decode_position(&value, store)?,
+                Some(&META) => {
+                    let (group, meta) =
+                        GroupMeta::decode(&value).ok_or("a group's record fails its checksum")?;
+                    if key[1..] != group.to_be_bytes() {
+                        return Err("a group's record stands under another group's key".into());
+                    }
+                    loaded.metas.insert(group, meta);
+                }
+                Some(&ENTRY) => walk.step(&loaded.metas, &mut loaded.spans, &key, &value)?,
+                _ => return Err("`log` holds a key that nobody writes".into()),
+            }
+        }
+        walk.finish(&loaded.metas)?;
+        for (group, meta) in &loaded.metas {
+            if !loaded.spans.contains_key(group) && index_after(meta.last) != index_after(meta.purged) {
+                return Err(format!("group {group}: its entries up to {:?} are gone", meta.last));
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Applies changes in memory; durable at the next `flush`.
+    pub(crate) fn apply<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> std::io::Result<()> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, sled::InlineArray::from(value)),
+                None => batch.remove(key),
+            }
+        }
+        self.tree.apply_batch(batch)
+    }
+
+    /// Takes purged entries out.
+    pub(crate) fn remove(&self, group: GroupId, indexes: Range<u64>) -> std::io::Result<()> {
+        for index in indexes {
+            self.tree.remove(entry_key(group, index))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&self) -> std::io::Result<()> {
+        self.tree.flush().map(drop)
+    }
+
+    /// Entries of `range` from its front, at least one if present, at most about `max_bytes`; stops at a hole.
+    pub(crate) fn read(
+        &self,
+        group: GroupId,
+        range: Range<u64>,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, String> {
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        let mut next = range.start;
+        for item in self.tree.range(entry_key(group, range.start)..entry_key(group, range.end)) {
+            let (key, value) = item.map_err(|e| format!("sled cannot read `log`: {e}"))?;
+            if bytes > 0 && bytes + value.len() > max_bytes {
+                break;
+            }
+            bytes += value.len();
+            let (of, entry) = decode_entry(Bytes::from_owner(value))
+                .map_err(|why| format!("group {group}, entry {next}: {why}"))?;
+            if of != group || entry.log_id.index != next || key[..] != entry_key(group, next) {
+                break;
+            }
+            next += 1;
+            out.push(entry);
+        }
+        Ok(out)
+    }
+}
+
+pub(crate) fn entry_key(group: GroupId, index: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(13);
+    key.push(ENTRY);
+    key.extend_from_slice(&group.to_be_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+pub(crate) fn meta_key(group: GroupId) -> Vec<u8> {
+    let mut key = vec![META];
+    key.extend_from_slice(&group.to_be_bytes());
+    key
+}
+
+pub(crate) fn position_key() -> Vec<u8> {
+    vec![POSITION]
+}
+
+/// crc u32, zero u32, store id u64, batch number u64.
+pub(crate) fn encode_position(store: u64, number: u64) -> Vec<u8> {
+    let mut out = vec![0; 8];
+    out.extend_from_slice(&store.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    let crc = crc32c::crc32c(&out[4..]);
+    out[..4].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn decode_position(bytes: &[u8], store: u64) -> Result<u64, String> {
+    if bytes.len() != 24 || u32_at(bytes, 0) != Some(crc32c::crc32c(&bytes[4..])) {
+        return Err("the position record fails its checksum".into());
+    }
+    if u64_at(bytes, 8) != store {
+        return Err("`log` belongs to another store".into());
+    }
+    Ok(u64_at(bytes, 16))
+}
+
+/// Compares the entries of one group after another with what its meta promises: no hole, the chain unbroken, the last
+/// one as stated. A leaf that sled read from an older frame cannot pass.
+#[derive(Default)]
+struct Walk {
+    group: Option<GroupId>,
+    last: Option<LogId>,
+    chain: u64,
+}
+
+impl Walk {
+    fn step(
+        &mut self,
+        metas: &Metas,
+        spans: &mut std::collections::BTreeMap<GroupId, Range<u64>>,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), String> {
+        let (record, rest) = Record::parse(value)?;
+        let (group, id) = (record.group, record.log_id().ok_or("a stored record is not an entry")?);
+        if !rest.is_empty() || key != entry_key(group, id.index) {
+            return Err("an entry stands under another entry's key".into());
+        }
+        if self.group != Some(group) {
+            self.finish(metas)?;
+            let meta = metas.get(&group).ok_or_else(|| format!("group {group} has entries but no record"))?;
+            if meta.purged.is_some_and(|p| p.index + 1 != id.index) {
+                return Err(format!(
+                    "group {group}: the entries behind {:?} begin at {}",
+                    meta.purged, id.index
+                ));
+            }
+            *self = Self { group: Some(group), last: Some(id), chain: record.chain };
+            spans.insert(group, id.index..id.index + 1);
+            return Ok(());
+        }
+        let follows = self.last.is_some_and(|l| l.index + 1 == id.index);
+        // Behind a truncation the chain starts again from the id of the entry before.
+        let chained =
+            [self.chain, seed(self.last)].into_iter().any(|before| chain(before, record.crc) == record.chain);
+        if !follows || !chained {
+            return Err(format!("group {group}: the entry at {} does not follow {:?}", id.index, self.last));
+        }
+        (self.last, self.chain) = (Some(id), record.chain);
+        if let Some(span) = spans.get_mut(&group) {
+            span.end = id.index + 1;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, metas: &Metas) -> Result<(), String> {
+        let Some(group) = self.group else { return Ok(()) };
+        let meta = metas.get(&group).ok_or_else(|| format!("group {group} has entries but no record"))?;
+        let chained = meta.chain == self.chain || meta.chain == seed(self.last);
+        if meta.last != self.last || !chained {
+            return Err(format!(
+                "group {group}: its entries end at {:?}, its record says {:?}",
+                self.last, meta.last
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! sled's database `state`: the maps that `src/` checkpoints into.
+//!
+//! The only file that talks to sled about maps. Values carry a crc32c over key and value in front of them. Owns one
+//! workaround: sled never lets go of the memory of a leaf that was written since the database was opened (its eviction
+//! waits for a flag that no flush sets; measured: 480 MB written are 480 MB resident under a 32 MB cache), so the
+//! database is closed and opened again after so many bytes. Only the state writer's thread calls anything that writes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::{Bound, ControlFlow};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use super::error::StoreError;
+use super::log_db::{NEVER_MS, ZSTD_LEVEL};
+
+const FANOUT: usize = 64;
+const CRC: usize = 4;
+/// Keys taken out at a time while a map is dropped.
+const DROP_SLICE: usize = 512;
+
+type Tree = sled::Tree<FANOUT>;
+
+/// The database and its maps. sled's handles cannot be shared between threads, so everyone takes a clone of a tree for
+/// as long as it holds the gate's read side; reopening takes the write side, when no clone is left.
+pub(crate) struct StateDb {
+    path: PathBuf,
+    cache_bytes: usize,
+    gate: RwLock<()>,
+    /// `None` for the moment of reopening, and after close.
+    open: Mutex<Option<ManuallyDrop<Open>>>,
+}
+
+struct Open {
+    trees: BTreeMap<String, Tree>,
+    db: sled::Db<FANOUT>,
+}
+
+impl std::fmt::Debug for StateDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateDb").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl StateDb {
+    pub(crate) fn open(path: PathBuf, cache_bytes: usize) -> io::Result<Self> {
+        let open = Self::open_sled(&path, cache_bytes)?;
+        let open = Mutex::new(Some(ManuallyDrop::new(open)));
+        Ok(Self { path, cache_bytes, gate: RwLock::new(()), open })
+    }
+
+    fn open_sled(path: &std::path::Path, cache_bytes: usize) -> io::Result<Open> {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity_bytes(cache_bytes)
+            .flush_every_ms(Some(NEVER_MS))
+            .zstd_compression_level(ZSTD_LEVEL);
+        Ok(Open { trees: BTreeMap::new(), db: config.open::<FANOUT>()? })
+    }
+
+    /// A clone of map `name`'s tree; hold the gate while it lives.
+    fn tree(&self, name: &str) -> Option<Tree> {
+        self.open.lock().as_ref().and_then(|open| open.trees.get(name)).cloned()
+    }
+
+    /// Opens map `name`, made if absent. For the state writer alone: making one writes.
+    pub(crate) fn make_map(&self, name: &str) -> io::Result<()> {
+        let mut open = self.open.lock();
+        let open = open.as_mut().ok_or_else(closed)?;
+        if !open.trees.contains_key(name) {
+            let tree = open.db.open_tree(name)?;
+            open.trees.insert(name.to_owned(), tree);
+        }
+        Ok(())
+    }
+
+    /// Applies one batch, atomically at the next flush.
+    pub(crate) fn apply(&self, name: &str, changes: &[(Bytes, Option<Bytes>)]) -> io::Result<()> {
+        let _gate = self.gate.read();
+        let tree = self.tree(name).ok_or_else(closed)?;
+        let mut batch = sled::Batch::default();
+        let mut framed = Vec::new();
+        for (key, value) in changes {
+            match value {
+                Some(value) => {
+                    framed.clear();
+                    framed.extend_from_slice(&checksum(key, value).to_le_bytes());
+                    framed.extend_from_slice(value);
+                    batch.insert(key.as_ref(), framed.as_slice());
+                }
+                None => batch.remove(key.as_ref()),
+            }
+        }
+        tree.apply_batch(batch)
+    }
+
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let _gate = self.gate.read();
+        // The default tree flushes the whole database; a clone, so that readers need not wait for it.
+        let tree = self.open.lock().as_ref().map(|open| Tree::clone(&open.db)).ok_or_else(closed)?;
+        tree.flush().map(drop)
+    }
+
+    /// Takes some keys of a map out; true when none is left and the map is gone. Between two calls other work goes on.
+    pub(crate) fn drop_slice(&self, name: &str) -> io::Result<bool> {
+        let _gate = self.gate.read();
+        let mut open = self.open.lock();
+        let open = open.as_mut().ok_or_else(closed)?;
+        if !open.db.contains_tree(name)? {
+            return Ok(true);
+        }
+        let tree = open.db.open_tree(name)?;
+        let keys: Vec<_> = tree.iter().keys().take(DROP_SLICE).collect::<io::Result<_>>()?;
+        for key in &keys {
+            tree.remove(key)?;
+        }
+        if keys.len() == DROP_SLICE {
+            return Ok(false);
+        }
+        open.trees.remove(name);
+        open.db.drop_tree(name)?;
+        Ok(true)
+    }
+
+    /// Closes and opens the database to get its memory back. Everything must be flushed. Readers wait meanwhile.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        let started = Instant::now();
+        let _gate = self.gate.write();
+        let mut open = self.open.lock();
+        let names: Vec<String> = open.as_ref().map(|o| o.trees.keys().cloned().collect()).unwrap_or_default();
+        drop(open.take().map(ManuallyDrop::into_inner));
+        let mut fresh = Self::open_sled(&self.path, self.cache_bytes)?;
+        for name in names {
+            let tree = fresh.db.open_tree(&name)?;
+            fresh.trees.insert(name, tree);
+        }
+        *open = Some(ManuallyDrop::new(fresh));
+        tracing::debug!(took = ?started.elapsed(), "reopened the state database to free its memory");
+        Ok(())
+    }
+
+    /// Orderly end: flushes and lets go. Without this the handle is never dropped (R2).
+    pub(crate) fn close(&self) {
+        let _gate = self.gate.write();
+        drop(self.open.lock().take().map(ManuallyDrop::into_inner));
+    }
+
+    /// Whether map `name` is open.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.open.lock().as_ref().is_some_and(|open| open.trees.contains_key(name))
+    }
+
+    pub(crate) fn view<'a>(&'a self, name: &'a str) -> Result<SledView<'a>, StoreError> {
+        let gate = self.gate.read();
+        let tree = self.tree(name).ok_or(StoreError::Closed)?;
+        Ok(SledView { tree, name, _gate: gate })
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the state database is closed, or the map was dropped")
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(key), value)
+}
+
+/// A map as a reader sees it; holds off reopening.
+pub(crate) struct SledView<'a> {
+    // Declared, and so dropped, before the gate.
+    tree: Tree,
+    name: &'a str,
+    _gate: RwLockReadGuard<'a, ()>,
+}
+
+impl SledView<'_> {
+    fn failed(&self, e: io::Error) -> StoreError {
+        StoreError::io(format!("cannot read map {}", self.name), e)
+    }
+
+    fn checked(&self, key: &[u8], value: sled::InlineArray) -> Result<Bytes, StoreError> {
+        let what = match value.split_at_checked(CRC) {
+            None => "it is shorter than its checksum",
+            Some((crc, rest)) if crc != checksum(key, rest).to_le_bytes() => "its checksum does not match",
+            Some(_) => return Ok(Bytes::from_owner(value).slice(CRC..)),
+        };
+        let key = key.iter().take(40).map(|b| format!("{b:02x}")).collect();
+        Err(StoreError::ValueDamaged { map: self.name.to_owned(), key, what })
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.tree.get(key).map_err(|e| self.failed(e))?;
+        value.map(|value| self.checked(key, value)).transpose()
+    }
+
+    /// Calls `each` with key and value in order until it breaks.
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        to: Bound<&[u8]>,
+        reverse: bool,
+        each: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let range = self.tree.range::<&[u8], _>((Bound::Included(from), to));
+        let mut step = |item: io::Result<(sled::InlineArray, sled::InlineArray)>| {
+            let (key, value) = item.map_err(|e| self.failed(e))?;
+            let value = self.checked(&key, value)?;
+            Ok::<_, StoreError>(each(Bytes::from_owner(key), value))
+        };
+        if reverse {
+            for item in range.rev() {
+                if step(item)?.is_break() {
+                    break;
+                }
+            }
+        } else {
+            for item in range {
+                if step(item)?.is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

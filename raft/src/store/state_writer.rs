@@ -1,0 +1,132 @@
+//! The thread that alone writes `state` (R3).
+//!
+//! Owns the queue of batches, syncs and drops, in the order given. Syncs that wait together share one flush, which
+//! follows every batch given before them. Must never answer a sync before the flush has returned, and never go on after
+//! one that failed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::fault::{FaultPolicy, Step, StepHook};
+use super::state_db::StateDb;
+
+/// Commands that may wait; each holds one permit of the semaphore in front of the channel.
+pub(crate) const WAITING: usize = 4096;
+/// Commands taken between two looks at the syncs.
+const TURN: usize = 1024;
+/// Unflushed bytes after which the writer flushes unasked.
+const DIRTY_BYTES: usize = 32 << 20;
+/// An unasked flush of what little is dirty.
+const IDLE_FLUSH: Duration = Duration::from_secs(5);
+
+/// One thing to do.
+pub(crate) enum Command {
+    Apply { map: Arc<str>, changes: Vec<(Bytes, Option<Bytes>)>, bytes: usize, done: oneshot::Sender<()> },
+    Make { map: Arc<str>, done: crossbeam_channel::Sender<()> },
+    Drop { map: Arc<str>, done: oneshot::Sender<()> },
+    Sync { done: oneshot::Sender<()> },
+}
+
+/// A command with its place in the bounded queue.
+pub(crate) type Queued = (Command, Option<OwnedSemaphorePermit>);
+
+/// The thread's state.
+pub(crate) struct StateWriter {
+    pub(crate) db: Arc<StateDb>,
+    pub(crate) commands: Receiver<Queued>,
+    /// Bytes written after which the database is opened anew.
+    pub(crate) reopen_after: usize,
+    pub(crate) policy: FaultPolicy,
+    pub(crate) steps: StepHook,
+    pub(crate) dirty: usize,
+    pub(crate) written: usize,
+    pub(crate) syncs: Vec<oneshot::Sender<()>>,
+    pub(crate) drops: VecDeque<(Arc<str>, oneshot::Sender<()>)>,
+}
+
+impl StateWriter {
+    /// Runs until every sender is gone, then flushes; or until a fault.
+    pub(crate) fn run(mut self) {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work()));
+        let reason = match ended {
+            Ok(Ok(())) => return self.db.close(),
+            Ok(Err(e)) => format!("writing the state database failed: {e}"),
+            Err(_panic) => "the writer of the state database panicked".to_owned(),
+        };
+        self.policy.fault(&reason);
+    }
+
+    fn work(&mut self) -> std::io::Result<()> {
+        loop {
+            let first = if self.drops.is_empty() {
+                match self.commands.recv_timeout(IDLE_FLUSH) {
+                    Ok(command) => Some(command),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                self.commands.try_recv().ok()
+            };
+            let idle = first.is_none() && self.drops.is_empty();
+            let more = first.into_iter().chain(self.commands.try_iter().take(TURN)).collect::<Vec<_>>();
+            for (command, _room) in more {
+                self.execute(command)?;
+            }
+            self.drop_some()?;
+            if !self.syncs.is_empty() || self.dirty >= DIRTY_BYTES || (idle && self.dirty > 0) {
+                self.flush()?;
+            }
+        }
+        self.flush()
+    }
+
+    fn execute(&mut self, command: Command) -> std::io::Result<()> {
+        match command {
+            Command::Apply { map, changes, bytes, done } => {
+                self.db.apply(&map, &changes)?;
+                self.dirty += bytes;
+                let _ = done.send(());
+            }
+            Command::Make { map, done } => {
+                self.db.make_map(&map)?;
+                self.dirty += 1;
+                let _ = done.send(());
+            }
+            Command::Drop { map, done } => self.drops.push_back((map, done)),
+            Command::Sync { done } => self.syncs.push(done),
+        }
+        Ok(())
+    }
+
+    fn drop_some(&mut self) -> std::io::Result<()> {
+        let Some((map, done)) = self.drops.pop_front() else { return Ok(()) };
+        self.dirty += 1;
+        if self.db.drop_slice(&map)? {
+            let _ = done.send(());
+        } else {
+            self.drops.push_front((map, done));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.dirty > 0 {
+            self.db.flush()?;
+            self.steps.at(Step::StateFlushed);
+        }
+        self.written += std::mem::take(&mut self.dirty);
+        for sync in self.syncs.drain(..) {
+            let _ = sync.send(());
+        }
+        if self.written >= self.reopen_after {
+            self.written = 0;
+            self.db.reopen()?;
+        }
+        Ok(())
+    }
+}

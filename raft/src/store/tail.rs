@@ -1,0 +1,217 @@
+//! The part of a group's log that is in memory, and the front every caller sees.
+//!
+//! Owns, per group: the meta as of the last call (ahead of the disk), and the newest entries. What sled does not hold
+//! yet is pinned here; what it holds stays as a cache until [`Group::evict`]. Reads begin here and go to sled only for
+//! indexes below `first_held`. Must never drop an entry that is not settled in sled: it would be unreadable.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use parking_lot::Mutex;
+
+use crate::types::{Entry, GroupId, LogId, Vote};
+
+use super::meta::{GroupMeta, index_after};
+use super::record::entry_size;
+
+/// One group's front. Shared by the group's log, its readers, the writer and the keeper.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    front: Mutex<Front>,
+}
+
+#[derive(Debug)]
+struct Front {
+    meta: GroupMeta,
+    /// Index of the first entry, if there is one: a log may begin anywhere behind its purge point.
+    first: u64,
+    held: VecDeque<Held>,
+    bytes: usize,
+    /// Counts the operations of this group; orders entries against what the keeper has settled.
+    ops: u64,
+    /// Moves whenever entries that a reader may be fetching from sled stop being part of the log.
+    cuts: u64,
+    committed_noted: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    bytes: usize,
+    op: u64,
+}
+
+/// The part of a read that memory answered, and what is left for sled.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    /// Still to be read from sled; these come before `entries`.
+    pub(crate) below: Range<u64>,
+    pub(crate) entries: Vec<Entry>,
+    /// Compare with [`Group::cuts`] after reading `below`.
+    pub(crate) cuts: u64,
+}
+
+impl Group {
+    /// `first` is the index of the first entry in sled, if there is one.
+    pub(crate) fn new(id: GroupId, meta: GroupMeta, first: Option<u64>) -> Self {
+        let first = first.unwrap_or_else(|| index_after(meta.last));
+        let front =
+            Front { meta, first, held: VecDeque::new(), bytes: 0, ops: 0, cuts: 0, committed_noted: true };
+        Self { id, front: Mutex::new(front) }
+    }
+
+    /// A front whose entries are all in memory.
+    pub(crate) fn holding(id: GroupId, meta: GroupMeta, entries: Vec<Entry>) -> Self {
+        let group = Self::new(id, meta, entries.first().map(|e| e.log_id.index));
+        {
+            let mut front = group.front.lock();
+            for entry in entries {
+                let bytes = entry_size(&entry);
+                front.bytes += bytes;
+                front.held.push_back(Held { entry, bytes, op: 0 });
+            }
+        }
+        group
+    }
+
+    pub(crate) fn meta(&self) -> GroupMeta {
+        self.front.lock().meta.clone()
+    }
+
+    /// Takes entries in; they are readable when this returns. The number orders them for [`Self::evict`].
+    pub(crate) fn append(&self, entries: &[Entry]) -> Result<u64, String> {
+        let mut front = self.front.lock();
+        let mut last = front.meta.last;
+        for entry in entries {
+            if last.is_some_and(|l| l.index + 1 != entry.log_id.index) {
+                return Err(format!("group {}: {} does not follow {last:?}", self.id, entry.log_id));
+            }
+            last = Some(entry.log_id);
+        }
+        if let (true, Some(first)) = (front.is_empty(), entries.first()) {
+            front.first = first.log_id.index;
+        }
+        front.meta.last = last;
+        front.ops += 1;
+        let op = front.ops;
+        for entry in entries {
+            let bytes = entry_size(entry);
+            front.bytes += bytes;
+            front.held.push_back(Held { entry: entry.clone(), bytes, op });
+        }
+        Ok(op)
+    }
+
+    pub(crate) fn vote(&self, vote: Vote) -> u64 {
+        let mut front = self.front.lock();
+        front.meta.vote = Some(vote);
+        front.next_op()
+    }
+
+    pub(crate) fn truncate(&self, after: Option<LogId>) -> u64 {
+        let mut front = self.front.lock();
+        front.meta.truncate(after);
+        front.cuts += 1;
+        while front.held.back().is_some_and(|h| h.entry.log_id.index >= index_after(after)) {
+            let gone = front.held.pop_back().map_or(0, |h| h.bytes);
+            front.bytes -= gone;
+        }
+        front.next_op()
+    }
+
+    pub(crate) fn purge(&self, upto: LogId) -> u64 {
+        let mut front = self.front.lock();
+        front.meta.purge(upto);
+        front.cuts += 1;
+        while front.held.front().is_some_and(|h| h.entry.log_id.index <= upto.index) {
+            front.pop_oldest();
+        }
+        front.next_op()
+    }
+
+    /// Remembers the commit point; it travels with the next batch.
+    pub(crate) fn note_committed(&self, committed: Option<LogId>) {
+        let mut front = self.front.lock();
+        if front.meta.committed != committed {
+            front.meta.committed = committed;
+            front.committed_noted = false;
+        }
+    }
+
+    /// The commit point if no batch carries it yet; the caller is about to write it.
+    pub(crate) fn take_committed(&self) -> Option<LogId> {
+        let mut front = self.front.lock();
+        if std::mem::replace(&mut front.committed_noted, true) { None } else { front.meta.committed }
+    }
+
+    /// Whether a commit point waits for a batch.
+    pub(crate) fn committed_waits(&self) -> bool {
+        !self.front.lock().committed_noted
+    }
+
+    /// The entries of `range`, at least one if there is one, at most about `max_bytes`.
+    pub(crate) fn fetch(&self, range: Range<u64>, max_bytes: usize) -> Fetched {
+        let front = self.front.lock();
+        let start = range.start.max(index_after(front.meta.purged)).max(front.first);
+        let end = range.end.min(index_after(front.meta.last));
+        let mut out = Fetched { below: 0..0, entries: Vec::new(), cuts: front.cuts };
+        if start >= end {
+            return out;
+        }
+        let first_held = front.held.front().map_or(end, |h| h.entry.log_id.index);
+        if start < first_held {
+            out.below = start..end.min(first_held);
+            // A bounded read takes what sled has and comes again for the rest.
+            if max_bytes != usize::MAX {
+                return out;
+            }
+        }
+        let skip = usize::try_from(start.saturating_sub(first_held)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        for held in front.held.iter().skip(skip).take_while(|h| h.entry.log_id.index < end) {
+            if bytes > 0 && bytes + held.bytes > max_bytes {
+                break;
+            }
+            bytes += held.bytes;
+            out.entries.push(held.entry.clone());
+        }
+        out
+    }
+
+    pub(crate) fn cuts(&self) -> u64 {
+        self.front.lock().cuts
+    }
+
+    /// Bytes held in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.front.lock().bytes
+    }
+
+    /// Gives up at least `wanted` bytes of the oldest entries if so many are settled: appended no later than operation
+    /// `settled`. Returns what it gave up.
+    pub(crate) fn evict(&self, wanted: usize, settled: u64) -> usize {
+        let mut front = self.front.lock();
+        let before = front.bytes;
+        while before - front.bytes < wanted && front.held.front().is_some_and(|h| h.op <= settled) {
+            front.pop_oldest();
+        }
+        before - front.bytes
+    }
+}
+
+impl Front {
+    fn is_empty(&self) -> bool {
+        index_after(self.meta.last) == index_after(self.meta.purged)
+    }
+
+    fn next_op(&mut self) -> u64 {
+        self.ops += 1;
+        self.ops
+    }
+
+    fn pop_oldest(&mut self) {
+        let gone = self.held.pop_front().map_or(0, |h| h.bytes);
+        self.bytes -= gone;
+    }
+}
