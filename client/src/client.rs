@@ -51,17 +51,17 @@ pub struct SyncList {
 
 /// A send under way. Dropping it does not stop the send.
 #[derive(Debug)]
-pub struct PendingAck(oneshot::Receiver<Result<Ack, ClientError>>);
+pub struct PendingAck {
+    answer: oneshot::Receiver<Result<Ack, ClientError>>,
+    shared: Arc<Shared>,
+}
 
 impl Future for PendingAck {
     type Output = Result<Ack, ClientError>;
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(ended())))
+        let answer = Pin::new(&mut self.answer).poll(context);
+        answer.map(|answer| answer.unwrap_or_else(|_| Err(self.shared.ended())))
     }
-}
-
-fn ended() -> ClientError {
-    ClientError::Closed("its driver is gone".to_owned())
 }
 
 impl Client {
@@ -228,8 +228,9 @@ impl Client {
     /// # Errors
     /// As [`Client::members`].
     pub async fn ping(&self) -> Result<Duration, ClientError> {
+        let begin = tokio::time::Instant::now();
         match self.ask(Question::Ping).await? {
-            Answer::Pong(time) => Ok(time),
+            Answer::Pong => Ok(begin.elapsed()),
             other => Err(mismatch(&other)),
         }
     }
@@ -274,14 +275,14 @@ impl Client {
         let permit = self.room(&self.window, op.kind().name()).await?;
         let (reply, answer) = oneshot::channel();
         self.hand_over(Command::Numbered { session: session.clone(), op, reply, permit })?;
-        Ok(PendingAck(answer))
+        Ok(PendingAck { answer, shared: Arc::clone(&self.shared) })
     }
 
     async fn ask(&self, question: Question) -> Result<Answer, ClientError> {
         let permit = self.room(&self.asks, question.name()).await?;
         let (reply, answer) = oneshot::channel();
         self.hand_over(Command::Ask { question, reply, permit })?;
-        answer.await.unwrap_or_else(|_| Err(ended()))
+        answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
     }
 
     /// A place among the requests in flight. The driver answers everything it has been given within the deadline,
@@ -296,7 +297,7 @@ impl Client {
         }
         match tokio::time::timeout(self.deadline, Arc::clone(places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(ended()),
+            Ok(Err(_)) => Err(self.shared.ended()),
             Err(_) => {
                 let last = "too many requests were in flight all the time".to_owned();
                 Err(ClientError::Deadline { what, written: false, last })
@@ -306,7 +307,7 @@ impl Client {
 
     /// The queue has a place for every permit, so this neither waits nor reorders.
     fn hand_over(&self, command: Command) -> Result<(), ClientError> {
-        self.commands.try_send(command).map_err(|_| ended())
+        self.commands.try_send(command).map_err(|_| self.shared.ended())
     }
 }
 

@@ -1,7 +1,5 @@
 //! What the handle asks of the driver.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
@@ -37,7 +35,7 @@ pub(crate) enum Answer {
     Page(Page),
     ReadMark(ReadMark),
     Members(MemberPage),
-    Pong(Duration),
+    Pong,
 }
 
 /// One request of the application. The permit bounds how many there are and is held until it is answered.

@@ -34,7 +34,9 @@ mod event;
 mod memory;
 mod options;
 mod outgoing;
+mod saver;
 mod shared;
+mod stream;
 
 pub use client::{Client, PendingAck, SyncList};
 pub use connector::{BoxFuture, BoxedStream, Connector, Stream, TcpConnector};

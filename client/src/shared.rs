@@ -1,6 +1,9 @@
 //! What the handle, the event queue and the driver see of each other without asking: a few atomics.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::error::ClientError;
 
 /// Counters of one client since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,9 +30,29 @@ pub(crate) struct Shared {
     /// `limits.content` of the last WELCOME; 0 = not known yet.
     pub(crate) content_limit: AtomicU32,
     stats: [AtomicU64; 5],
+    /// Why the client ended.
+    pub(crate) end: OnceLock<String>,
+    /// The last thing that went wrong while connecting for the first time.
+    pub(crate) trouble: Mutex<String>,
 }
 
 impl Shared {
+    /// What went wrong last, for people.
+    pub(crate) fn trouble(&self) -> String {
+        self.trouble.lock().map(|text| text.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_trouble(&self, text: &str) {
+        if let Ok(mut trouble) = self.trouble.lock() {
+            text.clone_into(&mut trouble);
+        }
+    }
+
+    /// The error of a request that meets an ended client.
+    pub(crate) fn ended(&self) -> ClientError {
+        ClientError::Closed(self.end.get().cloned().unwrap_or_else(|| "its driver is gone".to_owned()))
+    }
+
     pub(crate) fn publish(&self, stats: &Stats) {
         let values =
             [stats.retries, stats.reconnects, stats.pulls_for_gaps, stats.pushes, stats.repeats_dropped];

@@ -1,0 +1,218 @@
+//! One connection as the engine sees it: in which phase it is, what was asked on it, when it last spoke.
+
+use std::collections::HashMap;
+
+use rookery_wire::reply::{Limits, Welcome};
+use rookery_wire::{DEFAULT_MAX_CONTENT, DEFAULT_MAX_FRAME, ErrorBody, ErrorCode, Retry, codec::BODY_LIMIT};
+
+use crate::engine::Millis;
+use crate::engine::slots::Slot;
+use crate::error::ClientError;
+
+/// Longest silence of ours, whatever idle time the server allows.
+const LONGEST_IDLE: Millis = 20_000;
+/// A request without an answer for so long, on a connection that speaks otherwise, is taken for lost. Longer than
+/// the server's own deadline (10 s by default).
+const ANSWER_DEADLINE: Millis = 15_000;
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Down,
+    /// HELLO is written.
+    Hello,
+    Up,
+}
+
+/// What an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Hello,
+    Flight { slot: Slot, number: u64 },
+    Ask(u64),
+    Gap(Slot),
+    Sync,
+    Ping,
+}
+
+/// Why a connection must end, and what then.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) reason: String,
+    pub(crate) next: Next,
+}
+
+/// What follows on the end of a connection.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Another one, to the next seed, not before so many milliseconds.
+    Reconnect { after: Millis },
+    /// The device's epoch is void: register anew under a fresh nonce.
+    Register,
+    /// The client ends.
+    Fatal(ClientError),
+}
+
+impl Broken {
+    pub(crate) fn protocol(what: impl std::fmt::Display) -> Self {
+        Self { reason: format!("protocol fault: {what}"), next: Next::Reconnect { after: 0 } }
+    }
+
+    pub(crate) fn reconnect(reason: impl Into<String>, after: Millis) -> Self {
+        Self { reason: reason.into(), next: Next::Reconnect { after } }
+    }
+
+    pub(crate) fn fatal(body: ErrorBody) -> Self {
+        Self { reason: body.to_string(), next: Next::Fatal(ClientError::Refused(body)) }
+    }
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) phase: Phase,
+    pub(crate) limits: Limits,
+    idle: Millis,
+    next_id: u32,
+    waiting: HashMap<u32, (Purpose, Millis)>,
+    heard_at: Millis,
+    said_at: Millis,
+    pinging: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        let limits =
+            Limits { frame: DEFAULT_MAX_FRAME, content: DEFAULT_MAX_CONTENT, window: 256, page: 100 };
+        Self {
+            phase: Phase::Down,
+            limits,
+            idle: LONGEST_IDLE,
+            next_id: 1,
+            waiting: HashMap::new(),
+            heard_at: 0,
+            said_at: 0,
+            pinging: false,
+        }
+    }
+}
+
+impl Link {
+    /// A new connection stands; HELLO follows.
+    pub(crate) fn open(&mut self, now: Millis) {
+        *self =
+            Self { phase: Phase::Hello, heard_at: now, said_at: now, limits: self.limits, ..Self::default() };
+    }
+
+    /// WELCOME.
+    pub(crate) fn welcome(&mut self, welcome: &Welcome) {
+        self.phase = Phase::Up;
+        self.limits = welcome.limits;
+        self.limits.window = self.limits.window.max(1);
+        self.limits.page = self.limits.page.max(1);
+        self.idle = (Millis::from(welcome.idle_ms) / 3).clamp(50, LONGEST_IDLE);
+    }
+
+    /// The largest frame to take: what the server announced, but never more than any body may be.
+    pub(crate) fn max_frame(&self) -> u32 {
+        self.limits.frame.max(DEFAULT_MAX_FRAME).min(BODY_LIMIT as u32)
+    }
+
+    /// A request id for `purpose`.
+    pub(crate) fn request(&mut self, purpose: Purpose, now: Millis) -> u32 {
+        loop {
+            let id = self.next_id;
+            self.next_id = self.next_id.wrapping_add(1).max(1);
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.waiting.entry(id) {
+                entry.insert((purpose, now));
+                self.said_at = now;
+                return id;
+            }
+        }
+    }
+
+    /// What an answer is for, if it was asked.
+    pub(crate) fn answered(&mut self, id: u32) -> Option<Purpose> {
+        let (purpose, _) = self.waiting.remove(&id)?;
+        if purpose == Purpose::Ping {
+            self.pinging = false;
+        }
+        Some(purpose)
+    }
+
+    /// Something was written that has no answer.
+    pub(crate) fn said(&mut self, now: Millis) {
+        self.said_at = now;
+    }
+
+    /// Something was read, or reading is paused, which excuses the server.
+    pub(crate) fn heard(&mut self, now: Millis) {
+        self.heard_at = now;
+    }
+
+    /// Whether another request may be in flight.
+    pub(crate) fn has_room(&self) -> bool {
+        self.phase == Phase::Up && self.waiting.len() < self.limits.window as usize
+    }
+
+    /// Whether answers are awaited.
+    pub(crate) fn awaits(&self) -> bool {
+        self.waiting.len() > usize::from(self.pinging)
+    }
+
+    /// Judges silence; says whether a PING is due. `patience`: how long HELLO may take, and silence last.
+    pub(crate) fn check(&mut self, now: Millis, hello: Millis, patience: Millis) -> Result<bool, Broken> {
+        let quiet = now.saturating_sub(self.heard_at);
+        match self.phase {
+            Phase::Down => Ok(false),
+            Phase::Hello if quiet >= hello => {
+                Err(Broken::reconnect(format!("no WELCOME within {hello} ms"), 0))
+            }
+            Phase::Hello => Ok(false),
+            Phase::Up => {
+                if !self.waiting.is_empty() && quiet >= patience {
+                    return Err(Broken::reconnect(format!("the server was silent for {quiet} ms"), 0));
+                }
+                let lost = |since: &Millis| now.saturating_sub(*since) >= ANSWER_DEADLINE;
+                if self.waiting.values().any(|(_, since)| lost(since)) {
+                    return Err(Broken::reconnect(format!("no answer within {ANSWER_DEADLINE} ms"), 0));
+                }
+                let wanted = self.awaits() && quiet >= patience / 3
+                    || now.saturating_sub(self.said_at) >= self.idle
+                    || quiet >= self.idle;
+                let ping = wanted && !self.pinging;
+                self.pinging |= wanted;
+                Ok(ping)
+            }
+        }
+    }
+
+    /// When [`Link::check`] is next of use while nothing is awaited.
+    pub(crate) fn idle_check_at(&self) -> Millis {
+        self.said_at.min(self.heard_at) + self.idle
+    }
+}
+
+/// What an ERROR means for the request it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Ask again on this connection, after the hint (0: none given).
+    Again { after: Millis },
+    /// Ask again on another connection.
+    Elsewhere,
+    /// It stays refused.
+    Final,
+}
+
+/// Judges an ERROR by its code and its hint.
+pub(crate) fn judge(body: &ErrorBody) -> Verdict {
+    let decided_at_apply = (400..500).contains(&body.code.number());
+    match (body.code, body.retry) {
+        _ if decided_at_apply => Verdict::Final,
+        (ErrorCode::ShuttingDown | ErrorCode::HelloRequired | ErrorCode::TooManyConnections, _)
+        | (_, Retry::Reconnect) => Verdict::Elsewhere,
+        (_, Retry::After(after)) => Verdict::Again { after: Millis::from(after) },
+        (ErrorCode::Busy | ErrorCode::Unavailable, Retry::Never) => Verdict::Again { after: 0 },
+        (_, Retry::Never) => Verdict::Final,
+    }
+}

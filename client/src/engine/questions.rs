@@ -1,0 +1,103 @@
+//! Questions of the application: reads, read marks, pings. Asking twice does no harm, so they are simply asked again.
+
+use rookery_wire::{ErrorBody, Kind, encode_frame};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::command::{Answer, Question, Reply};
+use crate::engine::answers::PAUSE;
+use crate::engine::link::{Phase, Purpose, Verdict};
+use crate::engine::{Engine, Millis};
+use crate::error::ClientError;
+
+/// A question under way.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    question: Question,
+    reply: Reply<Answer>,
+    _permit: OwnedSemaphorePermit,
+    deadline: Millis,
+    /// When to write it; `None` while it is written and unanswered.
+    due: Option<Millis>,
+    written: bool,
+}
+
+impl Ask {
+    pub(crate) fn cut(&mut self) {
+        self.due = Some(0);
+    }
+
+    pub(crate) fn answer(self, answer: Result<Answer, ClientError>) {
+        // The application may have stopped waiting; that is its right.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Engine {
+    /// Takes a question.
+    pub(crate) fn ask(
+        &mut self,
+        now: Millis,
+        question: Question,
+        reply: Reply<Answer>,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let deadline = now + self.settings.request_deadline;
+        let ask = Ask { question, reply, _permit: permit, deadline, due: Some(0), written: false };
+        self.asks.insert(self.next_ask, ask);
+        self.next_ask += 1;
+        self.ask_due(now);
+    }
+
+    /// Writes the questions whose time has come.
+    pub(crate) fn ask_due(&mut self, now: Millis) {
+        if self.link.phase != Phase::Up {
+            return;
+        }
+        for (&number, ask) in &mut self.asks {
+            if ask.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            ask.due = None;
+            if std::mem::replace(&mut ask.written, true) {
+                self.stats.retries += 1;
+            }
+            let id = self.link.request(Purpose::Ask(number), now);
+            match &ask.question {
+                Question::Sync(sync) => encode_frame(Kind::Sync, id, sync, &mut self.out),
+                Question::Pull(pull) => encode_frame(Kind::Pull, id, pull, &mut self.out),
+                Question::Read(read) => encode_frame(Kind::Read, id, read, &mut self.out),
+                Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
+                Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
+            }
+        }
+    }
+
+    /// The answer is there; one that was given up already is ignored.
+    pub(crate) fn ask_answered(&mut self, number: u64, answer: Result<Answer, ClientError>) {
+        if let Some(ask) = self.asks.remove(&number) {
+            ask.answer(answer);
+        }
+    }
+
+    /// ERROR for a question.
+    pub(crate) fn ask_refused(&mut self, now: Millis, number: u64, verdict: Verdict, body: &ErrorBody) {
+        if verdict == Verdict::Final {
+            return self.ask_answered(number, Err(ClientError::Refused(body.clone())));
+        }
+        if let Some(ask) = self.asks.get_mut(&number) {
+            let pause = if let Verdict::Again { after } = verdict { after.max(PAUSE) } else { 0 };
+            ask.due = Some(now + pause);
+        }
+    }
+
+    /// Gives up the questions whose time is up.
+    pub(crate) fn expire_asks(&mut self, now: Millis) {
+        let late: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.deadline <= now).map(|(&number, _)| number).collect();
+        for number in late {
+            let Some(ask) = self.asks.remove(&number) else { continue };
+            let (what, written, last) = (ask.question.name(), ask.written, self.trouble.clone());
+            ask.answer(Err(ClientError::Deadline { what, written, last }));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What has been handled: it becomes the delivered cursor at the cluster and the device's memory.
+
+use rookery_wire::request::Delivered;
+use rookery_wire::{Kind, encode_frame};
+
+use crate::engine::link::Phase;
+use crate::engine::slots::Slot;
+use crate::engine::{Engine, Given, Millis};
+use crate::memory::{Remembered, SessionMemory};
+
+/// Cursors in one DELIVERED.
+const CURSORS: usize = 200;
+/// Entries of the ring beyond which unwanted messages are no longer noted: the events between them are bounded, so
+/// this is reached only by an application that handles nothing at all.
+const RING: usize = 64 << 10;
+
+impl Engine {
+    /// An own message the application does not want: handled as soon as all before it are.
+    pub(crate) fn silent(&mut self, slot: Slot, seq: u64) {
+        let crowded = self.ring.len() >= RING;
+        match self.ring.back_mut() {
+            None => self.note(slot, seq),
+            Some(Given::Silent(last, at)) if *last == slot => *at = seq,
+            Some(_) if crowded => {}
+            Some(_) => self.ring.push_back(Given::Silent(slot, seq)),
+        }
+    }
+
+    /// The application has handled so many events in all.
+    pub(crate) fn settle_handled(&mut self, handled: u64) {
+        while let Some(&given) = self.ring.front() {
+            if !matches!(given, Given::Silent(..)) {
+                if self.handled >= handled {
+                    return;
+                }
+                self.handled += 1;
+            }
+            self.ring.pop_front();
+            if let Given::Message(slot, seq) | Given::Silent(slot, seq) = given {
+                self.note(slot, seq);
+            }
+        }
+    }
+
+    fn note(&mut self, slot: Slot, seq: u64) {
+        let session = &mut self.sessions[slot];
+        session.handled = session.handled.max(seq);
+        self.changes += 1;
+        self.unreported.push(slot);
+    }
+
+    /// DELIVERED for what was handled since the last one.
+    pub(crate) fn report_delivered(&mut self, now: Millis) {
+        if self.link.phase != Phase::Up {
+            return;
+        }
+        let mut cursors = Vec::new();
+        while cursors.len() < CURSORS
+            && let Some(slot) = self.unreported.pop()
+        {
+            let session = &mut self.sessions[slot];
+            if session.inbox.tracked && session.handled > session.reported {
+                session.reported = session.handled;
+                cursors.push((session.id.clone(), session.handled));
+            }
+        }
+        if !cursors.is_empty() {
+            encode_frame(Kind::Delivered, 0, &Delivered { cursors }, &mut self.out);
+            self.link.said(now);
+        }
+    }
+
+    /// What the device must know after a restart. `closed`: nothing more happens in this run; only then, and only
+    /// with every number settled, may the next run go on with this epoch.
+    pub(crate) fn snapshot(&self, closed: bool) -> Remembered {
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|session| {
+                let cursor = session.handled.max(session.remembered.unwrap_or(0));
+                let memory = SessionMemory { cursor, last_client_seq: session.outbox.last_number() };
+                (session.id.clone(), memory)
+            })
+            .collect();
+        Remembered {
+            cluster: self.cluster,
+            epoch: self.epoch,
+            nonce: self.nonce,
+            clean: closed && self.flights == 0 && self.epoch != 0,
+            sessions,
+        }
+    }
+
+    /// Takes what an earlier run left.
+    pub(crate) fn remember(&mut self, remembered: &Remembered) {
+        self.cluster = remembered.cluster;
+        for (id, memory) in &remembered.sessions {
+            let slot = self.sessions.slot(id);
+            let session = &mut self.sessions[slot];
+            session.remembered = Some(memory.cursor);
+            session.handled = memory.cursor;
+            if remembered.clean {
+                session.outbox.raise(memory.last_client_seq);
+            }
+        }
+    }
+}
