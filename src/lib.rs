@@ -6,11 +6,17 @@
 //! are there. `node` is the only file that wires everything.
 
 pub mod config;
-pub mod delivery;
+pub mod identity;
+pub mod router;
 
 pub mod shard;
 pub mod state;
+pub mod delivery;
 
+pub mod stage;
 pub mod system;
 
 pub mod check;
+
+pub mod http;
+pub mod status;

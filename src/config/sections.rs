@@ -138,7 +138,7 @@ section! {
         /// How often the databases are flushed behind the journal.
         flush_ms: u64 = 1_000, number(50, 60_000, "ms");
         /// How often a shard with changes writes a checkpoint.
-        checkpoint_ms: u64 = 5_000, number(100, 600_000, "ms");
+        checkpoint_ms: u64 = 1_000, number(100, 600_000, "ms");
         /// Log entries kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.
         log_keep: u64 = 10_000, number(0, 10_000_000, "entries");
         /// Free disk space below which writes are refused with DISK_LOW.

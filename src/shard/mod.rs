@@ -1,7 +1,27 @@
 //! A shard: one Raft group and the actors of the sessions and users whose names hash to it.
+//!
+//! In the order in which a command meets them: [`handle`] takes it, [`proposer`] puts it into an entry with whatever
+//! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
+//! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
+//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers, [`snapshot`] moves the whole.
 
+pub mod actor;
 pub mod api;
+pub mod carrier;
+pub mod checkpoint;
+pub mod effects;
+pub mod entity;
+pub mod handle;
+pub mod machine;
+pub mod pages;
+pub mod proposer;
+pub mod reads;
+pub mod rows;
+pub mod shared;
+pub mod snapshot;
 
 pub use api::{
     Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionHead, Submission, UserSession,
 };
+pub use handle::{ShardHandle, Stage, Surroundings};
+pub use shared::{Outbound, ShardOptions};

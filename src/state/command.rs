@@ -85,6 +85,9 @@ pub enum Act {
         kind: ChangeKind,
         /// Whom it concerns.
         users: Vec<UserId>,
+        /// Members the group may have, by the configuration of the node that took the request: carried along, so
+        /// that nodes configured differently still judge alike (G8).
+        most: u32,
     },
 }
 
@@ -106,7 +109,7 @@ impl Act {
                     part(extension.data.as_ref());
                 }
             }
-            Act::Change { kind, users } => {
+            Act::Change { kind, users, .. } => {
                 part(&[*kind as u8 + 1]);
                 for user in users {
                     part(user.as_str().as_bytes());

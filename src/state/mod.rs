@@ -13,7 +13,7 @@ pub mod outcome;
 pub mod rows;
 pub mod sender;
 pub mod session;
-mod session_rows;
+pub mod session_rows;
 pub mod user;
 mod user_rows;
 

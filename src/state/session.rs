@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rookery_wire::codec::{Blob, encode_into};
 use rookery_wire::{ErrorBody, ErrorCode, Record, RecordKind, SessionId, Signal, UserId};
 
@@ -38,11 +38,9 @@ impl At {
     }
 }
 
-/// Bounds a session keeps; the same on every node, for they are judged at apply.
+/// Bounds of what a session keeps in memory. None of them may change what apply decides.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Members of a group.
-    pub group_members: u32,
     /// Messages kept in memory behind the written ones.
     pub ring: usize,
 }
@@ -86,7 +84,6 @@ pub struct Session {
     pub(super) time_ms: u64,
     /// Grows with every membership change.
     pub(super) version: u64,
-    /// The version with which the session came to be: acks of sends wait for its intents.
     pub(super) present: u32,
     pub(super) members: BTreeMap<UserId, Member>,
     pub(super) senders: BTreeMap<SenderKey, Sender>,
@@ -138,6 +135,10 @@ impl Session {
     /// Whether it has come to be.
     pub fn exists(&self) -> bool {
         self.exists
+    }
+    /// Whether it holds anything that must be kept. A session that was only asked for in vain holds nothing.
+    pub fn is_something(&self) -> bool {
+        self.exists || self.frozen || !self.senders.is_empty()
     }
     /// Last seq.
     pub fn last_seq(&self) -> u64 {
@@ -198,7 +199,7 @@ impl Session {
     /// Everything of entries up to `index` is in.
     pub fn reflect(&mut self, index: u64) {
         self.index = self.index.max(index);
-        self.dirty.head = true;
+        self.dirty.head = self.is_something();
     }
 
     /// The row that must be read before this act can be judged: an old number of this sender.
@@ -249,7 +250,7 @@ impl Session {
                 };
             }
         }
-        match self.judge(limits, actor, act) {
+        match self.judge(actor, act) {
             Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
             Err(refusal) => {
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
@@ -295,12 +296,12 @@ impl Session {
     }
 
     /// Whether the act is allowed. Judged here, at apply, so that every replica judges alike (G8).
-    fn judge(&self, limits: &SessionLimits, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+    fn judge(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         let name = actor.name();
         let stranger = || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
         let speaks_for_itself = actor.service && actor.on_behalf_of.is_none();
         let is_member = speaks_for_itself || self.member(name).is_some();
-        let Act::Change { kind, users } = act else {
+        let Act::Change { kind, users, most } = act else {
             let allowed = is_member || (!self.exists && self.id.pair_has(name) == Some(true));
             return if allowed { Ok(()) } else { Err(stranger()) };
         };
@@ -327,10 +328,9 @@ impl Session {
         if *kind != ChangeKind::Remove {
             let fresh: BTreeSet<&UserId> = users.iter().filter(|user| self.member(user).is_none()).collect();
             let total = u64::from(self.present) + fresh.len() as u64 + u64::from(!self.exists);
-            if total > u64::from(limits.group_members) {
-                let text = format!("{} would have {total} members, at most {} are allowed", self.id, limits.group_members);
-                let limit = u64::from(limits.group_members);
-                return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(limit));
+            if total > u64::from(*most) {
+                let text = format!("{} would have {total} members, at most {most} are allowed", self.id);
+                return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(u64::from(*most)));
             }
         }
         Ok(())
@@ -357,7 +357,7 @@ impl Session {
                 }
                 (RecordKind::CONTENT, content_type.clone(), content.clone(), extensions.clone())
             }
-            Act::Change { kind, users } => {
+            Act::Change { kind, users, .. } => {
                 let (kind, users) = self.change(*kind, users, actor, seq, &mut outcome);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
             }
@@ -505,6 +505,5 @@ fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
 fn encode_record(record: &Record) -> Bytes {
     let mut out = BytesMut::with_capacity(96 + record.content.len() + record.content_type.len());
     encode_into(record, &mut out);
-    debug_assert!(out.remaining_mut() > 0);
     out.freeze()
 }

@@ -225,7 +225,7 @@ impl Session {
                 None => rows.delete(key),
             }
         }
-        if dirty.head && (self.exists || self.frozen) {
+        if dirty.head {
             rows.put(key::session(letter::HEAD, &self.id), row_value(&self.head_row()));
         }
         rows

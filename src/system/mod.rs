@@ -1,19 +1,16 @@
-//! The system group: the cluster's own facts.
+//! The system group: the cluster's own facts, replicated like everything else.
+//!
+//! [`facts`] is the plain state and its commands, [`machine`] keeps it in the node's store, [`forming`] brings a
+//! cluster into being and decides who may take part in it.
 
-/// Which nodes hold a replica of each shard. Replicated data, never computed from a configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placement {
-    /// Nodes of shard `i + 1`, preferred leader first.
-    pub shards: Vec<Vec<u16>>,
-}
+pub mod facts;
+pub mod forming;
+pub mod machine;
 
-impl Placement {
-    /// Number of shards.
-    pub fn count(&self) -> u32 {
-        self.shards.len() as u32
-    }
-    /// Nodes that hold a replica of `shard` (1-based).
-    pub fn nodes(&self, shard: u32) -> &[u16] {
-        shard.checked_sub(1).and_then(|at| self.shards.get(at as usize)).map_or(&[], Vec::as_slice)
-    }
-}
+pub use facts::{Facts, FactsCommand, NodeFacts, Placement};
+pub use machine::{SystemMachine, SystemWaiter};
+
+/// Group id of the system group.
+pub const SYSTEM_GROUP: rookery_raft::GroupId = 0;
+/// Version of everything this program writes to disk and to peers.
+pub const FORMAT: u32 = 1;

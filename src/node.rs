@@ -1,0 +1,494 @@
+//! A node: the one place where everything is wired together, started in order and stopped in reverse.
+
+mod balance;
+mod peers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rookery_raft::{
+    Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store, StoreOptions,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, NodeConfig};
+use crate::delivery::{Delivery, DeliveryLimits};
+use crate::gateway::Gateway;
+use crate::identity::Authenticator;
+use crate::router::{Router, RouterOptions};
+use crate::shard::{ShardHandle, ShardOptions, Surroundings};
+use crate::stage::Stages;
+use crate::state::SessionLimits;
+use crate::status::{DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus, ShardStatus};
+use crate::system::facts::cluster_text;
+use crate::system::forming::{FolderIdentity, Forming};
+use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter};
+
+/// How long a shard waits for its preferred leader to initialise it before another replica does.
+const INITIALISE_AFTER: Duration = Duration::from_secs(2);
+/// Bytes of commands in one log entry.
+const ENTRY_BYTES: usize = 256 << 10;
+/// Log entries of one shard that are proposed and not yet applied: enough to keep disk and network busy, few enough
+/// that entries grow under load.
+const ENTRIES_IN_FLIGHT: usize = 4;
+
+/// The world as the node sees it: a simulation brings another.
+#[derive(Clone)]
+pub struct Seams {
+    /// Dials and listens.
+    pub network: Arc<dyn Network>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// A store to use instead of the folder in the configuration.
+    pub store: Option<Store>,
+    /// Actors live on the current thread instead of on arbiters of their own.
+    pub one_thread: bool,
+    /// This node takes the place of one whose folder was lost.
+    pub replace: bool,
+}
+
+impl Seams {
+    /// TCP, the machine's clock and randomness, the folder in the configuration.
+    pub fn real() -> Self {
+        Self {
+            network: Arc::new(rookery_raft::TcpNetwork),
+            clock: Arc::new(rookery_raft::SystemClock),
+            entropy: Arc::new(rookery_raft::OsEntropy),
+            store: None,
+            one_thread: false,
+            replace: false,
+        }
+    }
+}
+
+/// Why a node did not start. Each text names the thing and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration lacks this node.
+    #[error("{0}")]
+    Config(String),
+    /// The folder, or what is in it.
+    #[error("{0}")]
+    Store(String),
+    /// A port.
+    #[error("{0}")]
+    Listen(String),
+    /// The cluster does not take this node.
+    #[error("{0}")]
+    Refused(String),
+    /// Something broke on the way.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// A running node.
+pub struct Node {
+    number: u16,
+    config: Arc<Config>,
+    started: Instant,
+    store: Store,
+    peers: PeerNet,
+    host: Host,
+    system: Group<SystemWaiter>,
+    facts: watch::Receiver<Arc<Facts>>,
+    shards: Vec<ShardHandle>,
+    delivery: Arc<Delivery>,
+    router: Router,
+    gateway: Gateway,
+    stages: Option<Stages>,
+    tasks: Mutex<JoinSet<()>>,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+impl Node {
+    /// Opens the folder, meets the peers, joins or forms the cluster, opens the shards, then lets clients in.
+    /// Returns when clients can connect; waits as long as the cluster takes to form.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Arc<Config>, number: u16, seams: Seams) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let mine = config.node(number).cloned();
+        let mine = mine.ok_or_else(|| StartError::Config(format!("cluster.toml has no [[node]] with id = {number}")))?;
+        let (fatal_is, fatal) = watch::channel(None);
+        let stop: Arc<dyn Fn(Fault) + Send + Sync> = Arc::new(move |fault: Fault| {
+            tracing::error!(%fault, "the node must stop");
+            fatal_is.send_if_modified(|known| known.is_none() && known.replace(fault.to_string()).is_none());
+        });
+        let store = open_store(&config, &mine, &seams).await?;
+        let identity = claim(&store, number, seams.replace).await?;
+        let app = Arc::new(peers::PeerApp::default());
+        let peers = meet(&config, &mine, &store, &identity, &seams).await?;
+        peers.on_app(app.clone());
+        let me = RaftId { node: number, store: store.store_id() };
+        let host = Host::start(
+            host_options(&config, me),
+            store.clone(),
+            peers.clone(),
+            seams.clock.clone(),
+            seams.entropy.clone(),
+            stop.clone(),
+        );
+        let machine = Arc::new(SystemMachine::open(&store).await?);
+        let facts = machine.facts();
+        let system = host
+            .open_group(SYSTEM_GROUP, machine.clone())
+            .await
+            .map_err(|fault| Fault::with_source("the system group cannot be opened", fault))?;
+        machine.set_group(system.clone());
+        let forming = Arc::new(Forming {
+            node: number,
+            store: store.store_id(),
+            configured: config.nodes.iter().map(|node| node.id).collect(),
+            shards: config.cluster.shards,
+            replication: usize::from(config.cluster.replication),
+            peers: peers.clone(),
+            group: Mutex::new(Some(system.clone())),
+            facts: facts.clone(),
+            entropy: seams.entropy.clone(),
+        });
+        app.set_forming(forming.clone());
+        let known = forming.join(&identity, seams.replace).await.map_err(StartError::Refused)?;
+        let identity = settle(&store, &peers, identity, &known).await?;
+
+        let stages = if seams.one_thread { Stages::here() } else { start_stages()? };
+        let delivery = Arc::new(Delivery::new(DeliveryLimits {
+            subscriptions: config.limits.subscriptions as usize,
+            ..DeliveryLimits::default()
+        }));
+        let mut tasks = JoinSet::new();
+        let placement = follow_placement(facts.clone(), &mut tasks);
+        let router = Router::start(
+            RouterOptions::from_config(&config, number, known.placement.count()),
+            Arc::new(peers.clone()),
+            placement,
+            delivery.clone(),
+            &*seams.entropy,
+        );
+        app.set_router(router.handler());
+        let around = Surroundings {
+            node: number,
+            shards: known.placement.count(),
+            store: store.clone(),
+            delivery: delivery.clone(),
+            answers: router.answers(),
+            clock: seams.clock.clone(),
+            stop,
+        };
+        let options = shard_options(&config, known.placement.of_node(number).count());
+        let mut shards = Vec::new();
+        for shard in known.placement.of_node(number).collect::<Vec<_>>() {
+            let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
+            handle.connect(router.outbound());
+            router.add_replica(shard, Arc::new(handle.clone()));
+            if !identity.joined {
+                tasks.spawn(initialise(handle.clone(), known.clone(), number));
+            }
+            tasks.spawn(balance::keep(handle.clone(), facts.clone(), peers.clone(), number));
+            shards.push(handle);
+        }
+        tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
+        let authenticator = Arc::new(Authenticator::from_config(&config).map_err(StartError::Config)?);
+        let gateway = Gateway::start(&config, &mine, router.clone(), delivery.clone(), authenticator, known.clone(), &seams)
+            .await
+            .map_err(StartError::Listen)?;
+        tracing::info!(
+            node = number,
+            cluster = cluster_text(&known.cluster.unwrap_or_default()),
+            clients = mine.client,
+            shards = shards.len(),
+            "serving"
+        );
+        Ok(Self {
+            number,
+            config,
+            started,
+            store,
+            peers,
+            host,
+            system,
+            facts,
+            shards,
+            delivery,
+            router,
+            gateway,
+            stages: Some(stages),
+            tasks: Mutex::new(tasks),
+            fatal,
+        })
+    }
+
+    /// Resolves with the reason when the node must stop.
+    pub async fn fatal(&self) -> String {
+        let mut fatal = self.fatal.clone();
+        let reason = fatal.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        match reason {
+            Ok(reason) => reason.unwrap_or_default(),
+            // The sender lives as long as the node's groups: nothing more can come.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether requests can be answered: the cluster is formed and every shard here knows a leader.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        let orphans: Vec<u32> =
+            self.shards.iter().filter(|shard| shard.leader().is_none()).map(ShardHandle::id).collect();
+        if orphans.is_empty() { Ok(()) } else { Err(format!("shard(s) {orphans:?} have no leader")) }
+    }
+
+    /// Hands the leadership of a shard to another node.
+    ///
+    /// # Errors
+    /// Why it cannot be done here.
+    pub async fn transfer(&self, shard: u32, to: u16) -> Result<(), String> {
+        let handle = self.shards.iter().find(|handle| handle.id() == shard);
+        let handle = handle.ok_or_else(|| format!("node {} has no replica of shard {shard}", self.number))?;
+        let facts = self.facts.borrow().clone();
+        let target = facts.raft_id(to).ok_or_else(|| format!("the cluster has no node {to}"))?;
+        if !facts.placement.nodes(shard).contains(&to) {
+            return Err(format!("node {to} has no replica of shard {shard}"));
+        }
+        handle.group().transfer_leader(target).await.map_err(|fault| fault.to_string())
+    }
+
+    /// What the node says of itself.
+    pub fn status(&self) -> NodeStatus {
+        let facts = self.facts.borrow().clone();
+        let health = self.store.health();
+        let delivery = self.delivery.stats();
+        let system = shard_status(SYSTEM_GROUP, &self.system.status());
+        let shards = self.shards.iter().map(|shard| shard_status(shard.id(), &shard.status()));
+        NodeStatus {
+            node: self.number,
+            cluster: self.config.cluster.name.clone(),
+            cluster_id: facts.cluster.as_ref().map(cluster_text).unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            connections: self.gateway.connections() as u64,
+            memory_bytes: resident_bytes(),
+            shards: std::iter::once(system).chain(shards).collect(),
+            disk: DiskStatus {
+                used_bytes: self.config.data_dir(self.number).map_or(0, |dir| folder_bytes(&dir)),
+                free_bytes: health.free_disk,
+                low: health.low_disk,
+            },
+            journal: JournalStatus {
+                used_bytes: health.journal_used,
+                total_bytes: health.journal_total,
+                full: health.journal_full,
+            },
+            delivery: DeliveryStatus {
+                topics: delivery.topics as u64,
+                subscriptions: delivery.subscriptions as u64,
+                pushes: delivery.pushes,
+                lags: delivery.lags,
+            },
+            requests: self.requests(),
+        }
+    }
+
+    fn requests(&self) -> RequestStatus {
+        let stats = self.gateway.stats();
+        RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
+    }
+
+    /// Stops in order: clients away, shards handed over and ended, groups, links, store.
+    pub async fn stop(mut self) {
+        self.gateway.stop().await;
+        balance::hand_over(&self.shards, &self.facts.borrow().clone(), self.number).await;
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+        self.router.stop().await;
+        for shard in &self.shards {
+            shard.stop().await;
+        }
+        self.system.stop().await;
+        self.host.stop().await;
+        self.peers.stop().await;
+        if let Some(stages) = self.stages.take() {
+            // Joining threads blocks; the runtime's own must not.
+            let _ = tokio::task::spawn_blocking(move || stages.stop()).await;
+        }
+        self.store.close().await;
+    }
+}
+
+async fn open_store(config: &Config, mine: &NodeConfig, seams: &Seams) -> Result<Store, StartError> {
+    if let Some(store) = &seams.store {
+        return Ok(store.clone());
+    }
+    let dir = config.data_dir(mine.id).unwrap_or_else(|| mine.data.clone());
+    let storage = &config.storage;
+    let mut options = StoreOptions::new(&dir);
+    options.journal_segment_bytes = u64::from(storage.journal_segment_mib) << 20;
+    options.journal_segments = storage.journal_segments as usize;
+    options.flush_every = Duration::from_millis(storage.flush_ms);
+    options.entry_cache_bytes = (storage.entry_cache_mib as usize) << 20;
+    options.sled_cache_bytes = (storage.sled_cache_mib as usize) << 20;
+    options.free_disk_low_water = storage.low_water_mib << 20;
+    options.read_threads = storage.read_threads as usize;
+    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
+    match opened {
+        Ok(Ok(store)) => Ok(store),
+        Ok(Err(fault)) => Err(StartError::Store(fault.to_string())),
+        Err(_) => Err(StartError::Store(format!("opening {} panicked; its files are damaged", dir.display()))),
+    }
+}
+
+/// Makes sure the folder belongs to this node, and writes that it does before anything else happens.
+async fn claim(store: &Store, node: u16, replace: bool) -> Result<FolderIdentity, StartError> {
+    if let Some(identity) = FolderIdentity::of(store).map_err(StartError::Store)? {
+        if identity.node != node {
+            return Err(StartError::Store(format!(
+                "the data folder belongs to node {}, not to node {node}; correct `data` in cluster.toml",
+                identity.node
+            )));
+        }
+        if identity.format > FORMAT {
+            return Err(StartError::Store(format!(
+                "the data folder is in format {}, this program knows up to {FORMAT}; start a newer version",
+                identity.format
+            )));
+        }
+        return Ok(identity);
+    }
+    let identity = FolderIdentity { format: FORMAT, node, cluster: None, joined: replace };
+    store.set_identity(identity.bytes()).await.map_err(|fault| StartError::Store(fault.to_string()))?;
+    Ok(identity)
+}
+
+/// Notes the cluster in the folder and on the links, once it is known.
+async fn settle(
+    store: &Store,
+    peers: &PeerNet,
+    mut identity: FolderIdentity,
+    facts: &Facts,
+) -> Result<FolderIdentity, StartError> {
+    if let (Some(cluster), None) = (facts.cluster, identity.cluster) {
+        identity.cluster = Some(cluster);
+        store.set_identity(identity.bytes()).await.map_err(|fault| StartError::Store(fault.to_string()))?;
+    }
+    if let Some(cluster) = identity.cluster {
+        peers.set_cluster(cluster);
+    }
+    Ok(identity)
+}
+
+async fn meet(
+    config: &Config,
+    mine: &NodeConfig,
+    store: &Store,
+    identity: &FolderIdentity,
+    seams: &Seams,
+) -> Result<PeerNet, StartError> {
+    let addrs = config.nodes.iter().map(|node| (node.id, node.peer.clone())).collect();
+    let secret = config.cluster.secret.expose().as_bytes().to_vec();
+    let mut options = PeerOptions::new(mine.id, store.store_id(), &mine.peer, addrs, secret);
+    options.cluster = identity.cluster;
+    options.format = FORMAT;
+    options.client_refusal = peers::client_refusal();
+    PeerNet::start(options, seams.network.clone(), seams.entropy.clone())
+        .await
+        .map_err(|fault| StartError::Listen(fault.to_string()))
+}
+
+fn host_options(config: &Config, me: RaftId) -> HostOptions {
+    let mut options = HostOptions::new(me);
+    options.heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
+    options.election =
+        (Duration::from_millis(config.timing.election_ms.0), Duration::from_millis(config.timing.election_ms.1));
+    options.log_keep = config.storage.log_keep;
+    options
+}
+
+fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
+    let each = |total: u32| (total as usize / shards_here.max(1)).max(16);
+    ShardOptions {
+        limits: SessionLimits { ring: config.limits.ring_records as usize },
+        checkpoint_every: Duration::from_millis(config.storage.checkpoint_ms),
+        unwritten_bytes: 32 << 20,
+        residents: each(config.limits.resident_sessions.max(config.limits.resident_users)),
+        entries_in_flight: ENTRIES_IN_FLIGHT,
+        entry_bytes: ENTRY_BYTES,
+        queue: config.limits.lane_requests as usize * 4,
+        page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
+    }
+}
+
+fn start_stages() -> Result<Stages, StartError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Stages::start(cores).map_err(|fault| StartError::Store(format!("no threads for the actors: {fault}")))
+}
+
+fn follow_placement(
+    mut facts: watch::Receiver<Arc<Facts>>,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Arc<Placement>> {
+    let (placement_is, placement) = watch::channel(Arc::new(facts.borrow_and_update().placement.clone()));
+    tasks.spawn(async move {
+        while facts.changed().await.is_ok() {
+            let now = Arc::new(facts.borrow_and_update().placement.clone());
+            placement_is.send_if_modified(|known| {
+                let changed = *known != now;
+                *known = now;
+                changed
+            });
+        }
+    });
+    placement
+}
+
+/// On the first start: the preferred leader initialises its shard, another replica does if nobody leads in time.
+async fn initialise(shard: ShardHandle, facts: Arc<Facts>, me: u16) {
+    if shard.status().last_log > 0 {
+        return;
+    }
+    let nodes = facts.placement.nodes(shard.id());
+    let turn = nodes.iter().position(|node| *node == me).unwrap_or(nodes.len());
+    let mut leader = shard.watch_leader();
+    let wait = INITIALISE_AFTER * turn as u32;
+    if turn > 0 && tokio::time::timeout(wait, leader.wait_for(Option::is_some)).await.is_ok() {
+        return;
+    }
+    if let Err(fault) = shard.initialize(&facts.voters(shard.id())).await {
+        tracing::warn!(shard = shard.id(), %fault, "the shard is not initialised");
+    }
+}
+
+fn shard_status(id: u32, status: &rookery_raft::GroupStatus) -> ShardStatus {
+    ShardStatus {
+        id,
+        leader: status.leader.map(|leader| leader.node),
+        leading: status.leading,
+        term: status.term,
+        last: status.last_log,
+        committed: status.committed,
+        applied: status.applied,
+        voters: status.voters.iter().map(|voter| voter.node).collect(),
+    }
+}
+
+fn folder_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => folder_bytes(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+fn resident_bytes() -> u64 {
+    // Second field of statm: resident pages. Other systems have no such file and report 0.
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    resident.unwrap_or(0) * 4096
+}

@@ -1,0 +1,243 @@
+//! The actor of a shard: hands the commands of each applied batch to their entities, attaches receivers, and lets
+//! idle entities go. It and all its entities live on one arbiter, so a batch crosses threads once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::prelude::*;
+use dashmap::DashMap;
+use rookery_wire::{SessionId, UserId};
+use tokio::sync::oneshot;
+
+use super::api::Origin;
+use super::entity::{Apply, Batch, Entity, EntityActor, Resident};
+use super::shared::{Shared, TableRow};
+use crate::delivery::{Receiver, Topic};
+use crate::state::{At, Command, EntityKey, Session, User};
+
+/// A command at its place in the log, with who waits for it.
+pub type Placed = (At, Command, Option<Origin>);
+
+/// Executes a batch; `done` fires when every entity has.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Execute {
+    /// In log order.
+    pub commands: Vec<Placed>,
+    /// Lets apply return.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Attaches a receiver to topics of this shard, in step with apply.
+#[derive(Message)]
+#[rtype(result = "Vec<(Topic, u64)>")]
+pub struct Attach {
+    /// Who.
+    pub receiver: Arc<dyn Receiver>,
+    /// To what.
+    pub topics: Vec<Topic>,
+}
+
+/// The session's actor, started if need be.
+#[derive(Message)]
+#[rtype(result = "Addr<EntityActor<Session>>")]
+pub struct FindSession(pub SessionId);
+
+/// The user's actor, started if need be.
+#[derive(Message)]
+#[rtype(result = "Addr<EntityActor<User>>")]
+pub struct FindUser(pub UserId);
+
+/// Lets idle entities go.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Passivate;
+
+/// A snapshot was installed: every entity in memory is void, the table is new.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reset {
+    /// The map of the new generation.
+    pub map: rookery_raft::Map,
+    /// Its sessions.
+    pub table: Vec<(SessionId, TableRow)>,
+    /// Its sessions with intents.
+    pub intents: Vec<SessionId>,
+}
+
+/// See the module's words.
+pub struct ShardActor {
+    shared: Arc<Shared>,
+    tick: usize,
+    /// Batches handed out and not executed; entities are let go only between batches.
+    executing: Arc<Batches>,
+}
+
+type Batches = std::sync::atomic::AtomicUsize;
+
+impl ShardActor {
+    /// An actor over what its shard shares.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, tick: 0, executing: Arc::default() }
+    }
+
+    fn session(&self, key: &SessionId) -> Resident<Session> {
+        let unknown = !self.shared.table.contains_key(key);
+        find(&self.shared.sessions, key, unknown, &self.shared, self.tick)
+    }
+
+    fn user(&self, key: &UserId) -> Resident<User> {
+        find(&self.shared.users, key, false, &self.shared, self.tick)
+    }
+
+    fn dispatch(&self, commands: Vec<Placed>, done: oneshot::Sender<()>) {
+        let mut sessions: HashMap<SessionId, Vec<Placed>> = HashMap::new();
+        let mut users: HashMap<UserId, Vec<Placed>> = HashMap::new();
+        for placed in commands {
+            match placed.1.entity() {
+                EntityKey::Session(key) => sessions.entry(key).or_default().push(placed),
+                EntityKey::User(key) => users.entry(key).or_default().push(placed),
+            }
+        }
+        // One more than there are entities: this call holds the batch open until all are handed out.
+        let batch = Batch::new(self.shared.clone(), sessions.len() + users.len() + 1, done);
+        for (key, items) in sessions {
+            self.session(&key).addr.do_send(Apply { items, batch: batch.clone() });
+        }
+        for (key, items) in users {
+            self.user(&key).addr.do_send(Apply { items, batch: batch.clone() });
+        }
+        batch.finish(Vec::new());
+    }
+}
+
+fn find<E: Entity>(
+    registry: &DashMap<E::Key, Resident<E>>,
+    key: &E::Key,
+    begins_empty: bool,
+    shared: &Arc<Shared>,
+    tick: usize,
+) -> Resident<E> {
+    let known = registry.get(key).map(|resident| resident.clone());
+    let resident = known.unwrap_or_else(|| {
+        let resident = EntityActor::begin(key.clone(), begins_empty, shared.clone());
+        registry.insert(key.clone(), resident.clone());
+        resident
+    });
+    resident.flags.used.store(tick, Ordering::Relaxed);
+    resident
+}
+
+/// Lets go of clean entities, those unused the longest first, until `most` are left.
+fn passivate<E: Entity>(registry: &DashMap<E::Key, Resident<E>>, most: usize) {
+    let surplus = registry.len().saturating_sub(most);
+    if surplus == 0 {
+        return;
+    }
+    let clean = registry.iter().filter(|entry| !entry.flags.dirty.load(Ordering::Acquire));
+    let mut idle: Vec<(usize, E::Key)> =
+        clean.map(|entry| (entry.flags.used.load(Ordering::Relaxed), entry.key().clone())).collect();
+    idle.sort_unstable();
+    for (_, key) in idle.into_iter().take(surplus) {
+        registry.remove(&key);
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(1024);
+    }
+}
+
+impl Handler<Execute> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, execute: Execute, ctx: &mut Self::Context) {
+        self.tick += 1;
+        self.executing.fetch_add(1, Ordering::AcqRel);
+        let (done, executed) = oneshot::channel();
+        self.dispatch(execute.commands, done);
+        let executing = self.executing.clone();
+        let finish = async move {
+            // A dropped sender means that the actors are being stopped with the node.
+            if executed.await.is_ok() {
+                let _ = execute.done.send(());
+            }
+            executing.fetch_sub(1, Ordering::AcqRel);
+        };
+        ctx.spawn(finish.into_actor(self));
+    }
+}
+
+impl Handler<Attach> for ShardActor {
+    type Result = MessageResult<Attach>;
+
+    fn handle(&mut self, attach: Attach, _: &mut Self::Context) -> Self::Result {
+        let head = |topic: &Topic| match topic {
+            Topic::Session(session) => self.shared.table.get(session).map_or(0, |row| row.last_seq),
+            Topic::User(_) => 0,
+        };
+        let attached = attach.topics.into_iter().map(|topic| {
+            let live_from = self.shared.delivery.attach(&topic, &attach.receiver, head(&topic));
+            (topic, live_from)
+        });
+        MessageResult(attached.collect())
+    }
+}
+
+impl Handler<FindSession> for ShardActor {
+    type Result = MessageResult<FindSession>;
+
+    fn handle(&mut self, find: FindSession, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.session(&find.0).addr)
+    }
+}
+
+impl Handler<FindUser> for ShardActor {
+    type Result = MessageResult<FindUser>;
+
+    fn handle(&mut self, find: FindUser, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.user(&find.0).addr)
+    }
+}
+
+impl Handler<Passivate> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Passivate, _: &mut Self::Context) {
+        if self.executing.load(Ordering::Acquire) == 0 {
+            passivate(&self.shared.sessions, self.shared.options.residents);
+            passivate(&self.shared.users, self.shared.options.residents);
+        }
+    }
+}
+
+impl Handler<Reset> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, reset: Reset, _: &mut Self::Context) {
+        let shared = &self.shared;
+        *shared.map.write() = reset.map;
+        // Dropping the last address ends an actor; what it had gated is asked again.
+        shared.sessions.clear();
+        shared.users.clear();
+        shared.dirty.lock().clear();
+        shared.unwritten.store(0, Ordering::Release);
+        shared.table.clear();
+        for (session, row) in reset.table {
+            shared.table.insert(session, row);
+        }
+        *shared.intents.lock() = reset.intents.into_iter().collect();
+        // Pushes were skipped: whoever is attached here must pull (R8).
+        shared.delivery.lag_all(|topic| match topic {
+            Topic::Session(session) => {
+                let ours = EntityKey::Session(session.clone()).shard(shared.shards) == shared.shard;
+                ours.then(|| shared.table.get(session).map_or(0, |row| row.last_seq))
+            }
+            Topic::User(user) => (EntityKey::User(user.clone()).shard(shared.shards) == shared.shard).then_some(0),
+        });
+    }
+}

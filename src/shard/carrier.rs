@@ -1,0 +1,81 @@
+//! Carrying intents: what a session decided about a user reaches the user's own list, however often nodes die.
+//!
+//! Runs on every replica and works on the one that leads. Intents are read from the session's state, not from memory
+//! of its own, so a new leader goes on where the old one stopped (R12). Delivery is idempotent by version.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use futures::stream::{FuturesUnordered, StreamExt};
+use rookery_wire::{SessionId, UserId};
+
+use super::actor::{FindSession, ShardActor};
+use super::api::Answer;
+use super::entity::Look;
+use super::shared::{Outbound, Shared};
+use crate::state::{Command, Intent, Session};
+
+/// Sessions carried at a time.
+const SESSIONS: usize = 32;
+/// Intents of one session under way at a time.
+const INTENTS: usize = 256;
+/// Deadline of one delivery; after it the intent is read again and tried anew.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// A look even when nobody called, should a notice have been missed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs for ever; aborted by its owner.
+pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
+    let mut under_way: HashSet<SessionId> = HashSet::new();
+    let mut work = FuturesUnordered::new();
+    loop {
+        if shared.is_leading()
+            && let Some(outbound) = shared.outbound.get()
+        {
+            let waiting: Vec<SessionId> = {
+                let intents = shared.intents.lock();
+                let room = SESSIONS.saturating_sub(under_way.len());
+                intents.iter().filter(|session| !under_way.contains(*session)).take(room).cloned().collect()
+            };
+            for session in waiting {
+                under_way.insert(session.clone());
+                work.push(carry(session, actor.clone(), outbound.clone()));
+            }
+        }
+        tokio::select! {
+            Some(session) = work.next(), if !work.is_empty() => { under_way.remove(&session); }
+            () = shared.intents_moved.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Delivers the intents a session has now, then has them cleared. Gives the session back.
+async fn carry(session: SessionId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound>) -> SessionId {
+    let pending = async {
+        let address = actor.send(FindSession(session.clone())).await.ok()?;
+        address.send(Look::new(|state: &Session| state.pending_intents().collect::<Vec<Intent>>())).await.ok()
+    };
+    let Some(intents) = pending.await else { return session };
+    let deliver = |intent: Intent| {
+        let outbound = outbound.clone();
+        async move {
+            let done = (intent.user.clone(), intent.link.version);
+            let command = Command::Link { user: intent.user, link: intent.link };
+            match outbound.execute(command, DEADLINE).await {
+                Answer::Again { .. } => None,
+                // A frozen user refuses; holding the session's answers for ever would not help anyone.
+                _ => Some(done),
+            }
+        }
+    };
+    let delivered = futures::stream::iter(intents).map(deliver).buffer_unordered(INTENTS);
+    let done: Vec<(UserId, u64)> = delivered.filter_map(std::future::ready).collect().await;
+    if !done.is_empty() {
+        // Unanswered, it is tried again with the next look: clearing is idempotent too.
+        let _ = outbound.execute(Command::Linked { session: session.clone(), done }, DEADLINE).await;
+    }
+    session
+}

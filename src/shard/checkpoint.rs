@@ -1,0 +1,133 @@
+//! Fuzzy checkpoints: changed entities are written in the background, then the applied mark, then a flush; only then
+//! may the log be purged (R7). Entities may be ahead of the mark; replay passes over what they reflect.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use rookery_raft::{Fault, Group, Map, Mark};
+
+use super::actor::Passivate;
+use super::entity::{Collect, Entity, EntityActor, Written};
+use super::machine::{EntryWaiter, Machine};
+use super::rows;
+use super::shared::Shared;
+use crate::state::key::letter;
+use crate::state::{EntityKey, RowWrites};
+
+/// Rows of several entities are written together up to so many bytes.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// The key of the applied mark.
+pub const APPLIED_KEY: [u8; 1] = [letter::APPLIED];
+
+/// Writes checkpoints until it is dropped.
+pub struct Checkpointer {
+    /// Shared.
+    pub shared: Arc<Shared>,
+    /// The shard's machine, which knows the mark.
+    pub machine: Arc<Machine>,
+    /// To purge behind a checkpoint.
+    pub group: Group<EntryWaiter>,
+}
+
+impl Checkpointer {
+    /// Runs for ever; aborted by its owner.
+    pub async fn run(self) {
+        let mut written: Option<Mark> = self.machine.opened_at.clone();
+        // Shards do not all begin at the same moment: their flushes are joined, their collecting need not be.
+        let offset = self.shared.options.checkpoint_every / 16 * (self.shared.shard % 16);
+        tokio::time::sleep(offset).await;
+        loop {
+            let wanted = self.shared.checkpoint_wanted.notified();
+            // Either it is time or memory asks for it; both lead to the same work.
+            let _ = tokio::time::timeout(self.shared.options.checkpoint_every, wanted).await;
+            match self.once(&mut written).await {
+                Ok(()) => self.shared.checkpoint_done.notify_waiters(),
+                Err(fault) => return (self.shared.stop)(fault),
+            }
+            self.machine.actor.do_send(Passivate);
+        }
+    }
+
+    /// One checkpoint; `last` is the mark of the one before.
+    ///
+    /// # Errors
+    /// [`Fault`] when the store failed.
+    pub async fn once(&self, last: &mut Option<Mark>) -> Result<(), Fault> {
+        // First the mark, then the entities: whatever is applied up to the mark is in the rows collected after it.
+        let Some(mark) = self.machine.applied.lock().clone() else { return Ok(()) };
+        if last.as_ref() == Some(&mark) {
+            return Ok(());
+        }
+        let map = self.shared.map();
+        let dirty: Vec<EntityKey> = std::mem::take(&mut *self.shared.dirty.lock()).into_iter().collect();
+        let mut sessions = Collected::new(&self.shared, &map);
+        let mut users = Collected::new(&self.shared, &map);
+        for key in dirty {
+            match key {
+                EntityKey::Session(key) => {
+                    let actor = self.shared.sessions.get(&key).map(|resident| resident.addr.clone());
+                    sessions.take(actor).await?;
+                }
+                EntityKey::User(key) => {
+                    let actor = self.shared.users.get(&key).map(|resident| resident.addr.clone());
+                    users.take(actor).await?;
+                }
+            }
+        }
+        sessions.write().await?;
+        users.write().await?;
+        self.write_mark(&map, &mark).await?;
+        self.machine.store.sync().await.map_err(store_fault)?;
+        self.group.checkpointed(mark.clone()).await;
+        *last = Some(mark);
+        Ok(())
+    }
+
+    async fn write_mark(&self, map: &Map, mark: &Mark) -> Result<(), Fault> {
+        let mut batch = rookery_raft::Batch::default();
+        batch.put(bytes::Bytes::from_static(&APPLIED_KEY), mark.bytes());
+        map.apply(batch).await.map_err(store_fault)
+    }
+}
+
+/// Rows collected from actors of one kind, and the actors to tell when they are written.
+struct Collected<'a, E: Entity> {
+    shared: &'a Shared,
+    map: &'a Map,
+    rows: RowWrites,
+    actors: Vec<Addr<EntityActor<E>>>,
+}
+
+impl<'a, E: Entity> Collected<'a, E> {
+    fn new(shared: &'a Shared, map: &'a Map) -> Self {
+        Self { shared, map, rows: RowWrites::default(), actors: Vec::new() }
+    }
+
+    async fn take(&mut self, actor: Option<Addr<EntityActor<E>>>) -> Result<(), Fault> {
+        let Some(actor) = actor else { return Ok(()) };
+        // An actor that is gone was reset by a snapshot, which is newer than what it held.
+        let Ok(mut rows) = actor.send(Collect).await else { return Ok(()) };
+        self.rows.bytes += rows.bytes;
+        self.rows.rows.append(&mut rows.rows);
+        self.actors.push(actor);
+        if self.rows.bytes >= WRITE_BYTES { self.write().await } else { Ok(()) }
+    }
+
+    async fn write(&mut self) -> Result<(), Fault> {
+        if !self.rows.rows.is_empty() {
+            let _one_index = self.shared.rows_lock.write().await;
+            self.map.apply(rows::batch(std::mem::take(&mut self.rows))).await.map_err(store_fault)?;
+        }
+        for actor in self.actors.drain(..) {
+            actor.do_send(Written);
+        }
+        Ok(())
+    }
+}
+
+/// A store error as a reason to stop.
+pub fn store_fault(fault: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::with_source("the node's store failed", fault)
+}
+

@@ -1,0 +1,221 @@
+//! Carrying out effects: pushes in order with membership changes, tables, intents.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rookery_wire::codec::encode_into;
+use rookery_wire::frame::{begin_frame, end_frame};
+use rookery_wire::{Kind, SessionId};
+
+use super::entity::{Entity, Fetch};
+use super::shared::{Shared, TableRow};
+use crate::delivery::{Push, Topic};
+use crate::state::key::SenderKey;
+use crate::state::sender::Number;
+use crate::state::session_rows::read_number;
+use crate::state::{At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User};
+
+/// What a batch gathers in one entity before it is published in one go.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pushes: Vec<Push>,
+    /// Bytes of records that are not in the map yet.
+    pub record_bytes: usize,
+}
+
+/// A MESSAGE frame: encoded once, the same bytes for every receiver.
+pub fn message_frame(session: &SessionId, record: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(record.len() + 160);
+    let start = begin_frame(Kind::Message, 0, &mut out);
+    encode_into(session, &mut out);
+    out.extend_from_slice(record);
+    end_frame(start, &mut out);
+    out.freeze()
+}
+
+impl Effects {
+    fn flush(&mut self, shared: &Shared, session: &SessionId) {
+        if !self.pushes.is_empty() {
+            shared.delivery.publish(session, &self.pushes);
+            self.pushes.clear();
+        }
+    }
+}
+
+impl Entity for Session {
+    type Key = SessionId;
+    type Found = Vec<((SenderKey, u64), Option<Number>)>;
+
+    fn load(rows: &dyn RowReader, key: &SessionId) -> Result<Self, RowFault> {
+        Session::load(rows, key)
+    }
+    fn fresh(key: SessionId) -> Self {
+        Session::new(key)
+    }
+    fn entity_key(key: &SessionId) -> EntityKey {
+        EntityKey::Session(key.clone())
+    }
+    fn index(&self) -> u64 {
+        Session::index(self)
+    }
+    fn reflect(&mut self, index: u64) {
+        Session::reflect(self, index);
+    }
+    fn freeze(&mut self, index: u64) {
+        Session::freeze(self, index);
+    }
+
+    fn lookups<'a>(&self, commands: &mut dyn Iterator<Item = &'a Command>) -> Option<Fetch<Self::Found>> {
+        let mut wanted = Vec::new();
+        for command in commands {
+            if let Command::Act { actor, client_seq, .. } = command {
+                wanted.extend(self.lookup_for(actor, *client_seq));
+            }
+        }
+        if wanted.is_empty() {
+            return None;
+        }
+        let id = self.id().clone();
+        Some(Box::new(move |rows| {
+            let read = wanted.into_iter().map(|(sender, client_seq)| {
+                let number = read_number(rows, &id, &sender, client_seq)?;
+                Ok(((sender, client_seq), number))
+            });
+            read.collect()
+        }))
+    }
+
+    fn found(&mut self, found: Self::Found) {
+        for (wanted, number) in found {
+            self.recall(wanted, number);
+        }
+    }
+
+    fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome {
+        match command {
+            Command::Act { actor, client_seq, act, .. } => Session::apply(self, at, limits, actor, *client_seq, act),
+            Command::Linked { done, .. } => self.linked(done),
+            // The shard hands commands to the entity they name; these name users.
+            Command::Register { .. } | Command::Read { .. } | Command::Delivered { .. } | Command::Link { .. } => {
+                Outcome::default()
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.forget_recalled();
+    }
+    fn gate_open(&self, version: u64) -> bool {
+        Session::gate_open(self, version)
+    }
+    fn collect(&mut self) -> RowWrites {
+        Session::collect(self)
+    }
+    fn written(&mut self, limits: &SessionLimits) {
+        Session::written(self, limits.ring);
+    }
+    fn is_clean(&self) -> bool {
+        Session::is_clean(self)
+    }
+
+    fn execute(&self, shared: &Shared, outcome: &mut Outcome, effects: &mut Effects) {
+        let Some(published) = outcome.published.take() else { return };
+        effects.record_bytes += published.record.len();
+        let delivery = &shared.delivery;
+        if !outcome.added.is_empty() {
+            effects.flush(shared, self.id());
+            for user in &outcome.added {
+                delivery.member_added(self.id(), user, published.seq - 1);
+            }
+        }
+        if delivery.has(&Topic::Session(self.id().clone())) {
+            let frame = message_frame(self.id(), &published.record);
+            effects.pushes.push(Push { seq: published.seq, frame, from: Some(Arc::new(published.from)) });
+        }
+        if !outcome.removed.is_empty() {
+            effects.flush(shared, self.id());
+            for user in &outcome.removed {
+                delivery.member_removed(self.id(), user);
+            }
+        }
+        if !outcome.intents.is_empty() {
+            shared.intents.lock().insert(self.id().clone());
+            shared.intents_moved.notify_one();
+        }
+    }
+
+    fn publish(&self, shared: &Shared, effects: &mut Effects) {
+        if self.exists() {
+            let row = TableRow { last_seq: self.last_seq(), time_ms: self.time_ms(), count: self.count() };
+            shared.table.insert(self.id().clone(), row);
+        } else if self.is_something() {
+            shared.table.entry(self.id().clone()).or_default();
+        }
+        effects.flush(shared, self.id());
+        if self.pending_intents().next().is_none() && !shared.intents.lock().is_empty() {
+            shared.intents.lock().remove(self.id());
+        }
+    }
+}
+
+impl Entity for User {
+    type Key = rookery_wire::UserId;
+    type Found = ();
+
+    fn load(rows: &dyn RowReader, key: &Self::Key) -> Result<Self, RowFault> {
+        User::load(rows, key)
+    }
+    fn fresh(key: Self::Key) -> Self {
+        User::new(key)
+    }
+    fn entity_key(key: &Self::Key) -> EntityKey {
+        EntityKey::User(key.clone())
+    }
+    fn index(&self) -> u64 {
+        User::index(self)
+    }
+    fn reflect(&mut self, index: u64) {
+        User::reflect(self, index);
+    }
+    fn freeze(&mut self, index: u64) {
+        User::freeze(self, index);
+    }
+    fn lookups<'a>(&self, _: &mut dyn Iterator<Item = &'a Command>) -> Option<Fetch<()>> {
+        None
+    }
+    fn found(&mut self, (): ()) {}
+
+    fn apply(&mut self, at: &At, _: &SessionLimits, command: &Command) -> Outcome {
+        match command {
+            Command::Register { device, nonce, agent, .. } => self.register(device, *nonce, agent, at.time_ms),
+            Command::Read { session, seq, count, .. } => self.read(session, *seq, *count),
+            Command::Delivered { device, cursors, .. } => self.delivered(device, cursors),
+            Command::Link { link, .. } => self.link(link),
+            // The shard hands commands to the entity they name; these name sessions.
+            Command::Act { .. } | Command::Linked { .. } => Outcome::default(),
+        }
+    }
+
+    fn settle(&mut self) {}
+    fn gate_open(&self, _: u64) -> bool {
+        true
+    }
+    fn collect(&mut self) -> RowWrites {
+        User::collect(self)
+    }
+    fn written(&mut self, _: &SessionLimits) {}
+    fn is_clean(&self) -> bool {
+        User::is_clean(self)
+    }
+
+    fn execute(&self, shared: &Shared, outcome: &mut Outcome, _: &mut Effects) {
+        if outcome.user_frames.is_empty() || !shared.delivery.has(&Topic::User(self.id().clone())) {
+            return;
+        }
+        let pushes: Vec<Push> =
+            outcome.user_frames.drain(..).map(|frame| Push { seq: 0, frame, from: None }).collect();
+        shared.delivery.publish_user(self.id(), &pushes);
+    }
+
+    fn publish(&self, _: &Shared, _: &mut Effects) {}
+}

@@ -1,0 +1,365 @@
+//! The actor shell around a session or a user: loads it, applies to it, lets others look at it, collects its rows.
+//!
+//! The shell executes what [`crate::state`] decided. It waits for rows (while it loads, or when a late retry needs an
+//! old number) with its mailbox standing still, so nothing overtakes; no read touches the arbiter's thread (R14).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use actix::prelude::*;
+use parking_lot::Mutex;
+use rookery_raft::{Fault, Store};
+use rookery_wire::{ErrorBody, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::api::{Answer, Origin};
+use super::effects::Effects;
+use super::shared::Shared;
+use crate::state::{At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, SessionLimits};
+
+/// A boxed read of rows, run on the read pool.
+pub type Fetch<T> = Box<dyn FnOnce(&dyn RowReader) -> Result<T, RowFault> + Send>;
+
+/// What the shell needs of the struct it owns.
+pub trait Entity: Sized + Send + Unpin + 'static {
+    /// Its name.
+    type Key: Clone + Eq + std::hash::Hash + Ord + std::fmt::Debug + Send + Sync + Unpin + 'static;
+    /// What [`Entity::lookups`] reads.
+    type Found: Send + 'static;
+
+    /// Reads it from rows.
+    fn load(rows: &dyn RowReader, key: &Self::Key) -> Result<Self, RowFault>;
+    /// One without rows.
+    fn fresh(key: Self::Key) -> Self;
+    /// Its name as the shard files it.
+    fn entity_key(key: &Self::Key) -> EntityKey;
+    /// Log index it reflects.
+    fn index(&self) -> u64;
+    /// Everything up to this index is in.
+    fn reflect(&mut self, index: u64);
+    /// Freezes it (R9).
+    fn freeze(&mut self, index: u64);
+    /// Rows that must be read before these commands can be applied.
+    fn lookups<'a>(&self, commands: &mut dyn Iterator<Item = &'a Command>) -> Option<Fetch<Self::Found>>;
+    /// Gives what was read.
+    fn found(&mut self, found: Self::Found);
+    /// Applies one command.
+    fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome;
+    /// After a batch.
+    fn settle(&mut self);
+    /// Whether the answers gated by this version may go.
+    fn gate_open(&self, version: u64) -> bool;
+    /// Changed rows.
+    fn collect(&mut self) -> RowWrites;
+    /// Collected rows can be read.
+    fn written(&mut self, limits: &SessionLimits);
+    /// Rows hold everything.
+    fn is_clean(&self) -> bool;
+    /// Carries out the effects that concern others than the one who asked.
+    fn execute(&self, shared: &Shared, outcome: &mut Outcome, effects: &mut Effects);
+    /// After a batch: publishes what `effects` gathered and updates the shard's tables.
+    fn publish(&self, shared: &Shared, effects: &mut Effects);
+}
+
+/// A resident entity as the registry knows it.
+pub struct Resident<E: Entity> {
+    /// Its actor.
+    pub addr: Addr<EntityActor<E>>,
+    /// What the shard looks at before it lets the actor go.
+    pub flags: Arc<Flags>,
+}
+
+impl<E: Entity> Clone for Resident<E> {
+    fn clone(&self) -> Self {
+        Self { addr: self.addr.clone(), flags: self.flags.clone() }
+    }
+}
+
+/// Shared between an actor and its shard, both on one arbiter.
+#[derive(Debug, Default)]
+pub struct Flags {
+    /// It holds something that rows do not, or someone waits for it.
+    pub dirty: AtomicBool,
+    /// The shard's tick at its last use.
+    pub used: AtomicUsize,
+}
+
+/// The commands of one batch for one entity, in log order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Apply {
+    /// Position, command, and who waits.
+    pub items: Vec<(At, Command, Option<Origin>)>,
+    /// To be told when they are executed.
+    pub batch: Arc<Batch>,
+}
+
+/// Collects the rows that changed.
+#[derive(Message)]
+#[rtype(result = "RowWrites")]
+pub struct Collect;
+
+/// The collected rows can be read.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Written;
+
+/// Looks at the entity.
+pub struct Look<E, T>(Box<dyn FnOnce(&E) -> T + Send>, std::marker::PhantomData<fn() -> T>);
+
+impl<E, T> Look<E, T> {
+    /// Runs `look` in the actor and answers with what it returns.
+    pub fn new(look: impl FnOnce(&E) -> T + Send + 'static) -> Self {
+        Self(Box::new(look), std::marker::PhantomData)
+    }
+}
+
+impl<E, T: Send + 'static> Message for Look<E, T> {
+    type Result = T;
+}
+
+/// One applied batch of the log: counts the actors at work, gathers their answers, says when all are done.
+pub struct Batch {
+    left: AtomicUsize,
+    answers: Mutex<Vec<(Origin, Answer)>>,
+    done: Mutex<Option<oneshot::Sender<()>>>,
+    shared: Arc<Shared>,
+}
+
+impl Batch {
+    /// A batch on which `actors` actors will work.
+    pub fn new(shared: Arc<Shared>, actors: usize, done: oneshot::Sender<()>) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(actors),
+            answers: Mutex::default(),
+            done: Mutex::new(Some(done)),
+            shared,
+        })
+    }
+
+    /// One actor is done; the last one sends all answers and lets apply return (R5).
+    pub fn finish(&self, mut answers: Vec<(Origin, Answer)>) {
+        self.answers.lock().append(&mut answers);
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let answers = std::mem::take(&mut *self.answers.lock());
+            if !answers.is_empty() {
+                self.shared.answers.answer(self.shared.shard, answers);
+            }
+            if let Some(done) = self.done.lock().take() {
+                // The receiver is gone only when the node is stopping.
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// The shell. See the module's words.
+pub struct EntityActor<E: Entity> {
+    key: E::Key,
+    state: Option<E>,
+    begins_empty: bool,
+    shared: Arc<Shared>,
+    flags: Arc<Flags>,
+    unwritten: usize,
+    collected: usize,
+    gated: Vec<(u64, Origin, Answer)>,
+}
+
+impl<E: Entity> EntityActor<E> {
+    /// Starts the actor on the current arbiter. `begins_empty` when the shard knows that there are no rows.
+    pub fn begin(key: E::Key, begins_empty: bool, shared: Arc<Shared>) -> Resident<E> {
+        let flags = Arc::new(Flags::default());
+        let actor = Self {
+            key,
+            state: None,
+            begins_empty,
+            shared,
+            flags: flags.clone(),
+            unwritten: 0,
+            collected: 0,
+            gated: Vec::new(),
+        };
+        Resident { addr: actor.start(), flags }
+    }
+
+    fn apply_now(&mut self, apply: Apply) {
+        let Some(state) = self.state.as_mut() else {
+            // The actor failed to load, which has stopped the node.
+            apply.batch.finish(again(&apply.items));
+            return;
+        };
+        let mut answers = Vec::new();
+        let mut effects = Effects::default();
+        let start = state.index();
+        let mut last = start;
+        for (at, command, origin) in &apply.items {
+            if at.index <= start {
+                // A checkpoint or snapshot was ahead of the log: this is in already.
+                answers.extend(origin.map(|origin| (origin, AGAIN)));
+                continue;
+            }
+            last = at.index;
+            let limits = &self.shared.options.limits;
+            let applied = catch_unwind(AssertUnwindSafe(|| state.apply(at, limits, command)));
+            let mut outcome = applied.unwrap_or_else(|_| {
+                tracing::error!(shard = self.shared.shard, index = at.index, entity = ?self.key,
+                    "POISON: applying a command panicked; the entity is frozen on every replica");
+                state.freeze(at.index);
+                let text = format!("{:?} was frozen by log entry {}", self.key, at.index);
+                Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::Frozen, text)))
+            });
+            state.execute(&self.shared, &mut outcome, &mut effects);
+            if let (Some(origin), Some(answer)) = (origin, outcome.answer) {
+                match outcome.gate {
+                    Some(version) if !state.gate_open(version) => self.gated.push((version, *origin, answer)),
+                    _ => answers.push((*origin, answer)),
+                }
+            }
+            if outcome.gates_moved {
+                let state = &*state;
+                self.gated.retain(|(version, origin, answer)| {
+                    let shut = !state.gate_open(*version);
+                    if !shut {
+                        answers.push((*origin, answer.clone()));
+                    }
+                    shut
+                });
+            }
+        }
+        if last > start {
+            state.reflect(last);
+        }
+        state.settle();
+        state.publish(&self.shared, &mut effects);
+        self.unwritten += effects.record_bytes;
+        self.shared.add_unwritten(effects.record_bytes);
+        self.mark_dirty();
+        apply.batch.finish(answers);
+    }
+
+    fn mark_dirty(&mut self) {
+        let clean = self.state.as_ref().is_none_or(E::is_clean);
+        self.flags.dirty.store(!clean || !self.gated.is_empty(), Ordering::Release);
+        if !clean {
+            self.shared.touch(E::entity_key(&self.key));
+        }
+    }
+}
+
+const AGAIN: Answer = Answer::Again { leader: None, after_ms: 0 };
+
+fn again(items: &[(At, Command, Option<Origin>)]) -> Vec<(Origin, Answer)> {
+    items.iter().filter_map(|(_, _, origin)| origin.map(|origin| (origin, AGAIN))).collect()
+}
+
+impl<E: Entity> Actor for EntityActor<E> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Bounded by admission: only the shard's one batch in flight and bounded readers write to it (R5).
+        ctx.set_mailbox_capacity(1024);
+        if self.begins_empty {
+            self.state = Some(E::fresh(self.key.clone()));
+            return;
+        }
+        let key = self.key.clone();
+        let map = self.shared.map();
+        let load = async move { super::rows::read(&map, move |rows| E::load(rows, &key)).await };
+        ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| match loaded {
+            Ok(state) => actor.state = Some(state),
+            Err(fault) => {
+                (actor.shared.stop)(Fault::new(format!("{:?} cannot be loaded: {fault}", actor.key)));
+                ctx.stop();
+            }
+        }));
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        let gated = std::mem::take(&mut self.gated);
+        if !gated.is_empty() {
+            let answers = gated.into_iter().map(|(_, origin, _)| (origin, AGAIN)).collect();
+            self.shared.answers.answer(self.shared.shard, answers);
+        }
+    }
+}
+
+impl<E: Entity> Handler<Apply> for EntityActor<E> {
+    type Result = ();
+
+    fn handle(&mut self, apply: Apply, ctx: &mut Self::Context) {
+        // Marked before anything waits, so that the shard does not let this actor go meanwhile.
+        self.flags.dirty.store(true, Ordering::Release);
+        let lookup = self.state.as_ref().and_then(|state| {
+            let mut commands = apply.items.iter().map(|(_, command, _)| command);
+            state.lookups(&mut commands)
+        });
+        let Some(fetch) = lookup else { return self.apply_now(apply) };
+        let map = self.shared.map();
+        let read = async move { super::rows::read(&map, move |rows| fetch(rows)).await };
+        ctx.wait(read.into_actor(self).map(move |found, actor, ctx| match found {
+            Ok(found) => {
+                if let Some(state) = actor.state.as_mut() {
+                    state.found(found);
+                }
+                actor.apply_now(apply);
+            }
+            Err(fault) => {
+                (actor.shared.stop)(Fault::new(format!("{:?}: old numbers cannot be read: {fault}", actor.key)));
+                ctx.stop();
+            }
+        }));
+    }
+}
+
+impl<E: Entity> Handler<Collect> for EntityActor<E> {
+    type Result = MessageResult<Collect>;
+
+    fn handle(&mut self, _: Collect, _: &mut Self::Context) -> Self::Result {
+        self.collected += std::mem::take(&mut self.unwritten);
+        MessageResult(self.state.as_mut().map(E::collect).unwrap_or_default())
+    }
+}
+
+impl<E: Entity> Handler<Written> for EntityActor<E> {
+    type Result = ();
+
+    fn handle(&mut self, _: Written, _: &mut Self::Context) {
+        let limits = self.shared.options.limits;
+        if let Some(state) = self.state.as_mut() {
+            state.written(&limits);
+        }
+        let freed = std::mem::take(&mut self.collected);
+        self.shared.sub_unwritten(freed);
+        self.mark_dirty();
+    }
+}
+
+impl<E: Entity, T: Send + 'static> Handler<Look<E, T>> for EntityActor<E> {
+    type Result = ResponseActFuture<Self, T>;
+
+    fn handle(&mut self, look: Look<E, T>, _: &mut Self::Context) -> Self::Result {
+        match &self.state {
+            Some(state) => {
+                let found = (look.0)(state);
+                Box::pin(async move { found }.into_actor(self))
+            }
+            // Failed to load: the node is stopping and this answer never comes; the reader has a deadline.
+            None => Box::pin(std::future::pending().into_actor(self)),
+        }
+    }
+}
+
+/// Opens the node's store for a shard's map; here so that the generic shell needs no store type of its own.
+pub fn map_name(shard: u32, generation: u64) -> String {
+    format!("shard-{shard}-{generation}")
+}
+
+/// The map of a shard's generation.
+///
+/// # Errors
+/// When the store has failed.
+pub fn open_map(store: &Store, shard: u32, generation: u64) -> Result<rookery_raft::Map, Fault> {
+    let name = map_name(shard, generation);
+    store.map(&name).map_err(|fault| Fault::with_source(format!("map {name} cannot be opened"), fault))
+}

@@ -1,0 +1,278 @@
+//! Opening a shard on this node, and the handle through which the router uses it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::{Actor, Addr, ArbiterHandle};
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use rookery_raft::{Clock, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::actor::{Attach, ShardActor};
+use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
+use super::carrier;
+use super::checkpoint::{APPLIED_KEY, Checkpointer, store_fault};
+use super::entity::{map_name, open_map};
+use super::machine::{EntryWaiter, Machine};
+use super::pages::Pages;
+use super::proposer::Proposer;
+use super::reads::Reads;
+use super::shared::{Outbound, Shared, ShardOptions, Stop};
+use super::snapshot::{POINTERS, Tables, read_tables};
+use crate::delivery::{Delivery, Receiver, Topic};
+
+/// Where a shard's actors live.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// On an arbiter of its own thread.
+    Arbiter(ArbiterHandle),
+    /// On the current thread: a simulation has one.
+    Here,
+}
+
+/// What a shard is opened with.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// This node.
+    pub node: u16,
+    /// Shards in all.
+    pub shards: u32,
+    /// The node's store.
+    pub store: Store,
+    /// Pushes.
+    pub delivery: Arc<Delivery>,
+    /// Answers.
+    pub answers: Arc<dyn Answers>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Stops the node.
+    pub stop: Stop,
+}
+
+/// One local replica of a shard. Cheap to clone; the shard lives until [`ShardHandle::stop`].
+#[derive(Clone)]
+pub struct ShardHandle {
+    shared: Arc<Shared>,
+    group: Group<EntryWaiter>,
+    actor: Addr<ShardActor>,
+    proposer: Proposer,
+    reads: Reads,
+    leader: watch::Receiver<Option<u16>>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl ShardHandle {
+    /// Opens a shard: its map and tables, its actors on `stage`, its group on `host`, its tasks.
+    ///
+    /// # Errors
+    /// [`Fault`] when its rows cannot be read or its group cannot be opened.
+    pub async fn open(
+        shard: u32,
+        options: ShardOptions,
+        around: &Surroundings,
+        host: &Host,
+        stage: &Stage,
+    ) -> Result<Self, Fault> {
+        let generation = generation(&around.store, shard).await?;
+        // Left by an installation that was interrupted.
+        around.store.drop_map(&map_name(shard, generation + 1)).await.map_err(store_fault)?;
+        let map = open_map(&around.store, shard, generation)?;
+        let opened_at = match map.read(|view| view.get(&APPLIED_KEY)).await.map_err(store_fault)? {
+            Some(bytes) => Some(Mark::from_bytes(&bytes)?),
+            None => None,
+        };
+        let Tables { table, intents } = read_tables(&map).await?;
+        let shared = Arc::new(Shared {
+            node: around.node,
+            shard,
+            shards: around.shards,
+            options,
+            map: RwLock::new(map),
+            rows_lock: tokio::sync::RwLock::new(()),
+            table: table.into_iter().collect(),
+            sessions: DashMap::new(),
+            users: DashMap::new(),
+            dirty: Mutex::default(),
+            intents: Mutex::new(intents.into_iter().collect::<BTreeSet<_>>()),
+            intents_moved: Notify::new(),
+            unwritten: AtomicUsize::new(0),
+            checkpoint_wanted: Notify::new(),
+            checkpoint_done: Notify::new(),
+            leading: AtomicBool::new(false),
+            delivery: around.delivery.clone(),
+            answers: around.answers.clone(),
+            outbound: OnceLock::new(),
+            clock: around.clock.clone(),
+            stop: around.stop.clone(),
+        });
+        let actor = start_actor(stage, shared.clone());
+        let machine = Arc::new(Machine {
+            shared: shared.clone(),
+            actor: actor.clone(),
+            store: around.store.clone(),
+            applied: Mutex::new(opened_at.clone()),
+            opened_at,
+            generation: Mutex::new(generation),
+        });
+        let opened = host.open_group(shard, machine.clone()).await;
+        let group = opened.map_err(|fault| Fault::with_source(format!("shard {shard} cannot be opened"), fault))?;
+        let mut tasks = JoinSet::new();
+        let (proposer, proposing) = Proposer::start(shared.clone(), group.clone());
+        tasks.spawn(async move {
+            // A panic there is reported by the runtime; the shard's requests then time out and are asked elsewhere.
+            let _ = proposing.await;
+        });
+        tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
+        tasks.spawn(carrier::run(shared.clone(), actor.clone()));
+        let (leader_is, leader) = watch::channel(leader_of(&group.status()));
+        tasks.spawn(follow_leader(group.clone(), leader_is));
+        let reads = Reads { shared: shared.clone(), actor: actor.clone(), pages: Pages::new(options.page_cache_bytes) };
+        Ok(Self { shared, group, actor, proposer, reads, leader, tasks: Arc::new(Mutex::new(tasks)) })
+    }
+
+    /// Makes this replica's group what the placement says, on the first start of a cluster.
+    ///
+    /// # Errors
+    /// When the group was initialised with other voters.
+    pub async fn initialize(&self, voters: &[RaftId]) -> Result<(), RaftError> {
+        self.group.initialize(voters).await
+    }
+
+    /// Gives the shard its way to other shards; without it intents wait.
+    pub fn connect(&self, outbound: Arc<dyn Outbound>) {
+        // A second router for one shard would be a wiring error; the first stays.
+        let _ = self.shared.outbound.set(outbound);
+        self.shared.intents_moved.notify_one();
+    }
+
+    /// The shard's number, 1-based.
+    pub fn id(&self) -> u32 {
+        self.shared.shard
+    }
+    /// The leading node as far as this one knows.
+    pub fn leader(&self) -> Option<u16> {
+        *self.leader.borrow()
+    }
+    /// Whether this node leads.
+    pub fn leading(&self) -> bool {
+        self.leader() == Some(self.shared.node)
+    }
+    /// Changes of the leader.
+    pub fn watch_leader(&self) -> watch::Receiver<Option<u16>> {
+        self.leader.clone()
+    }
+    /// The group's own view.
+    pub fn status(&self) -> GroupStatus {
+        self.group.status()
+    }
+    /// The group, for transfers and membership.
+    pub fn group(&self) -> &Group<EntryWaiter> {
+        &self.group
+    }
+    /// Sessions in the shard, and entities in memory.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.shared.table.len(), self.shared.sessions.len() + self.shared.users.len())
+    }
+
+    /// Proposes commands; every one is answered through [`Answers`]. Never blocks.
+    pub fn submit(&self, batch: Vec<Submission>) {
+        if self.leading() {
+            self.proposer.submit(batch);
+        } else {
+            let leader = self.leader();
+            let again = |submission: Submission| {
+                (submission.origin, super::Answer::Again { leader, after_ms: 0 })
+            };
+            self.shared.answers.answer(self.shared.shard, batch.into_iter().map(again).collect());
+        }
+    }
+
+    /// Answers a read, as fresh as asked.
+    ///
+    /// # Errors
+    /// [`ReadRefusal`]; `Again` when leadership could not be confirmed before the deadline.
+    pub async fn read(
+        &self,
+        read: Read,
+        freshness: Freshness,
+        deadline: Duration,
+    ) -> Result<ReadReply, ReadRefusal> {
+        let answer = async {
+            match freshness {
+                Freshness::Linearizable => {
+                    self.group.read_index(deadline).await.map_err(|fault| self.not_confirmed(&fault))?;
+                }
+                Freshness::AtLeast(seq) => self.must_have(&read, seq)?,
+                Freshness::Replica => {}
+            }
+            self.reads.answer(read).await
+        };
+        tokio::time::timeout(deadline, answer).await.unwrap_or(Err(ReadRefusal::Again { leader: self.leader() }))
+    }
+
+    fn not_confirmed(&self, fault: &ReadError) -> ReadRefusal {
+        tracing::debug!(shard = self.shared.shard, %fault, "a read was not confirmed");
+        let leader = self.leader().filter(|leader| *leader != self.shared.node);
+        ReadRefusal::Again { leader }
+    }
+
+    fn must_have(&self, read: &Read, seq: u64) -> Result<(), ReadRefusal> {
+        let session = match read {
+            Read::Pull { pull, .. } => &pull.session,
+            Read::Members { list, .. } => &list.session,
+            Read::CountAt { session, .. } => session,
+            Read::Activity { .. } | Read::Heads { .. } | Read::UserSessions { .. } => {
+                return Err(ReadRefusal::NotFresh);
+            }
+        };
+        let has = self.shared.table.get(session).is_some_and(|row| row.last_seq >= seq);
+        if has { Ok(()) } else { Err(ReadRefusal::NotFresh) }
+    }
+
+    /// Attaches a receiver to topics of this shard, in step with apply; says from which seq on it is pushed each.
+    pub async fn attach(&self, receiver: Arc<dyn Receiver>, topics: Vec<Topic>) -> Vec<(Topic, u64)> {
+        // Only a stopping node has no actor; nothing is pushed then anyway.
+        self.actor.send(Attach { receiver, topics }).await.unwrap_or_default()
+    }
+
+    /// Ends the shard's tasks and its group.
+    pub async fn stop(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+        self.group.stop().await;
+    }
+}
+
+fn start_actor(stage: &Stage, shared: Arc<Shared>) -> Addr<ShardActor> {
+    match stage {
+        Stage::Arbiter(arbiter) => ShardActor::start_in_arbiter(arbiter, move |_| ShardActor::new(shared)),
+        Stage::Here => ShardActor::new(shared).start(),
+    }
+}
+
+async fn generation(store: &Store, shard: u32) -> Result<u64, Fault> {
+    let pointers = store.map(POINTERS).map_err(store_fault)?;
+    let value = pointers.read(move |view| view.get(&shard.to_be_bytes())).await.map_err(store_fault)?;
+    let Some(value) = value else { return Ok(0) };
+    let bytes: [u8; 8] = value.as_ref().try_into().map_err(|_| Fault::new("the shard pointers are damaged"))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn leader_of(status: &GroupStatus) -> Option<u16> {
+    status.leader.map(|leader| leader.node)
+}
+
+async fn follow_leader(group: Group<EntryWaiter>, leader_is: watch::Sender<Option<u16>>) {
+    let mut status = group.watch();
+    loop {
+        let leader = leader_of(&status.borrow_and_update());
+        leader_is.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}

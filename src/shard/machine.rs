@@ -1,0 +1,126 @@
+//! The shard as Raft's state machine: decodes entries, has the actors execute them, streams and installs snapshots.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::Addr;
+use parking_lot::Mutex;
+use rookery_raft::{Committed, Fault, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::actor::{Execute, ShardActor};
+use super::api::{Answer, Answers, Origin};
+use super::shared::Shared;
+use crate::state::{At, Entry};
+
+/// Who waits for the commands of an entry this node proposed, in their order.
+pub struct EntryWaiter {
+    /// One per command.
+    pub origins: Vec<Origin>,
+    /// The shard.
+    pub shard: u32,
+    /// Where answers go.
+    pub answers: Arc<dyn Answers>,
+    /// One of the entries in flight; freed when the entry is answered.
+    pub permit: OwnedSemaphorePermit,
+}
+
+impl Waiter for EntryWaiter {
+    fn dropped(self, why: ProposeError) {
+        let answer = match why {
+            ProposeError::NotLeader { leader } => {
+                Answer::Again { leader: leader.map(|leader| leader.node), after_ms: 0 }
+            }
+            ProposeError::Busy { .. } => Answer::Again { leader: None, after_ms: BUSY_HINT_MS },
+            ProposeError::Unknown | ProposeError::Stopped => Answer::Again { leader: None, after_ms: 0 },
+        };
+        let answers = self.origins.into_iter().map(|origin| (origin, answer.clone())).collect();
+        self.answers.answer(self.shard, answers);
+    }
+}
+
+/// When to come back to a node whose journal is full, milliseconds.
+pub const BUSY_HINT_MS: u32 = 100;
+
+/// See the module's words.
+pub struct Machine {
+    pub(super) shared: Arc<Shared>,
+    pub(super) actor: Addr<ShardActor>,
+    pub(super) store: Store,
+    /// The applied mark of the last durable checkpoint, at open.
+    pub(super) opened_at: Option<Mark>,
+    /// The mark of the last executed batch, for the next checkpoint.
+    pub(super) applied: Mutex<Option<Mark>>,
+    /// Generation of the map in use.
+    pub(super) generation: Mutex<u64>,
+}
+
+impl Machine {
+    /// Waits until the map has caught up with what was applied: memory stays bounded when the disk is slow.
+    async fn wait_for_room(&self) {
+        while self.shared.unwritten.load(Ordering::Acquire) > self.shared.options.unwritten_bytes {
+            let done = self.shared.checkpoint_done.notified();
+            self.shared.checkpoint_wanted.notify_one();
+            // The time-out only guards against a notice missed between the look and the wait.
+            let _ = tokio::time::timeout(Duration::from_millis(100), done).await;
+        }
+    }
+}
+
+impl StateMachine for Machine {
+    type Waiter = EntryWaiter;
+
+    fn mark(&self) -> Option<Mark> {
+        self.opened_at.clone()
+    }
+
+    async fn apply(&self, entries: Vec<Committed<EntryWaiter>>, mark: Mark) -> Result<(), Fault> {
+        self.wait_for_room().await;
+        let mut commands = Vec::new();
+        let mut permits = Vec::with_capacity(entries.len());
+        for committed in entries {
+            let entry = Entry::decode(committed.payload).map_err(|fault| {
+                let what = format!(
+                    "log entry {} of shard {} cannot be read: a newer version wrote it, or memory is bad; \
+                     update this node before it starts again",
+                    committed.index, self.shared.shard
+                );
+                Fault::with_source(what, fault)
+            })?;
+            let mut origins = committed.waiter.map(|waiter| {
+                permits.push(waiter.permit);
+                waiter.origins.into_iter()
+            });
+            for (position, command) in (0u32..).zip(entry.commands) {
+                let at =
+                    At { shard: self.shared.shard, index: committed.index, position, time_ms: entry.time_ms };
+                commands.push((at, command, origins.as_mut().and_then(Iterator::next)));
+            }
+        }
+        if !commands.is_empty() {
+            let (done, executed) = oneshot::channel();
+            self.actor.do_send(Execute { commands, done });
+            executed.await.map_err(|_| Fault::new(format!("the actors of shard {} are gone", self.shared.shard)))?;
+        }
+        *self.applied.lock() = Some(mark);
+        Ok(())
+    }
+
+    async fn write_snapshot(&self, out: SnapshotWriter) -> Result<(), Fault> {
+        super::snapshot::write(&self.shared, out).await
+    }
+
+    async fn install_snapshot(&self, mark: Mark, input: SnapshotReader) -> Result<(), Fault> {
+        super::snapshot::install(self, mark, input).await
+    }
+
+    fn leadership(&self, leading: Option<u64>) {
+        self.shared.leading.store(leading.is_some(), Ordering::Release);
+        self.shared.intents_moved.notify_one();
+        tracing::info!(shard = self.shared.shard, term = leading, "{}", match leading {
+            Some(_) => "leads",
+            None => "follows",
+        });
+    }
+}

@@ -1,0 +1,335 @@
+//! Reads: from the actors where they are awake, from the rows where they sleep, never on an arbiter's thread (R14).
+
+use std::sync::Arc;
+
+use actix::Addr;
+use bytes::{BufMut, Bytes, BytesMut};
+use rookery_wire::codec::{Blob, decode, encode_into};
+use rookery_wire::record::{PREVIEW_BYTES, Preview};
+use rookery_wire::reply::MemberPage;
+use rookery_wire::request::{Direction, ListMembers, Pull};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Record, SessionId, UserId};
+
+use super::actor::{FindSession, FindUser, ShardActor};
+use super::api::{MAX_HEADS, Read, ReadRefusal, ReadReply, SessionHead, UserSession};
+use super::entity::{EntityActor, Look};
+use super::pages::Pages;
+use super::shared::Shared;
+use crate::state::key::SenderKey;
+use crate::state::session_rows::{HeadRow, read_last_number, read_member, read_record};
+use crate::state::{RowFault, RowReader, Session, User};
+
+/// Most records in one page, whatever is asked.
+pub const MAX_PAGE: u32 = 1000;
+/// Most bytes of records in one page, whatever is asked.
+pub const MAX_PAGE_BYTES: u32 = 512 << 10;
+
+/// Answers reads of one shard's replica.
+#[derive(Clone)]
+pub struct Reads {
+    /// Shared.
+    pub shared: Arc<Shared>,
+    /// To wake sessions and users.
+    pub actor: Addr<ShardActor>,
+    /// Cold records.
+    pub pages: Pages,
+}
+
+/// What a pull found in the actor.
+enum Slice {
+    /// Refused.
+    No(ErrorBody),
+    /// The range to give, and those of its records that memory holds.
+    Range { first: u64, last: u64, from: u64, to: u64, hot: Vec<Bytes> },
+}
+
+impl Reads {
+    /// Answers a read from this replica as it is.
+    ///
+    /// # Errors
+    /// [`ReadRefusal`].
+    pub async fn answer(&self, read: Read) -> Result<ReadReply, ReadRefusal> {
+        match read {
+            Read::Pull { user, pull } => self.pull(user, pull).await,
+            Read::Activity { sessions } => {
+                bounded(&sessions)?;
+                let row = |session: &SessionId| {
+                    self.shared.table.get(session).map_or((0, 0), |row| (row.last_seq, row.time_ms))
+                };
+                Ok(ReadReply::Activity(sessions.iter().map(row).collect()))
+            }
+            Read::Heads { user, device, epoch, sessions } => {
+                bounded(&sessions)?;
+                self.heads(SenderKey { user, device, epoch }, sessions).await
+            }
+            Read::CountAt { user, session, seq } => self.count_at(user, session, seq).await,
+            Read::Members { user, list } => self.members(user, list).await,
+            Read::UserSessions { user, device } => self.user_sessions(user, device).await,
+        }
+    }
+
+    async fn session(&self, session: &SessionId) -> Result<Addr<EntityActor<Session>>, ReadRefusal> {
+        if let Some(resident) = self.shared.sessions.get(session) {
+            return Ok(resident.addr.clone());
+        }
+        self.actor.send(FindSession(session.clone())).await.map_err(|_| GONE)
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        session: &SessionId,
+        look: impl FnOnce(&Session) -> T + Send + 'static,
+    ) -> Result<T, ReadRefusal> {
+        // A session that does not exist is not woken: asking for names at random must cost nothing.
+        if !self.shared.table.contains_key(session) {
+            return Err(no_such(session));
+        }
+        self.session(session).await?.send(Look::new(look)).await.map_err(|_| GONE)
+    }
+
+    async fn pull(&self, user: Option<UserId>, pull: Pull) -> Result<ReadReply, ReadRefusal> {
+        let session = pull.session.clone();
+        let slice = self.look(&session, move |state| slice(state, user.as_ref(), &pull)).await?;
+        let (first, last, from, to, hot) = match slice {
+            (Slice::No(refusal), _) => return Err(ReadRefusal::Refused(refusal)),
+            (Slice::Range { first, last, from, to, hot }, bounds) => (first, last, from, to, (hot, bounds)),
+        };
+        let (hot, (direction, max_bytes)) = hot;
+        // Records are without a gap, so those not in memory are the front of the range.
+        let cold_to = to - hot.len() as u64;
+        let mut records = self.pages.range(&self.shared, &session, from, cold_to).await.map_err(stop_worthy)?;
+        records.extend(hot);
+        let records = bound_bytes(records, direction, max_bytes);
+        Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))
+    }
+
+    async fn count_at(&self, user: UserId, session: SessionId, seq: u64) -> Result<ReadReply, ReadRefusal> {
+        let id = session.clone();
+        let found = self.look(&session, move |state| {
+            if state.member(&user).is_none() {
+                return Err(not_member(&user, &id));
+            }
+            if seq > state.last_seq() {
+                let text = format!("{id} ends at {}, cannot read up to {seq}", state.last_seq());
+                return Err(ErrorBody::new(ErrorCode::BeyondEnd, text).with_detail(state.last_seq()));
+            }
+            if seq == state.last_seq() {
+                return Ok((Some(state.count()), None));
+            }
+            Ok((None, state.record(seq).cloned()))
+        });
+        let record = match found.await?.map_err(ReadRefusal::Refused)? {
+            (Some(count), _) => return Ok(ReadReply::Count(count)),
+            (None, Some(record)) => Some(record),
+            (None, None) if seq == 0 => return Ok(ReadReply::Count(0)),
+            (None, None) => {
+                self.pages.range(&self.shared, &session, seq, seq).await.map_err(stop_worthy)?.pop()
+            }
+        };
+        let record = record.and_then(|bytes| decode::<Record>(&bytes).ok());
+        record.map(|record| ReadReply::Count(record.count)).ok_or_else(|| no_such(&session))
+    }
+
+    async fn members(&self, user: Option<UserId>, list: ListMembers) -> Result<ReadReply, ReadRefusal> {
+        let id = list.session.clone();
+        let session = id.clone();
+        let page = self.look(&session, move |state| {
+            if let Some(user) = user
+                && state.member(&user).is_none()
+            {
+                return Err(not_member(&user, &id));
+            }
+            let limit = list.limit.clamp(1, MAX_PAGE) as usize;
+            let mut users: Vec<UserId> =
+                state.members_after(list.after.as_ref()).take(limit + 1).cloned().collect();
+            let more = users.len() > limit;
+            users.truncate(limit);
+            Ok(MemberPage { users, more, total: state.present() })
+        });
+        page.await?.map(ReadReply::Members).map_err(ReadRefusal::Refused)
+    }
+
+    async fn user_sessions(&self, user: UserId, device: DeviceId) -> Result<ReadReply, ReadRefusal> {
+        let known = self.shared.users.get(&user).map(|resident| resident.addr.clone());
+        let addr = match known {
+            Some(addr) => addr,
+            None => self.actor.send(FindUser(user)).await.map_err(|_| GONE)?,
+        };
+        let look = Look::new(move |state: &User| {
+            let line = |(session, link): (&SessionId, &crate::state::user::LinkState)| UserSession {
+                session: session.clone(),
+                joined_seq: link.joined_seq,
+                read_seq: link.read_seq,
+                read_count: link.read_count,
+                delivered_seq: link.delivered.get(&device).copied().unwrap_or(0),
+            };
+            let epoch = state.epoch(&device);
+            ReadReply::UserSessions { sessions: state.sessions().map(line).collect(), epoch }
+        });
+        addr.send(look).await.map_err(|_| GONE)
+    }
+
+    /// Summaries: from the actors that are awake, and for the others in one visit to the rows.
+    async fn heads(&self, who: SenderKey, sessions: Vec<SessionId>) -> Result<ReadReply, ReadRefusal> {
+        let mut heads: Vec<Option<Result<SessionHead, ErrorCode>>> = vec![None; sessions.len()];
+        let mut asleep = Vec::new();
+        for (at, session) in sessions.iter().enumerate() {
+            let awake = self.shared.sessions.get(session).map(|resident| resident.addr.clone());
+            match awake {
+                Some(addr) => {
+                    let who = who.clone();
+                    let look = Look::new(move |state: &Session| head_of(state, &who));
+                    heads[at] = Some(addr.send(look).await.map_err(|_| GONE)?);
+                }
+                None => asleep.push((at, session.clone())),
+            }
+        }
+        // One that woke and changed meanwhile has still been as its rows say, within this request: it was asleep,
+        // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.
+        let _one_index = self.shared.rows_lock.read().await;
+        let map = self.shared.map();
+        let read = super::rows::read(&map, move |rows| {
+            let head = |(at, session): (usize, SessionId)| Ok((at, head_from_rows(rows, &session, &who)?));
+            asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()
+        });
+        for (at, head) in read.await.map_err(stop_worthy)? {
+            heads[at] = Some(head);
+        }
+        let all = heads.into_iter().map(|head| head.unwrap_or(Err(ErrorCode::Unavailable)));
+        Ok(ReadReply::Heads(all.collect()))
+    }
+}
+
+const GONE: ReadRefusal = ReadRefusal::Again { leader: None };
+
+fn bounded(sessions: &[SessionId]) -> Result<(), ReadRefusal> {
+    if sessions.len() <= MAX_HEADS {
+        return Ok(());
+    }
+    let text = format!("{} sessions in one read, at most {MAX_HEADS}", sessions.len());
+    Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::TooMany, text)))
+}
+
+fn no_such(session: &SessionId) -> ReadRefusal {
+    ReadRefusal::Refused(ErrorBody::new(ErrorCode::NoSuchSession, format!("there is no {session}")))
+}
+
+fn not_member(user: &UserId, session: &SessionId) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotMember, format!("{user} is not a member of {session}"))
+}
+
+/// Rows that cannot be read are never a wrong answer: the asker is sent elsewhere and the log says why.
+fn stop_worthy(fault: RowFault) -> ReadRefusal {
+    tracing::error!(%fault, "rows cannot be read");
+    ReadRefusal::Again { leader: None }
+}
+
+/// What to give for a pull, and in which direction and size.
+fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> (Slice, (Direction, usize)) {
+    let bytes = pull.max_bytes.clamp(1, MAX_PAGE_BYTES) as usize;
+    let bounds = (pull.direction, bytes);
+    if let Some(user) = user
+        && state.member(user).is_none()
+    {
+        return (Slice::No(not_member(user, state.id())), bounds);
+    }
+    let (first, last) = (state.first_seq(), state.last_seq());
+    let count = u64::from(pull.max_count.clamp(1, MAX_PAGE));
+    let (from, to) = match pull.direction {
+        Direction::Forward => {
+            let from = pull.from_seq.max(first);
+            (from, last.min(from.saturating_add(count - 1)))
+        }
+        Direction::Backward => {
+            let to = if pull.from_seq == 0 { last } else { pull.from_seq.min(last) };
+            (first.max((to + 1).saturating_sub(count)), to)
+        }
+    };
+    // An empty range has `to` just before `from`.
+    let to = to.max(from.saturating_sub(1));
+    let hot = (from.max(state.tail_first())..=to).filter_map(|seq| state.record(seq).cloned()).collect();
+    (Slice::Range { first, last, from, to, hot }, bounds)
+}
+
+/// Keeps as many records as fit, at least one, at the end where the reading begins.
+fn bound_bytes(mut records: Vec<Bytes>, direction: Direction, max: usize) -> Vec<Bytes> {
+    let mut total = 0;
+    let fits = |record: &&Bytes| {
+        total += record.len();
+        total <= max
+    };
+    match direction {
+        Direction::Forward => {
+            let keep = records.iter().take_while(fits).count().max(1);
+            records.truncate(keep);
+            records
+        }
+        Direction::Backward => {
+            let keep = records.iter().rev().take_while(fits).count().max(1);
+            records.split_off(records.len().saturating_sub(keep))
+        }
+    }
+}
+
+/// The body of a PAGE frame from records that are encoded already.
+fn page_body(session: &SessionId, first: u64, last: u64, records: &[Bytes]) -> Bytes {
+    let total: usize = records.iter().map(Bytes::len).sum();
+    let mut out = BytesMut::with_capacity(total + 128);
+    encode_into(session, &mut out);
+    encode_into(&(first, last, records.len() as u64), &mut out);
+    for record in records {
+        out.put_slice(record);
+    }
+    out.freeze()
+}
+
+fn preview(record: &Bytes) -> Option<Preview> {
+    let record: Record = decode(record).ok()?;
+    let shown = record.content.len().min(PREVIEW_BYTES);
+    Some(Preview {
+        seq: record.seq,
+        time_ms: record.time_ms,
+        sender: record.sender,
+        kind: record.kind,
+        content_type: record.content_type,
+        content: Blob(record.content.0.slice(..shown)),
+    })
+}
+
+fn head_of(state: &Session, who: &SenderKey) -> Result<SessionHead, ErrorCode> {
+    let member = state.member(&who.user).ok_or(ErrorCode::NotMember)?;
+    Ok(SessionHead {
+        members: state.present(),
+        first_seq: state.first_seq(),
+        last_seq: state.last_seq(),
+        count: state.count(),
+        joined_seq: member.joined_seq,
+        joined_count: member.joined_count,
+        own_count: member.own_count,
+        last_client_seq: state.last_number(who),
+        time_ms: state.time_ms(),
+        last: state.record(state.last_seq()).and_then(preview),
+    })
+}
+
+fn head_from_rows(
+    rows: &dyn RowReader,
+    session: &SessionId,
+    who: &SenderKey,
+) -> Result<Result<SessionHead, ErrorCode>, RowFault> {
+    let Some(head) = HeadRow::read(rows, session)? else { return Ok(Err(ErrorCode::NoSuchSession)) };
+    let member = read_member(rows, session, &who.user)?.filter(|member| member.present);
+    let Some(member) = member else { return Ok(Err(ErrorCode::NotMember)) };
+    Ok(Ok(SessionHead {
+        members: head.present,
+        first_seq: head.first_seq,
+        last_seq: head.last_seq,
+        count: head.count,
+        joined_seq: member.joined_seq,
+        joined_count: member.joined_count,
+        own_count: member.own_count,
+        last_client_seq: read_last_number(rows, session, who)?,
+        time_ms: head.time_ms,
+        last: read_record(rows, session, head.last_seq)?.as_ref().and_then(preview),
+    }))
+}

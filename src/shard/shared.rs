@@ -1,0 +1,139 @@
+//! What the parts of one shard on one node share: its name and bounds, its map, its tables, its neighbours.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use futures::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use rookery_raft::{Clock, Fault, Map};
+use rookery_wire::{SessionId, UserId};
+use tokio::sync::Notify;
+
+use super::api::{Answer, Answers};
+use super::entity::Resident;
+use crate::delivery::Delivery;
+use crate::state::{Command, EntityKey, Session, SessionLimits, User};
+
+/// Carries a command to the shard that owns its entity, wherever that is led; implemented by the router.
+pub trait Outbound: Send + Sync + 'static {
+    /// The answer, or `Again` when the deadline passed.
+    fn execute(&self, command: Command, deadline: Duration) -> BoxFuture<'static, Answer>;
+}
+
+/// What stops the node.
+pub type Stop = Arc<dyn Fn(Fault) + Send + Sync>;
+
+/// Bounds and rhythms of a shard, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardOptions {
+    /// Of each session.
+    pub limits: SessionLimits,
+    /// Time between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Bytes of records applied and not yet in the map: apply waits beyond it.
+    pub unwritten_bytes: usize,
+    /// Sessions and users kept in memory, each, on this shard.
+    pub residents: usize,
+    /// Log entries proposed and not yet applied.
+    pub entries_in_flight: usize,
+    /// Bytes of commands in one entry.
+    pub entry_bytes: usize,
+    /// Commands waiting to be proposed; beyond it BUSY.
+    pub queue: usize,
+    /// Bytes of cold pages kept for readers.
+    pub page_cache_bytes: u64,
+}
+
+/// One line of the table of all sessions (R15): login reads it and wakes nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableRow {
+    /// Last seq.
+    pub last_seq: u64,
+    /// Time of the last record.
+    pub time_ms: u64,
+    /// Countable messages.
+    pub count: u64,
+}
+
+/// Shared by the actors and tasks of one shard.
+pub struct Shared {
+    /// This node.
+    pub node: u16,
+    /// The group id, 1-based.
+    pub shard: u32,
+    /// Shards in all.
+    pub shards: u32,
+    /// Bounds.
+    pub options: ShardOptions,
+    /// The map of the generation in use; exchanged only when a snapshot was installed.
+    pub map: RwLock<Map>,
+    /// Held while rows of an entity are written, and while a snapshot reads one entity: so it reads it at one index.
+    pub rows_lock: tokio::sync::RwLock<()>,
+    /// Every session of the shard.
+    pub table: DashMap<SessionId, TableRow>,
+    /// Registry of session actors.
+    pub sessions: DashMap<SessionId, Resident<Session>>,
+    /// Registry of user actors.
+    pub users: DashMap<UserId, Resident<User>>,
+    /// Entities changed since their rows were collected.
+    pub dirty: Mutex<HashSet<EntityKey>>,
+    /// Sessions with intents that have not arrived.
+    pub intents: Mutex<BTreeSet<SessionId>>,
+    /// There are new intents, or this node has begun to lead.
+    pub intents_moved: Notify,
+    /// Bytes of records applied and not yet in the map.
+    pub unwritten: AtomicUsize,
+    /// A checkpoint is wanted before its time.
+    pub checkpoint_wanted: Notify,
+    /// A checkpoint has been written.
+    pub checkpoint_done: Notify,
+    /// Whether this node leads the shard.
+    pub leading: AtomicBool,
+    /// Pushes.
+    pub delivery: Arc<Delivery>,
+    /// Answers.
+    pub answers: Arc<dyn Answers>,
+    /// Set once the router is there.
+    pub outbound: OnceLock<Arc<dyn Outbound>>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Stops the node.
+    pub stop: Stop,
+}
+
+impl Shared {
+    /// The map in use.
+    pub fn map(&self) -> Map {
+        self.map.read().clone()
+    }
+    /// Whether this node leads.
+    pub fn is_leading(&self) -> bool {
+        self.leading.load(Ordering::Acquire)
+    }
+    /// Notes that an entity has changed.
+    pub fn touch(&self, key: EntityKey) {
+        self.dirty.lock().insert(key);
+    }
+    /// Counts records that are in the map now. A snapshot sets the count to 0 under the feet of older actors.
+    pub fn sub_unwritten(&self, bytes: usize) {
+        let less = |count: usize| Some(count.saturating_sub(bytes));
+        // The closure always returns a value, so this cannot fail.
+        let _ = self.unwritten.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+    /// Counts records that are not in the map yet.
+    pub fn add_unwritten(&self, bytes: usize) {
+        let before = self.unwritten.fetch_add(bytes, Ordering::AcqRel);
+        if before + bytes > self.options.unwritten_bytes / 2 {
+            self.checkpoint_wanted.notify_one();
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).field("shard", &self.shard).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,272 @@
+//! Snapshots: the shard as a stream of rows, and a stream of rows as the shard (R8).
+//!
+//! A chunk is rows packed as `u32 key length, u32 value length, key, value` (little-endian). Each entity is read at one
+//! index: its small rows while no checkpoint writes, its records after that, for records do not change.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
+use rookery_wire::SessionId;
+use rookery_wire::codec::decode;
+
+use super::actor::Reset;
+use super::checkpoint::{APPLIED_KEY, store_fault};
+use super::entity::{map_name, open_map};
+use super::machine::Machine;
+use super::rows::after_prefix;
+use super::shared::{Shared, TableRow};
+use crate::state::key::{self, letter};
+use crate::state::session_rows::{HeadRow, sessions_with_intents};
+use crate::state::{RowFault, RowReader};
+
+/// Entities listed, and records read, at a time.
+const PAGE_ROWS: usize = 512;
+/// Bytes of rows read at a time.
+const PAGE_BYTES: usize = 1 << 20;
+/// Bytes written to the map in one batch while installing.
+const INSTALL_BYTES: usize = 1 << 20;
+/// Name of the map that says which generation of each shard is in use.
+pub const POINTERS: &str = "shards";
+
+/// Streams the whole shard.
+///
+/// # Errors
+/// [`Fault`] when the store failed or the receiver gave up.
+pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
+    let map = shared.map();
+    let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
+    let kinds: [(u8, &[u8]); 2] = [
+        (letter::HEAD, &[letter::MEMBER, letter::SENDER, letter::NUMBERS, letter::INTENT]),
+        (letter::USER, &[letter::LINK]),
+    ];
+    for (head, parts) in kinds {
+        let mut from = vec![head];
+        loop {
+            let heads = page(&map, from, after_prefix(&[head])).await?;
+            let Some((last, _)) = heads.last() else { break };
+            from = successor(last);
+            for (head_key, _) in heads {
+                write_entity(shared, &map, &mut packer, &head_key, parts).await?;
+            }
+        }
+    }
+    packer.flush().await
+}
+
+/// One entity: its small rows at one index, then the records its head counts.
+async fn write_entity(
+    shared: &Shared,
+    map: &Map,
+    packer: &mut Packer,
+    head_key: &Bytes,
+    parts: &'static [u8],
+) -> Result<(), Fault> {
+    let name = head_key.slice(1..);
+    let key = head_key.clone();
+    let small = {
+        let _one_index = shared.rows_lock.read().await;
+        let name = name.clone();
+        let read = move |rows: &dyn RowReader| {
+            let mut found = Vec::new();
+            if let Some(value) = rows.get(&key)? {
+                found.push((key.clone(), value));
+            }
+            for part in parts {
+                let mut prefix = vec![*part];
+                prefix.extend_from_slice(&name);
+                rows.scan(&prefix, &mut |key, value| {
+                    found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                    Ok(true)
+                })?;
+            }
+            Ok(found)
+        };
+        super::rows::read(map, read).await.map_err(row_fault)?
+    };
+    let is_session = head_key.first() == Some(&letter::HEAD);
+    for (key, value) in &small {
+        packer.row(key, value).await?;
+    }
+    if !is_session {
+        return Ok(());
+    }
+    let session: SessionId =
+        decode(&name).map_err(|fault| row_fault(RowFault::damaged(head_key, fault)))?;
+    let head = {
+        let rows = Small(&small);
+        HeadRow::read(&rows, &session).map_err(row_fault)?
+    };
+    let Some(head) = head else { return Ok(()) };
+    let mut from = key::record(&session, head.first_seq);
+    let end = key::record(&session, head.last_seq + 1);
+    while from < end {
+        let records = page(map, from, end.clone()).await?;
+        let Some((last, _)) = records.last() else { break };
+        from = successor(last);
+        for (key, value) in &records {
+            packer.row(key, value).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The rows of one entity already in hand.
+struct Small<'a>(&'a [(Bytes, Bytes)]);
+
+impl RowReader for Small<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowFault> {
+        Ok(self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone()))
+    }
+    fn scan(
+        &self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
+    ) -> Result<(), RowFault> {
+        for (key, value) in self.0.iter().filter(|(key, _)| key.starts_with(prefix)) {
+            if !each(key, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault> {
+        Ok(self.0.iter().rfind(|(key, _)| from <= key.as_ref() && key.as_ref() <= to).cloned())
+    }
+}
+
+async fn page(map: &Map, from: Vec<u8>, to: Vec<u8>) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+    map.read(move |view| view.range(&from, &to, PAGE_ROWS, PAGE_BYTES, false)).await.map_err(store_fault)
+}
+
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}
+
+fn row_fault(fault: RowFault) -> Fault {
+    Fault::with_source("rows cannot be read", fault)
+}
+
+/// Packs rows into chunks of at most [`MAX_CHUNK`] bytes; a row larger than a chunk is cut by the receiver's eyes
+/// only: rows are bounded far below it by the frame limit, and one that is not is an error.
+struct Packer {
+    out: SnapshotWriter,
+    chunk: BytesMut,
+}
+
+impl Packer {
+    async fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let mut rest = Continued::of(key, value);
+        while let Some(piece) = rest.next(MAX_CHUNK - self.chunk.len()) {
+            self.chunk.put_slice(&piece);
+            if self.chunk.len() == MAX_CHUNK {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Fault> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        self.out.chunk(self.chunk.split().freeze()).await
+    }
+}
+
+/// A packed row, given out in pieces: rows may run over from one chunk into the next.
+struct Continued {
+    packed: Bytes,
+}
+
+impl Continued {
+    fn of(key: &[u8], value: &[u8]) -> Self {
+        let mut packed = BytesMut::with_capacity(8 + key.len() + value.len());
+        packed.put_u32_le(key.len() as u32);
+        packed.put_u32_le(value.len() as u32);
+        packed.put_slice(key);
+        packed.put_slice(value);
+        Self { packed: packed.freeze() }
+    }
+    fn next(&mut self, room: usize) -> Option<Bytes> {
+        let take = room.min(self.packed.len());
+        (take > 0).then(|| self.packed.split_to(take))
+    }
+}
+
+/// Takes the next whole row from what has come so far.
+fn unpack(buffer: &mut BytesMut) -> Option<(Bytes, Bytes)> {
+    let mut head = buffer.get(..8)?;
+    let (key, value) = (head.get_u32_le() as usize, head.get_u32_le() as usize);
+    if buffer.len() < 8 + key + value {
+        return None;
+    }
+    buffer.advance(8);
+    let key = buffer.split_to(key).freeze();
+    Some((key, buffer.split_to(value).freeze()))
+}
+
+/// Replaces the shard by the stream: a new generation, flushed, then one pointer flipped.
+///
+/// # Errors
+/// [`Fault`] when the store failed or the stream was cut; the old generation is then whole and in use.
+pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -> Result<(), Fault> {
+    let shard = machine.shared.shard;
+    let old = *machine.generation.lock();
+    let new = old + 1;
+    // What an interrupted installation may have left.
+    machine.store.drop_map(&map_name(shard, new)).await.map_err(store_fault)?;
+    let map = open_map(&machine.store, shard, new)?;
+    let mut buffer = BytesMut::new();
+    let mut batch = Batch::default();
+    while let Some(chunk) = input.next().await? {
+        buffer.extend_from_slice(&chunk);
+        while let Some((key, value)) = unpack(&mut buffer) {
+            batch.put(key, value);
+            if batch.bytes() >= INSTALL_BYTES {
+                map.apply(std::mem::take(&mut batch)).await.map_err(store_fault)?;
+            }
+        }
+    }
+    if !buffer.is_empty() {
+        return Err(Fault::new(format!("the snapshot of shard {shard} ends inside a row")));
+    }
+    batch.put(Bytes::from_static(&APPLIED_KEY), mark.bytes());
+    map.apply(batch).await.map_err(store_fault)?;
+    machine.store.sync().await.map_err(store_fault)?;
+    let pointers = machine.store.map(POINTERS).map_err(store_fault)?;
+    let mut flip = Batch::default();
+    flip.put(Bytes::copy_from_slice(&shard.to_be_bytes()), Bytes::copy_from_slice(&new.to_be_bytes()));
+    pointers.apply(flip).await.map_err(store_fault)?;
+    machine.store.sync().await.map_err(store_fault)?;
+    let Tables { table, intents } = read_tables(&map).await?;
+    *machine.generation.lock() = new;
+    *machine.applied.lock() = Some(mark);
+    let reset = Reset { map, table, intents };
+    machine.actor.send(reset).await.map_err(|_| Fault::new(format!("the actors of shard {shard} are gone")))?;
+    machine.store.drop_map(&map_name(shard, old)).await.map_err(store_fault)
+}
+
+/// What a shard keeps of all its sessions in memory.
+pub struct Tables {
+    /// Every session.
+    pub table: Vec<(SessionId, TableRow)>,
+    /// Those with intents.
+    pub intents: Vec<SessionId>,
+}
+
+/// Reads the tables of a map.
+///
+/// # Errors
+/// [`Fault`] when the store failed or rows are damaged.
+pub async fn read_tables(map: &Map) -> Result<Tables, Fault> {
+    let read = super::rows::read(map, |rows| {
+        let mut table = Vec::new();
+        HeadRow::read_all(rows, |session, head| {
+            let row = TableRow { last_seq: head.last_seq, time_ms: head.time_ms, count: head.count };
+            table.push((session, row));
+        })?;
+        Ok(Tables { table, intents: sessions_with_intents(rows)? })
+    });
+    read.await.map_err(row_fault)
+}

@@ -1,0 +1,165 @@
+//! What the system group knows: cluster id, format, nodes and their folders, placement of shards.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+use rookery_raft::RaftId;
+
+/// Which nodes hold a replica of each shard. Replicated data, never computed from a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Placement {
+    /// Nodes of shard `i + 1`, preferred leader first.
+    pub shards: Vec<Vec<u16>>,
+}
+
+impl Placement {
+    /// Spreads `shards` over `nodes`, `replication` replicas each, preferred leaders in turn.
+    pub fn spread(shards: u32, nodes: &[u16], replication: usize) -> Self {
+        let replicas = |shard: usize| {
+            let turn = nodes.iter().cycle().skip(shard % nodes.len().max(1));
+            turn.take(replication.min(nodes.len())).copied().collect()
+        };
+        Self { shards: (0..shards as usize).map(replicas).collect() }
+    }
+    /// Number of shards.
+    pub fn count(&self) -> u32 {
+        self.shards.len() as u32
+    }
+    /// Nodes that hold a replica of `shard` (1-based).
+    pub fn nodes(&self, shard: u32) -> &[u16] {
+        shard.checked_sub(1).and_then(|at| self.shards.get(at as usize)).map_or(&[], Vec::as_slice)
+    }
+    /// Shards of which `node` holds a replica.
+    pub fn of_node(&self, node: u16) -> impl Iterator<Item = u32> + '_ {
+        (1..=self.count()).filter(move |shard| self.nodes(*shard).contains(&node))
+    }
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NodeFacts {
+    /// The folder its votes and logs live in; replaced together with the folder (R4).
+    pub store: u64,
+    /// How often its folder has been replaced.
+    pub incarnation: u32,
+}
+
+/// The state of the system group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Facts {
+    /// Drawn when the cluster was formed; none before.
+    pub cluster: Option<[u8; 16]>,
+    /// Format version everything is written in.
+    pub format: u32,
+    /// Nodes by number.
+    pub nodes: BTreeMap<u16, NodeFacts>,
+    /// Where shards live.
+    pub placement: Placement,
+}
+
+/// A change of the facts.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FactsCommand {
+    /// The cluster comes into being; only the first one counts.
+    Form {
+        /// Drawn by the proposer.
+        cluster: [u8; 16],
+        /// Format version.
+        format: u32,
+        /// Node number and store id.
+        nodes: Vec<(u16, u64)>,
+        /// Where shards live.
+        placement: Placement,
+    },
+    /// A node comes back with another folder: the old identity never votes again.
+    Replace {
+        /// The node.
+        node: u16,
+        /// Its new folder.
+        store: u64,
+    },
+}
+
+impl Facts {
+    /// Applies a command.
+    ///
+    /// # Errors
+    /// A refusal, the same on every node.
+    pub fn apply(&mut self, command: FactsCommand) -> Result<(), String> {
+        match command {
+            FactsCommand::Form { .. } if self.cluster.is_some() => Ok(()),
+            FactsCommand::Form { cluster, format, nodes, placement } => {
+                self.cluster = Some(cluster);
+                self.format = format;
+                self.placement = placement;
+                let facts = |(node, store)| (node, NodeFacts { store, incarnation: 1 });
+                self.nodes = nodes.into_iter().map(facts).collect();
+                Ok(())
+            }
+            FactsCommand::Replace { node, store } => match self.nodes.get_mut(&node) {
+                None => Err(format!("the cluster has no node {node}")),
+                Some(known) if known.store == store => Ok(()),
+                Some(known) => {
+                    known.store = store;
+                    known.incarnation += 1;
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// The Raft identity of a node now.
+    pub fn raft_id(&self, node: u16) -> Option<RaftId> {
+        self.nodes.get(&node).map(|facts| RaftId { node, store: facts.store })
+    }
+
+    /// The voters of a shard's group.
+    pub fn voters(&self, shard: u32) -> Vec<RaftId> {
+        self.placement.nodes(shard).iter().filter_map(|node| self.raft_id(*node)).collect()
+    }
+
+    /// The voters of the system group.
+    pub fn system_voters(&self) -> Vec<RaftId> {
+        self.nodes.keys().filter_map(|node| self.raft_id(*node)).collect()
+    }
+}
+
+/// A cluster id as people see it.
+pub fn cluster_text(cluster: &[u8; 16]) -> String {
+    cluster.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_and_leaders_are_spread_evenly() {
+        let placement = Placement::spread(16, &[1, 2, 3, 4, 5], 3);
+        for node in 1..=5u16 {
+            let replicas = placement.of_node(node).count();
+            let leads = placement.shards.iter().filter(|nodes| nodes[0] == node).count();
+            assert!((9..=10).contains(&replicas), "node {node} holds {replicas}");
+            assert!((3..=4).contains(&leads), "node {node} leads {leads}");
+        }
+        assert!(placement.shards.iter().all(|nodes| nodes.len() == 3));
+    }
+
+    #[test]
+    fn a_cluster_forms_once_and_a_replaced_folder_gets_a_new_identity() {
+        let mut facts = Facts::default();
+        let placement = Placement::spread(4, &[1, 2, 3], 3);
+        let form = |id| FactsCommand::Form {
+            cluster: [id; 16],
+            format: 1,
+            nodes: vec![(1, 10), (2, 20), (3, 30)],
+            placement: placement.clone(),
+        };
+        facts.apply(form(1)).expect("forms");
+        facts.apply(form(2)).expect("a second one changes nothing");
+        assert_eq!(facts.cluster, Some([1; 16]));
+        facts.apply(FactsCommand::Replace { node: 2, store: 21 }).expect("replaces");
+        assert_eq!(facts.raft_id(2), Some(RaftId { node: 2, store: 21 }));
+        assert!(facts.apply(FactsCommand::Replace { node: 9, store: 1 }).is_err());
+    }
+}

@@ -1,0 +1,285 @@
+//! How a cluster comes into being, and how a node finds its place in one (R4).
+//!
+//! A cluster forms only when every configured node answers that its folder is empty; the lowest one initialises the
+//! system group, and whoever leads it then writes the facts. A node whose folder is empty although the cluster knows it
+//! is refused with the command that replaces it: its old votes and log are gone, and a vote cast twice loses messages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use rookery_raft::{Entropy, Group, PeerNet, RaftId, Store};
+use rookery_wire::codec::decode;
+use tokio::sync::watch;
+
+use super::facts::{Facts, FactsCommand, Placement, cluster_text};
+use super::machine::SystemWaiter;
+use super::FORMAT;
+
+/// First byte of questions on the peer link; the router's messages begin with its version, which is far below.
+pub const TAG: u8 = 0xf0;
+
+/// A question behind its first byte.
+fn framed(question: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(1 + question.len());
+    out.put_u8(TAG);
+    out.put_slice(question);
+    out.freeze()
+}
+
+/// Between two rounds of questions.
+const ROUND: Duration = Duration::from_millis(200);
+/// Deadline of one question.
+const ASK: Duration = Duration::from_secs(1);
+
+/// What the folder says of itself; written before the node takes part in anything.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FolderIdentity {
+    /// Format of what is in it.
+    pub format: u32,
+    /// The node it belongs to.
+    pub node: u16,
+    /// The cluster, once formed.
+    pub cluster: Option<[u8; 16]>,
+    /// It replaces a lost one: this node never initialises a group, it is brought up to date by its peers.
+    pub joined: bool,
+}
+
+impl FolderIdentity {
+    /// Reads the record of a store.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn of(store: &Store) -> Result<Option<Self>, String> {
+        let Some(bytes) = store.identity() else { return Ok(None) };
+        decode(&bytes).map(Some).map_err(|fault| format!("the folder's identity cannot be read: {fault}"))
+    }
+    /// As it is stored.
+    pub fn bytes(&self) -> Bytes {
+        rookery_wire::encode(self)
+    }
+}
+
+/// What nodes ask each other before there is a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Question {
+    /// Who are you, and what do you know of me?
+    Who {
+        /// The asker.
+        node: u16,
+        /// Its folder.
+        store: u64,
+    },
+    /// To the leader of the system group: this folder takes the place of the node's lost one.
+    Replace {
+        /// The node.
+        node: u16,
+        /// Its new folder.
+        store: u64,
+    },
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    /// My folder, the cluster I am in, and the folder I know of the asker.
+    Me {
+        /// The answerer's folder.
+        store: u64,
+        /// Its cluster, if it is in one.
+        cluster: Option<[u8; 16]>,
+        /// The asker's folder as the cluster knows it.
+        yours: Option<u64>,
+    },
+    /// Done.
+    Done,
+    /// Refused, or not the leader.
+    No(String),
+}
+
+/// Takes part in forming: asks, answers, decides.
+pub struct Forming {
+    /// This node.
+    pub node: u16,
+    /// Its folder.
+    pub store: u64,
+    /// Every configured node.
+    pub configured: Vec<u16>,
+    /// Shards to create.
+    pub shards: u32,
+    /// Replicas of each.
+    pub replication: usize,
+    /// Links.
+    pub peers: PeerNet,
+    /// The system group, once open.
+    pub group: Mutex<Option<Group<SystemWaiter>>>,
+    /// The facts.
+    pub facts: watch::Receiver<Arc<Facts>>,
+    /// For the cluster id.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Forming {
+    /// Answers a peer's question.
+    pub async fn answer(&self, question: Question) -> Reply {
+        let facts = self.facts.borrow().clone();
+        match question {
+            Question::Who { node, .. } => Reply::Me {
+                store: self.store,
+                cluster: facts.cluster,
+                yours: facts.nodes.get(&node).map(|known| known.store),
+            },
+            Question::Replace { node, store } => match self.propose(FactsCommand::Replace { node, store }).await {
+                Ok(()) => Reply::Done,
+                Err(why) => Reply::No(why),
+            },
+        }
+    }
+
+    async fn propose(&self, command: FactsCommand) -> Result<(), String> {
+        let group = self.group.lock().clone();
+        let Some(group) = group else { return Err("the node is starting".to_owned()) };
+        let (waiter, answered) = SystemWaiter::new();
+        group.propose(rookery_wire::encode(&command), waiter).await;
+        match tokio::time::timeout(Duration::from_secs(5), answered).await {
+            Ok(Ok(outcome)) => outcome,
+            _ => Err("no answer from the system group".to_owned()),
+        }
+    }
+
+    /// Goes on until this node is in a formed cluster that knows its folder.
+    ///
+    /// # Errors
+    /// The reason why this node must not take part, with the remedy.
+    pub async fn join(&self, identity: &FolderIdentity, replace: bool) -> Result<Arc<Facts>, String> {
+        let mut facts = self.facts.clone();
+        let mut said = String::new();
+        loop {
+            let known = facts.borrow_and_update().clone();
+            if let Some(cluster) = known.cluster {
+                match known.nodes.get(&self.node) {
+                    Some(mine) if mine.store == self.store => return Ok(known),
+                    _ => return Err(self.refused(&cluster)),
+                }
+            }
+            if let Err(why) = self.step(identity, replace).await {
+                match why {
+                    Step::Refuse(why) => return Err(why),
+                    Step::Wait(why) if why != said => {
+                        tracing::info!("{why}");
+                        said = why;
+                    }
+                    Step::Wait(_) => {}
+                }
+            }
+            // Either the facts arrive or the next round asks again.
+            let _ = tokio::time::timeout(ROUND, facts.changed()).await;
+        }
+    }
+
+    async fn step(&self, identity: &FolderIdentity, replace: bool) -> Result<(), Step> {
+        let answers = self.ask_everyone().await;
+        let formed = answers.iter().find_map(|(_, reply)| match reply {
+            Reply::Me { cluster: Some(cluster), yours, .. } => Some((*cluster, *yours)),
+            _ => None,
+        });
+        match formed {
+            Some((cluster, Some(known))) if known != self.store && identity.cluster.is_none() => {
+                if !replace {
+                    return Err(Step::Refuse(self.refused(&cluster)));
+                }
+                self.ask_replacement(&answers).await
+            }
+            Some((cluster, None)) => Err(Step::Refuse(format!(
+                "cluster {} does not know node {}; a node is added by an operator, not by starting it",
+                cluster_text(&cluster),
+                self.node
+            ))),
+            // The log with the facts is on its way.
+            Some(_) => Ok(()),
+            None if replace => Err(Step::Wait("waiting for a node of the cluster this folder is to join".to_owned())),
+            None => self.form(&answers).await,
+        }
+    }
+
+    async fn form(&self, answers: &BTreeMap<u16, Reply>) -> Result<(), Step> {
+        let missing: Vec<u16> =
+            self.configured.iter().copied().filter(|node| *node != self.node && !answers.contains_key(node)).collect();
+        if !missing.is_empty() {
+            let refused = self.peers.refused().map_or(String::new(), |why| format!("; a peer refused: {why}"));
+            return Err(Step::Wait(format!("waiting for node(s) {missing:?} to form the cluster{refused}")));
+        }
+        let group = self.group.lock().clone();
+        let Some(group) = group else { return Ok(()) };
+        let mut stores: Vec<(u16, u64)> = vec![(self.node, self.store)];
+        for (node, reply) in answers {
+            if let Reply::Me { store, .. } = reply {
+                stores.push((*node, *store));
+            }
+        }
+        stores.sort_unstable();
+        if self.configured.first() == Some(&self.node) {
+            let voters: Vec<RaftId> = stores.iter().map(|(node, store)| RaftId { node: *node, store: *store }).collect();
+            if let Err(fault) = group.initialize(&voters).await {
+                return Err(Step::Wait(format!("the system group is not initialised yet: {fault}")));
+            }
+        }
+        if group.status().leading {
+            let mut cluster = [0; 16];
+            cluster[..8].copy_from_slice(&self.entropy.u64().to_be_bytes());
+            cluster[8..].copy_from_slice(&self.entropy.u64().to_be_bytes());
+            let placement = Placement::spread(self.shards, &self.configured, self.replication);
+            let form = FactsCommand::Form { cluster, format: FORMAT, nodes: stores, placement };
+            self.propose(form).await.map_err(|why| Step::Wait(format!("forming: {why}")))?;
+        }
+        Ok(())
+    }
+
+    /// Every node that answers in time, by number; this one left out.
+    async fn ask_everyone(&self) -> BTreeMap<u16, Reply> {
+        let question = rookery_wire::encode(&Question::Who { node: self.node, store: self.store });
+        let ask = |node: u16| {
+            let question = question.clone();
+            async move { Some((node, self.ask(node, question).await?)) }
+        };
+        let others = self.configured.iter().copied().filter(|node| *node != self.node);
+        futures::future::join_all(others.map(ask)).await.into_iter().flatten().collect()
+    }
+
+    async fn ask_replacement(&self, answers: &BTreeMap<u16, Reply>) -> Result<(), Step> {
+        let question = rookery_wire::encode(&Question::Replace { node: self.node, store: self.store });
+        let mut said = "no node of the cluster answers".to_owned();
+        for node in answers.keys() {
+            match self.ask(*node, question.clone()).await {
+                Some(Reply::Done) => return Ok(()),
+                Some(Reply::No(why)) => said = why,
+                _ => {}
+            }
+        }
+        Err(Step::Wait(format!("asking to take the place of node {}: {said}", self.node)))
+    }
+
+    async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {
+        let body = framed(&question);
+        let answer = self.peers.call(node, body, ASK).await.ok()?;
+        decode(&answer).ok()
+    }
+
+    fn refused(&self, cluster: &[u8; 16]) -> String {
+        format!(
+            "node {} is known to cluster {} with another data folder than this empty one. If the folder was moved, give \
+             its path in cluster.toml. If it is lost, start this node once with --replace: it then comes back under a \
+             new identity and is filled by its peers",
+            self.node,
+            cluster_text(cluster)
+        )
+    }
+}
+
+enum Step {
+    Refuse(String),
+    Wait(String),
+}
