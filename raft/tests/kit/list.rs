@@ -17,46 +17,46 @@ struct State {
 
 /// The machine. Entries are the whole state; a checkpoint is kept in `saved`.
 #[derive(Default)]
-pub struct ListMachine {
+pub(crate) struct ListMachine {
     state: Mutex<State>,
     at_open: Option<Mark>,
-    pub leadership: Mutex<Vec<Option<u64>>>,
+    pub(crate) leadership: Mutex<Vec<Option<u64>>>,
     /// Batches applied.
-    pub batches: AtomicUsize,
-    pub installs: AtomicUsize,
-    pub snapshots_written: AtomicUsize,
+    pub(crate) batches: AtomicUsize,
+    pub(crate) installs: AtomicUsize,
+    pub(crate) snapshots_written: AtomicUsize,
     /// `apply` returns a fault.
-    pub broken: AtomicBool,
+    pub(crate) broken: AtomicBool,
     /// `apply` panics.
-    pub panics: AtomicBool,
+    pub(crate) panics: AtomicBool,
     /// Payload bytes per snapshot chunk are padded with this many.
-    pub padding: AtomicUsize,
+    pub(crate) padding: AtomicUsize,
     /// `install_snapshot` waits while set.
-    pub stall_install: AtomicBool,
+    pub(crate) stall_install: AtomicBool,
 }
 
 impl ListMachine {
     /// What a machine looks like that finds a checkpoint of an earlier life.
-    pub fn restored(entries: Vec<(u64, Bytes)>, mark: Option<Mark>) -> Self {
+    pub(crate) fn restored(entries: Vec<(u64, Bytes)>, mark: Option<Mark>) -> Self {
         let state = State { entries, mark: mark.clone() };
         Self { state: Mutex::new(state), at_open: mark, ..Self::default() }
     }
 
     /// A checkpoint: everything, and the mark.
-    pub fn checkpoint(&self) -> (Vec<(u64, Bytes)>, Option<Mark>) {
+    pub(crate) fn checkpoint(&self) -> (Vec<(u64, Bytes)>, Option<Mark>) {
         let state = self.state.lock();
         (state.entries.clone(), state.mark.clone())
     }
 
-    pub fn payloads(&self) -> Vec<Bytes> {
+    pub(crate) fn payloads(&self) -> Vec<Bytes> {
         self.state.lock().entries.iter().map(|(_, payload)| payload.clone()).collect()
     }
 
-    pub fn indices(&self) -> Vec<u64> {
+    pub(crate) fn indices(&self) -> Vec<u64> {
         self.state.lock().entries.iter().map(|(index, _)| *index).collect()
     }
 
-    pub fn mark_now(&self) -> Option<Mark> {
+    pub(crate) fn mark_now(&self) -> Option<Mark> {
         self.state.lock().mark.clone()
     }
 }

@@ -14,23 +14,23 @@ use rookery_raft::{
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-pub mod list;
-pub mod net;
+pub(crate) mod list;
+pub(crate) mod net;
 
-pub use list::ListMachine;
-pub use net::Cuts;
+pub(crate) use list::ListMachine;
+pub(crate) use net::Cuts;
 
 /// The secret of all test clusters.
-pub const SECRET: &[u8] = b"a secret for tests, long enough";
+pub(crate) const SECRET: &[u8] = b"a secret for tests, long enough";
 
 /// What a test that waits for a condition allows at most.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The outcome of a proposal: the index at which it was applied, or why not.
-pub type Outcome = Result<u64, ProposeError>;
+pub(crate) type Outcome = Result<u64, ProposeError>;
 
 /// A waiter that reports how it ended; ending twice is impossible by type, not ending shows as a closed channel.
-pub struct Answer(pub oneshot::Sender<Outcome>);
+pub(crate) struct Answer(pub(crate) oneshot::Sender<Outcome>);
 
 impl Waiter for Answer {
     fn dropped(self, why: ProposeError) {
@@ -39,23 +39,23 @@ impl Waiter for Answer {
 }
 
 /// One node.
-pub struct Node {
-    pub id: RaftId,
-    pub disk: MemoryDisk,
-    pub peers: PeerNet,
-    pub host: Host,
-    pub machine: Arc<ListMachine>,
-    pub group: Group<Answer>,
-    pub faults: Arc<Mutex<Vec<Fault>>>,
+pub(crate) struct Node {
+    pub(crate) id: RaftId,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) peers: PeerNet,
+    pub(crate) host: Host,
+    pub(crate) machine: Arc<ListMachine>,
+    pub(crate) group: Group<Answer>,
+    pub(crate) faults: Arc<Mutex<Vec<Fault>>>,
 }
 
 /// The id of a node's first folder.
-pub fn id(node: u16) -> RaftId {
+pub(crate) fn id(node: u16) -> RaftId {
     RaftId::new(node, 0x1000 + u64::from(node))
 }
 
 /// Peer options for a node on a free port, quick to notice silence.
-pub fn peer_options(id: RaftId) -> PeerOptions {
+pub(crate) fn peer_options(id: RaftId) -> PeerOptions {
     PeerOptions {
         silence: Duration::from_millis(1000),
         ..PeerOptions::new(id.node, id.store, "127.0.0.1:0", Default::default(), SECRET.to_vec())
@@ -64,7 +64,7 @@ pub fn peer_options(id: RaftId) -> PeerOptions {
 
 impl Node {
     /// Starts a node with one group (id 1) over this disk.
-    pub async fn start(
+    pub(crate) async fn start(
         id: RaftId,
         disk: MemoryDisk,
         cuts: &Cuts,
@@ -83,14 +83,14 @@ impl Node {
     }
 
     /// Orderly.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.host.stop().await;
         self.peers.stop().await;
     }
 }
 
 /// Tells all nodes where the others are.
-pub fn introduce(nodes: &[Node], cuts: &Cuts) {
+pub(crate) fn introduce(nodes: &[Node], cuts: &Cuts) {
     for node in nodes {
         cuts.knows(node.id.node, node.peers.local_addr().unwrap());
     }
@@ -102,17 +102,17 @@ pub fn introduce(nodes: &[Node], cuts: &Cuts) {
 }
 
 /// A cluster of nodes 1..=n with group 1 formed.
-pub struct Cluster {
-    pub nodes: Vec<Node>,
-    pub cuts: Cuts,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) cuts: Cuts,
 }
 
 impl Cluster {
-    pub async fn start(n: u16) -> Self {
+    pub(crate) async fn start(n: u16) -> Self {
         Self::with(n, |options| options).await
     }
 
-    pub async fn with(n: u16, adjust: impl Fn(HostOptions) -> HostOptions) -> Self {
+    pub(crate) async fn with(n: u16, adjust: impl Fn(HostOptions) -> HostOptions) -> Self {
         let cuts = Cuts::default();
         let mut nodes = Vec::new();
         for id in (1..=n).map(id) {
@@ -128,7 +128,7 @@ impl Cluster {
     }
 
     /// The node that leads, once one of these does and the others know it.
-    pub async fn leader_of(&self, among: &[u16]) -> &Node {
+    pub(crate) async fn leader_of(&self, among: &[u16]) -> &Node {
         let among: Vec<&Node> = self.nodes.iter().filter(|n| among.contains(&n.id.node)).collect();
         eventually("a leader everybody knows", || {
             let leader = among.iter().find(|n| n.group.status().leading)?;
@@ -138,12 +138,12 @@ impl Cluster {
         .await
     }
 
-    pub async fn leader(&self) -> &Node {
+    pub(crate) async fn leader(&self) -> &Node {
         let all: Vec<u16> = self.nodes.iter().map(|n| n.id.node).collect();
         self.leader_of(&all).await
     }
 
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         for node in &self.nodes {
             node.stop().await;
         }
@@ -151,7 +151,7 @@ impl Cluster {
 }
 
 /// Polls until there is something; fails the test when it takes too long.
-pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -162,15 +162,25 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// Proposes and waits for the outcome.
-pub async fn propose(group: &Group<Answer>, payload: impl Into<Bytes>) -> Outcome {
-    let (tx, rx) = oneshot::channel();
-    group.propose(payload.into(), Answer(tx)).await;
-    timeout(PATIENCE, rx).await.expect("the waiter was answered in time").expect("the waiter was answered")
+/// Proposes and waits for the outcome. A refusal without a name (an election runs, or a new leader has not heard of a
+/// majority yet) is tried again.
+pub(crate) async fn propose(group: &Group<Answer>, payload: impl Into<Bytes>) -> Outcome {
+    let payload = payload.into();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (tx, rx) = oneshot::channel();
+        group.propose(payload.clone(), Answer(tx)).await;
+        let outcome =
+            timeout(PATIENCE, rx).await.expect("answered in time").expect("the waiter was answered");
+        if outcome != Err(ProposeError::NotLeader { leader: None }) || Instant::now() > deadline {
+            return outcome;
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Proposes to whoever leads until somebody takes it. Definite refusals are tried again; an unknown outcome is returned.
-pub async fn propose_somewhere(groups: &[Group<Answer>], payload: &Bytes) -> Outcome {
+pub(crate) async fn propose_somewhere(groups: &[Group<Answer>], payload: &Bytes) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     let mut at = 0;
     loop {
@@ -187,7 +197,7 @@ pub async fn propose_somewhere(groups: &[Group<Answer>], payload: &Bytes) -> Out
 }
 
 /// All these machines hold the same list, of at least this length.
-pub async fn same_lists(nodes: &[&Node], least: usize) -> Vec<Bytes> {
+pub(crate) async fn same_lists(nodes: &[&Node], least: usize) -> Vec<Bytes> {
     eventually("equal lists", || {
         let lists: Vec<_> = nodes.iter().map(|n| n.machine.payloads()).collect();
         let equal = lists[0].len() >= least && lists.iter().all(|l| *l == lists[0]);

@@ -21,10 +21,10 @@ struct State {
 
 /// Which pairs are cut.
 #[derive(Clone, Default)]
-pub struct Cuts {
+pub(crate) struct Cuts {
     state: Arc<Mutex<State>>,
     /// Connections dialled.
-    pub dialled: Arc<AtomicUsize>,
+    pub(crate) dialled: Arc<AtomicUsize>,
 }
 
 fn pair(a: u16, b: u16) -> (u16, u16) {
@@ -32,21 +32,21 @@ fn pair(a: u16, b: u16) -> (u16, u16) {
 }
 
 impl Cuts {
-    pub fn network(&self, node: u16) -> CutNetwork {
+    pub(crate) fn network(&self, node: u16) -> CutNetwork {
         CutNetwork { node, cuts: self.clone() }
     }
 
-    pub fn knows(&self, node: u16, addr: SocketAddr) {
+    pub(crate) fn knows(&self, node: u16, addr: SocketAddr) {
         self.state.lock().nodes.insert(addr.to_string(), node);
     }
 
     /// Cuts a node off from all the others.
-    pub fn isolate(&self, node: u16, others: &[u16]) {
+    pub(crate) fn isolate(&self, node: u16, others: &[u16]) {
         let mut state = self.state.lock();
         state.cut.extend(others.iter().filter(|o| **o != node).map(|o| pair(node, *o)));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.state.lock().cut.clear();
     }
 
@@ -56,7 +56,7 @@ impl Cuts {
 }
 
 /// The network of one node.
-pub struct CutNetwork {
+pub(crate) struct CutNetwork {
     node: u16,
     cuts: Cuts,
 }

@@ -1,0 +1,158 @@
+//! Purging behind checkpoints, and snapshots to those who then lack entries.
+
+mod kit;
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use kit::{Cluster, ListMachine, Node, eventually, id, introduce, propose, same_lists};
+use rookery_raft::{HostOptions, MemoryDisk};
+
+async fn fill(leader: &Node, count: usize) {
+    for n in 0..count {
+        propose(&leader.group, format!("entry {n}")).await.unwrap();
+    }
+}
+
+/// Checkpoints the node's machine as it is, and waits until the log behind it is gone.
+async fn checkpoint_and_purge(node: &Node) -> u64 {
+    let (_, mark) = node.machine.checkpoint();
+    let mark = mark.unwrap();
+    let upto = mark.index();
+    node.group.checkpointed(mark).await;
+    eventually("a purge", || (node.group.status().purged >= upto).then_some(())).await;
+    upto
+}
+
+fn keep_nothing(options: HostOptions) -> HostOptions {
+    HostOptions { log_keep: 0, ..options }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_purged_behind_a_checkpoint_but_for_what_is_kept() {
+    let cluster = Cluster::with(3, |options| HostOptions { log_keep: 10, ..options }).await;
+    let leader = cluster.leader().await;
+    fill(leader, 50).await;
+    let mark = leader.machine.mark_now().unwrap();
+    leader.group.checkpointed(mark.clone()).await;
+    let purged = eventually("a purge", || {
+        let purged = leader.group.status().purged;
+        (purged > 0).then_some(purged)
+    })
+    .await;
+    assert_eq!(purged, mark.index() - 10);
+    assert_eq!(leader.group.purge_all().await.unwrap(), mark.index(), "all of it, when it must go");
+    assert_eq!(leader.group.status().purged, mark.index());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_behind_the_purge_gets_a_snapshot() {
+    let cluster = Cluster::with(3, keep_nothing).await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.nodes.iter().find(|n| n.id != leader.id).unwrap();
+    fill(leader, 10).await;
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    fill(leader, 40).await;
+    checkpoint_and_purge(leader).await;
+    fill(leader, 5).await;
+    cluster.cuts.heal();
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    same_lists(&nodes, 55).await;
+    assert_eq!(lagging.machine.installs.load(Ordering::Relaxed), 1);
+    fill(cluster.leader().await, 5).await;
+    same_lists(&nodes, 60).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_was_interrupted_comes_again() {
+    let cluster = Cluster::with(3, keep_nothing).await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.nodes.iter().find(|n| n.id != leader.id).unwrap();
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    fill(leader, 100).await;
+    checkpoint_and_purge(leader).await;
+    // Some 20 MB, so that it is under way for a while.
+    leader.machine.padding.store(200_000, Ordering::Relaxed);
+    cluster.cuts.heal();
+    eventually("a transfer", || {
+        (leader.machine.snapshots_written.load(Ordering::Relaxed) == 1).then_some(())
+    })
+    .await;
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    let link = leader.peers.link(lagging.id.node);
+    eventually("the end of the link", || (!link.borrow().up).then_some(())).await;
+    assert_eq!(lagging.machine.installs.load(Ordering::Relaxed), 0, "cut in the middle");
+    cluster.cuts.heal();
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    same_lists(&nodes, 100).await;
+    assert!(leader.machine.snapshots_written.load(Ordering::Relaxed) >= 2, "it began anew");
+    assert_eq!(lagging.machine.installs.load(Ordering::Relaxed), 1);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_voter_is_brought_up_by_a_snapshot_through_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let incoming = dir.path().join("incoming");
+    let mut cluster = Cluster::with(3, keep_nothing).await;
+    let leader = cluster.leader().await.id;
+    {
+        let leader = cluster.leader().await;
+        fill(leader, 30).await;
+        checkpoint_and_purge(leader).await;
+    }
+    let options = HostOptions { incoming: Some(incoming.clone()), ..keep_nothing(HostOptions::new(id(4))) };
+    let fresh =
+        Node::start(id(4), MemoryDisk::new(id(4).store), &cluster.cuts, options, ListMachine::default())
+            .await;
+    fresh.machine.stall_install.store(true, Ordering::Relaxed);
+    cluster.nodes.push(fresh);
+    introduce(&cluster.nodes, &cluster.cuts);
+
+    let node = cluster.nodes.iter().find(|n| n.id == leader).unwrap();
+    let group = node.group.clone();
+    let replaced = cluster.nodes.iter().find(|n| n.id != leader && n.id.node != 4).unwrap().id;
+    let voters: Vec<_> = cluster.nodes.iter().map(|n| n.id).filter(|id| *id != replaced).collect();
+    let wanted = voters.clone();
+    let change = tokio::spawn(async move { group.set_voters(&wanted).await });
+    let spooled = || std::fs::read_dir(&incoming).map(Iterator::count).unwrap_or(0);
+    eventually("a spooled snapshot", || (spooled() == 1).then_some(())).await;
+    cluster.nodes[3].machine.stall_install.store(false, Ordering::Relaxed);
+    change.await.unwrap().unwrap();
+    eventually("an emptied spool", || (spooled() == 0).then_some(())).await;
+
+    assert_eq!(cluster.nodes[3].machine.installs.load(Ordering::Relaxed), 1);
+    let status = node.group.status();
+    assert_eq!((status.voters, status.learners), (voters.clone(), vec![]));
+    let members: Vec<_> = cluster.nodes.iter().filter(|n| n.id != replaced).collect();
+    fill(node, 5).await;
+    same_lists(&members, 35).await;
+    node.group.set_voters(&voters).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_begins_at_the_checkpoint_and_replays_the_rest() {
+    let mut cluster = Cluster::with(1, keep_nothing).await;
+    fill(cluster.leader().await, 20).await;
+    let node = cluster.nodes.remove(0);
+    let (entries, mark) = node.machine.checkpoint();
+    checkpoint_and_purge(&node).await;
+    fill(&node, 15).await;
+    let before = node.machine.payloads();
+    node.stop().await;
+    let (disk, faults) = (node.disk.clone(), node.faults.clone());
+    drop(node);
+    disk.crash();
+
+    let stored = mark.map(|mark| rookery_raft::Mark::from_bytes(&mark.bytes()).unwrap());
+    let machine = ListMachine::restored(entries, stored);
+    let again = Node::start(id(1), disk, &cluster.cuts, keep_nothing(HostOptions::new(id(1))), machine).await;
+    eventually("a leader", || again.group.status().leading.then_some(())).await;
+    eventually("what was acknowledged", || (again.machine.payloads() == before).then_some(())).await;
+    propose(&again.group, Bytes::from_static(b"more")).await.unwrap();
+    assert!(faults.lock().is_empty() && again.faults.lock().is_empty());
+    again.stop().await;
+}
