@@ -23,6 +23,8 @@ pub use seam::{
     BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, SeededEntropy, SystemClock, TcpNetwork,
 };
 pub use snapshot::{MAX_CHUNK, SnapshotReader, SnapshotWriter};
+#[doc(hidden)]
+pub use store::probe;
 pub use store::{
     BATCH_MAX, Batch, FaultPolicy, KEY_MAX, Map, MapView, MemoryDisk, Step, StepHook, Store, StoreError,
     StoreHealth, StoreOptions, VALUE_MAX,

@@ -62,7 +62,7 @@ impl DiskLog {
     ) -> Result<Self, StoreError> {
         let damaged = |what| StoreError::LogDamaged { dir: folder.dir.clone(), what };
         let what = format!("opening the log in {}", folder.dir.display());
-        let dog = Watchdog::start(what, options.fault.clone())
+        let dog = Watchdog::start(what, options.fault.clone(), options.open_watchdog)
             .map_err(|e| StoreError::io("cannot start the watchdog", e))?;
         let segments = journal_files(folder, options)?;
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_sled(folder, options, &dog)));

@@ -90,6 +90,9 @@ pub struct StoreOptions {
     pub free_disk_low_water: u64,
     /// Threads that read (default 2).
     pub read_threads: usize,
+    /// Opening the log ends the process when it makes no progress for so long (default 60 s): sled can spin over damaged
+    /// files. One step may be to read one large leaf from a busy disk.
+    pub open_watchdog: Duration,
     /// What a failed write, fsync or flush does. Anything but the default is for tests.
     pub fault: FaultPolicy,
     /// For crash tests.
@@ -108,6 +111,7 @@ impl StoreOptions {
             sled_cache_bytes: 64 << 20,
             free_disk_low_water: 1 << 30,
             read_threads: 2,
+            open_watchdog: Duration::from_secs(60),
             fault: FaultPolicy::default(),
             steps: StepHook::default(),
         }

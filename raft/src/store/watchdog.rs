@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::fault::FaultPolicy;
 
-/// No progress for so long ends the process. Generous: one step of opening may read a large leaf from a busy disk.
-const STILL: Duration = Duration::from_secs(60);
-
 /// Watches until dropped.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
@@ -21,11 +18,8 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn start(what: String, policy: FaultPolicy) -> std::io::Result<Self> {
-        Self::with_limit(what, policy, STILL)
-    }
-
-    fn with_limit(what: String, policy: FaultPolicy, limit: Duration) -> std::io::Result<Self> {
+    /// No progress for `limit` is reported as a fault of `what`.
+    pub(crate) fn start(what: String, policy: FaultPolicy, limit: Duration) -> std::io::Result<Self> {
         let (beats, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (beats.clone(), done.clone());
         let watch = move || {
@@ -71,7 +65,7 @@ mod tests {
         let seen = fired.clone();
         let policy = FaultPolicy::observed(move |_| seen.store(true, Ordering::Release));
         let limit = Duration::from_millis(400);
-        let dog = Watchdog::with_limit("a test".into(), policy, limit).unwrap();
+        let dog = Watchdog::start("a test".into(), policy, limit).unwrap();
         let start = Instant::now();
         while start.elapsed() < limit * 2 {
             dog.beat();
