@@ -10,7 +10,8 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::history::{
-    Dump, Handed, History, Mark, Page, Retry, Round, Send, SessionIx, Setup, Stream, Sync, UserIx,
+    DeviceIx, Dump, Handed, History, Mark, Micros, Page, Retry, Round, Send, SessionIx, Setup, Stream, Sync,
+    UserIx,
 };
 
 /// Why a file is no history.
@@ -48,6 +49,7 @@ enum Item {
     Handed(Handed),
     Dump(Dump),
     Unread(u16, SessionIx, String),
+    Fault(Micros, DeviceIx, String),
     Round(Round),
     End(u64),
 }
@@ -73,6 +75,7 @@ pub fn write(history: &History, out: impl Write) -> Result<(), FileFault> {
     lines.all(&history.handed, Item::Handed)?;
     lines.all(&history.dumps, Item::Dump)?;
     lines.all(&history.unread, |(node, session, why)| Item::Unread(node, session, why))?;
+    lines.all(&history.faults, |(at, device, what)| Item::Fault(at, device, what))?;
     let count = lines.count;
     lines.put(&Item::End(count))?;
     lines.out.flush()?;
@@ -135,6 +138,7 @@ impl History {
             Item::Handed(handed) => self.handed.push(handed),
             Item::Dump(dump) => self.dumps.push(dump),
             Item::Unread(node, session, why) => self.unread.push((node, session, why)),
+            Item::Fault(at, device, what) => self.faults.push((at, device, what)),
             Item::Round(round) => self.rounds.push(round),
             Item::End(_) => {}
         }

@@ -370,6 +370,8 @@ pub struct History {
     pub dumps: Vec<Dump>,
     /// Replicas that should have been read and were not: node, session, why.
     pub unread: Vec<(u16, SessionIx, String)>,
+    /// What no server may say, in words: when, to whom, what.
+    pub faults: Vec<(Micros, DeviceIx, String)>,
     /// Rounds.
     pub rounds: Vec<Round>,
 }

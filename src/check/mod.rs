@@ -1,8 +1,24 @@
 //! `rookery check`: load a cluster, hurt it, and judge what the clients and the replicas say afterwards.
 //!
-//! Read in this order: [`history`] is what is recorded, [`judge`] is the pure verdict on it, [`file`] keeps it.
-//! It speaks to the cluster through the wire protocol alone; it must never look into a node's memory or files.
+//! Read in this order: [`history`] is what is recorded, [`judge`] the pure verdict on it, [`file`] keeps it;
+//! [`cast`] says who takes part, [`device`] is one client over a raw [`link`], [`listener`] one behind the client
+//! library; [`cluster`] starts nodes and hurts them, [`drive`] plays the rounds, [`dump`] reads the replicas,
+//! [`campaign`] puts it all together and [`run`] is the command. It speaks to the cluster through its public
+//! addresses alone; it must never look into a node's memory or files.
 
+pub mod campaign;
+pub mod cast;
+pub mod cluster;
+pub mod device;
+pub mod drive;
+pub mod dump;
 pub mod file;
 pub mod history;
 pub mod judge;
+pub mod link;
+pub mod listener;
+mod report;
+pub mod run;
+pub mod stage;
+
+pub use run::{CheckArgs, run};

@@ -21,7 +21,7 @@ pub(super) type Span = (u64, u64);
 pub(super) struct Log<'a> {
     pub(super) entries: &'a [Entry],
     pub(super) spans: BTreeMap<UserIx, Vec<Span>>,
-    /// Seqs of the records each user sent, ascending.
+    /// Seqs of the countable messages each user sent, ascending.
     sent: BTreeMap<UserIx, Vec<u64>>,
     /// Countable messages up to each seq, recounted by kind and not taken from the records' own counts.
     counts: Vec<u64>,
@@ -223,7 +223,7 @@ fn read_log<'a>(history: &History, dump: &'a Dump) -> Log<'a> {
             }
             _ => {}
         }
-        if let Some(user) = entry.sender {
+        if let Some(user) = entry.sender.filter(|_| RecordKind(entry.kind).is_countable()) {
             log.sent.entry(user).or_default().push(entry.seq);
         }
     }

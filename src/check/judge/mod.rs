@@ -35,6 +35,10 @@ pub fn judge(history: &History) -> Verdict {
     pushes::judge(&book, &mut verdict);
     cursors::judge(&book, &mut verdict);
     lists::judge(&book, &mut verdict);
+    for (at, device, what) in &history.faults {
+        let text = || format!("{} at {at} µs: {what}", history.device_text(*device));
+        verdict.add(Rule::Protocol, Harm::Wrong, text);
+    }
     gaps::judge(history, &mut verdict);
     verdict
 }

@@ -160,7 +160,8 @@ fn untold(
     }
 }
 
-/// Every device has, by push or by pull, every message of its user's time in the session.
+/// Every device has, by push or by pull, every message since its user joined. Of a membership that has ended only
+/// the pushes are judged: who was away when he was removed may not pull any more.
 fn complete(book: &Book<'_>, got: &BTreeMap<(DeviceIx, SessionIx), Vec<u64>>, verdict: &mut Verdict) {
     let mut devices: Vec<DeviceIx> = book.history.streams.iter().map(|stream| stream.device).collect();
     devices.sort_unstable();
@@ -176,7 +177,8 @@ fn complete(book: &Book<'_>, got: &BTreeMap<(DeviceIx, SessionIx), Vec<u64>>, ve
                 }
             }
             let eye = Eye { device, user, session, node: 0, whole: true };
-            let missing: Vec<u64> = (1..=log.last())
+            let Some((joined, _)) = log.span_at(user, log.last() + 1) else { continue };
+            let missing: Vec<u64> = (joined..=log.last())
                 .filter(|seq| !has.get(*seq as usize).copied().unwrap_or(false) && owed(log, eye, *seq))
                 .collect();
             if let Some(first) = missing.first() {
@@ -189,20 +191,28 @@ fn complete(book: &Book<'_>, got: &BTreeMap<(DeviceIx, SessionIx), Vec<u64>>, ve
     }
 }
 
-/// What the client library handed over: strictly ascending, nothing owed missing, contents as stored.
+/// What the client library handed over: strictly ascending, as stored, and of sessions the user is still in
+/// everything since he joined.
 fn application(book: &Book<'_>, handed: &Handed, verdict: &mut Verdict) {
     let Some(user) = book.history.user_of(handed.device) else { return };
     let mut by_session: BTreeMap<SessionIx, Vec<(u64, Print)>> = BTreeMap::new();
     for (session, seq, print) in &handed.records {
         by_session.entry(*session).or_default().push((*seq, *print));
     }
-    for (session, pushes) in by_session {
-        let Some(log) = book.log(session) else { continue };
-        let eye = Eye { device: handed.device, user, session, node: 0, whole: true };
-        let first = pushes.first().map_or(1, |(seq, _)| *seq);
-        let view = View { pushes, lives: vec![first] };
+    for (at, log) in book.logs.iter().enumerate() {
+        let session = SessionIx(at as u32);
+        let pushes = by_session.remove(&session).unwrap_or_default();
+        let lasting = log.span_at(user, log.last() + 1).filter(|_| log.last() > 0);
+        let eye = Eye { device: handed.device, user, session, node: 0, whole: lasting.is_some() };
+        for (seq, print) in &pushes {
+            if log.print(*seq) != Some(*print) {
+                verdict.add(Rule::Pushes, Harm::Wrong, || {
+                    format!("{}: the library handed over a seq {seq} that no replica holds", place(book, eye))
+                });
+            }
+        }
+        let view = View { pushes, lives: lasting.map(|(joined, _)| joined).into_iter().collect() };
         ascending(book, eye, &view, verdict);
-        contents(book, eye, &view.pushes, log, verdict);
         silent_gaps(book, eye, &view, log, verdict);
     }
 }

@@ -51,6 +51,8 @@ pub enum Rule {
     Unread,
     /// A session list names every session, truly (G5).
     Lists,
+    /// The server kept to the protocol.
+    Protocol,
 }
 
 /// One broken rule, once.

@@ -1,0 +1,146 @@
+//! One whole run over any cluster: cast, load, rounds, drain, dump, leave; the result is a history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rookery_wire::UserId;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::cast::{Cast, CastSize};
+use super::device::{Device, DeviceLog};
+use super::drive::{self, Plan, Power};
+use super::dump::{self, Dumps};
+use super::history::{Handed, History, Round, Setup};
+use super::listener;
+use super::stage::{Pace, Phase, Stage};
+
+/// How long the first sends may take to be acknowledged.
+const WARM_UP: Duration = Duration::from_secs(30);
+/// Sends acknowledged before the first round begins.
+const WARM: u64 = 200;
+/// How long sends may stay without an answer once the cluster is whole.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long devices may take to have everything once nothing moves any more.
+const QUIET: Duration = Duration::from_secs(20);
+/// How long devices may take to leave.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// What to play.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// Rounds.
+    pub plan: Plan,
+    /// Cast.
+    pub size: CastSize,
+    /// Keeps names apart from those of other runs on the same cluster.
+    pub tag: String,
+    /// All devices together act so often a second.
+    pub rate: f64,
+    /// Sends without an answer per device.
+    pub window: usize,
+    /// Content, bytes.
+    pub content: (usize, usize),
+    /// Replicas every session has.
+    pub replication: u32,
+    /// Token for every connection, where the cluster asks for one.
+    pub token: String,
+}
+
+/// Plays it. The history is whole whatever it holds; only a cluster that cannot be used at all is an error.
+///
+/// # Errors
+/// No ack in the beginning, a fault that could not be made, a cluster that did not heal.
+pub async fn play<C: Power>(
+    cluster: &mut C,
+    campaign: &Campaign,
+    told: impl FnMut(&Round),
+) -> anyhow::Result<History> {
+    let cast = Arc::new(Cast::draw(campaign.size, &campaign.tag, campaign.plan.seed)?);
+    let devices = cast.speakers.len().max(1) as f64;
+    let pace = Pace {
+        interval: Duration::from_secs_f64(devices / campaign.rate.max(1.0)),
+        window: campaign.window,
+        content: campaign.content,
+    };
+    let stage = Arc::new(Stage::new(cast.clone(), cluster.nodes(), pace, campaign.token.clone()));
+    let mut speakers = JoinSet::new();
+    for device in &cast.speakers {
+        speakers.spawn(Device::new(stage.clone(), *device, campaign.plan.seed).run());
+    }
+    let mut listeners = JoinSet::new();
+    for device in &cast.listeners {
+        listeners.spawn(listener::run(stage.clone(), *device));
+    }
+    if !drive::wait(Instant::now() + WARM_UP, || stage.acked() >= WARM).await {
+        bail!("{} sends were acknowledged within {WARM_UP:?}, {WARM} are needed to begin", stage.acked());
+    }
+    let rounds = drive::play(cluster, &stage, campaign.plan, told).await?;
+    let dumps = settle(&stage, &campaign.tag).await?;
+    let quiet = Instant::now() + QUIET;
+    stage.enter(Phase::Quiet(Arc::new(dumps.heads())));
+    let (mut logs, mut handed) = (Vec::new(), Vec::new());
+    collect(&mut speakers, &mut logs, quiet).await;
+    collect(&mut listeners, &mut handed, quiet).await;
+    stage.enter(Phase::End);
+    let leave = Instant::now() + LEAVE;
+    collect(&mut speakers, &mut logs, leave).await;
+    collect(&mut listeners, &mut handed, leave).await;
+    if logs.len() != cast.speakers.len() || handed.len() != cast.listeners.len() {
+        bail!("{} of {} devices came back with their records", logs.len(), cast.speakers.len());
+    }
+    Ok(assemble(campaign, &stage, rounds, dumps, logs, handed))
+}
+
+/// Brings in what is in flight, then reads every replica.
+async fn settle(stage: &Stage, tag: &str) -> anyhow::Result<Dumps> {
+    stage.enter(Phase::Drain);
+    drive::wait(Instant::now() + DRAIN, || stage.waiting() == 0).await;
+    if stage.waiting() > 0 {
+        // What is still under way may yet be applied; the history says that it is unknown.
+        sleep(Duration::from_secs(2)).await;
+    }
+    let user = UserId::new(&format!("{tag}-judge")).context("the run's tag")?;
+    Ok(dump::read(stage, &user).await)
+}
+
+/// Gathers what comes back in time.
+async fn collect<T: 'static>(tasks: &mut JoinSet<T>, into: &mut Vec<T>, until: Instant) {
+    while let Ok(Some(done)) = tokio::time::timeout_at(until, tasks.join_next()).await {
+        into.extend(done);
+    }
+}
+
+fn assemble(
+    campaign: &Campaign,
+    stage: &Stage,
+    rounds: Vec<Round>,
+    dumps: Dumps,
+    logs: Vec<DeviceLog>,
+    handed: Vec<Handed>,
+) -> History {
+    let mut history = History {
+        setup: Setup {
+            seed: campaign.plan.seed,
+            nodes: stage.nodes.iter().map(|(node, _)| *node).collect(),
+            replication: campaign.replication,
+        },
+        names: stage.cast.names.clone(),
+        dumps: dumps.dumps,
+        unread: dumps.unread,
+        handed,
+        rounds,
+        ..History::default()
+    };
+    for log in logs {
+        history.sends.extend(log.sends);
+        history.retries.extend(log.retries);
+        history.pages.extend(log.pages);
+        history.marks.extend(log.marks);
+        history.syncs.extend(log.syncs);
+        history.streams.extend(log.streams);
+        history.faults.extend(log.faults);
+    }
+    history
+}

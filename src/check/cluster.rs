@@ -1,0 +1,267 @@
+//! The cluster under test, as far as the checker needs it: where its nodes are, who leads, and how to hurt them.
+//!
+//! [`OwnCluster`] starts node processes of this very program on free ports and ends every one of them when it is
+//! dropped. It drives them by signals and by their public HTTP page, never through their files.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rookery_wire::SessionId;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::http::fetch;
+
+/// How long one question about a node's state may take.
+const ASK: Duration = Duration::from_millis(500);
+/// How long an orderly stop may take before it is made disorderly.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Something that can be loaded and hurt.
+pub trait Cluster: Send {
+    /// Numbers and client addresses of the nodes.
+    fn nodes(&self) -> Vec<(u16, String)>;
+    /// The node that leads the shard of a session, as far as anyone says.
+    fn leader_of(&self, session: &SessionId) -> impl Future<Output = Option<u16>> + Send;
+    /// Whether every node serves and every shard has a leader.
+    fn whole(&self) -> impl Future<Output = bool> + Send;
+    /// SIGKILL.
+    fn kill(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// SIGTERM, and wait for the end.
+    fn stop(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Start it again.
+    fn start(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// SIGSTOP (`true`) or SIGCONT.
+    fn pause(&mut self, node: u16, on: bool) -> anyhow::Result<()>;
+}
+
+/// How to make an own cluster.
+#[derive(Clone, Debug)]
+pub struct OwnOptions {
+    /// The program to run, with `serve`.
+    pub program: PathBuf,
+    /// Folder for configuration, data and logs; must exist.
+    pub folder: PathBuf,
+    /// Nodes, 3 or 5.
+    pub nodes: u16,
+    /// Shards.
+    pub shards: u32,
+    /// Lines put into the configuration as they are, e.g. `[timing]` keys.
+    pub extra: String,
+    /// Variables for the nodes' environment.
+    pub env: Vec<(String, String)>,
+    /// Called with `cut N`, `restore N`: takes a node's disk away and brings it back (`power cut` only).
+    pub power_hook: Option<PathBuf>,
+}
+
+struct Node {
+    id: u16,
+    client: String,
+    http: String,
+    child: Option<Child>,
+}
+
+/// A cluster of child processes.
+pub struct OwnCluster {
+    options: OwnOptions,
+    config: PathBuf,
+    nodes: Vec<Node>,
+}
+
+impl OwnCluster {
+    /// Writes the configuration on free ports and starts every node; returns when all serve.
+    ///
+    /// # Errors
+    /// What could not be written or started, or the deadline with the place of the logs.
+    pub async fn start(options: OwnOptions, deadline: Duration) -> anyhow::Result<Self> {
+        let config = options.folder.join("cluster.toml");
+        let mut text = format!(
+            "[cluster]\nname = \"check\"\nshards = {}\nreplication = 3\nsecret = \"a secret of this run alone, 0123456789\"\n\n",
+            options.shards
+        );
+        let mut nodes = Vec::new();
+        for (at, ports) in free_ports(usize::from(options.nodes) * 3)?.chunks(3).enumerate() {
+            let [client, peer, http] = ports else { bail!("no free ports") };
+            let id = at as u16 + 1;
+            text += &format!(
+                "[[node]]\nid = {id}\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\ndata = \"node-{id}/data\"\n\n"
+            );
+            std::fs::create_dir_all(options.folder.join(format!("node-{id}")))?;
+            let (client, http) = (format!("127.0.0.1:{client}"), format!("127.0.0.1:{http}"));
+            nodes.push(Node { id, client, http, child: None });
+        }
+        text += &options.extra;
+        std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
+        let mut cluster = Self { options, config, nodes };
+        for id in cluster.ids() {
+            cluster.spawn(id)?;
+        }
+        let until = Instant::now() + deadline;
+        while !cluster.whole().await {
+            cluster.assert_alive()?;
+            if Instant::now() > until {
+                bail!("the cluster did not form within {deadline:?}; see {}", cluster.log(1).display());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(cluster)
+    }
+
+    /// Where a node writes its log.
+    pub fn log(&self, node: u16) -> PathBuf {
+        self.options.folder.join(format!("node-{node}.log"))
+    }
+
+    /// Process id and HTTP address of each running node.
+    pub fn processes(&self) -> Vec<(u16, Option<u32>, String)> {
+        self.nodes.iter().map(|n| (n.id, n.child.as_ref().and_then(Child::id), n.http.clone())).collect()
+    }
+
+    /// The folder of this cluster.
+    pub fn folder(&self) -> &Path {
+        &self.options.folder
+    }
+
+    fn ids(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    fn node(&mut self, id: u16) -> anyhow::Result<&mut Node> {
+        self.nodes.iter_mut().find(|node| node.id == id).with_context(|| format!("there is no node {id}"))
+    }
+
+    fn spawn(&mut self, id: u16) -> anyhow::Result<()> {
+        let log = std::fs::File::options().create(true).append(true).open(self.log(id))?;
+        let mut command = Command::new(&self.options.program);
+        command.arg("serve").arg("--config").arg(&self.config).arg("--node").arg(id.to_string());
+        command.envs(self.options.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        let child =
+            command.spawn().with_context(|| format!("starting {}", self.options.program.display()))?;
+        self.node(id)?.child = Some(child);
+        Ok(())
+    }
+
+    /// A node that ended by itself is an error at once, with the end of its log.
+    fn assert_alive(&mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            let Some(child) = &mut node.child else { continue };
+            if let Some(status) = child.try_wait()? {
+                let log = self.options.folder.join(format!("node-{}.log", node.id));
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(5).collect();
+                let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+                bail!("node {} ended with {status}; the end of {}:\n{tail}", node.id, log.display());
+            }
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, id: u16, signal: Signal) -> anyhow::Result<()> {
+        let child = self.node(id)?.child.as_ref().and_then(Child::id);
+        let pid = child.and_then(|pid| Pid::from_raw(pid as i32));
+        let pid = pid.with_context(|| format!("node {id} is not running"))?;
+        kill_process(pid, signal).with_context(|| format!("signalling node {id}"))
+    }
+
+    /// Takes a node's disk away at this instant, unsynced bytes and all; then kills it.
+    ///
+    /// # Errors
+    /// The hook's.
+    pub async fn cut(&mut self, ids: &[u16]) -> anyhow::Result<()> {
+        for id in ids {
+            self.hook("cut", *id).await?;
+        }
+        for id in ids {
+            self.kill(*id).await?;
+        }
+        for id in ids {
+            self.hook("restore", *id).await?;
+        }
+        Ok(())
+    }
+
+    async fn hook(&self, what: &str, id: u16) -> anyhow::Result<()> {
+        let hook = self.options.power_hook.as_ref().context("no --power-hook was given")?;
+        let status = Command::new(hook).arg(what).arg(id.to_string()).stdin(Stdio::null()).status().await?;
+        if !status.success() {
+            bail!("{} {what} {id} ended with {status}", hook.display());
+        }
+        Ok(())
+    }
+
+    async fn statuses(&self) -> Vec<crate::status::NodeStatus> {
+        let asked = self.nodes.iter().map(|node| fetch::status(&node.http, ASK));
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+}
+
+impl Cluster for OwnCluster {
+    fn nodes(&self) -> Vec<(u16, String)> {
+        self.nodes.iter().map(|node| (node.id, node.client.clone())).collect()
+    }
+
+    async fn leader_of(&self, session: &SessionId) -> Option<u16> {
+        let shard = (session.hash64() % u64::from(self.options.shards)) as u32 + 1;
+        let statuses = self.statuses().await;
+        let leads = |status: &&crate::status::NodeStatus| {
+            status.shards.iter().any(|replica| replica.id == shard && replica.leading)
+        };
+        statuses.iter().find(leads).map(|status| status.node)
+    }
+
+    async fn whole(&self) -> bool {
+        let ready = self.nodes.iter().map(|node| fetch::ready(&node.http, ASK));
+        if futures::future::join_all(ready).await.iter().any(Result::is_err) {
+            return false;
+        }
+        let mut leaders = BTreeMap::new();
+        for status in self.statuses().await {
+            for replica in status.shards.iter().filter(|replica| replica.leading) {
+                leaders.insert(replica.id, status.node);
+            }
+        }
+        (1..=self.options.shards).all(|shard| leaders.contains_key(&shard))
+    }
+
+    async fn kill(&mut self, id: u16) -> anyhow::Result<()> {
+        let Some(mut child) = self.node(id)?.child.take() else { return Ok(()) };
+        child.kill().await.with_context(|| format!("killing node {id}"))
+    }
+
+    async fn stop(&mut self, id: u16) -> anyhow::Result<()> {
+        self.signal(id, Signal::TERM)?;
+        let Some(mut child) = self.node(id)?.child.take() else { return Ok(()) };
+        match timeout(STOP, child.wait()).await {
+            Ok(status) => {
+                let status = status?;
+                if !status.success() {
+                    bail!("node {id} ended with {status} after SIGTERM; see {}", self.log(id).display());
+                }
+                Ok(())
+            }
+            Err(_) => bail!("node {id} did not stop within {STOP:?} of SIGTERM"),
+        }
+    }
+
+    async fn start(&mut self, id: u16) -> anyhow::Result<()> {
+        self.spawn(id)
+    }
+
+    fn pause(&mut self, id: u16, on: bool) -> anyhow::Result<()> {
+        self.signal(id, if on { Signal::STOP } else { Signal::CONT })
+    }
+}
+
+/// Ports that were free a moment ago, held all at once so that no two are the same.
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let held: Result<Vec<_>, _> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect();
+    let ports: Result<Vec<u16>, _> =
+        held?.iter().map(|port| port.local_addr().map(|addr| addr.port())).collect();
+    Ok(ports?)
+}

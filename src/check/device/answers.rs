@@ -1,0 +1,235 @@
+//! What comes in: answers to what was asked, and pushes.
+
+use rookery_wire::reply::{Ack, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
+use rookery_wire::{Blob, ErrorBody, Frame, Kind, Record, Retry as Advice};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Connection, Device, End, Waiting};
+use crate::check::history::{Line, Micros, Outcome, Page, Print, Seen, SessionIx, Sync};
+use crate::check::link::{LinkFault, body};
+
+/// Hash of a record's whole encoding.
+pub(in crate::check) fn print_of(record: &Record) -> Print {
+    xxh3_64(&rookery_wire::encode(record))
+}
+
+impl Device {
+    /// Takes one frame.
+    pub(super) fn take(&mut self, connection: &mut Connection, frame: &Frame) -> Result<(), End> {
+        let waiting = match frame.request_id {
+            0 => None,
+            id => connection.waiting.remove(&id),
+        };
+        match (Kind::from_number(frame.kind), waiting) {
+            (Some(Kind::Ack), Some(Waiting::Send { session, client_seq, retry })) => {
+                let ack: Ack = body(frame)?;
+                self.acked(connection, session, client_seq, retry, &ack);
+            }
+            (Some(Kind::Error), Some(waiting)) => return self.refused(waiting, &body(frame)?, connection),
+            (Some(Kind::Page), Some(Waiting::Pull { page, fill })) => {
+                self.page(connection, page, fill, &body(frame)?);
+            }
+            (Some(Kind::SyncPage), Some(Waiting::Sync { page, list })) => {
+                self.sync_page(connection, page, list, body(frame)?);
+            }
+            (Some(Kind::ReadMark), Some(Waiting::Read(at))) => {
+                let mark: ReadMark = body(frame)?;
+                if let Some(record) = self.log.marks.get_mut(at) {
+                    record.done = self.stage.now();
+                    record.answer = Some((mark.seq, mark.count));
+                }
+            }
+            (Some(Kind::Pong), Some(Waiting::Ping)) => {}
+            (_, None) if frame.request_id == 0 => return self.pushed(connection, frame),
+            (kind, _) => {
+                let name = kind.map_or("an unknown kind", Kind::name);
+                let text = format!("{name} is no answer to request {}", frame.request_id);
+                self.log.faults.push((self.stage.now(), self.me, text));
+            }
+        }
+        Ok(())
+    }
+
+    fn acked(
+        &mut self,
+        connection: &Connection,
+        session: SessionIx,
+        client_seq: u64,
+        retry: Option<usize>,
+        ack: &Ack,
+    ) {
+        if ack.client_seq != client_seq || self.stage.cast.session(session) != Some(&ack.session) {
+            let text = format!("the ACK of #{client_seq} names #{} of {}", ack.client_seq, ack.session);
+            self.log.faults.push((self.stage.now(), self.me, format!("{text} (node {})", connection.node)));
+        }
+        let outcome = Outcome::Acked { seq: ack.seq, message_id: ack.message_id, count: ack.count };
+        self.settle(session, client_seq, retry, outcome);
+        self.views.entry(session).or_default().got(ack.seq);
+    }
+
+    fn refused(
+        &mut self,
+        waiting: Waiting,
+        error: &ErrorBody,
+        connection: &mut Connection,
+    ) -> Result<(), End> {
+        match waiting {
+            Waiting::Send { session, client_seq, retry } => {
+                self.send_refused(session, client_seq, retry, error);
+            }
+            Waiting::Pull { page, fill: true } => {
+                if let Some(view) = self.views.get_mut(&page.session) {
+                    view.filling = false;
+                    view.barred = matches!(error.retry, Advice::Never);
+                }
+            }
+            Waiting::Sync { .. } => {
+                connection.syncing = false;
+                self.want_sync = true;
+            }
+            Waiting::Read(at) => {
+                if let Some(mark) = self.log.marks.get_mut(at) {
+                    mark.refused = matches!(error.retry, Advice::Never);
+                }
+            }
+            Waiting::Pull { .. } | Waiting::Ping => {}
+        }
+        match error.retry {
+            Advice::Reconnect => Err(LinkFault::Refused(error.clone()).into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn page(&mut self, connection: &mut Connection, mut page: Page, fill: bool, body: &PageBody) {
+        page.done = self.stage.now();
+        page.first_seq = body.first_seq;
+        page.last_seq = body.last_seq;
+        page.records = body.records.iter().map(|record| (record.seq, print_of(record))).collect();
+        self.stage.note();
+        if fill {
+            let view = self.views.entry(page.session).or_default();
+            view.filling = false;
+            let before = view.live;
+            body.records.iter().filter(|record| record.seq < before).for_each(|record| view.got(record.seq));
+            if page.records.is_empty() {
+                view.barred = true; // the judge says what is wrong with an empty page; asking on would not end
+            }
+        }
+        self.log.pages.push(page);
+        self.fill(connection);
+    }
+
+    fn sync_page(&mut self, connection: &mut Connection, page: Micros, mut list: Sync, body: SyncPage) {
+        let done = self.stage.now();
+        list.total = list.total.max(body.total);
+        for line in body.sessions {
+            let Some(session) = self.stage.cast.find_session(&line.session) else { continue };
+            list.lines.push(Line {
+                session,
+                members: line.members,
+                last_seq: line.last_seq,
+                count: line.count,
+                unread: line.unread,
+                joined_seq: line.joined_seq,
+                read_seq: line.read_seq,
+                delivered_seq: line.delivered_seq,
+                last_client_seq: line.last_client_seq,
+                invoke: page,
+                done,
+            });
+            self.joined.insert(session);
+            let view = self.views.entry(session).or_default();
+            view.barred = false;
+            view.told = done;
+            view.start_at(line.joined_seq);
+            view.live_from(line.live_from);
+            self.saw(connection, session, Seen::Live(line.live_from));
+        }
+        for (session, code) in body.unresolved {
+            self.want_sync = true;
+            if let Some(session) = self.stage.cast.find_session(&session) {
+                list.unresolved.push((session, code.number()));
+            }
+        }
+        list.done = done;
+        if body.next.is_empty() {
+            connection.syncing = false;
+            self.stage.note();
+            if list.unresolved.is_empty() {
+                let views = &self.views;
+                // What it does not name we were removed from, unless we joined meanwhile.
+                self.joined.retain(|session| views.get(session).is_some_and(|view| view.told >= list.invoke));
+            }
+            self.log.syncs.push(list);
+            self.fill(connection);
+        } else {
+            self.ask_sync_page(connection, body.next, list);
+        }
+    }
+
+    fn pushed(&mut self, connection: &mut Connection, frame: &Frame) -> Result<(), End> {
+        match Kind::from_number(frame.kind) {
+            Some(Kind::Message) => {
+                let message: Message = body(frame)?;
+                let Some(session) = self.stage.cast.find_session(&message.session) else { return Ok(()) };
+                let seq = message.record.seq;
+                self.saw(connection, session, Seen::Push(seq, print_of(&message.record)));
+                self.views.entry(session).or_default().got(seq);
+            }
+            Some(Kind::ReadMark) => {
+                let mark: ReadMark = body(frame)?;
+                if let Some(session) = self.stage.cast.find_session(&mark.session) {
+                    self.saw(connection, session, Seen::Mark(mark.seq));
+                }
+            }
+            Some(Kind::Joined) => {
+                let joined: Joined = body(frame)?;
+                let Some(session) = self.stage.cast.find_session(&joined.session) else { return Ok(()) };
+                self.saw(connection, session, Seen::Live(joined.live_from));
+                self.joined.insert(session);
+                let view = self.views.entry(session).or_default();
+                view.told = self.stage.now();
+                // Where we joined, and so what to pull, only a list says.
+                self.want_sync = true;
+            }
+            Some(Kind::Left) => {
+                let left: Left = body(frame)?;
+                let Some(session) = self.stage.cast.find_session(&left.session) else { return Ok(()) };
+                self.saw(connection, session, Seen::Left);
+                self.joined.remove(&session);
+            }
+            Some(Kind::Lagged) => self.lagged(connection, body(frame)?),
+            Some(Kind::GoAway) => return Err(LinkFault::Closed.into()),
+            Some(Kind::Error) => return Err(LinkFault::Refused(body(frame)?).into()),
+            _ => self.log.faults.push((self.stage.now(), self.me, format!("pushed kind {}", frame.kind))),
+        }
+        Ok(())
+    }
+
+    fn lagged(&mut self, connection: &mut Connection, lagged: Lagged) {
+        self.want_sync |= lagged.sessions.is_empty();
+        for (session, from) in lagged.sessions {
+            let Some(session) = self.stage.cast.find_session(&session) else { continue };
+            self.saw(connection, session, Seen::Live(from));
+            self.views.entry(session).or_default().live_from(from);
+        }
+        self.fill(connection);
+    }
+
+    /// Asks for the session list from its beginning.
+    pub(super) fn ask_sync(&mut self, connection: &mut Connection) {
+        self.want_sync = false;
+        connection.syncing = true;
+        let invoke = self.stage.now();
+        let (lines, unresolved) = (Vec::new(), Vec::new());
+        let list =
+            Sync { device: self.me, epoch: self.epoch, invoke, done: invoke, lines, unresolved, total: 0 };
+        self.ask_sync_page(connection, Blob::default(), list);
+    }
+
+    fn ask_sync_page(&mut self, connection: &mut Connection, after: Blob, list: Sync) {
+        let request = rookery_wire::request::Sync { after, limit: 200 };
+        let id = connection.link.ask(Kind::Sync, &request);
+        connection.waiting.insert(id, Waiting::Sync { page: self.stage.now(), list });
+    }
+}

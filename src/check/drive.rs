@@ -1,0 +1,188 @@
+//! The rounds: load, a fault at the leader of a loaded shard, acks again, healing, and on.
+//!
+//! Every round ends within its bound, whatever the cluster does; what a wait did not see come shows in the
+//! history, where the judge finds it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::bail;
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+use tokio::time::{Instant, sleep};
+
+use super::cluster::{Cluster, OwnCluster};
+use super::history::{FaultKind, Round};
+use super::judge::MIN_ACKED;
+use super::stage::Stage;
+
+/// A round takes no longer.
+pub const ROUND: Duration = Duration::from_secs(30);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+/// Acks that say that the load is under way, or again.
+const FLOWING: u64 = 150;
+/// A paused node stays so at least this long: longer than any election.
+const PAUSED: Duration = Duration::from_secs(3);
+
+/// Which rounds to play.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How many.
+    pub rounds: u32,
+    /// What befalls the cluster in each.
+    pub fault: FaultKind,
+    /// Whom it befalls is drawn from this.
+    pub seed: u64,
+}
+
+/// Something besides the waits that can go on in a round: cutting power needs more than a signal.
+pub trait Power: Cluster {
+    /// Cuts the power of these nodes at once; their processes are dead afterwards, their disks back.
+    fn cut(&mut self, nodes: &[u16]) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+impl Power for OwnCluster {
+    async fn cut(&mut self, nodes: &[u16]) -> anyhow::Result<()> {
+        OwnCluster::cut(self, nodes).await
+    }
+}
+
+/// Plays all rounds.
+///
+/// # Errors
+/// A cluster that could not be hurt, or did not heal within a round.
+pub async fn play<C: Power>(
+    cluster: &mut C,
+    stage: &Stage,
+    plan: Plan,
+    mut told: impl FnMut(&Round),
+) -> anyhow::Result<Vec<Round>> {
+    let mut random = StdRng::seed_from_u64(plan.seed ^ 0x0fa0_17fa_0170);
+    let mut rounds = Vec::new();
+    for number in 1..=plan.rounds {
+        let round = one(cluster, stage, plan.fault, number, &mut random).await?;
+        told(&round);
+        rounds.push(round);
+    }
+    Ok(rounds)
+}
+
+async fn one<C: Power>(
+    cluster: &mut C,
+    stage: &Stage,
+    fault: FaultKind,
+    number: u32,
+    random: &mut StdRng,
+) -> anyhow::Result<Round> {
+    let until = Instant::now() + ROUND;
+    let (begun, acked) = (stage.now(), stage.acked());
+    wait_acks(stage, acked + FLOWING, until).await;
+    // Somewhere within a second of load, not always at the same point of it.
+    sleep(Duration::from_millis(random.random_range(50..600))).await;
+    let nodes = victims(cluster, stage, fault, random).await;
+    wait(until, || stage.waiting() > 0).await;
+    let fault_at = stage.now();
+    hurt(cluster, stage, fault, &nodes, until).await?;
+    while !cluster.whole().await {
+        if Instant::now() >= until {
+            bail!("round {number}: the cluster was not whole again within {ROUND:?} of its begin");
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let healed = stage.now();
+    wait_acks(stage, acked + MIN_ACKED + FLOWING, until).await;
+    Ok(Round { number, fault, nodes, begun, fault_at, healed, ended: stage.now() })
+}
+
+async fn hurt<C: Power>(
+    cluster: &mut C,
+    stage: &Stage,
+    fault: FaultKind,
+    nodes: &[u16],
+    until: Instant,
+) -> anyhow::Result<()> {
+    let acked = stage.acked();
+    match fault {
+        FaultKind::None => {}
+        FaultKind::Kill => {
+            for node in nodes {
+                cluster.kill(*node).await?;
+            }
+            wait_acks(stage, acked + FLOWING, until).await;
+            for node in nodes {
+                cluster.start(*node).await?;
+            }
+        }
+        FaultKind::Pause => {
+            for node in nodes {
+                cluster.pause(*node, true)?;
+            }
+            sleep(PAUSED).await;
+            wait_acks(stage, acked + FLOWING, until).await;
+            for node in nodes {
+                cluster.pause(*node, false)?;
+            }
+        }
+        FaultKind::Rolling => {
+            for node in nodes {
+                let acked = stage.acked();
+                cluster.stop(*node).await?;
+                wait_acks(stage, acked + FLOWING, until).await;
+                cluster.start(*node).await?;
+                while !cluster.whole().await && Instant::now() < until {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        FaultKind::Powercut => {
+            cluster.cut(nodes).await?;
+            for node in nodes {
+                cluster.start(*node).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The leader of a loaded shard; for a rolling restart every node, for a power cut in half of the rounds several.
+async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, random: &mut StdRng) -> Vec<u16> {
+    let mut all: Vec<u16> = cluster.nodes().iter().map(|(node, _)| *node).collect();
+    let loaded: Vec<_> =
+        stage.cast.groups.iter().filter_map(|group| stage.cast.session(group.session)).collect();
+    let leader = match loaded.choose(random) {
+        Some(session) => cluster.leader_of(session).await,
+        None => None,
+    };
+    let Some(leader) = leader.or_else(|| all.choose(random).copied()) else { return Vec::new() };
+    match fault {
+        FaultKind::None => Vec::new(),
+        FaultKind::Kill | FaultKind::Pause => vec![leader],
+        FaultKind::Rolling => all,
+        FaultKind::Powercut if random.random_bool(0.5) => vec![leader],
+        FaultKind::Powercut => {
+            all.shuffle(random);
+            let more = random.random_range(1..all.len().max(2));
+            let chosen: BTreeSet<u16> = all.into_iter().take(more).chain([leader]).collect();
+            chosen.into_iter().collect()
+        }
+    }
+}
+
+/// Waits until so many sends have been acknowledged in all, or the round is over.
+async fn wait_acks(stage: &Stage, acked: u64, until: Instant) {
+    wait(until, || stage.acked() >= acked).await;
+}
+
+/// Waits for a condition, looking at it every [`LOOK`]; false when the time was up first.
+pub(super) async fn wait(until: Instant, mut condition: impl FnMut() -> bool) -> bool {
+    while !condition() {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(LOOK).await;
+    }
+    true
+}

@@ -1,0 +1,271 @@
+//! The command: arguments, an own cluster or a running one, the verdict printed, the exit code.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use rookery_wire::SessionId;
+
+use super::campaign::{self, Campaign};
+use super::cast::CastSize;
+use super::cluster::{Cluster, OwnCluster, OwnOptions};
+use super::drive::{Plan, Power};
+use super::history::{FaultKind, History};
+use super::judge::{Standing, judge};
+use super::{file, report};
+use crate::config::Config;
+
+/// How long an own cluster may take to form.
+const FORM: Duration = Duration::from_secs(60);
+
+/// What befalls the cluster in each round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FaultArg {
+    /// Nothing: load and judgement only.
+    None,
+    /// kill -9 of the leader of a loaded shard, then a restart.
+    Kill,
+    /// SIGSTOP of that leader for some seconds, then SIGCONT.
+    Pause,
+    /// SIGTERM and a restart of one node after another.
+    Rolling,
+    /// The disks of one or several nodes lose what was not synced (needs --power-hook).
+    Powercut,
+}
+
+/// Load a cluster, hurt it, and prove from the clients' and the replicas' records that no message was lost,
+/// doubled or reordered.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  rookery check                                  three nodes of its own, 3 rounds with kill -9 of a leader
+  rookery check --fault pause --rounds 5
+  rookery check --config cluster.toml --fault none
+  rookery check --replay history.jsonl           judge a recorded run again
+Exit code: 0 good, 1 bad, 2 inconclusive (a run that proves nothing).")]
+pub struct CheckArgs {
+    /// What befalls the cluster in each round.
+    #[arg(long, value_enum, default_value = "kill")]
+    pub fault: FaultArg,
+    /// Rounds, each at most 30 s.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+    /// Nodes of the own cluster.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=5))]
+    pub nodes: u16,
+    /// Shards of the own cluster.
+    #[arg(long, default_value_t = 8)]
+    pub shards: u32,
+    /// Users, each with two devices.
+    #[arg(long, default_value_t = 24)]
+    pub users: u32,
+    /// Acts of all devices together, a second.
+    #[arg(long, default_value_t = 600.0)]
+    pub rate: f64,
+    /// Sends without an answer per device.
+    #[arg(long, default_value_t = 4)]
+    pub window: usize,
+    /// Seed of every random choice; printed, so that a run can be repeated.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Judge this running cluster, without faults, and not one of our own.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Token for every connection, where the cluster asks for one.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub token: String,
+    /// Write the history to this file (it is always kept when the verdict is bad).
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Judge the history in this file and start nothing.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Folder for the own cluster (default: a fresh temporary one, removed after a good run).
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Program called with `cut N` and `restore N` to take a node's disk away and bring it back.
+    #[arg(long, value_name = "PROGRAM")]
+    pub power_hook: Option<PathBuf>,
+    /// The verdict as JSON on stdout, before the last line.
+    #[arg(long)]
+    pub json: bool,
+    /// The word the last line begins with.
+    #[arg(long, default_value = "check", hide = true)]
+    pub name: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What kept the run from being made; a bad verdict is an exit code.
+pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &args.replay {
+        let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let history = file::read(std::io::BufReader::new(file))?;
+        return conclude(&args, history.setup.seed, &history, None);
+    }
+    let seed = args.seed.unwrap_or_else(rand::random);
+    note(format_args!("seed {seed} (repeat with --seed {seed})"));
+    match &args.config {
+        Some(config) => running(&args, seed, config).await,
+        None => own(&args, seed).await,
+    }
+}
+
+async fn own(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
+    if args.fault == FaultArg::Powercut && args.power_hook.is_none() {
+        bail!("a power cut needs disks that can be taken away; run scripts/powercut.sh, which brings them");
+    }
+    let folder = match &args.folder {
+        Some(folder) => folder.clone(),
+        None => std::env::temp_dir().join(format!("rookery-check-{}-{seed:x}", std::process::id())),
+    };
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let options = OwnOptions {
+        program: std::env::current_exe().context("finding this program")?,
+        folder: folder.clone(),
+        nodes: args.nodes,
+        shards: args.shards,
+        extra: String::new(),
+        env: Vec::new(),
+        power_hook: args.power_hook.clone(),
+    };
+    let mut cluster = OwnCluster::start(options, FORM).await?;
+    let history = campaign::play(&mut cluster, &campaign_of(args, seed, 3), tell(args)).await;
+    drop(cluster);
+    let history = history.with_context(|| format!("the nodes' logs are in {}", folder.display()))?;
+    conclude(args, seed, &history, Some(&folder))
+}
+
+/// A cluster that runs already: no faults, for its processes are not ours.
+async fn running(args: &CheckArgs, seed: u64, path: &Path) -> anyhow::Result<ExitCode> {
+    if args.fault != FaultArg::None {
+        bail!(
+            "with --config only --fault none: faults need a cluster of the checker's own (leave --config out)"
+        );
+    }
+    let config = Config::load(path)?;
+    let nodes = config.node.iter().map(|node| (node.id, node.client.clone())).collect();
+    let mut cluster = Running { nodes };
+    let replication = u32::from(config.cluster.replication);
+    let history = campaign::play(&mut cluster, &campaign_of(args, seed, replication), tell(args)).await?;
+    conclude(args, seed, &history, None)
+}
+
+struct Running {
+    nodes: Vec<(u16, String)>,
+}
+
+impl Cluster for Running {
+    fn nodes(&self) -> Vec<(u16, String)> {
+        self.nodes.clone()
+    }
+    async fn leader_of(&self, _: &SessionId) -> Option<u16> {
+        None
+    }
+    async fn whole(&self) -> bool {
+        true
+    }
+    async fn kill(&mut self, _: u16) -> anyhow::Result<()> {
+        bail!("not our process")
+    }
+    async fn stop(&mut self, _: u16) -> anyhow::Result<()> {
+        bail!("not our process")
+    }
+    async fn start(&mut self, _: u16) -> anyhow::Result<()> {
+        bail!("not our process")
+    }
+    fn pause(&mut self, _: u16, _: bool) -> anyhow::Result<()> {
+        bail!("not our process")
+    }
+}
+
+impl Power for Running {
+    async fn cut(&mut self, _: &[u16]) -> anyhow::Result<()> {
+        bail!("not our disk")
+    }
+}
+
+fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
+    let fault = match args.fault {
+        FaultArg::None => FaultKind::None,
+        FaultArg::Kill => FaultKind::Kill,
+        FaultArg::Pause => FaultKind::Pause,
+        FaultArg::Rolling => FaultKind::Rolling,
+        FaultArg::Powercut => FaultKind::Powercut,
+    };
+    let users = args.users.max(6);
+    Campaign {
+        plan: Plan { rounds: args.rounds, fault, seed },
+        size: CastSize {
+            users,
+            devices: 2,
+            pairs: users / 2,
+            groups: (users / 4).max(2),
+            group_members: 6,
+            listeners: users / 4,
+        },
+        tag: format!("c{:x}", seed & 0xffff_ffff),
+        rate: args.rate,
+        window: args.window,
+        content: (32, 400),
+        replication,
+        token: args.token.clone(),
+    }
+}
+
+fn tell(args: &CheckArgs) -> impl FnMut(&super::history::Round) {
+    let all = args.rounds;
+    move |round| {
+        let ms = (round.healed - round.fault_at) / 1000;
+        note(format_args!(
+            "round {} of {all}: nodes {:?}, whole again after {ms} ms",
+            round.number, round.nodes
+        ));
+    }
+}
+
+fn note(what: std::fmt::Arguments<'_>) {
+    // Progress is for people; a closed stderr is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "check: {what}");
+}
+
+/// Judges, prints, keeps what is worth keeping.
+fn conclude(
+    args: &CheckArgs,
+    seed: u64,
+    history: &History,
+    folder: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let verdict = judge(history);
+    let good = verdict.standing() == Standing::Good;
+    let kept = match (&args.history, folder) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(folder)) if !good => Some(folder.join("history.jsonl")),
+        _ => None,
+    };
+    if let Some(path) = kept {
+        let out = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        file::write(history, out)?;
+        note(format_args!("history kept: rookery check --replay {}", path.display()));
+    }
+    match folder {
+        Some(folder) if good && args.folder.is_none() => std::fs::remove_dir_all(folder)?,
+        Some(folder) => note(format_args!("folder kept: {}", folder.display())),
+        None => {}
+    }
+    let mut err = std::io::stderr().lock();
+    for round in &verdict.rounds {
+        writeln!(err, "{}", report::round(round))?;
+    }
+    write!(err, "{}", report::details(&verdict))?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &verdict)?;
+        writeln!(out)?;
+    }
+    writeln!(out, "{}", report::line(&args.name, seed, &verdict))?;
+    Ok(ExitCode::from(report::exit_code(&verdict)))
+}
