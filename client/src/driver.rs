@@ -254,11 +254,12 @@ impl Driver {
         if now >= self.engine.due() {
             let handled = self.shared.handled.load(Ordering::Acquire);
             self.engine.tick(now, handled)?;
-            self.publish();
         }
         if let Line::Open(wire) = line {
             let result = self.take_frames(wire, now);
             self.engine.pump(now);
+            // Before the events, so that whoever takes one sees counters that include it.
+            self.publish();
             self.give_events(now);
             self.milestones();
             result?;
@@ -326,13 +327,11 @@ impl Driver {
     fn milestones(&mut self) {
         if self.engine.phase() == Phase::Up && self.up_since.is_none() {
             self.up_since = Some(Instant::now());
-            self.publish();
         }
-        if self.first.is_some() && self.engine.synced() {
-            self.publish();
-            if let Some(first) = self.first.take() {
-                let _ = first.send(Ok(()));
-            }
+        if self.engine.synced()
+            && let Some(first) = self.first.take()
+        {
+            let _ = first.send(Ok(()));
         }
     }
 
@@ -423,6 +422,8 @@ impl Driver {
             other => other.to_string(),
         });
         let now = self.now();
+        // What finds no room counts as not had: the next run is given it.
+        self.give_events(now);
         self.engine.settle_handled(self.shared.handled.load(Ordering::Acquire));
         self.engine.report_delivered(now);
         if let Line::Open(mut wire) = line {
