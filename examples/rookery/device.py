@@ -18,8 +18,9 @@ from .frames import (
 from .link import Link, Lost, Refused
 
 CLIENT_SEQ_GAP, DEVICE_REPLACED = 400, 204
-# Refusals by which the session has used up the request's number: NOT_MEMBER, SESSION_EXISTS, NOT_ALLOWED, GROUP_FULL.
-NUMBER_USED = {403, 405, 406, 407}
+# Refusals after which the number is taken: CLIENT_SEQ_REUSED, ALREADY_TRIMMED, NOT_MEMBER, SESSION_EXISTS, NOT_ALLOWED,
+# GROUP_FULL. After any other the next request has the same number.
+NUMBER_TAKEN = {401, 402, 403, 405, 406, 407}
 # Records kept aside in front of a gap, per session; what comes beyond is pulled with the gap.
 ASIDE = 1000
 
@@ -163,7 +164,7 @@ class Device:
                     if refused.code == CLIENT_SEQ_GAP and 0 < refused.detail < number:
                         number = refused.detail  # nothing was stored under ours
                         continue
-                    if refused.code not in NUMBER_USED:
+                    if refused.code not in NUMBER_TAKEN:
                         self.numbers[session] = number - 1
                     raise
 

@@ -121,6 +121,16 @@ codes! {
     TooManyConnections = 506, "TOO_MANY_CONNECTIONS", "connect to another node";
 }
 
+impl ErrorCode {
+    /// Whether the client_seq of a numbered request that was refused so is taken: by this refusal, which the session
+    /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
+    /// same number.
+    pub fn takes_client_seq(self) -> bool {
+        use ErrorCode::{AlreadyTrimmed, ClientSeqReused, GroupFull, NotAllowed, NotMember, SessionExists};
+        matches!(self, ClientSeqReused | AlreadyTrimmed | NotMember | SessionExists | NotAllowed | GroupFull)
+    }
+}
+
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.name(), self.number())

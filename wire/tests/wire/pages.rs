@@ -37,6 +37,18 @@ fn the_error_page_lists_every_code() {
     }
 }
 
+/// Which refusals leave a number taken is stated once, in the sentence that names them.
+#[test]
+fn the_error_page_says_which_refusals_take_a_number() {
+    let page = page("errors.md");
+    let (_, sentence) = page.split_once("In answer to a numbered request, ").unwrap();
+    let (names, _) = sentence.split_once(" **leave").unwrap();
+    let named: Vec<&str> = names.split(", ").collect();
+    let taking: Vec<&str> =
+        ErrorCode::ALL.iter().filter(|code| code.takes_client_seq()).map(|code| code.name()).collect();
+    assert_eq!(named, taking);
+}
+
 #[test]
 fn the_protocol_page_lists_every_kind() {
     let page = page("protocol.md");
