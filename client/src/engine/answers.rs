@@ -224,7 +224,7 @@ impl Engine {
                 outbox.retry(number, now);
                 None
             }
-            Verdict::Final if (400..500).contains(&body.code.number()) => outbox.consumed(number),
+            Verdict::Final if body.code.takes_client_seq() => outbox.consumed(number),
             Verdict::Final => outbox.unused(number),
         };
         if let Some(flight) = flight {
