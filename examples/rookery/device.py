@@ -121,7 +121,7 @@ class Device:
             while True:
                 await asyncio.sleep(min(1, silence))
                 await self.tell_delivered(link)
-                if asyncio.get_running_loop().time() - link.heard > silence:
+                if asyncio.get_running_loop().time() - min(link.heard, link.said) > silence:
                     await link.ask(PING)
         except (Lost, Refused) as reason:
             link.close(str(reason))

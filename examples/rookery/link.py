@@ -28,7 +28,7 @@ class Link:
         self.waiting = {}  # request id -> the future of its answer
         self.last_id = 0
         self.limit = MAX_FRAME
-        self.heard = asyncio.get_running_loop().time()
+        self.heard = self.said = asyncio.get_running_loop().time()
         self.why = "closed by the node"
         self.listening = asyncio.create_task(self.listen())
 
@@ -58,6 +58,7 @@ class Link:
         """Sends a frame. With request id 0 nothing is answered."""
         if self.listening.done():
             raise Lost(self.why)
+        self.said = asyncio.get_running_loop().time()
         self.writer.write(frame(kind, request_id, SimpleNamespace(**fields)))
         try:
             await self.writer.drain()
