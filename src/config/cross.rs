@@ -43,7 +43,7 @@ fn listeners(node: &NodeConfig) -> [(&'static str, &str); 3] {
 }
 
 fn exposed(config: &Config) -> impl Iterator<Item = (u16, &'static str, &str)> {
-    config.node.iter().flat_map(|node| {
+    config.nodes.iter().flat_map(|node| {
         listeners(node)
             .into_iter()
             .filter(|(_, addr)| !is_loopback(addr))
@@ -52,7 +52,7 @@ fn exposed(config: &Config) -> impl Iterator<Item = (u16, &'static str, &str)> {
 }
 
 fn nodes(config: &Config, found: &mut Vec<String>) {
-    let count = config.node.len();
+    let count = config.nodes.len();
     if count == 0 {
         found.push(
             "there is no [[node]]: a cluster has at least one, and three survive the loss of one".to_owned(),
@@ -69,7 +69,7 @@ fn nodes(config: &Config, found: &mut Vec<String>) {
     }
     let mut ids = BTreeMap::new();
     let mut folders = BTreeMap::new();
-    for node in &config.node {
+    for node in &config.nodes {
         if ids.insert(node.id, ()).is_some() {
             found.push(format!("two nodes have id {}; each has its own", node.id));
         }
@@ -85,7 +85,7 @@ fn nodes(config: &Config, found: &mut Vec<String>) {
 
 fn addresses(config: &Config, found: &mut Vec<String>) {
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
-    for node in &config.node {
+    for node in &config.nodes {
         for (key, addr) in listeners(node) {
             let name = format!("{key} of node {}", node.id);
             match addr.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {

@@ -36,7 +36,8 @@ pub struct Config {
     /// What all nodes share.
     pub cluster: Cluster,
     /// The nodes, in the order of the file. Data folders are absolute or relative to the working directory.
-    pub node: Vec<NodeConfig>,
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeConfig>,
     /// Who may connect.
     pub auth: Auth,
     /// Bounds of requests, queues and memory.
@@ -80,7 +81,7 @@ impl Config {
             invalid(vec![Problem { line, text: fault.message().to_owned() }])
         })?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            for node in &mut config.node {
+            for node in &mut config.nodes {
                 node.data = folder.join(&node.data);
             }
         }
@@ -109,7 +110,7 @@ impl Config {
 
     /// The node of this number.
     pub fn node(&self, id: u16) -> Option<&NodeConfig> {
-        self.node.iter().find(|node| node.id == id)
+        self.nodes.iter().find(|node| node.id == id)
     }
 
     /// The node of this number, or an error that lists those there are.
@@ -120,20 +121,20 @@ impl Config {
         self.node(id).ok_or_else(|| ConfigError::NoSuchNode {
             path: path.display().to_string(),
             node: id,
-            known: self.node.iter().map(|node| node.id.to_string()).collect::<Vec<_>>().join(", "),
+            known: self.nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>().join(", "),
         })
     }
 
     /// The addresses clients connect to, in the order of the file.
     pub fn client_addrs(&self) -> Vec<String> {
-        self.node.iter().map(|node| node.client.clone()).collect()
+        self.nodes.iter().map(|node| node.client.clone()).collect()
     }
 
     /// A cluster on loopback with the given nodes and the sample secret: for tests, demo and benchmarks.
     pub fn local(nodes: Vec<NodeConfig>) -> Self {
         let replication = u16::try_from(nodes.len()).unwrap_or(3).min(3);
         let cluster = Cluster { replication, secret: Secret::new(SAMPLE_SECRET), ..Cluster::default() };
-        Self { cluster, node: nodes, ..Self::default() }
+        Self { cluster, nodes, ..Self::default() }
     }
 
     /// Where the data of a node lies.

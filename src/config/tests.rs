@@ -18,11 +18,11 @@ fn refused(from: &str, to: &str) -> String {
 #[test]
 fn the_sample_is_valid_and_has_three_nodes() {
     let config = parse(SAMPLE).expect("cluster.toml of the repository");
-    assert_eq!(config.node.len(), 3);
+    assert_eq!(config.nodes.len(), 3);
     assert_eq!(config.cluster.secret.expose(), SAMPLE_SECRET);
     assert_eq!(config.client_addrs(), ["127.0.0.1:7401", "127.0.0.1:7402", "127.0.0.1:7403"]);
     assert_eq!(config.warnings(), Vec::<String>::new());
-    assert_eq!(Config::local(config.node.clone()).cluster.replication, 3);
+    assert_eq!(Config::local(config.nodes.clone()).cluster.replication, 3);
 }
 
 #[test]

@@ -14,7 +14,9 @@ use rookery_wire::request::{Hello, Role};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Auth, AuthMode};
+use crate::config::{Auth, AuthMode, Config};
+
+const NO_SECRET: &str = "auth.secret is missing: set it (32 bytes or more) and auth.mode = \"token\"";
 
 /// Longest token that is looked at.
 pub const MAX_TOKEN_BYTES: usize = 4096;
@@ -81,9 +83,14 @@ impl std::fmt::Debug for Authenticator {
 
 impl Authenticator {
     /// The judge that `[auth]` asks for.
-    pub fn from_config(auth: &Auth) -> Self {
+    ///
+    /// # Errors
+    /// Token mode without a key.
+    pub fn from_config(config: &Config) -> Result<Self, String> {
+        let auth = &config.auth;
         match auth.mode {
-            AuthMode::Open => Self(Mode::Open),
+            AuthMode::Open => Ok(Self(Mode::Open)),
+            AuthMode::Token if auth.secret.is_empty() => Err(NO_SECRET.to_owned()),
             AuthMode::Token => {
                 provider::install();
                 let mut validation = Validation::new(Algorithm::HS256);
@@ -91,11 +98,11 @@ impl Authenticator {
                 validation.validate_exp = false;
                 validation.validate_nbf = false;
                 validation.validate_aud = false;
-                Self(Mode::Token {
+                Ok(Self(Mode::Token {
                     key: DecodingKey::from_secret(auth.secret.expose().as_bytes()),
                     validation,
                     leeway_ms: auth.leeway_ms,
-                })
+                }))
             }
         }
     }
@@ -195,7 +202,7 @@ pub struct Grant {
 /// A text when `auth.secret` is absent or signing fails.
 pub fn issue(auth: &Auth, grant: &Grant) -> Result<String, String> {
     if auth.secret.is_empty() {
-        return Err("auth.secret is missing: set it (32 bytes or more) and auth.mode = \"token\"".to_owned());
+        return Err(NO_SECRET.to_owned());
     }
     provider::install();
     let claims = Claims {

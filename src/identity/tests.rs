@@ -4,12 +4,16 @@ use rookery_wire::request::{Hello, Role};
 use rookery_wire::{Blob, ErrorCode};
 
 use super::{Authenticator, Grant, issue};
-use crate::config::{Auth, AuthMode, Secret};
+use crate::config::{Auth, AuthMode, Config, Secret};
 
 const NOW_S: u64 = 1_800_000_000;
 
 fn auth() -> Auth {
     Auth { mode: AuthMode::Token, secret: Secret::new("0123456789abcdef0123456789abcdef"), leeway_ms: 2_000 }
+}
+
+fn judge(auth: Auth) -> Authenticator {
+    Authenticator::from_config(&Config { auth, ..Config::default() }).expect("a judge")
 }
 
 fn hello(user: &str, device: &str, role: Role, token: &str) -> Hello {
@@ -36,13 +40,13 @@ fn grant(user: &str, device: Option<&str>, role: Role) -> Grant {
 }
 
 fn code(token: &str, user: &str, device: &str, role: Role, now_s: u64) -> Option<ErrorCode> {
-    let judge = Authenticator::from_config(&auth());
+    let judge = judge(auth());
     judge.authenticate(&hello(user, device, role, token), now_s * 1000).err().map(|error| error.code)
 }
 
 #[test]
 fn open_mode_believes_what_hello_says() {
-    let judge = Authenticator::from_config(&Auth::default());
+    let judge = judge(Auth::default());
     let who = judge.authenticate(&hello("ann", "phone", Role::Service, ""), 0).expect("open");
     assert_eq!((who.user.as_str(), who.device.as_str(), who.service), ("ann", "phone", true));
 }
@@ -83,7 +87,7 @@ fn what_is_not_signed_with_the_key_is_refused() {
 #[test]
 fn errors_tell_neither_token_nor_key() {
     let token = issue(&auth(), &grant("ann", None, Role::User)).expect("issue");
-    let judge = Authenticator::from_config(&auth());
+    let judge = judge(auth());
     let error = judge.authenticate(&hello("bob", "phone", Role::User, &token), 0).expect_err("mismatch");
     assert!(error.message().contains("for user ann, HELLO says bob"), "{error}");
     assert!(!error.message().contains(&token));

@@ -1,0 +1,136 @@
+//! The command line: what a person or a script says to the one binary, and what it prints back.
+//!
+//! Owns arguments, output and exit codes. Results go to stdout, everything else to stderr; an error is one message
+//! there and a non-zero exit: 1 when the work failed, 2 when the words were wrong. Must never hold logic that another
+//! program would want: that lives in the library beside it.
+
+mod cluster;
+mod config;
+mod connect;
+mod out;
+mod record;
+mod serve;
+mod talk;
+mod token;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Store-and-deliver cluster for instant messages.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rookery",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  rookery demo                             three nodes, a conversation, a leader killed: see it work
+  rookery cluster up                       start the nodes of ./cluster.toml
+  rookery chat --user ann                  chat in the terminal
+  rookery send --user ann @bob 'hello'     send one message
+  rookery cluster down                     stop them
+
+Every command has --help with examples of its own."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play a conversation on three nodes, kill a leader in the middle of it, and prove that nothing was lost
+    Demo(crate::demo::DemoArgs),
+    /// Run one node in the foreground
+    Serve(serve::ServeArgs),
+    /// Start, stop and watch the nodes of a configuration on this machine
+    Cluster(cluster::ClusterArgs),
+    /// Check a configuration file, or write a sample
+    Config(config::ConfigArgs),
+    /// Send messages
+    Send(talk::SendArgs),
+    /// Print messages as they arrive
+    Tail(talk::TailArgs),
+    /// Print a part of a session's history
+    Pull(talk::PullArgs),
+    /// List a user's sessions with unread counts
+    Sessions(talk::SessionsArgs),
+    /// Create a group, or change its members
+    Group(talk::GroupArgs),
+    /// Issue a token for `auth.mode = "token"`
+    Token(token::TokenArgs),
+}
+
+/// Where the configuration is, for every command that needs it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigPath {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "cluster.toml", env = "ROOKERY_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// Reads the arguments, does what they say, and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        // The reader of our output has gone away (`rookery tail | head`): nothing is wrong.
+        Err(fault) if is_broken_pipe(&fault) => ExitCode::SUCCESS,
+        Err(fault) => {
+            out::error(&fault);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Serve(args) => return serve::run(args),
+        Command::Config(args) => config::run(&args)?,
+        Command::Token(args) => token::run(&args)?,
+        Command::Cluster(args) => return block_on(cluster::run(args)),
+        Command::Send(args) => block_on(talk::send(args))?,
+        Command::Tail(args) => block_on(talk::tail(args))?,
+        Command::Pull(args) => block_on(talk::pull(args))?,
+        Command::Sessions(args) => block_on(talk::sessions(args))?,
+        Command::Group(args) => block_on(talk::group(args))?,
+        Command::Demo(args) => return crate::demo::main(args),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread is enough for a command.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    out::init_log("warn", crate::config::LogFormat::Text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(Box::pin(work))
+}
+
+fn is_broken_pipe(fault: &anyhow::Error) -> bool {
+    fault.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every command, and every command of a command, shows examples.
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:\n  rookery "), "{} has no examples", command.get_name());
+        }
+    }
+}

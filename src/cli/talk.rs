@@ -1,0 +1,361 @@
+//! `send`, `tail`, `pull`, `sessions` and `group`: the cluster for scripts.
+
+use std::io::BufRead;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use rookery_client::wire::UserId;
+use rookery_client::wire::request::{Consistency, Direction};
+use rookery_client::{Client, Event, Outgoing, PendingAck, StartAt};
+
+use super::connect::{ConnectArgs, session_name};
+use super::out;
+use super::record::{self, Shape};
+
+const NAMES: &str = "Sessions are named @USER, '#GROUP', group:GROUP or direct:USER,USER.";
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  rookery send --user ann @bob 'hello'
+  rookery send --user ann '#team' < lines.txt          one message a line
+  rookery send --user shop --service --for ann '#team' 'order 7 has left'
+  rookery send --user ann @bob hi --json               prints seq, id and time
+
+{NAMES}"))]
+pub(super) struct SendArgs {
+    /// Where to
+    session: String,
+    /// The message; without it, each line of stdin is one
+    text: Option<String>,
+    /// In the name of this user (with --service)
+    #[arg(long = "for", value_name = "USER", requires = "service")]
+    on_behalf_of: Option<UserId>,
+    /// Media type
+    #[arg(long, default_value = "text/plain")]
+    content_type: String,
+    /// Print the acknowledgement as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: ConnectArgs,
+}
+
+/// Sends in flight while stdin is sent.
+const SEND_AHEAD: usize = 128;
+
+pub(super) async fn send(args: SendArgs) -> Result<()> {
+    let session = args.who.session(&args.session)?;
+    // Several scripts of one user may send at once, each as a device of its own; the names are few, since the
+    // cluster remembers devices.
+    let device = format!("cli-send-{}", std::process::id() % 64);
+    let (client, events) = args.who.connect(&device).await?;
+    drop(events);
+    let make = |text: &str| {
+        let mut message = Outgoing::text(text);
+        message.content_type = args.content_type.clone().into_bytes().into();
+        message.on_behalf_of.clone_from(&args.on_behalf_of);
+        message
+    };
+    if let Some(text) = &args.text {
+        report(&args, client.send_pipelined(&session, make(text)).await?).await?;
+        client.close().await;
+        return Ok(());
+    }
+    let mut waiting = std::collections::VecDeque::new();
+    // Reading a line blocks this thread, which serves the connection too; so lines come from a thread of their own.
+    let mut lines = stdin_lines();
+    while let Some(line) = lines.recv().await {
+        if waiting.len() >= SEND_AHEAD
+            && let Some(first) = waiting.pop_front()
+        {
+            report(&args, first).await?;
+        }
+        waiting.push_back(client.send_pipelined(&session, make(&line?)).await?);
+    }
+    for ack in waiting {
+        report(&args, ack).await?;
+    }
+    client.close().await;
+    Ok(())
+}
+
+fn stdin_lines() -> tokio::sync::mpsc::Receiver<std::io::Result<String>> {
+    let (lines, receiver) = tokio::sync::mpsc::channel(SEND_AHEAD);
+    // Ends with stdin, or with the process.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if lines.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+async fn report(args: &SendArgs, pending: PendingAck) -> Result<()> {
+    let ack = match pending.await {
+        Ok(ack) => ack,
+        Err(fault) if fault.outcome_unknown() => {
+            return Err(fault).context("not known whether it was stored; look with `rookery pull`");
+        }
+        Err(fault) => return Err(fault).context("not stored"),
+    };
+    if args.json {
+        out::line(serde_json::json!({
+            "session": ack.session, "seq": ack.seq, "message_id": ack.message_id, "time_ms": ack.time_ms,
+        }))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  rookery tail --user ann                              everything ann is sent from now on
+  rookery tail --user ann '#team' @bob --json
+  rookery tail --user ann --beginning --count 100
+
+{NAMES} Ends with Ctrl-C, or after --count."))]
+pub(super) struct TailArgs {
+    /// Only these sessions
+    sessions: Vec<String>,
+    /// Begin with the oldest message kept, not with now
+    #[arg(long)]
+    beginning: bool,
+    /// End after so many messages
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: ConnectArgs,
+}
+
+pub(super) async fn tail(args: TailArgs) -> Result<()> {
+    let wanted: Vec<_> = args.sessions.iter().map(|name| args.who.session(name)).collect::<Result<_>>()?;
+    let mut options = args.who.options("cli-tail")?;
+    options.start = if args.beginning { StartAt::Beginning } else { StartAt::Now };
+    let (client, mut events) = ConnectArgs::open(options).await?;
+    let shape = if args.json { Shape::Json } else { Shape::Text };
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let ctrl_c = tokio::signal::ctrl_c();
+    tokio::pin!(ctrl_c);
+    while left > 0 {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = &mut ctrl_c => break,
+        };
+        match event {
+            None => bail!(
+                "the connection has ended: another connection of the same device, or a refused identity"
+            ),
+            Some(Event::Message { session, record }) if wanted.is_empty() || wanted.contains(&session) => {
+                out::line(record::line(&args.who.user, &session, &record, shape))?;
+                left -= 1;
+            }
+            Some(Event::Skipped { session, from, to }) => {
+                let name = session_name(&args.who.user, &session);
+                out::tell(format_args!("{name}: {from} to {to} are no longer kept"));
+            }
+            Some(Event::Disconnected { reason }) => out::tell(format_args!("reconnecting: {reason}")),
+            Some(_) => {}
+        }
+    }
+    drop(events);
+    client.close().await;
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  rookery pull --user ann @bob                         the last 50
+  rookery pull --user ann '#team' --from 1 --count 500 --json
+  rookery pull --user ann '#team' --before 1000        what stands before 1000
+
+{NAMES}"))]
+pub(super) struct PullArgs {
+    /// Which session
+    session: String,
+    /// From this seq on, towards newer messages
+    #[arg(long, value_name = "SEQ", conflicts_with = "before")]
+    from: Option<u64>,
+    /// The newest before this seq
+    #[arg(long, value_name = "SEQ")]
+    before: Option<u64>,
+    /// At most so many
+    #[arg(long, short = 'n', default_value_t = 50)]
+    count: u32,
+    /// The serving node's own replica as it is, though it may be behind (with --service)
+    #[arg(long, requires = "service")]
+    replica: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: ConnectArgs,
+}
+
+pub(super) async fn pull(args: PullArgs) -> Result<()> {
+    let session = args.who.session(&args.session)?;
+    let (client, events) = args.who.connect("cli-pull").await?;
+    drop(events);
+    let consistency = if args.replica { Consistency::Replica } else { Consistency::Linearizable };
+    let shape = if args.json { Shape::Json } else { Shape::Text };
+    let show = |records: &[rookery_client::wire::Record]| -> Result<()> {
+        for record in records {
+            out::line(record::line(&args.who.user, &session, record, shape))?;
+        }
+        Ok(())
+    };
+    if let Some(mut from) = args.from {
+        let mut left = args.count;
+        while left > 0 {
+            let page = client.pull(&session, from, Direction::Forward, left, consistency).await?;
+            let Some(last) = page.records.last() else { break };
+            show(&page.records)?;
+            from = last.seq + 1;
+            left = left.saturating_sub(u32::try_from(page.records.len()).unwrap_or(u32::MAX));
+        }
+    } else if args.before != Some(1) {
+        show(&backward(&client, &session, &args, consistency).await?)?;
+    }
+    client.close().await;
+    Ok(())
+}
+
+async fn backward(
+    client: &Client,
+    session: &rookery_client::wire::SessionId,
+    args: &PullArgs,
+    consistency: Consistency,
+) -> Result<Vec<rookery_client::wire::Record>> {
+    let mut newest = args.before.map_or(0, |before| before.saturating_sub(1));
+    let mut found = std::collections::VecDeque::new();
+    while found.len() < args.count as usize {
+        let left = args.count - u32::try_from(found.len()).unwrap_or(0);
+        let page = client.pull(session, newest, Direction::Backward, left, consistency).await?;
+        let Some(first) = page.records.first().map(|record| record.seq) else { break };
+        for record in page.records.into_iter().rev() {
+            found.push_front(record);
+        }
+        if first <= 1 {
+            break;
+        }
+        newest = first - 1;
+    }
+    Ok(found.into())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rookery sessions --user ann
+  rookery sessions --user ann --json")]
+pub(super) struct SessionsArgs {
+    /// One JSON array
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: ConnectArgs,
+}
+
+pub(super) async fn sessions(args: SessionsArgs) -> Result<()> {
+    let (client, events) = args.who.connect("cli-sessions").await?;
+    drop(events);
+    let list = client.sync().await?;
+    client.close().await;
+    if args.json {
+        let all: Vec<_> = list.sessions.iter().map(record::summary).collect();
+        out::line(serde_json::to_string_pretty(&all)?)?;
+    } else {
+        out::line(record::table(&args.who.user, &list.sessions))?;
+    }
+    if !list.unresolved.is_empty() {
+        let names: Vec<_> =
+            list.unresolved.iter().map(|(session, code)| format!("{session}: {code}")).collect();
+        bail!("{} sessions could not be asked: {}", names.len(), names.join("; "));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rookery group --user ann create team bob eve
+  rookery group --user ann add team sam
+  rookery group --user ann remove team eve
+  rookery group --user ann members team")]
+pub(super) struct GroupArgs {
+    #[command(flatten)]
+    who: ConnectArgs,
+    #[command(subcommand)]
+    command: GroupCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// Make a group of yourself and these users
+    Create {
+        /// Its name
+        group: String,
+        /// Members beside yourself
+        users: Vec<UserId>,
+    },
+    /// Add members
+    Add {
+        /// The group
+        group: String,
+        /// Whom
+        #[arg(required = true)]
+        users: Vec<UserId>,
+    },
+    /// Remove members; yourself to leave
+    Remove {
+        /// The group
+        group: String,
+        /// Whom
+        #[arg(required = true)]
+        users: Vec<UserId>,
+    },
+    /// Print the members, one a line
+    Members {
+        /// The group
+        group: String,
+    },
+}
+
+/// Members asked for at once.
+const MEMBER_PAGE: u32 = 1000;
+
+pub(super) async fn group(args: GroupArgs) -> Result<()> {
+    let named = |group: &str| args.who.session(&format!("#{}", group.trim_start_matches('#')));
+    let device = format!("cli-send-{}", std::process::id() % 64);
+    let (client, events) = args.who.connect(&device).await?;
+    drop(events);
+    match &args.command {
+        GroupCommand::Create { group, users } => {
+            let name = group.trim_start_matches('#').parse().context("group")?;
+            client.create_group(name, users).await?;
+        }
+        GroupCommand::Add { group, users } => {
+            client.add_members(&named(group)?, users).await?;
+        }
+        GroupCommand::Remove { group, users } => {
+            client.remove_members(&named(group)?, users).await?;
+        }
+        GroupCommand::Members { group } => {
+            let session = named(group)?;
+            let mut after = None;
+            loop {
+                let page = client.members(&session, after.take(), MEMBER_PAGE).await?;
+                for user in &page.users {
+                    out::line(user)?;
+                }
+                match page.users.last().filter(|_| page.more) {
+                    Some(last) => after = Some(last.clone()),
+                    None => break,
+                }
+            }
+        }
+    }
+    client.close().await;
+    Ok(())
+}
