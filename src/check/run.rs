@@ -96,6 +96,15 @@ pub struct CheckArgs {
     pub name: String,
 }
 
+/// Runs the command on a runtime of its own, with as many threads as the machine has cores.
+///
+/// # Errors
+/// As [`run`].
+pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(run(args)))
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -147,7 +156,7 @@ async fn running(args: &CheckArgs, seed: u64, path: &Path) -> anyhow::Result<Exi
         );
     }
     let config = Config::load(path)?;
-    let nodes = config.node.iter().map(|node| (node.id, node.client.clone())).collect();
+    let nodes = config.nodes.iter().map(|node| (node.id, node.client.clone())).collect();
     let mut cluster = Running { nodes };
     let replication = u32::from(config.cluster.replication);
     let history = campaign::play(&mut cluster, &campaign_of(args, seed, replication), tell(args)).await?;
