@@ -1,9 +1,10 @@
 //! A node: the one place where everything is wired together, started in order and stopped in reverse.
 
 mod balance;
+mod clock;
 mod peers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::config::{Config, NodeConfig};
 use crate::delivery::{Delivery, DeliveryLimits};
 use crate::gateway::Gateway;
 use crate::identity::Authenticator;
-use crate::router::{Router, RouterOptions};
+use crate::router::{LaneLimits, Router, RouterOptions};
 use crate::shard::{ShardHandle, ShardOptions, Surroundings};
 use crate::stage::Stages;
 use crate::state::SessionLimits;
@@ -29,6 +30,8 @@ use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, Syste
 
 /// How long a shard waits for its preferred leader to initialise it before another replica does.
 const INITIALISE_AFTER: Duration = Duration::from_secs(2);
+/// Reads of this node's clients under way; beyond it BUSY.
+const READS: usize = 4096;
 /// Bytes of commands in one log entry.
 const ENTRY_BYTES: usize = 256 << 10;
 /// Log entries of one shard that are proposed and not yet applied: enough to keep disk and network busy, few enough
@@ -126,14 +129,7 @@ impl Node {
         let peers = meet(&config, &mine, &store, &identity, &seams).await?;
         peers.on_app(app.clone());
         let me = RaftId { node: number, store: store.store_id() };
-        let host = Host::start(
-            host_options(&config, me),
-            store.clone(),
-            peers.clone(),
-            seams.clock.clone(),
-            seams.entropy.clone(),
-            stop.clone(),
-        );
+        let host = Host::start(host_options(&config, &mine, me, &seams), store.clone(), peers.clone(), stop.clone());
         let machine = Arc::new(SystemMachine::open(&store).await?);
         let facts = machine.facts();
         let system = host
@@ -151,6 +147,7 @@ impl Node {
             group: Mutex::new(Some(system.clone())),
             facts: facts.clone(),
             entropy: seams.entropy.clone(),
+            clock: seams.clock.clone(),
         });
         app.set_forming(forming.clone());
         let known = forming.join(&identity, seams.replace).await.map_err(StartError::Refused)?;
@@ -158,13 +155,13 @@ impl Node {
 
         let stages = if seams.one_thread { Stages::here() } else { start_stages()? };
         let delivery = Arc::new(Delivery::new(DeliveryLimits {
-            subscriptions: config.limits.subscriptions as usize,
+            subscriptions: u64::from(config.limits.subscriptions),
             ..DeliveryLimits::default()
         }));
         let mut tasks = JoinSet::new();
         let placement = follow_placement(facts.clone(), &mut tasks);
         let router = Router::start(
-            RouterOptions::from_config(&config, number, known.placement.count()),
+            router_options(&config, number, known.placement.count()),
             Arc::new(peers.clone()),
             placement,
             delivery.clone(),
@@ -181,6 +178,9 @@ impl Node {
             stop,
         };
         let options = shard_options(&config, known.placement.of_node(number).count());
+        let (ahead_is, clock_ahead) = watch::channel(0);
+        tasks.spawn(clock::compare(forming, seams.clock.clone(), ahead_is));
+        let view = balance::View { facts: facts.clone(), peers: peers.clone(), clock_ahead, me: number };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
@@ -189,7 +189,7 @@ impl Node {
             if !identity.joined {
                 tasks.spawn(initialise(handle.clone(), known.clone(), number));
             }
-            tasks.spawn(balance::keep(handle.clone(), facts.clone(), peers.clone(), number));
+            tasks.spawn(balance::keep(handle.clone(), view.clone()));
             shards.push(handle);
         }
         tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
@@ -286,8 +286,8 @@ impl Node {
                 full: health.journal_full,
             },
             delivery: DeliveryStatus {
-                topics: delivery.topics as u64,
-                subscriptions: delivery.subscriptions as u64,
+                topics: delivery.topics,
+                subscriptions: delivery.subscriptions,
                 pushes: delivery.pushes,
                 lags: delivery.lags,
             },
@@ -321,11 +321,16 @@ impl Node {
     }
 }
 
+/// The node's folder; relative paths were resolved when the configuration was read.
+fn data_dir(config: &Config, mine: &NodeConfig) -> PathBuf {
+    config.data_dir(mine.id).unwrap_or_else(|| mine.data.clone())
+}
+
 async fn open_store(config: &Config, mine: &NodeConfig, seams: &Seams) -> Result<Store, StartError> {
     if let Some(store) = &seams.store {
         return Ok(store.clone());
     }
-    let dir = config.data_dir(mine.id).unwrap_or_else(|| mine.data.clone());
+    let dir = data_dir(config, mine);
     let storage = &config.storage;
     let mut options = StoreOptions::new(&dir);
     options.journal_segment_bytes = u64::from(storage.journal_segment_mib) << 20;
@@ -400,13 +405,30 @@ async fn meet(
         .map_err(|fault| StartError::Listen(fault.to_string()))
 }
 
-fn host_options(config: &Config, me: RaftId) -> HostOptions {
+fn host_options(config: &Config, mine: &NodeConfig, me: RaftId, seams: &Seams) -> HostOptions {
     let mut options = HostOptions::new(me);
+    if seams.store.is_none() {
+        options.incoming = Some(data_dir(config, mine).join("incoming"));
+    }
     options.heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
     options.election =
         (Duration::from_millis(config.timing.election_ms.0), Duration::from_millis(config.timing.election_ms.1));
     options.log_keep = config.storage.log_keep;
     options
+}
+
+fn router_options(config: &Config, node: u16, shards: u32) -> RouterOptions {
+    RouterOptions {
+        node,
+        shards,
+        lane: LaneLimits {
+            requests: config.limits.lane_requests as usize,
+            bytes: config.limits.lane_bytes as usize,
+            deadline: Duration::from_millis(config.timing.request_deadline_ms),
+        },
+        reads: READS,
+        runtime: tokio::runtime::Handle::current(),
+    }
 }
 
 fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {

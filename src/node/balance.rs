@@ -6,6 +6,7 @@ use std::time::Duration;
 use rookery_raft::{Group, GroupStatus, PeerNet, RaftId, Waiter};
 use tokio::sync::watch;
 
+use super::clock::MOST_OFF_MS;
 use crate::shard::ShardHandle;
 use crate::system::{Facts, SystemWaiter};
 
@@ -17,9 +18,23 @@ const STEADY_LOOKS: u32 = 5;
 /// Deadline of a hand-over at stop, all shards together.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
+/// What balancing looks at.
+#[derive(Clone)]
+pub struct View {
+    /// Who should hold what.
+    pub facts: watch::Receiver<Arc<Facts>>,
+    /// Who can be reached.
+    pub peers: PeerNet,
+    /// How far this node's clock is ahead of its peers', milliseconds.
+    pub clock_ahead: watch::Receiver<i64>,
+    /// This node.
+    pub me: u16,
+}
+
 /// For one shard, while this node leads it: brings the voters in line with the facts, then gives the lead to the
-/// preferred node once that is steady.
-pub async fn keep(shard: ShardHandle, facts: watch::Receiver<Arc<Facts>>, peers: PeerNet, me: u16) {
+/// preferred node once that is steady; or away, when this node's clock is off (R10).
+pub async fn keep(shard: ShardHandle, view: View) {
+    let View { facts, peers, clock_ahead, me } = view;
     let mut steady = 0;
     loop {
         // Shards look at different moments, so that leaders do not all move at once.
@@ -29,6 +44,11 @@ pub async fn keep(shard: ShardHandle, facts: watch::Receiver<Arc<Facts>>, peers:
         let status = shard.status();
         if !status.leading || !align(shard.group(), &status, &facts.voters(shard.id())).await {
             steady = 0;
+            continue;
+        }
+        let clock_is_off = clock_ahead.borrow().abs() > MOST_OFF_MS;
+        if clock_is_off {
+            hand_over(std::slice::from_ref(&shard), &facts, me).await;
             continue;
         }
         let preferred = facts.placement.nodes(shard.id()).first().copied().unwrap_or(me);

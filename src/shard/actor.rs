@@ -237,7 +237,9 @@ impl Handler<Reset> for ShardActor {
                 let ours = EntityKey::Session(session.clone()).shard(shared.shards) == shared.shard;
                 ours.then(|| shared.table.get(session).map_or(0, |row| row.last_seq))
             }
-            Topic::User(user) => (EntityKey::User(user.clone()).shard(shared.shards) == shared.shard).then_some(0),
+            Topic::User(user) => {
+                (EntityKey::User(user.clone()).shard(shared.shards) == shared.shard).then_some(0)
+            }
         });
     }
 }

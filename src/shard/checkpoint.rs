@@ -130,4 +130,3 @@ impl<'a, E: Entity> Collected<'a, E> {
 pub fn store_fault(fault: impl std::error::Error + Send + Sync + 'static) -> Fault {
     Fault::with_source("the node's store failed", fault)
 }
-

@@ -13,7 +13,9 @@ use crate::delivery::{Push, Topic};
 use crate::state::key::SenderKey;
 use crate::state::sender::Number;
 use crate::state::session_rows::read_number;
-use crate::state::{At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User};
+use crate::state::{
+    At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
+};
 
 /// What a batch gathers in one entity before it is published in one go.
 #[derive(Debug, Default)]
@@ -93,12 +95,15 @@ impl Entity for Session {
 
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome {
         match command {
-            Command::Act { actor, client_seq, act, .. } => Session::apply(self, at, limits, actor, *client_seq, act),
+            Command::Act { actor, client_seq, act, .. } => {
+                Session::apply(self, at, limits, actor, *client_seq, act)
+            }
             Command::Linked { done, .. } => self.linked(done),
             // The shard hands commands to the entity they name; these name users.
-            Command::Register { .. } | Command::Read { .. } | Command::Delivered { .. } | Command::Link { .. } => {
-                Outcome::default()
-            }
+            Command::Register { .. }
+            | Command::Read { .. }
+            | Command::Delivered { .. }
+            | Command::Link { .. } => Outcome::default(),
         }
     }
 
@@ -187,7 +192,9 @@ impl Entity for User {
 
     fn apply(&mut self, at: &At, _: &SessionLimits, command: &Command) -> Outcome {
         match command {
-            Command::Register { device, nonce, agent, .. } => self.register(device, *nonce, agent, at.time_ms),
+            Command::Register { device, nonce, agent, .. } => {
+                self.register(device, *nonce, agent, at.time_ms)
+            }
             Command::Read { session, seq, count, .. } => self.read(session, *seq, *count),
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors),
             Command::Link { link, .. } => self.link(link),

@@ -305,7 +305,10 @@ impl<E: Entity> Handler<Apply> for EntityActor<E> {
                 actor.apply_now(apply);
             }
             Err(fault) => {
-                (actor.shared.stop)(Fault::new(format!("{:?}: old numbers cannot be read: {fault}", actor.key)));
+                (actor.shared.stop)(Fault::new(format!(
+                    "{:?}: old numbers cannot be read: {fault}",
+                    actor.key
+                )));
                 ctx.stop();
             }
         }));

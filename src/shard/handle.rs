@@ -21,7 +21,7 @@ use super::machine::{EntryWaiter, Machine};
 use super::pages::Pages;
 use super::proposer::Proposer;
 use super::reads::Reads;
-use super::shared::{Outbound, Shared, ShardOptions, Stop};
+use super::shared::{Outbound, ShardOptions, Shared, Stop};
 use super::snapshot::{POINTERS, Tables, read_tables};
 use crate::delivery::{Delivery, Receiver, Topic};
 
@@ -119,7 +119,8 @@ impl ShardHandle {
             generation: Mutex::new(generation),
         });
         let opened = host.open_group(shard, machine.clone()).await;
-        let group = opened.map_err(|fault| Fault::with_source(format!("shard {shard} cannot be opened"), fault))?;
+        let group =
+            opened.map_err(|fault| Fault::with_source(format!("shard {shard} cannot be opened"), fault))?;
         let mut tasks = JoinSet::new();
         let (proposer, proposing) = Proposer::start(shared.clone(), group.clone());
         tasks.spawn(async move {
@@ -130,7 +131,11 @@ impl ShardHandle {
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
-        let reads = Reads { shared: shared.clone(), actor: actor.clone(), pages: Pages::new(options.page_cache_bytes) };
+        let reads = Reads {
+            shared: shared.clone(),
+            actor: actor.clone(),
+            pages: Pages::new(options.page_cache_bytes),
+        };
         Ok(Self { shared, group, actor, proposer, reads, leader, tasks: Arc::new(Mutex::new(tasks)) })
     }
 
@@ -184,9 +189,8 @@ impl ShardHandle {
             self.proposer.submit(batch);
         } else {
             let leader = self.leader();
-            let again = |submission: Submission| {
-                (submission.origin, super::Answer::Again { leader, after_ms: 0 })
-            };
+            let again =
+                |submission: Submission| (submission.origin, super::Answer::Again { leader, after_ms: 0 });
             self.shared.answers.answer(self.shared.shard, batch.into_iter().map(again).collect());
         }
     }
@@ -211,7 +215,9 @@ impl ShardHandle {
             }
             self.reads.answer(read).await
         };
-        tokio::time::timeout(deadline, answer).await.unwrap_or(Err(ReadRefusal::Again { leader: self.leader() }))
+        tokio::time::timeout(deadline, answer)
+            .await
+            .unwrap_or(Err(ReadRefusal::Again { leader: self.leader() }))
     }
 
     fn not_confirmed(&self, fault: &ReadError) -> ReadRefusal {
@@ -258,7 +264,8 @@ async fn generation(store: &Store, shard: u32) -> Result<u64, Fault> {
     let pointers = store.map(POINTERS).map_err(store_fault)?;
     let value = pointers.read(move |view| view.get(&shard.to_be_bytes())).await.map_err(store_fault)?;
     let Some(value) = value else { return Ok(0) };
-    let bytes: [u8; 8] = value.as_ref().try_into().map_err(|_| Fault::new("the shard pointers are damaged"))?;
+    let bytes: [u8; 8] =
+        value.as_ref().try_into().map_err(|_| Fault::new("the shard pointers are damaged"))?;
     Ok(u64::from_be_bytes(bytes))
 }
 

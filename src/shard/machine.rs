@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use actix::Addr;
 use parking_lot::Mutex;
-use rookery_raft::{Committed, Fault, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter};
+use rookery_raft::{
+    Committed, Fault, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::actor::{Execute, ShardActor};
@@ -101,7 +103,9 @@ impl StateMachine for Machine {
         if !commands.is_empty() {
             let (done, executed) = oneshot::channel();
             self.actor.do_send(Execute { commands, done });
-            executed.await.map_err(|_| Fault::new(format!("the actors of shard {} are gone", self.shared.shard)))?;
+            executed
+                .await
+                .map_err(|_| Fault::new(format!("the actors of shard {} are gone", self.shared.shard)))?;
         }
         *self.applied.lock() = Some(mark);
         Ok(())
@@ -118,9 +122,14 @@ impl StateMachine for Machine {
     fn leadership(&self, leading: Option<u64>) {
         self.shared.leading.store(leading.is_some(), Ordering::Release);
         self.shared.intents_moved.notify_one();
-        tracing::info!(shard = self.shared.shard, term = leading, "{}", match leading {
-            Some(_) => "leads",
-            None => "follows",
-        });
+        tracing::info!(
+            shard = self.shared.shard,
+            term = leading,
+            "{}",
+            match leading {
+                Some(_) => "leads",
+                None => "follows",
+            }
+        );
     }
 }

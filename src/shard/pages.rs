@@ -55,7 +55,12 @@ impl Pages {
         Ok(records)
     }
 
-    async fn page(&self, shared: &Shared, session: &SessionId, number: u64) -> Result<Arc<Vec<Bytes>>, RowFault> {
+    async fn page(
+        &self,
+        shared: &Shared,
+        session: &SessionId,
+        number: u64,
+    ) -> Result<Arc<Vec<Bytes>>, RowFault> {
         let key = (session.clone(), number);
         let load = async {
             let session = session.clone();

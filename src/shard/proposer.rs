@@ -86,8 +86,12 @@ impl Task {
                 }
             }
             let (payload, origins) = self.entry(&mut left);
-            let waiter =
-                EntryWaiter { origins, shard: self.shared.shard, answers: self.shared.answers.clone(), permit };
+            let waiter = EntryWaiter {
+                origins,
+                shard: self.shared.shard,
+                answers: self.shared.answers.clone(),
+                permit,
+            };
             self.group.propose(payload, waiter).await;
         }
     }

@@ -97,7 +97,8 @@ impl Reads {
         let (hot, (direction, max_bytes)) = hot;
         // Records are without a gap, so those not in memory are the front of the range.
         let cold_to = to - hot.len() as u64;
-        let mut records = self.pages.range(&self.shared, &session, from, cold_to).await.map_err(stop_worthy)?;
+        let mut records =
+            self.pages.range(&self.shared, &session, from, cold_to).await.map_err(stop_worthy)?;
         records.extend(hot);
         let records = bound_bytes(records, direction, max_bytes);
         Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))

@@ -89,8 +89,7 @@ async fn write_entity(
     if !is_session {
         return Ok(());
     }
-    let session: SessionId =
-        decode(&name).map_err(|fault| row_fault(RowFault::damaged(head_key, fault)))?;
+    let session: SessionId = decode(&name).map_err(|fault| row_fault(RowFault::damaged(head_key, fault)))?;
     let head = {
         let rows = Small(&small);
         HeadRow::read(&rows, &session).map_err(row_fault)?
@@ -243,7 +242,11 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
     *machine.generation.lock() = new;
     *machine.applied.lock() = Some(mark);
     let reset = Reset { map, table, intents };
-    machine.actor.send(reset).await.map_err(|_| Fault::new(format!("the actors of shard {shard} are gone")))?;
+    machine
+        .actor
+        .send(reset)
+        .await
+        .map_err(|_| Fault::new(format!("the actors of shard {shard} are gone")))?;
     machine.store.drop_map(&map_name(shard, old)).await.map_err(store_fault)
 }
 

@@ -199,7 +199,9 @@ impl Command {
     /// The one entity it touches.
     pub fn entity(&self) -> EntityKey {
         match self {
-            Command::Act { session, .. } | Command::Linked { session, .. } => EntityKey::Session(session.clone()),
+            Command::Act { session, .. } | Command::Linked { session, .. } => {
+                EntityKey::Session(session.clone())
+            }
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }
@@ -259,7 +261,9 @@ impl Entry {
         }
         let version = bytes.get_u8();
         if version != ENTRY_VERSION {
-            return Err(DecodeFault::Malformed(format!("log entry of version {version}, this program knows {ENTRY_VERSION}")));
+            return Err(DecodeFault::Malformed(format!(
+                "log entry of version {version}, this program knows {ENTRY_VERSION}"
+            )));
         }
         let time_ms = bytes.get_u64_le();
         let mut commands = Vec::new();

@@ -22,3 +22,6 @@ pub use outcome::{Answer, Intent, Outcome, Publication};
 pub use rows::{RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,9 @@ impl At {
     /// 10 bits of shard, 38 of log index, 16 of position: unique without a counter that a replay could skip (R6).
     /// 38 bits are 275 thousand million entries of one shard.
     pub fn message_id(&self) -> u64 {
-        (u64::from(self.shard) << 54) | ((self.index & ((1 << 38) - 1)) << 16) | u64::from(self.position & 0xffff)
+        (u64::from(self.shard) << 54)
+            | ((self.index & ((1 << 38) - 1)) << 16)
+            | u64::from(self.position & 0xffff)
     }
 }
 
@@ -168,7 +170,10 @@ impl Session {
     pub fn members_after(&self, after: Option<&UserId>) -> impl Iterator<Item = &UserId> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        self.members.range::<UserId, _>((from, Unbounded)).filter(|(_, member)| member.present).map(|(user, _)| user)
+        self.members
+            .range::<UserId, _>((from, Unbounded))
+            .filter(|(_, member)| member.present)
+            .map(|(user, _)| user)
     }
     /// The last number a device used.
     pub fn last_number(&self, key: &SenderKey) -> u64 {
@@ -222,7 +227,14 @@ impl Session {
     }
 
     /// Applies a numbered act.
-    pub fn apply(&mut self, at: &At, limits: &SessionLimits, actor: &Actor, client_seq: u64, act: &Act) -> Outcome {
+    pub fn apply(
+        &mut self,
+        at: &At,
+        limits: &SessionLimits,
+        actor: &Actor,
+        client_seq: u64,
+        act: &Act,
+    ) -> Outcome {
         if self.frozen {
             return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
         }
@@ -232,10 +244,10 @@ impl Session {
         let key = sender_key(actor);
         let fingerprint = act.fingerprint(actor.on_behalf_of.as_ref());
         let last = self.last_number(&key);
-        let known = self.senders.get(&key).map_or(
-            if client_seq == 1 { Known::Next } else { Known::Gap },
-            |sender| sender.known(client_seq),
-        );
+        let known =
+            self.senders.get(&key).map_or(if client_seq == 1 { Known::Next } else { Known::Gap }, |sender| {
+                sender.known(client_seq)
+            });
         match known {
             Known::Next => {}
             Known::Gap => {
@@ -246,7 +258,11 @@ impl Session {
             Known::Old => {
                 return match self.recalled.get(&(key, client_seq)) {
                     Some(Some(number)) => self.again(number, fingerprint, client_seq),
-                    _ => refused(ErrorCode::AlreadyTrimmed, format!("number {client_seq} was used long ago"), 0),
+                    _ => refused(
+                        ErrorCode::AlreadyTrimmed,
+                        format!("number {client_seq} was used long ago"),
+                        0,
+                    ),
                 };
             }
         }
@@ -298,7 +314,8 @@ impl Session {
     /// Whether the act is allowed. Judged here, at apply, so that every replica judges alike (G8).
     fn judge(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         let name = actor.name();
-        let stranger = || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
+        let stranger =
+            || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
         let speaks_for_itself = actor.service && actor.on_behalf_of.is_none();
         let is_member = speaks_for_itself || self.member(name).is_some();
         let Act::Change { kind, users, most } = act else {
@@ -306,7 +323,10 @@ impl Session {
             return if allowed { Ok(()) } else { Err(stranger()) };
         };
         if matches!(self.id, SessionId::Direct { .. }) {
-            return Err(ErrorBody::new(ErrorCode::NotAllowed, "the members of a direct session are its two users"));
+            return Err(ErrorBody::new(
+                ErrorCode::NotAllowed,
+                "the members of a direct session are its two users",
+            ));
         }
         match kind {
             ChangeKind::Create if self.exists => {
@@ -391,10 +411,13 @@ impl Session {
         self.push_tail(record.clone(), limits.ring);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
-        if !outcome.intents.is_empty() || (matches!(self.id, SessionId::Direct { .. }) && !self.intents.is_empty()) {
+        if !outcome.intents.is_empty()
+            || (matches!(self.id, SessionId::Direct { .. }) && !self.intents.is_empty())
+        {
             outcome.gate = Some(self.version);
         }
-        outcome.published = Some(Publication { seq, record, from: (actor.user.clone(), actor.device.clone()) });
+        outcome.published =
+            Some(Publication { seq, record, from: (actor.user.clone(), actor.device.clone()) });
         outcome
     }
 
@@ -445,13 +468,20 @@ impl Session {
     /// Who owns the group when its owner leaves: the member that is in it longest, by name among equals.
     fn senior_member(&self) -> Option<UserId> {
         let present = self.members.iter().filter(|(_, member)| member.present);
-        present.min_by_key(|(user, member)| (member.joined_seq, (*user).clone())).map(|(user, _)| user.clone())
+        present
+            .min_by_key(|(user, member)| (member.joined_seq, (*user).clone()))
+            .map(|(user, _)| user.clone())
     }
 
     fn join(&mut self, user: UserId, seq: u64, outcome: &mut Outcome) {
         let own_count = self.members.get(&user).map_or(0, |member| member.own_count);
-        let member =
-            Member { version: self.version, present: true, joined_seq: seq, joined_count: self.count, own_count };
+        let member = Member {
+            version: self.version,
+            present: true,
+            joined_seq: seq,
+            joined_count: self.count,
+            own_count,
+        };
         self.present += 1;
         self.members.insert(user.clone(), member);
         outcome.added.push(user.clone());

@@ -53,7 +53,8 @@ impl HeadRow {
     /// [`RowFault`].
     pub fn read_all(rows: &dyn RowReader, mut each: impl FnMut(SessionId, HeadRow)) -> Result<(), RowFault> {
         rows.scan(&[letter::HEAD], &mut |key, value| {
-            let id = decode(&Bytes::copy_from_slice(&key[1..])).map_err(|fault| RowFault::damaged(key, fault))?;
+            let id =
+                decode(&Bytes::copy_from_slice(&key[1..])).map_err(|fault| RowFault::damaged(key, fault))?;
             each(id, row(key, Bytes::copy_from_slice(value))?);
             Ok(true)
         })
@@ -64,7 +65,9 @@ impl HeadRow {
 pub(super) fn row<T: Decode<rookery_wire::codec::Source>>(key: &[u8], value: Bytes) -> Result<T, RowFault> {
     match value.first() {
         Some(&ROW_VERSION) => decode(&value.slice(1..)).map_err(|fault| RowFault::damaged(key, fault)),
-        Some(version) => Err(RowFault::damaged(key, format!("version {version}, this program knows {ROW_VERSION}"))),
+        Some(version) => {
+            Err(RowFault::damaged(key, format!("version {version}, this program knows {ROW_VERSION}")))
+        }
         None => Err(RowFault::damaged(key, "it is empty")),
     }
 }
@@ -186,8 +189,9 @@ impl Session {
             Ok(true)
         })?;
         if session.last_seq >= session.first_seq {
-            let last = read_record(rows, id, session.last_seq)?
-                .ok_or_else(|| RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing"))?;
+            let last = read_record(rows, id, session.last_seq)?.ok_or_else(|| {
+                RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
+            })?;
             session.tail.push_back(last);
         }
         Ok(session)

@@ -11,13 +11,13 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
-use rookery_raft::{Entropy, Group, PeerNet, RaftId, Store};
+use rookery_raft::{Clock, Entropy, Group, PeerNet, RaftId, Store};
 use rookery_wire::codec::decode;
 use tokio::sync::watch;
 
+use super::FORMAT;
 use super::facts::{Facts, FactsCommand, Placement, cluster_text};
 use super::machine::SystemWaiter;
-use super::FORMAT;
 
 /// First byte of questions on the peer link; the router's messages begin with its version, which is far below.
 pub const TAG: u8 = 0xf0;
@@ -73,6 +73,8 @@ pub enum Question {
         /// Its folder.
         store: u64,
     },
+    /// What does your wall clock say?
+    Clock,
     /// To the leader of the system group: this folder takes the place of the node's lost one.
     Replace {
         /// The node.
@@ -94,6 +96,8 @@ pub enum Reply {
         /// The asker's folder as the cluster knows it.
         yours: Option<u64>,
     },
+    /// Unix milliseconds.
+    Clock(u64),
     /// Done.
     Done,
     /// Refused, or not the leader.
@@ -120,6 +124,8 @@ pub struct Forming {
     pub facts: watch::Receiver<Arc<Facts>>,
     /// For the cluster id.
     pub entropy: Arc<dyn Entropy>,
+    /// For those who compare theirs.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Forming {
@@ -132,10 +138,13 @@ impl Forming {
                 cluster: facts.cluster,
                 yours: facts.nodes.get(&node).map(|known| known.store),
             },
-            Question::Replace { node, store } => match self.propose(FactsCommand::Replace { node, store }).await {
-                Ok(()) => Reply::Done,
-                Err(why) => Reply::No(why),
-            },
+            Question::Clock => Reply::Clock(self.clock.unix_ms()),
+            Question::Replace { node, store } => {
+                match self.propose(FactsCommand::Replace { node, store }).await {
+                    Ok(()) => Reply::Done,
+                    Err(why) => Reply::No(why),
+                }
+            }
         }
     }
 
@@ -200,16 +209,23 @@ impl Forming {
             ))),
             // The log with the facts is on its way.
             Some(_) => Ok(()),
-            None if replace => Err(Step::Wait("waiting for a node of the cluster this folder is to join".to_owned())),
+            None if replace => {
+                Err(Step::Wait("waiting for a node of the cluster this folder is to join".to_owned()))
+            }
             None => self.form(&answers).await,
         }
     }
 
     async fn form(&self, answers: &BTreeMap<u16, Reply>) -> Result<(), Step> {
-        let missing: Vec<u16> =
-            self.configured.iter().copied().filter(|node| *node != self.node && !answers.contains_key(node)).collect();
+        let missing: Vec<u16> = self
+            .configured
+            .iter()
+            .copied()
+            .filter(|node| *node != self.node && !answers.contains_key(node))
+            .collect();
         if !missing.is_empty() {
-            let refused = self.peers.refused().map_or(String::new(), |why| format!("; a peer refused: {why}"));
+            let refused =
+                self.peers.refused().map_or(String::new(), |why| format!("; a peer refused: {why}"));
             return Err(Step::Wait(format!("waiting for node(s) {missing:?} to form the cluster{refused}")));
         }
         let group = self.group.lock().clone();
@@ -222,7 +238,8 @@ impl Forming {
         }
         stores.sort_unstable();
         if self.configured.first() == Some(&self.node) {
-            let voters: Vec<RaftId> = stores.iter().map(|(node, store)| RaftId { node: *node, store: *store }).collect();
+            let voters: Vec<RaftId> =
+                stores.iter().map(|(node, store)| RaftId { node: *node, store: *store }).collect();
             if let Err(fault) = group.initialize(&voters).await {
                 return Err(Step::Wait(format!("the system group is not initialised yet: {fault}")));
             }
@@ -260,6 +277,14 @@ impl Forming {
             }
         }
         Err(Step::Wait(format!("asking to take the place of node {}: {said}", self.node)))
+    }
+
+    /// A peer's wall clock, unix milliseconds.
+    pub async fn ask_clock(&self, node: u16) -> Option<u64> {
+        match self.ask(node, rookery_wire::encode(&Question::Clock)).await {
+            Some(Reply::Clock(unix_ms)) => Some(unix_ms),
+            _ => None,
+        }
     }
 
     async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {

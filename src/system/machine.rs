@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rookery_raft::{
-    Batch, Committed, Fault, Group, Map, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter,
+    Batch, Committed, Fault, Group, Map, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine,
+    Store, Waiter,
 };
 use rookery_wire::codec::decode;
 use tokio::sync::{oneshot, watch};
@@ -52,7 +53,8 @@ impl SystemMachine {
     /// [`Fault`] when the store failed or its rows are damaged.
     pub async fn open(store: &Store) -> Result<Self, Fault> {
         let map = store.map(MAP).map_err(store_fault)?;
-        let rows = map.read(|view| Ok((view.get(FACTS_KEY)?, view.get(MARK_KEY)?))).await.map_err(store_fault)?;
+        let rows =
+            map.read(|view| Ok((view.get(FACTS_KEY)?, view.get(MARK_KEY)?))).await.map_err(store_fault)?;
         let facts = rows.0.map_or(Ok(Facts::default()), |bytes| {
             decode(&bytes).map_err(|fault| Fault::with_source("the system facts are damaged", fault))
         })?;
@@ -123,8 +125,8 @@ impl StateMachine for SystemMachine {
 
     async fn install_snapshot(&self, mark: Mark, mut input: SnapshotReader) -> Result<(), Fault> {
         let chunk = input.next().await?.ok_or_else(|| Fault::new("the system snapshot is empty"))?;
-        let facts: Facts =
-            decode(&chunk).map_err(|fault| Fault::with_source("the system snapshot cannot be read", fault))?;
+        let facts: Facts = decode(&chunk)
+            .map_err(|fault| Fault::with_source("the system snapshot cannot be read", fault))?;
         self.keep(&facts, &mark, true).await?;
         self.facts.send_replace(Arc::new(facts));
         Ok(())

@@ -1,0 +1,371 @@
+//! The state against its promises: numbers, membership, and that a checkpoint at any moment followed by a replay ends
+//! where an uninterrupted run ends (R6, R7).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rookery_wire::codec::{Blob, decode};
+use rookery_wire::{DeviceId, ErrorCode, GroupId, Record, SessionId, UserId};
+
+use super::command::{Act, Actor, ChangeKind};
+use super::session_rows::read_number;
+use super::{
+    Answer, At, Command, Entry, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
+};
+
+/// Rows in memory.
+#[derive(Default, Clone, PartialEq, Debug)]
+struct Disk(BTreeMap<Bytes, Bytes>);
+
+impl Disk {
+    fn write(&mut self, writes: RowWrites) {
+        for (key, value) in writes.rows {
+            match value {
+                Some(value) => self.0.insert(key, value),
+                None => self.0.remove(&key),
+            };
+        }
+    }
+}
+
+impl RowReader for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowFault> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn scan(
+        &self,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
+    ) -> Result<(), RowFault> {
+        for (key, value) in self.0.iter().filter(|(key, _)| key.starts_with(prefix)) {
+            if !each(key, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault> {
+        let found = self.0.iter().rfind(|(key, _)| from <= key.as_ref() && key.as_ref() <= to);
+        Ok(found.map(|(key, value)| (key.clone(), value.clone())))
+    }
+}
+
+const LIMITS: SessionLimits = SessionLimits { ring: 4 };
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("a name")
+}
+
+fn group() -> SessionId {
+    SessionId::group(GroupId::new("g").expect("a name"))
+}
+
+fn actor(name: &str) -> Actor {
+    let device = DeviceId::new("d").expect("a name");
+    Actor { user: user(name), device, epoch: 1, on_behalf_of: None, service: false }
+}
+
+fn text(content: &str) -> Act {
+    Act::Send { content_type: Blob::from("text/plain"), content: Blob::from(content), extensions: Vec::new() }
+}
+
+fn change(kind: ChangeKind, users: &[&str]) -> Act {
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 5 }
+}
+
+fn at(index: u64) -> At {
+    At { shard: 1, index, position: 0, time_ms: 1000 + index }
+}
+
+/// Applies as the actor shell does: old numbers are fetched first.
+fn apply(session: &mut Session, disk: &Disk, at: &At, actor: &Actor, client_seq: u64, act: &Act) -> Outcome {
+    if at.index <= session.index() {
+        return Outcome::default();
+    }
+    if let Some((sender, number)) = session.lookup_for(actor, client_seq) {
+        let found = read_number(disk, session.id(), &sender, number).expect("rows");
+        session.recall((sender, number), found);
+    }
+    let outcome = session.apply(at, &LIMITS, actor, client_seq, act);
+    session.reflect(at.index);
+    session.forget_recalled();
+    outcome
+}
+
+fn seq_of(outcome: &Outcome) -> u64 {
+    match &outcome.answer {
+        Some(Answer::Ack(ack)) => ack.seq,
+        other => panic!("expected an ack, got {other:?}"),
+    }
+}
+
+fn code_of(outcome: &Outcome) -> ErrorCode {
+    match &outcome.answer {
+        Some(Answer::Refused(refusal)) => refusal.code,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+fn new_group(disk: &Disk) -> Session {
+    let mut session = Session::new(group());
+    let created = apply(&mut session, disk, &at(1), &actor("ann"), 1, &change(ChangeKind::Create, &["bob"]));
+    assert_eq!(seq_of(&created), 1);
+    session
+}
+
+#[test]
+fn a_retry_gets_its_first_answer_and_stores_nothing() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    let first = apply(&mut session, &disk, &at(2), &actor("ann"), 2, &text("hi"));
+    let again = apply(&mut session, &disk, &at(3), &actor("ann"), 2, &text("hi"));
+    assert_eq!(first.answer, again.answer);
+    assert!(again.published.is_none());
+    assert_eq!(session.last_seq(), 2);
+    let reused = apply(&mut session, &disk, &at(4), &actor("ann"), 2, &text("other"));
+    assert_eq!(code_of(&reused), ErrorCode::ClientSeqReused);
+}
+
+#[test]
+fn a_gap_names_the_expected_number_and_stores_nothing() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    let gap = apply(&mut session, &disk, &at(2), &actor("ann"), 5, &text("hi"));
+    assert_eq!(code_of(&gap), ErrorCode::ClientSeqGap);
+    assert!(matches!(gap.answer, Some(Answer::Refused(refusal)) if refusal.detail == 2));
+    assert_eq!(session.last_seq(), 1);
+}
+
+#[test]
+fn a_refusal_at_apply_consumes_its_number_for_ever() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    let refused = apply(&mut session, &disk, &at(2), &actor("eve"), 1, &text("let me in"));
+    assert_eq!(code_of(&refused), ErrorCode::NotMember);
+    apply(&mut session, &disk, &at(3), &actor("ann"), 2, &change(ChangeKind::Add, &["eve"]));
+    let retried = apply(&mut session, &disk, &at(4), &actor("eve"), 1, &text("let me in"));
+    assert_eq!(code_of(&retried), ErrorCode::NotMember, "the same number is refused again");
+    let next = apply(&mut session, &disk, &at(5), &actor("eve"), 2, &text("hello"));
+    assert_eq!(seq_of(&next), 3);
+}
+
+#[test]
+fn a_group_that_does_not_exist_remembers_nothing_of_those_who_ask() {
+    let disk = Disk::default();
+    let mut session = Session::new(group());
+    let refused = apply(&mut session, &disk, &at(1), &actor("eve"), 1, &text("anyone?"));
+    assert_eq!(code_of(&refused), ErrorCode::NoSuchSession);
+    assert!(!session.is_something());
+    assert!(session.collect().rows.is_empty());
+}
+
+#[test]
+fn members_come_and_go_in_the_sequence_and_removals_keep_their_version() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    let added =
+        apply(&mut session, &disk, &at(2), &actor("bob"), 1, &change(ChangeKind::Add, &["cid", "bob"]));
+    assert_eq!(added.added, vec![user("cid")], "who is in already is passed over");
+    assert_eq!(added.intents.len(), 1);
+    assert!(added.gate.is_some_and(|version| !session.gate_open(version)));
+    let refused = apply(&mut session, &disk, &at(3), &actor("bob"), 2, &change(ChangeKind::Remove, &["cid"]));
+    assert_eq!(code_of(&refused), ErrorCode::NotAllowed);
+    let removed = apply(&mut session, &disk, &at(4), &actor("ann"), 2, &change(ChangeKind::Remove, &["cid"]));
+    assert_eq!(removed.removed, vec![user("cid")]);
+    let intent = session.pending_intents().find(|intent| intent.user == user("cid")).expect("an intent");
+    assert!(!intent.link.member);
+    let stale = [(user("cid"), intent.link.version - 1)];
+    session.linked(&stale);
+    assert!(
+        session.pending_intents().any(|intent| intent.user == user("cid")),
+        "an older arrival clears nothing"
+    );
+    let full =
+        apply(&mut session, &disk, &at(5), &actor("ann"), 3, &change(ChangeKind::Add, &["d", "e", "f", "g"]));
+    assert_eq!(code_of(&full), ErrorCode::GroupFull);
+}
+
+#[test]
+fn when_the_owner_leaves_the_senior_member_owns_the_group() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    apply(&mut session, &disk, &at(2), &actor("ann"), 2, &change(ChangeKind::Add, &["aaa"]));
+    apply(&mut session, &disk, &at(3), &actor("ann"), 3, &change(ChangeKind::Remove, &["ann"]));
+    let by_newer =
+        apply(&mut session, &disk, &at(4), &actor("aaa"), 1, &change(ChangeKind::Remove, &["bob"]));
+    assert_eq!(code_of(&by_newer), ErrorCode::NotAllowed);
+    let by_senior =
+        apply(&mut session, &disk, &at(5), &actor("bob"), 1, &change(ChangeKind::Remove, &["aaa"]));
+    assert_eq!(seq_of(&by_senior), 4);
+}
+
+#[test]
+fn a_direct_session_begins_with_its_first_message_whoever_writes_it() {
+    let id = SessionId::direct(&user("bob"), &user("ann")).expect("two users");
+    let disk = Disk::default();
+    let mut session = Session::new(id);
+    let first = apply(&mut session, &disk, &at(1), &actor("bob"), 1, &text("hi"));
+    assert_eq!(seq_of(&first), 1);
+    assert_eq!(first.intents.len(), 2);
+    let second = apply(&mut session, &disk, &at(2), &actor("ann"), 1, &text("hi"));
+    assert!(second.gate.is_some(), "until both lists have the session every ack waits");
+    let stranger = apply(&mut session, &disk, &at(3), &actor("eve"), 1, &text("hi"));
+    assert_eq!(code_of(&stranger), ErrorCode::NotMember);
+}
+
+#[test]
+fn time_never_goes_back_within_a_session() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    let late = At { time_ms: 9_000, ..at(2) };
+    apply(&mut session, &disk, &late, &actor("ann"), 2, &text("a"));
+    apply(&mut session, &disk, &At { time_ms: 1, ..at(3) }, &actor("ann"), 3, &text("b"));
+    let last: Record = decode(session.record(3).expect("in the ring")).expect("a record");
+    assert_eq!(last.time_ms, 9_000);
+}
+
+/// What a run consists of: acts with retries, reuse and gaps among them.
+fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
+    let names = ["ann", "bob", "cid", "eve"];
+    let mut next: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut acts = vec![(at(1), actor("ann"), 1, change(ChangeKind::Create, &["bob"]))];
+    next.insert("ann", 2);
+    for index in 2..count {
+        let name = names[rng.random_range(0..names.len())];
+        let number = next.entry(name).or_insert(1);
+        let act = match rng.random_range(0..10) {
+            0 => change(ChangeKind::Add, &[names[rng.random_range(0..names.len())]]),
+            1 => change(ChangeKind::Remove, &[names[rng.random_range(0..names.len())]]),
+            _ => text(&format!("{name} {number}")),
+        };
+        let client_seq = match rng.random_range(0..10) {
+            0 => rng.random_range(1..=*number),
+            1 => *number + 1,
+            _ => {
+                *number += 1;
+                *number - 1
+            }
+        };
+        acts.push((at(index), actor(name), client_seq, act));
+    }
+    acts
+}
+
+/// Everything that must be alike after a run, however it was interrupted. Runs of numbers are cut where checkpoints
+/// were, so they are compared by what they answer.
+fn essence(
+    session: &mut Session,
+    disk: &mut Disk,
+    acts: &[(At, Actor, u64, Act)],
+) -> (Disk, Vec<Option<Answer>>) {
+    disk.write(session.collect());
+    session.written(LIMITS.ring);
+    let mut loaded = Session::load(disk, session.id()).expect("rows");
+    let end = acts.len() as u64 + 10;
+    let retries = acts.iter().zip(end..);
+    let answers = retries.map(|((_, actor, number, act), index)| {
+        if *number
+            > loaded.last_number(&super::key::SenderKey {
+                user: actor.user.clone(),
+                device: actor.device.clone(),
+                epoch: 1,
+            })
+        {
+            return None;
+        }
+        apply(&mut loaded, disk, &at(index), actor, *number, act).answer
+    });
+    let answers = answers.collect();
+    let rows = disk.0.iter().filter(|(key, _)| key.first() != Some(&super::key::letter::NUMBERS));
+    (Disk(rows.map(|(key, value)| (key.clone(), value.clone())).collect()), answers)
+}
+
+#[test]
+fn a_checkpoint_at_any_moment_and_a_replay_end_where_an_unbroken_run_ends() {
+    for seed in 0..40u64 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let acts = random_acts(&mut rng, 150);
+        let mut whole_disk = Disk::default();
+        let mut whole = Session::new(group());
+        for (at, actor, number, act) in &acts {
+            apply(&mut whole, &whole_disk, at, actor, *number, act);
+        }
+        let expected = essence(&mut whole, &mut whole_disk, &acts);
+
+        let mut disk = Disk::default();
+        let mut session = Session::new(group());
+        let mut next = 0;
+        while next < acts.len() {
+            let (at, actor, number, act) = &acts[next];
+            apply(&mut session, &disk, at, actor, *number, act);
+            next += 1;
+            if rng.random_bool(0.1) {
+                disk.write(session.collect());
+                session.written(LIMITS.ring);
+            }
+            if rng.random_bool(0.03) {
+                // Killed: memory is gone, and the log comes again from some entry before the last checkpoint.
+                session = Session::load(&disk, &group()).expect("rows");
+                let covered = session.index() as usize;
+                next = rng.random_range(covered.saturating_sub(15)..=covered.min(next));
+            }
+        }
+        let found = essence(&mut session, &mut disk, &acts);
+        assert_eq!(found.1, expected.1, "answers to retries differ; seed {seed}");
+        assert_eq!(found.0, expected.0, "rows differ; seed {seed}");
+    }
+}
+
+#[test]
+fn cursors_are_monotone_and_links_go_by_version() {
+    let mut bob = User::new(user("bob"));
+    let link = |version, member| super::Link { session: group(), version, member, joined_seq: 3 };
+    assert_eq!(bob.link(&link(2, true)).user_frames.len(), 1);
+    assert!(bob.link(&link(2, true)).user_frames.is_empty(), "the same intent twice says nothing");
+    bob.read(&group(), 7, 5);
+    let older = bob.read(&group(), 4, 2);
+    assert!(matches!(older.answer, Some(Answer::ReadMark(mark)) if mark.seq == 7 && mark.count == 5));
+    bob.link(&link(3, false));
+    assert_eq!(bob.sessions().count(), 0);
+    bob.link(&link(2, true));
+    assert_eq!(bob.sessions().count(), 0, "an older join does not undo a removal");
+    assert_eq!(code_of(&bob.read(&group(), 9, 6)), ErrorCode::NotMember);
+}
+
+#[test]
+fn a_repeated_registration_gives_one_epoch_and_a_new_one_another() {
+    let mut bob = User::new(user("bob"));
+    let phone = DeviceId::new("phone").expect("a name");
+    let epoch = |outcome: Outcome| match outcome.answer {
+        Some(Answer::Epoch(epoch)) => epoch,
+        other => panic!("expected an epoch, got {other:?}"),
+    };
+    assert_eq!(epoch(bob.register(&phone, 11, &Blob::default(), 0)), 1);
+    assert_eq!(epoch(bob.register(&phone, 11, &Blob::default(), 0)), 1);
+    assert_eq!(epoch(bob.register(&phone, 12, &Blob::default(), 0)), 2);
+    let mut disk = Disk::default();
+    bob.reflect(9);
+    disk.write(bob.collect());
+    assert_eq!(User::load(&disk, &user("bob")).expect("rows").epoch(&phone), 2);
+}
+
+#[test]
+fn an_entry_gives_back_its_commands_and_refuses_what_it_does_not_know() {
+    let command = Command::Act { actor: actor("ann"), session: group(), client_seq: 1, act: text("hi") };
+    let mut payload = Entry::begin(42, 64);
+    Entry::push(&mut payload, &command.encode());
+    Entry::push(&mut payload, &command.encode());
+    let payload = payload.freeze();
+    let entry = Entry::decode(payload.clone()).expect("an entry");
+    assert_eq!((entry.time_ms, entry.commands), (42, vec![command.clone(), command]));
+    for cut in 1..payload.len() {
+        if let Ok(entry) = Entry::decode(payload.slice(..cut)) {
+            assert!(entry.commands.len() < 2, "a cut entry is never taken for a whole one");
+        }
+    }
+    let mut other = payload.to_vec();
+    other[0] = 9;
+    assert!(Entry::decode(Bytes::from(other)).is_err());
+}
