@@ -16,7 +16,10 @@ pub mod delivery;
 pub mod stage;
 pub mod system;
 
+pub mod bench;
 pub mod check;
 
+pub mod fleet;
 pub mod http;
 pub mod status;
+pub(crate) mod terminal;

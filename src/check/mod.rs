@@ -21,4 +21,4 @@ mod report;
 pub mod run;
 pub mod stage;
 
-pub use run::{CheckArgs, run};
+pub use run::{CheckArgs, main, run};

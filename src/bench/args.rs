@@ -1,0 +1,109 @@
+//! Arguments of `rookery bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Measure a cluster: throughput and latency of acknowledged messages, memory of idle connections, time of a
+/// restart.
+#[derive(Args, Clone, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  rookery bench                                         8 senders × 256 in flight, 8 sessions, 256 B
+  rookery bench --senders 1 --window 1 --at-leader      latency of one message at a time
+  rookery bench --receivers 50 --json
+  rookery bench idle --connections 3000
+  rookery bench restart --messages 1000000"
+)]
+pub struct BenchArgs {
+    /// What to measure (default: load).
+    #[command(subcommand)]
+    pub mode: Option<Mode>,
+    /// The load, where no mode is named.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Use this running cluster and not one of our own.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Token for every connection, where the cluster asks for one.
+    #[arg(long, global = true, default_value = "", hide_default_value = true)]
+    pub token: String,
+    /// Nodes of the own cluster.
+    #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=5))]
+    pub nodes: u16,
+    /// Shards of the own cluster.
+    #[arg(long, global = true, default_value_t = 16)]
+    pub shards: u32,
+    /// Where the own cluster's folder is made (default: the system's temporary folder).
+    #[arg(long, global = true, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Figures as JSON on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Mode {
+    /// Acknowledged messages per second and their latency.
+    Load(LoadArgs),
+    /// Memory of connections that do nothing.
+    Idle(IdleArgs),
+    /// Time until a cluster with stored messages serves again.
+    Restart(RestartArgs),
+}
+
+/// A closed loop: every sender has a fixed number of messages in flight.
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    /// Senders, each a connection of its own.
+    #[arg(long, default_value_t = 8)]
+    pub senders: u32,
+    /// Messages in flight per sender.
+    #[arg(long, default_value_t = 256)]
+    pub window: usize,
+    /// Sessions; sender i speaks in session i mod this.
+    #[arg(long, default_value_t = 8)]
+    pub sessions: u32,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// Members online in each session who only receive.
+    #[arg(long, default_value_t = 0)]
+    pub receivers: u32,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Seconds before that, not measured.
+    #[arg(long, default_value_t = 2.0)]
+    pub warmup: f64,
+    /// Connect every sender to the node that leads its session's shard.
+    #[arg(long)]
+    pub at_leader: bool,
+    /// Send through the client library and not straight over the protocol.
+    #[arg(long)]
+    pub library: bool,
+}
+
+/// Connections that say HELLO and SYNC and then nothing.
+#[derive(Args, Clone, Debug)]
+pub struct IdleArgs {
+    /// Connections per node.
+    #[arg(long, default_value_t = 3_000)]
+    pub connections: u32,
+}
+
+/// Messages to store before the restart.
+#[derive(Args, Clone, Debug)]
+pub struct RestartArgs {
+    /// Messages stored before the restart, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub messages: u64,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// Sessions they are spread over.
+    #[arg(long, default_value_t = 64)]
+    pub sessions: u32,
+}

@@ -1,0 +1,60 @@
+//! A sender behind the client library: the same closed loop as [`super::send`], with what an application pays.
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use rookery_client::{Client, Options, Outgoing};
+use rookery_wire::{DeviceId, SessionId, UserId};
+use tokio::time::Instant;
+
+use super::send::{Sent, Span};
+
+pub(super) struct LibrarySender {
+    client: Client,
+    window: usize,
+    content: Bytes,
+    sent: Sent,
+}
+
+impl LibrarySender {
+    pub(super) async fn connect(
+        seeds: Vec<String>,
+        user: UserId,
+        token: &str,
+        session: SessionId,
+        window: usize,
+        size: usize,
+    ) -> anyhow::Result<Self> {
+        let mut options = Options::new(seeds, user, DeviceId::new("bench")?);
+        options.token = Some(token.to_owned()).filter(|token| !token.is_empty());
+        options.window = window.max(1);
+        options.agent = "rookery bench".to_owned();
+        // Without its events a client only sends, and reads no pushes.
+        let (client, _) = Client::connect(options).await.context("connecting a sender")?;
+        Ok(Self {
+            client,
+            window: window.max(1),
+            content: Bytes::from(vec![b'x'; size]),
+            sent: Sent::new(session)?,
+        })
+    }
+
+    /// Sends until the span is over and everything is answered.
+    pub(super) async fn run(mut self, span: Span) -> anyhow::Result<Sent> {
+        let mut flights = FuturesUnordered::new();
+        loop {
+            let over = Instant::now() >= span.to || self.sent.acked + flights.len() as u64 >= span.most;
+            while !over && flights.len() < self.window {
+                let began = Instant::now();
+                let content = Outgoing::new("", self.content.clone());
+                let pending = self.client.send_pipelined(&self.sent.session, content).await?;
+                flights.push(async move { (began, pending.await) });
+            }
+            let Some((began, ack)) = flights.next().await else { break };
+            self.sent.note(began, span, ack?.seq);
+        }
+        self.client.close().await;
+        Ok(self.sent)
+    }
+}

@@ -1,0 +1,96 @@
+//! `rookery bench`: how fast, how soon, how small.
+//!
+//! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
+//! memory of idle connections; the time of a restart. Owns its load and its figures; what it prints is what it
+//! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
+
+mod args;
+mod connect;
+mod idle;
+mod library;
+mod load;
+mod readback;
+mod receive;
+mod report;
+mod restart;
+mod send;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+pub use args::{BenchArgs, IdleArgs, LoadArgs, Mode, RestartArgs};
+
+use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
+use crate::config::Config;
+
+/// How long an own cluster may take to form.
+const FORM: Duration = Duration::from_secs(60);
+
+/// Runs the command on a runtime of its own, with as many threads as the machine has cores.
+///
+/// # Errors
+/// As [`run`].
+pub fn main(args: BenchArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(run(args)))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What kept it from measuring, and acknowledged messages that were not read back.
+pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+    match &args.mode {
+        None => load::run(&args, &args.load).await,
+        Some(Mode::Load(load)) => load::run(&args, load).await,
+        Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
+        Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
+    }
+}
+
+/// The cluster under load, and its folder if we made it.
+struct Ground {
+    nodes: Vec<(u16, String)>,
+    own: Option<OwnCluster>,
+    /// Removed with everything in it when the bench ends.
+    _folder: Option<tempfile::TempDir>,
+    token: String,
+}
+
+impl Ground {
+    async fn prepare(args: &BenchArgs) -> anyhow::Result<Self> {
+        if let Some(path) = &args.config {
+            let config = Config::load(path)?;
+            let nodes = config.nodes.iter().map(|node| (node.id, node.client.clone())).collect();
+            return Ok(Self { nodes, own: None, _folder: None, token: args.token.clone() });
+        }
+        let folder = match &args.folder {
+            Some(parent) => tempfile::TempDir::with_prefix_in("rookery-bench-", parent),
+            None => tempfile::TempDir::with_prefix("rookery-bench-"),
+        };
+        let folder = folder.context("making a folder for the cluster")?;
+        let own = own_cluster(args, folder.path()).await?;
+        Ok(Self { nodes: own.nodes(), own: Some(own), _folder: Some(folder), token: args.token.clone() })
+    }
+
+    /// The cluster we started.
+    fn own(&mut self) -> anyhow::Result<&mut OwnCluster> {
+        self.own.as_mut().context("this mode needs a cluster of its own; leave --config out")
+    }
+}
+
+async fn own_cluster(args: &BenchArgs, folder: &Path) -> anyhow::Result<OwnCluster> {
+    let options = OwnOptions {
+        program: std::env::current_exe().context("finding this program")?,
+        folder: folder.to_owned(),
+        nodes: args.nodes,
+        shards: args.shards,
+        extra: "[log]\nlevel = \"warn\"\n".to_owned(),
+        env: Vec::new(),
+        power_hook: None,
+    };
+    OwnCluster::start(options, FORM).await
+}

@@ -1,0 +1,47 @@
+//! Reads back every session and counts: what was acknowledged must be there.
+
+use anyhow::bail;
+use rookery_wire::reply::Page;
+use rookery_wire::request::{Consistency, Direction, Pull, Role};
+use rookery_wire::{Kind, SessionId, UserId};
+
+use super::connect::{ask, connect};
+use crate::check::link::body;
+
+/// Records and bytes asked for in one page.
+const PAGE: (u32, u32) = (1_000, 768 << 10);
+
+/// Countable records of a session, read through `addr` as a service, linearizably.
+///
+/// # Errors
+/// A page that is not contiguous, or a request that failed.
+pub(super) async fn count(
+    addr: &str,
+    reader: &UserId,
+    token: &str,
+    session: &SessionId,
+) -> anyhow::Result<u64> {
+    let mut link = connect(addr, reader, Role::Service, token).await?;
+    let (mut next, mut count) = (1, 0);
+    loop {
+        let pull = Pull {
+            session: session.clone(),
+            from_seq: next,
+            direction: Direction::Forward,
+            max_count: PAGE.0,
+            max_bytes: PAGE.1,
+            consistency: Consistency::Linearizable,
+        };
+        let page: Page = body(&ask(&mut link, Kind::Pull, &pull).await?)?;
+        for record in &page.records {
+            if record.seq != next {
+                bail!("{session}: seq {} was read where {next} was due", record.seq);
+            }
+            next += 1;
+            count += u64::from(record.kind.is_countable());
+        }
+        if page.records.is_empty() || next > page.last_seq {
+            return Ok(count);
+        }
+    }
+}
