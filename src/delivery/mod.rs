@@ -15,7 +15,9 @@ mod stats;
 mod topic;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::{DeviceId, SessionId, UserId};
 
@@ -23,7 +25,7 @@ pub use registry::{Delivery, DeliveryLimits};
 pub use stats::DeliveryStats;
 
 /// What can be subscribed to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 pub enum Topic {
     /// The records of a session, numbered by seq without a gap.
     Session(SessionId),
@@ -48,6 +50,12 @@ pub struct Push {
 /// `live_from` of a subscription that could not be made (the receiver is gone, or a bound is reached): nothing
 /// will be pushed.
 pub const NOT_LIVE: u64 = u64::MAX;
+
+/// A fresh number for a [`Receiver`] of this process.
+pub fn next_receiver_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Something that takes pushes: a connection of this node, or another node that has no replica of the shard.
 ///

@@ -1,0 +1,381 @@
+//! What waits for one shard on this node: which requests, what to send, what to send again, when to give up.
+//!
+//! Plain data: no task, no socket, time comes as an argument. Requests of one lane are numbered as they come and are
+//! always sent in that order; when something may have been lost, everything unanswered from there on is sent again
+//! in order. Replicated deduplication makes that safe (G3), and the order keeps a device's sends in the order in
+//! which it made them (G2).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rookery_wire::{ErrorBody, ErrorCode, Retry};
+use tokio::time::Instant;
+
+use super::seam::{Order, Request};
+use crate::shard::Answer;
+
+/// Low bits of a number on the way: which attempt it was, so that a late answer to an earlier one is known as such.
+const ATTEMPT_BITS: u32 = 8;
+/// First and longest pause before something refused is sent again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
+/// First and longest silence of another node before what it was sent is sent again.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// Places of answered requests behind an unanswered one, as a multiple of the bound on requests.
+const SPAN: usize = 4;
+
+/// Bounds of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLimits {
+    /// Requests that wait.
+    pub requests: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// How long a request is tried before it is answered UNAVAILABLE.
+    pub deadline: Duration,
+}
+
+struct Pending {
+    request: Request,
+    deadline: Instant,
+    attempt: u8,
+    sent_at: Option<Instant>,
+}
+
+/// A request and its final answer.
+pub(super) type Settled = (Request, Answer);
+
+/// What a batch of answers led to.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// Finished requests.
+    pub(super) settled: Vec<Settled>,
+    /// Something is to be sent again.
+    pub(super) again: bool,
+    /// The node that was named as leader.
+    pub(super) leader: Option<u16>,
+}
+
+/// Counters of a lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LaneCounts {
+    /// Commands handed out for sending, repeats included.
+    pub(super) sent: u64,
+    /// Of those, repeats.
+    pub(super) resent: u64,
+    /// Refused because the lane was full.
+    pub(super) busy: u64,
+    /// Given up at their deadline.
+    pub(super) expired: u64,
+}
+
+/// The requests of one shard that wait on this node.
+pub(super) struct LaneState {
+    limits: LaneLimits,
+    /// Number of `slots[0]`.
+    base: u64,
+    /// By number; `None` where a later one was answered before an earlier one.
+    slots: VecDeque<Option<Pending>>,
+    live: usize,
+    bytes: usize,
+    /// Everything from here on is yet to be sent, or to be sent again.
+    cursor: u64,
+    not_before: Option<Instant>,
+    backoff: Duration,
+    patience: Duration,
+    heard_at: Instant,
+    pub(super) counts: LaneCounts,
+}
+
+impl LaneState {
+    /// An empty lane whose numbers begin at `base`, drawn at random so that an answer meant for an earlier process
+    /// of this node finds nothing.
+    pub(super) fn new(limits: LaneLimits, base: u64, now: Instant) -> Self {
+        let base = base >> (ATTEMPT_BITS + 1);
+        Self {
+            limits,
+            base,
+            slots: VecDeque::new(),
+            live: 0,
+            bytes: 0,
+            cursor: base,
+            not_before: None,
+            backoff: BACKOFF.0,
+            patience: PATIENCE.0,
+            heard_at: now,
+            counts: LaneCounts::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes a request, or gives it back with BUSY.
+    pub(super) fn admit(&mut self, request: Request, now: Instant) -> Result<(), Settled> {
+        let size = request.command.len();
+        let full = self.live >= self.limits.requests
+            || self.slots.len() >= self.limits.requests * SPAN
+            || (self.bytes + size > self.limits.bytes && self.live > 0);
+        if full {
+            self.counts.busy += 1;
+            return Err((request, Answer::Refused(busy(self.live))));
+        }
+        if self.live == 0 {
+            self.heard_at = now;
+        }
+        self.live += 1;
+        self.bytes += size;
+        let deadline = now + self.limits.deadline;
+        self.slots.push_back(Some(Pending { request, deadline, attempt: 0, sent_at: None }));
+        Ok(())
+    }
+
+    /// Whether there is something to send now.
+    pub(super) fn wants_to_send(&self, now: Instant) -> bool {
+        self.cursor < self.end() && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.slots.len() as u64
+    }
+
+    /// The next commands to send, in order, under the numbers to send them with; at least one if any waits.
+    pub(super) fn batch(&mut self, now: Instant, max_count: usize, max_bytes: usize) -> Vec<(u64, Bytes)> {
+        let mut out = Vec::new();
+        if !self.wants_to_send(now) {
+            return out;
+        }
+        self.not_before = None;
+        let mut bytes = 0;
+        while self.cursor < self.end() && out.len() < max_count {
+            let number = self.cursor;
+            let at = (number - self.base) as usize;
+            if let Some(pending) = self.slots.get_mut(at).and_then(Option::as_mut) {
+                let size = pending.request.command.len();
+                if bytes + size > max_bytes && !out.is_empty() {
+                    break;
+                }
+                bytes += size;
+                self.counts.sent += 1;
+                self.counts.resent += u64::from(pending.sent_at.is_some());
+                pending.attempt = pending.attempt.wrapping_add(1);
+                pending.sent_at = Some(now);
+                let tag = number << ATTEMPT_BITS | u64::from(pending.attempt);
+                out.push((tag, pending.request.command.clone()));
+            }
+            self.cursor += 1;
+        }
+        out
+    }
+
+    /// A batch was not taken: from its first number on, send again after a pause.
+    pub(super) fn not_taken(&mut self, first: u64, now: Instant) {
+        self.rewind(first >> ATTEMPT_BITS);
+        self.pause(Duration::ZERO, now);
+    }
+
+    /// What was sent may be lost and there is someone new to send it to: everything again, at once.
+    pub(super) fn resend_all(&mut self, now: Instant) {
+        self.cursor = self.base;
+        self.not_before = None;
+        self.backoff = BACKOFF.0;
+        self.heard_at = now;
+    }
+
+    fn rewind(&mut self, to: u64) {
+        self.cursor = self.cursor.min(to.max(self.base));
+    }
+
+    fn pause(&mut self, at_least: Duration, now: Instant) {
+        self.not_before = Some(now + self.backoff.max(at_least));
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    /// Judges answers: which are final, and what is to be sent again.
+    pub(super) fn answers(&mut self, answers: Vec<(u64, Answer)>, now: Instant) -> Judged {
+        let mut judged = Judged::default();
+        let mut wait = Duration::ZERO;
+        for (tag, answer) in answers {
+            let number = tag >> ATTEMPT_BITS;
+            let Some(pending) = self.get(number) else { continue };
+            let current = pending.attempt == tag as u8;
+            match answer {
+                Answer::Again { leader, after_ms } => {
+                    if current {
+                        self.rewind(number);
+                        judged.again = true;
+                        judged.leader = leader.or(judged.leader);
+                        wait = wait.max(Duration::from_millis(u64::from(after_ms)));
+                    }
+                }
+                Answer::Refused(error) if error.code == ErrorCode::ClientSeqGap => {
+                    if !current {
+                        continue; // The answer to the last attempt decides.
+                    }
+                    match self.earlier(number, error.detail) {
+                        // What it waits for was sent before it and is on its way: behind that one, again.
+                        Some(earlier) => {
+                            self.rewind(earlier);
+                            judged.again = true;
+                        }
+                        None => self.settle(number, Answer::Refused(error), &mut judged),
+                    }
+                }
+                answer => self.settle(number, answer, &mut judged),
+            }
+        }
+        if judged.again {
+            self.pause(wait, now);
+        }
+        if !judged.settled.is_empty() {
+            self.heard_at = now;
+            self.backoff = BACKOFF.0;
+            self.patience = PATIENCE.0;
+        }
+        judged
+    }
+
+    fn get(&self, number: u64) -> Option<&Pending> {
+        let at = number.checked_sub(self.base)?;
+        self.slots.get(usize::try_from(at).ok()?)?.as_ref()
+    }
+
+    /// The number of the waiting request that carries the `expected` number of the same sender, before `number`.
+    fn earlier(&self, number: u64, expected: u64) -> Option<u64> {
+        let sender = self.get(number)?.request.order?.sender;
+        let wanted = Order { sender, number: expected };
+        let before = (number - self.base) as usize;
+        let at =
+            self.slots.iter().take(before).position(|slot| {
+                slot.as_ref().is_some_and(|pending| pending.request.order == Some(wanted))
+            })?;
+        Some(self.base + at as u64)
+    }
+
+    fn settle(&mut self, number: u64, answer: Answer, judged: &mut Judged) {
+        if let Some(request) = self.take(number) {
+            judged.settled.push((request, answer));
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<Request> {
+        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        let pending = self.slots.get_mut(at)?.take()?;
+        self.live -= 1;
+        self.bytes -= pending.request.command.len();
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.base += 1;
+        }
+        self.cursor = self.cursor.max(self.base);
+        if self.slots.is_empty() && self.slots.capacity() > 1024 {
+            self.slots.shrink_to(0);
+        }
+        Some(pending.request)
+    }
+
+    /// Gives up what has waited for its whole deadline. Deadlines ascend with the numbers.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Settled> {
+        let mut out = Vec::new();
+        while let Some(Some(pending)) = self.slots.front()
+            && pending.deadline <= now
+        {
+            if let Some(request) = self.take(self.base) {
+                self.counts.expired += 1;
+                out.push((request, Answer::Refused(unavailable())));
+            }
+        }
+        out
+    }
+
+    /// Another node was sent something and has not answered for too long: send it again. Returns whether.
+    ///
+    /// A link that lives loses nothing, but a node at its bounds may drop an answer. Patience doubles each time, so
+    /// that a node that is merely slow is not buried in repeats.
+    pub(super) fn silence(&mut self, now: Instant) -> bool {
+        let Some(Some(oldest)) = self.slots.front() else { return false };
+        let Some(sent_at) = oldest.sent_at else { return false };
+        let age = now.saturating_duration_since(sent_at);
+        let quiet = now.saturating_duration_since(self.heard_at);
+        let silent = age >= self.patience && (quiet >= self.patience || age >= self.patience * 4);
+        if silent {
+            self.rewind(self.base);
+            self.patience = (self.patience * 2).min(PATIENCE.1);
+            self.heard_at = now;
+        }
+        silent
+    }
+
+    /// When there is something to look at again without any news, if ever.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        const SWEEP: Duration = Duration::from_millis(50);
+        if self.is_empty() {
+            return None;
+        }
+        let sweep = now + SWEEP;
+        Some(match self.not_before {
+            Some(at) if self.cursor < self.end() && at > now => at.min(sweep),
+            // What could go out now and did not has nobody to go to.
+            _ => sweep,
+        })
+    }
+
+    /// Gives up everything: the node stops.
+    pub(super) fn drain(&mut self, error: &ErrorBody) -> Vec<Settled> {
+        self.live = 0;
+        self.bytes = 0;
+        self.base += self.slots.len() as u64;
+        self.cursor = self.base;
+        let slots = std::mem::take(&mut self.slots);
+        slots.into_iter().flatten().map(|p| (p.request, Answer::Refused(error.clone()))).collect()
+    }
+}
+
+/// BUSY with a hint that grows a little with what waits.
+pub(super) fn busy(waiting: usize) -> ErrorBody {
+    let hint = 20 + u32::try_from(waiting / 256).unwrap_or(u32::MAX).min(480);
+    ErrorBody::new(ErrorCode::Busy, "this node has as many requests waiting for the shard as it may hold")
+        .with_retry(Retry::After(hint))
+}
+
+/// UNAVAILABLE: the deadline passed without a final answer.
+pub(super) fn unavailable() -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::Unavailable,
+        "the shard gave no answer within the deadline; it may or may not have been carried out",
+    )
+    .with_retry(Retry::After(200))
+}
+
+/// Hands settled requests to those who wait for them: one call for each, with all that is theirs, in order.
+pub(super) fn complete(settled: Vec<Settled>) {
+    let mut groups: Vec<(Arc<dyn super::seam::Waiter>, Vec<(u64, Answer)>)> = Vec::new();
+    let mut by_waiter = std::collections::HashMap::new();
+    for (request, answer) in settled {
+        let key = Arc::as_ptr(&request.waiter).cast::<()>() as usize;
+        let at = *by_waiter.entry(key).or_insert_with(|| {
+            groups.push((Arc::clone(&request.waiter), Vec::new()));
+            groups.len() - 1
+        });
+        if let Some((_, answers)) = groups.get_mut(at) {
+            answers.push((request.ticket, answer));
+        }
+    }
+    for (waiter, answers) in groups {
+        waiter.complete(answers);
+    }
+}
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

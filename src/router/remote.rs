@@ -1,0 +1,276 @@
+//! Topics of shards that have no replica on this node: subscribed once for the whole node at a node that has one,
+//! and published here into the local delivery.
+//!
+//! Owns which topics are subscribed where and up to which seq they were heard. When the link to that node breaks the
+//! topics are subscribed anew, there or at another replica; if something was missed they lag, so that every receiver
+//! learns of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rookery_wire::reply::Message;
+use rookery_wire::{HEADER_BYTES, RecordKind, Signal, UserId};
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::peer::{self, Call, Cast, Event, Reply};
+use crate::delivery::{Push, Receiver, Topic};
+
+/// Topics in one call.
+const CALL_TOPICS: usize = 1000;
+/// One subscribing call must end within this.
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// An attach gives up after this; the sync that asked names the sessions as not live.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(4);
+/// Pause between attempts and between looks at the links.
+const TICK: Duration = Duration::from_millis(100);
+/// Every so many ticks topics that nobody here is attached to are given up.
+const SWEEP_TICKS: u32 = 100;
+
+#[derive(Default)]
+struct Remote {
+    /// Last seq heard, or known from the subscription.
+    head: u64,
+    /// Node and link generation it is subscribed over; `None` while it is being asked for.
+    via: Option<(u16, u64)>,
+}
+
+type Topics = HashMap<Topic, Remote>;
+
+/// Per shard, so that events of one do not wait for those of another.
+pub(super) struct Remotes {
+    shards: Vec<Mutex<Topics>>,
+}
+
+impl Remotes {
+    pub(super) fn new(shards: u32) -> Self {
+        Self { shards: (0..shards).map(|_| Mutex::default()).collect() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn of(&self, shard: u32) -> Option<&Mutex<Topics>> {
+        self.shards.get(shard.checked_sub(1)? as usize)
+    }
+}
+
+/// Attaches a receiver of this node to topics of a shard without a replica here. What could not be subscribed in
+/// time is missing in the answer.
+pub(super) async fn attach(
+    core: &Core,
+    shard: u32,
+    receiver: &Arc<dyn Receiver>,
+    topics: Vec<Topic>,
+) -> Vec<(Topic, u64)> {
+    let Some(map) = core.remotes.of(shard) else { return Vec::new() };
+    let mut attached = Vec::with_capacity(topics.len());
+    let mut asked = Vec::new();
+    {
+        let mut map = map.lock();
+        for topic in topics {
+            let remote = map.entry(topic.clone()).or_default();
+            if remote.via.is_some() {
+                let live_from = core.delivery.attach(&topic, receiver, remote.head);
+                attached.push((topic, live_from));
+            } else {
+                asked.push(topic);
+            }
+        }
+    }
+    let deadline = Instant::now() + ATTACH_DEADLINE;
+    for chunk in asked.chunks(CALL_TOPICS) {
+        let Some((via, heads)) = subscribe(core, shard, chunk, deadline).await else { break };
+        let mut map = map.lock();
+        for (topic, live_from) in heads {
+            let remote = map.entry(topic.clone()).or_default();
+            heard(remote, via, live_from);
+            attached.push((topic.clone(), core.delivery.attach(&topic, receiver, remote.head)));
+        }
+    }
+    let mut map = map.lock();
+    for topic in &asked {
+        if map.get(topic).is_some_and(|remote| remote.via.is_none()) {
+            map.remove(topic);
+        }
+    }
+    drop(map);
+    attached
+}
+
+/// Notes a subscription. Events that overtook the answer have moved the head already.
+fn heard(remote: &mut Remote, via: (u16, u64), live_from: u64) {
+    remote.head = remote.head.max(live_from.saturating_sub(1));
+    remote.via = Some(via);
+}
+
+type Subscribed = ((u16, u64), Vec<(Topic, u64)>);
+
+/// Asks the replicas in turn until one has subscribed us.
+async fn subscribe(core: &Core, shard: u32, topics: &[Topic], deadline: Instant) -> Option<Subscribed> {
+    let call = peer::encode(&Call::Subscribe { shard, topics: topics.to_vec() }, topics.len() * 64);
+    loop {
+        for node in core.holders(shard) {
+            let Some(generation) = core.link(node) else { continue };
+            let left = deadline.saturating_duration_since(Instant::now()).min(CALL_DEADLINE);
+            if left.is_zero() {
+                return None;
+            }
+            let Ok(bytes) = core.peers.call(node, call.clone(), left).await else { continue };
+            if let Ok(Reply::Subscribed(heads)) = peer::read::<Reply>(&bytes)
+                && core.link(node) == Some(generation)
+            {
+                return Some(((node, generation), heads));
+            }
+        }
+        if core.cancel.is_cancelled() || Instant::now() + TICK >= deadline {
+            return None;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Takes events from a node. Runs on the link's reader.
+pub(super) fn events(core: &Core, from: u16, events: Vec<Event>) {
+    let mut unwanted = Vec::new();
+    let mut rest = events.as_slice();
+    while let Some(first) = rest.first() {
+        let run = rest.iter().take_while(|event| event.topic == first.topic).count();
+        let (run, after) = rest.split_at(run);
+        rest = after;
+        if !take(core, from, &first.topic, run) {
+            unwanted.push(first.topic.clone());
+        }
+    }
+    if !unwanted.is_empty() {
+        // Lost if the link is full: then the next event of the topic asks again.
+        let _ = core.peers.cast(from, peer::encode(&Cast::Unsubscribe { topics: unwanted }, 256));
+    }
+}
+
+/// Publishes events of one topic; `false` when nobody here wants them.
+fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) -> bool {
+    let Some(map) = core.remotes.of(core.shard_of(topic)) else { return false };
+    let mut map = map.lock();
+    let Some(remote) = map.get_mut(topic) else { return false };
+    match remote.via {
+        Some((node, _)) if node != from => return true, // Another replica serves it now; this is a late echo.
+        Some(_) if !core.delivery.has(topic) => {
+            map.remove(topic);
+            return false;
+        }
+        Some(_) | None => {}
+    }
+    for event in events {
+        let (session, signal) = match topic {
+            Topic::Session(session) => (Some(session), membership(&event.frame.0)),
+            Topic::User(_) => (None, None),
+        };
+        if let (Some(session), Some((true, users))) = (session, &signal) {
+            users
+                .iter()
+                .for_each(|user| core.delivery.member_added(session, user, event.seq.saturating_sub(1)));
+        }
+        let sender = event.from.clone().map(Arc::new);
+        let push = Push { seq: event.seq, frame: event.frame.0.clone(), from: sender };
+        core.delivery.publish_topic(topic, std::slice::from_ref(&push));
+        if let (Some(session), Some((false, users))) = (session, &signal) {
+            users.iter().for_each(|user| core.delivery.member_removed(session, user));
+        }
+        remote.head = remote.head.max(event.seq);
+    }
+    true
+}
+
+/// Who came (`true`) or went (`false`) with a record, if its frame is a membership signal.
+fn membership(frame: &bytes::Bytes) -> Option<(bool, Vec<UserId>)> {
+    let body = frame.slice((4 + HEADER_BYTES).min(frame.len())..);
+    let message = rookery_wire::decode::<Message>(&body).ok()?;
+    let added = match message.record.kind {
+        RecordKind::CREATED | RecordKind::MEMBERS_ADDED => true,
+        RecordKind::MEMBERS_REMOVED => false,
+        _ => return None,
+    };
+    let signal = rookery_wire::decode::<Signal>(&message.record.content.0).ok()?;
+    Some((added, signal.users))
+}
+
+/// The node that serves these topics has skipped some events.
+pub(super) fn resumed(core: &Core, from: u16, topics: Vec<(Topic, u64)>) {
+    for (topic, live_from) in topics {
+        let Some(map) = core.remotes.of(core.shard_of(&topic)) else { continue };
+        let mut map = map.lock();
+        if let Some(remote) = map.get_mut(&topic)
+            && remote.via.is_some_and(|(node, _)| node == from)
+        {
+            remote.head = live_from.saturating_sub(1);
+            core.delivery.lag(&topic, remote.head);
+        }
+    }
+}
+
+/// Keeps subscriptions alive over broken links, and gives up what nobody wants. Runs until the router stops.
+pub(super) async fn keep(core: Arc<Core>) {
+    let mut ticks: u32 = 0;
+    loop {
+        tokio::select! {
+            () = core.cancel.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        ticks = ticks.wrapping_add(1);
+        for shard in 1..=core.options.shards {
+            if ticks.is_multiple_of(SWEEP_TICKS) || core.replica(shard).is_some() {
+                sweep(&core, shard);
+            }
+            renew(&core, shard).await;
+        }
+    }
+}
+
+/// Gives up topics without receivers here, or of a shard that has a replica here by now.
+fn sweep(core: &Core, shard: u32) {
+    let Some(map) = core.remotes.of(shard) else { return };
+    let here = core.replica(shard).is_some();
+    let mut by_node: HashMap<u16, Vec<Topic>> = HashMap::new();
+    map.lock().retain(|topic, remote| {
+        let stays = !here && (remote.via.is_none() || core.delivery.has(topic));
+        if !stays && let Some((node, _)) = remote.via {
+            by_node.entry(node).or_default().push(topic.clone());
+        }
+        stays
+    });
+    for (node, topics) in by_node {
+        for chunk in topics.chunks(CALL_TOPICS) {
+            let cast = Cast::Unsubscribe { topics: chunk.to_vec() };
+            let _ = core.peers.cast(node, peer::encode(&cast, chunk.len() * 64));
+        }
+    }
+}
+
+/// Subscribes anew what was subscribed over a link that broke, and lags what missed something.
+async fn renew(core: &Core, shard: u32) {
+    let Some(map) = core.remotes.of(shard) else { return };
+    let broken: Vec<Topic> = {
+        let map = map.lock();
+        let alive = |remote: &Remote| remote.via.is_none_or(|(node, at)| core.link(node) == Some(at));
+        map.iter().filter(|(_, remote)| !alive(remote)).map(|(topic, _)| topic.clone()).collect()
+    };
+    for chunk in broken.chunks(CALL_TOPICS) {
+        let Some((via, heads)) = subscribe(core, shard, chunk, Instant::now() + CALL_DEADLINE).await else {
+            return;
+        };
+        let mut map = map.lock();
+        for (topic, live_from) in heads {
+            let Some(remote) = map.get_mut(&topic) else { continue };
+            let head = live_from.saturating_sub(1);
+            remote.via = Some(via);
+            if matches!(topic, Topic::User(_)) || head != remote.head {
+                remote.head = head;
+                core.delivery.lag(&topic, head);
+            }
+        }
+    }
+}
