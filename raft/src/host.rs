@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::error::RaftError;
-use crate::group::{self, Group};
+use crate::group::{self, Group, Guarded, Inner, Machine};
 use crate::machine::{Fault, StateMachine};
 use crate::peer::PeerNet;
 use crate::snapshot::clear_spools;
@@ -107,14 +106,11 @@ impl HostCore {
     }
 }
 
-/// Stops one group, whatever its waiter is.
-type Stop = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
-
 /// Runs groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
     core: Arc<HostCore>,
-    groups: Arc<Mutex<Vec<(GroupId, Stop)>>>,
+    groups: Arc<Mutex<Vec<Arc<Inner>>>>,
 }
 
 impl fmt::Debug for Host {
@@ -144,6 +140,10 @@ impl Host {
         id: GroupId,
         machine: Arc<S>,
     ) -> Result<Group<S::Waiter>, RaftError> {
+        Ok(Group::of(self.open(id, Arc::new(Guarded(machine))).await?))
+    }
+
+    async fn open(&self, id: GroupId, machine: Arc<dyn Machine>) -> Result<Arc<Inner>, RaftError> {
         if self.groups.lock().is_empty()
             && let Some(dir) = &self.core.incoming
             && let Err(error) = clear_spools(dir).await
@@ -156,18 +156,13 @@ impl Host {
             .group_log(id)
             .map_err(|e| RaftError::Broken { group: id, fault: Fault::with_source("opening its log", e) })?;
         let group = group::open(self.core.clone(), id, machine, log).await?;
-        let stopped = group.clone();
-        let stop: Stop = Box::new(move || {
-            let group = stopped.clone();
-            Box::pin(async move { group.stop().await })
-        });
-        self.groups.lock().push((id, stop));
+        self.groups.lock().push(group.clone());
         Ok(group)
     }
 
     /// Stops every group. Waiters that are still out are dropped with `Stopped`.
     pub async fn stop(&self) {
         let groups = std::mem::take(&mut *self.groups.lock());
-        futures::future::join_all(groups.iter().map(|(_, stop)| stop())).await;
+        futures::future::join_all(groups.iter().map(|group| group.stop())).await;
     }
 }

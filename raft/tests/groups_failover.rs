@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kit::{Answer, Cuts, ListMachine, SECRET, eventually, id, propose_somewhere};
-use rookery_raft::{Group, Host, HostOptions, OsEntropy, PeerNet, PeerOptions, Store, StoreOptions};
+use rookery_raft::{
+    Group, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, Store, StoreOptions,
+};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 const GROUPS: u32 = 17;
+const WARM: Duration = Duration::from_millis(500);
 
 /// A node with a runtime and a folder of its own, so that it can be killed as a whole.
 struct Solo {
@@ -31,8 +34,12 @@ impl Solo {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(StoreOptions::new(dir.path())).unwrap();
         let me = id(node);
+        let store = if std::env::var_os("MEMORY").is_some() {
+            Store::in_memory(MemoryDisk::new(me.store))
+        } else {
+            Store::open(StoreOptions::new(dir.path())).unwrap()
+        };
         let (peers, host, groups) = runtime.block_on(async {
             let options = PeerOptions::new(node, me.store, "127.0.0.1:0", BTreeMap::new(), SECRET.to_vec());
             let peers =
@@ -89,9 +96,9 @@ async fn form(nodes: &[Solo]) {
 /// What one writer saw: the longest time between two acknowledgements, before and after the mark was set.
 #[derive(Default, Clone, Copy)]
 struct Seen {
-    acked: u64,
     calm_gap: Duration,
     kill_gap: Duration,
+    calm_acked: u64,
 }
 
 /// Writes to one group in a loop until stopped.
@@ -106,12 +113,12 @@ async fn write(
     while !stop.load(Ordering::Relaxed) {
         let after = killed.load(Ordering::Relaxed);
         if propose_somewhere(&groups, &payload).await.is_ok() {
-            seen.acked += 1;
             let gap = last.elapsed();
             let longest =
                 if after || killed.load(Ordering::Relaxed) { &mut seen.kill_gap } else { &mut seen.calm_gap };
             *longest = gap.max(*longest);
             last = Instant::now();
+            seen.calm_acked += u64::from(!after);
         }
     }
     seen
@@ -154,7 +161,7 @@ fn trial(load: &Load, victim: usize) -> Report {
             writers.push((group, task));
         }
     }
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(WARM);
     let before = terms(&nodes);
     std::thread::sleep(load.calm);
     let led: Vec<u32> = (0..GROUPS).filter(|g| nodes[victim].groups[g].status().leading).collect();
@@ -169,12 +176,12 @@ fn trial(load: &Load, victim: usize) -> Report {
     let mut acked = 0;
     for (group, writer) in writers {
         let seen = driver.block_on(writer).unwrap();
-        acked += seen.acked;
+        acked += seen.calm_acked;
         report.calm_gap = report.calm_gap.max(seen.calm_gap);
         let gap = gaps.entry(group).or_default();
         *gap = seen.kill_gap.max(*gap);
     }
-    report.rate = acked as f64 / (load.calm + load.after).as_secs_f64();
+    report.rate = acked as f64 / (load.calm + WARM).as_secs_f64();
     report.kill_gaps = led.iter().map(|g| gaps[g]).collect();
     report.spurious = (0..GROUPS)
         .map(|g| calm[&g] - before[&g] + if led.contains(&g) { 0 } else { end[&g] - calm[&g] })

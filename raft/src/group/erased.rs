@@ -1,6 +1,7 @@
-//! A state machine with its type forgotten but for its waiter, and guarded: a panic becomes a fault.
+//! A state machine and its waiters with their types forgotten, and guarded: a panic becomes a fault.
 //!
-//! So `Group<W>` and openraft's types know the waiter alone. Owns: the catching of panics.
+//! So that openraft is instantiated once, in this crate, and not again in every crate that has a machine: it is large, and
+//! slow where it is not optimised. Owns: the catching of panics, the way back from a forgotten waiter to its type.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -9,13 +10,31 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::machine::{Committed, Fault, Mark, StateMachine, Waiter};
+use crate::machine::{Committed, Fault, Mark, ProposeError, StateMachine, Waiter};
 use crate::snapshot::{SnapshotReader, SnapshotWriter};
 
+/// A waiter of some type.
+pub(crate) trait ErasedWaiter: Send + 'static {
+    fn dropped(self: Box<Self>, why: ProposeError);
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
+impl<W: Waiter> ErasedWaiter for W {
+    fn dropped(self: Box<Self>, why: ProposeError) {
+        Waiter::dropped(*self, why);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+pub(crate) type AnyWaiter = Box<dyn ErasedWaiter>;
+
 /// See [`StateMachine`]; the futures are boxed once per batch.
-pub(crate) trait Machine<W: Waiter>: Send + Sync + 'static {
+pub(crate) trait Machine: Send + Sync + 'static {
     fn mark(&self) -> Option<Mark>;
-    fn apply(&self, entries: Vec<Committed<W>>, mark: Mark) -> BoxFuture<'_, Result<(), Fault>>;
+    fn apply(&self, entries: Vec<Committed<AnyWaiter>>, mark: Mark) -> BoxFuture<'_, Result<(), Fault>>;
     fn write_snapshot(&self, out: SnapshotWriter) -> BoxFuture<'_, Result<(), Fault>>;
     fn install_snapshot(&self, mark: Mark, input: SnapshotReader) -> BoxFuture<'_, Result<(), Fault>>;
     fn leadership(&self, leading: Option<u64>);
@@ -24,12 +43,20 @@ pub(crate) trait Machine<W: Waiter>: Send + Sync + 'static {
 /// Gives a machine the erased face.
 pub(crate) struct Guarded<S>(pub(crate) Arc<S>);
 
-impl<S: StateMachine> Machine<S::Waiter> for Guarded<S> {
+/// The waiter as its group's type. A group takes waiters of its machine's type only, so none is lost here.
+fn typed<W: Waiter>(entry: Committed<AnyWaiter>) -> Committed<W> {
+    let Committed { index, term, payload, waiter } = entry;
+    let waiter = waiter.and_then(|waiter| waiter.into_any().downcast::<W>().ok()).map(|waiter| *waiter);
+    Committed { index, term, payload, waiter }
+}
+
+impl<S: StateMachine> Machine for Guarded<S> {
     fn mark(&self) -> Option<Mark> {
         self.0.mark()
     }
 
-    fn apply(&self, entries: Vec<Committed<S::Waiter>>, mark: Mark) -> BoxFuture<'_, Result<(), Fault>> {
+    fn apply(&self, entries: Vec<Committed<AnyWaiter>>, mark: Mark) -> BoxFuture<'_, Result<(), Fault>> {
+        let entries = entries.into_iter().map(typed).collect();
         caught("apply", self.0.apply(entries, mark))
     }
 

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use super::Inner;
 use crate::error::RaftError;
-use crate::machine::Waiter;
 use crate::types::{RaftId, TypeConfig};
 
 /// A hand-over that took longer has failed.
@@ -22,7 +21,7 @@ const STEP: Duration = Duration::from_secs(10);
 /// How many entries a new voter may be behind when it becomes one.
 const NEAR: u64 = 64;
 
-pub(super) async fn initialize<W: Waiter>(inner: &Inner<W>, voters: &[RaftId]) -> Result<(), RaftError> {
+pub(super) async fn initialize(inner: &Inner, voters: &[RaftId]) -> Result<(), RaftError> {
     let group = inner.id;
     let nodes: BTreeMap<RaftId, EmptyNode> = voters.iter().map(|id| (*id, EmptyNode {})).collect();
     match inner.raft.initialize(nodes).await {
@@ -41,7 +40,7 @@ pub(super) async fn initialize<W: Waiter>(inner: &Inner<W>, voters: &[RaftId]) -
     }
 }
 
-pub(super) async fn transfer_leader<W: Waiter>(inner: &Inner<W>, to: RaftId) -> Result<(), RaftError> {
+pub(super) async fn transfer_leader(inner: &Inner, to: RaftId) -> Result<(), RaftError> {
     let group = inner.id;
     let status = inner.status.borrow().clone();
     if !status.leading {
@@ -57,10 +56,7 @@ pub(super) async fn transfer_leader<W: Waiter>(inner: &Inner<W>, to: RaftId) -> 
     inner.until("a hand-over", TRANSFER, |m| m.current_leader == Some(to)).await
 }
 
-pub(super) async fn set_voters<W: Waiter>(
-    inner: &Inner<W>,
-    voters: BTreeSet<RaftId>,
-) -> Result<(), RaftError> {
+pub(super) async fn set_voters(inner: &Inner, voters: BTreeSet<RaftId>) -> Result<(), RaftError> {
     if voters.is_empty() {
         return Err(RaftError::Refused { group: inner.id, what: "a group needs a voter".to_owned() });
     }
@@ -97,8 +93,8 @@ type Written = Result<
     OpenraftError<TypeConfig, ClientWriteError<TypeConfig>>,
 >;
 
-async fn step<W: Waiter>(
-    inner: &Inner<W>,
+async fn step(
+    inner: &Inner,
     what: &'static str,
     change: impl Future<Output = Written>,
 ) -> Result<(), RaftError> {

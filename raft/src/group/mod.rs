@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,6 +30,7 @@ mod serve;
 mod shell;
 mod status;
 
+pub(crate) use erased::{Guarded, Machine};
 pub(crate) use open::open;
 pub use status::GroupStatus;
 
@@ -36,6 +38,7 @@ use crate::error::{RaftError, ReadError};
 use crate::host::HostCore;
 use crate::machine::{Mark, ProposeError, Waiter};
 use crate::types::{GroupId, Payload, RaftId, TypeConfig};
+use erased::AnyWaiter;
 use proposal::Room;
 use reads::Readers;
 use shell::{Checkpoints, Hand, Shell};
@@ -46,13 +49,14 @@ const BYTES_PER_PERMIT: usize = 1024;
 const PURGE: Duration = Duration::from_secs(10);
 
 /// A group that runs on this node. Cheap to clone.
-pub struct Group<W: Waiter>(Arc<Inner<W>>);
+pub struct Group<W: Waiter>(Arc<Inner>, PhantomData<fn(W)>);
 
-struct Inner<W: Waiter> {
+/// The group with its waiter's type forgotten (see `erased`).
+pub(crate) struct Inner {
     id: GroupId,
     host: Arc<HostCore>,
-    raft: Raft<TypeConfig, Shell<W>>,
-    hand: Hand<W>,
+    raft: Raft<TypeConfig, Shell>,
+    hand: Hand,
     checkpoints: Arc<Checkpoints>,
     readers: Readers,
     status: watch::Receiver<GroupStatus>,
@@ -64,7 +68,7 @@ struct Inner<W: Waiter> {
 
 impl<W: Waiter> Clone for Group<W> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), PhantomData)
     }
 }
 
@@ -75,6 +79,11 @@ impl<W: Waiter> fmt::Debug for Group<W> {
 }
 
 impl<W: Waiter> Group<W> {
+    /// `inner` was opened for a machine with this waiter.
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self(inner, PhantomData)
+    }
+
     /// Which group this is.
     pub fn id(&self) -> GroupId {
         self.0.id
@@ -91,17 +100,7 @@ impl<W: Waiter> Group<W> {
     /// A leader that is cut off from the others answers nothing until it learns what became of the entry: who cannot
     /// wait so long keeps a deadline of his own and treats it as `Unknown`.
     pub async fn propose(&self, payload: Bytes, waiter: W) {
-        let inner = &*self.0;
-        if inner.stopped.load(Ordering::Acquire) {
-            return waiter.dropped(ProposeError::Stopped);
-        }
-        let room = match inner.room(payload.len()).await {
-            Ok(room) => room,
-            Err(why) => return waiter.dropped(why),
-        };
-        let reply = proposal::reply(waiter, room, inner.hand.clone());
-        // An error means that the core is gone; the reply was dropped with the message and the waiter with the reply.
-        let _ = inner.raft.client_write_ff(Payload(payload), Some(reply)).await;
+        self.0.propose(payload, Box::new(waiter)).await;
     }
 
     /// The index that a linearizable read must reflect: a majority confirmed this leader after the call began, and it is
@@ -155,7 +154,20 @@ impl<W: Waiter> Group<W> {
     }
 }
 
-impl<W: Waiter> Inner<W> {
+impl Inner {
+    async fn propose(&self, payload: Bytes, waiter: AnyWaiter) {
+        if self.stopped.load(Ordering::Acquire) {
+            return waiter.dropped(ProposeError::Stopped);
+        }
+        let room = match self.room(payload.len()).await {
+            Ok(room) => room,
+            Err(why) => return waiter.dropped(why),
+        };
+        let reply = proposal::reply(waiter, room, self.hand.clone());
+        // An error means that the core is gone; the reply was dropped with the message and the waiter with the reply.
+        let _ = self.raft.client_write_ff(Payload(payload), Some(reply)).await;
+    }
+
     /// Room for a proposal, or a definite no.
     async fn room(&self, bytes: usize) -> Result<Room, ProposeError> {
         if let Some(what) = self.host.full() {
@@ -204,7 +216,7 @@ impl<W: Waiter> Inner<W> {
         }
     }
 
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         if self.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -220,7 +232,7 @@ impl<W: Waiter> Inner<W> {
 }
 
 /// A group that is opened but not told to stop must not live on without an owner.
-impl<W: Waiter> Drop for Inner<W> {
+impl Drop for Inner {
     fn drop(&mut self) {
         if !self.stopped.load(Ordering::Acquire) {
             self.host.peers.serve(self.id, None);

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use openraft::errors::Fatal;
-use openraft::storage::RaftLogStorage;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::erased::{Guarded, Machine};
+use super::erased::Machine;
 use super::network::Factory;
 use super::reads::{self, Readers};
 use super::serve::Served;
 use super::shell::{Checkpoints, Shell};
 use super::status::{self, GroupStatus};
-use super::{BYTES_PER_PERMIT, Group, Inner};
+use super::{BYTES_PER_PERMIT, Inner};
 use crate::error::RaftError;
 use crate::host::{HostCore, HostOptions};
-use crate::machine::{Fault, StateMachine};
+use crate::machine::Fault;
 use crate::snapshot::SnapshotWriter;
+use crate::store::GroupLog;
 use crate::types::{GroupId, StoredMembership, TypeConfig};
 
 /// Entries in one append request; their bytes are bounded by the log store.
@@ -53,14 +53,13 @@ fn config(options: &HostOptions) -> Result<Arc<Config>, String> {
 }
 
 /// Opens a group and lets it take part.
-pub(crate) async fn open<S: StateMachine, L: RaftLogStorage<TypeConfig>>(
+pub(crate) async fn open(
     host: Arc<HostCore>,
     id: GroupId,
-    machine: Arc<S>,
-    log: L,
-) -> Result<Group<S::Waiter>, RaftError> {
+    machine: Arc<dyn Machine>,
+    log: GroupLog,
+) -> Result<Arc<Inner>, RaftError> {
     let config = config(&host.options).map_err(|what| RaftError::Refused { group: id, what })?;
-    let machine: Arc<dyn Machine<S::Waiter>> = Arc::new(Guarded(machine));
     let mark = machine.mark();
     let checkpoints = Checkpoints::new(mark.clone());
     let hand = Arc::new(Mutex::new(None));
@@ -102,7 +101,7 @@ pub(crate) async fn open<S: StateMachine, L: RaftLogStorage<TypeConfig>>(
     tasks.spawn(notice_end(host.clone(), id, raft.clone()));
     let room_entries = Arc::new(Semaphore::new(host.options.proposals));
     let room_bytes = Arc::new(Semaphore::new(host.options.proposal_bytes / BYTES_PER_PERMIT));
-    Ok(Group(Arc::new(Inner {
+    Ok(Arc::new(Inner {
         id,
         host,
         raft,
@@ -114,7 +113,7 @@ pub(crate) async fn open<S: StateMachine, L: RaftLogStorage<TypeConfig>>(
         room_bytes,
         tasks: Mutex::new(tasks),
         stopped: AtomicBool::new(false),
-    })))
+    }))
 }
 
 fn broken(group: GroupId, error: &Fatal<TypeConfig>) -> RaftError {
@@ -122,11 +121,7 @@ fn broken(group: GroupId, error: &Fatal<TypeConfig>) -> RaftError {
 }
 
 /// A core that ends by itself has met a storage error or a panic of its own: the node must not go on.
-async fn notice_end<W: crate::machine::Waiter>(
-    host: Arc<HostCore>,
-    id: GroupId,
-    raft: Raft<TypeConfig, Shell<W>>,
-) {
+async fn notice_end(host: Arc<HostCore>, id: GroupId, raft: Raft<TypeConfig, Shell>) {
     use openraft::async_runtime::watch::WatchReceiver;
     let mut server = raft.server_metrics();
     while server.changed().await.is_ok() {}

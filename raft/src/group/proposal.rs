@@ -7,8 +7,9 @@ use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::erased::AnyWaiter;
 use super::shell::Hand;
-use crate::machine::{ProposeError, Waiter};
+use crate::machine::ProposeError;
 use crate::types::{Reply, TypeConfig};
 
 /// Room that a proposal takes until it ends.
@@ -17,13 +18,13 @@ pub(super) struct Room {
     pub(super) _bytes: OwnedSemaphorePermit,
 }
 
-struct Guard<W: Waiter> {
-    waiter: Option<W>,
+struct Guard {
+    waiter: Option<AnyWaiter>,
     _room: Room,
 }
 
-impl<W: Waiter> Guard<W> {
-    fn end(mut self, result: ClientWriteResult<TypeConfig>, hand: &Hand<W>) {
+impl Guard {
+    fn end(mut self, result: ClientWriteResult<TypeConfig>, hand: &Hand) {
         let Some(waiter) = self.waiter.take() else { return };
         match result {
             // Called inside `ApplyResponder::send`: the shell takes it from the hand at once.
@@ -38,7 +39,7 @@ impl<W: Waiter> Guard<W> {
     }
 }
 
-impl<W: Waiter> Drop for Guard<W> {
+impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter.take() {
             waiter.dropped(ProposeError::Stopped);
@@ -47,7 +48,7 @@ impl<W: Waiter> Drop for Guard<W> {
 }
 
 /// The reply hook for one proposal.
-pub(super) fn reply<W: Waiter>(waiter: W, room: Room, hand: Hand<W>) -> Reply<ClientWriteResult<TypeConfig>> {
+pub(super) fn reply(waiter: AnyWaiter, room: Room, hand: Hand) -> Reply<ClientWriteResult<TypeConfig>> {
     let guard = Guard { waiter: Some(waiter), _room: room };
     Reply::new(move |result| guard.end(result, &hand))
 }

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use super::shell::Shell;
 use crate::error::ReadError;
-use crate::machine::Waiter;
 use crate::types::TypeConfig;
 
 /// Readers that may wait.
@@ -47,10 +46,7 @@ impl Readers {
 }
 
 /// Runs rounds for as long as somebody can ask.
-pub(super) async fn serve<W: Waiter>(
-    raft: Raft<TypeConfig, Shell<W>>,
-    mut queue: mpsc::Receiver<oneshot::Sender<Answer>>,
-) {
+pub(super) async fn serve(raft: Raft<TypeConfig, Shell>, mut queue: mpsc::Receiver<oneshot::Sender<Answer>>) {
     let mut readers = Vec::new();
     while queue.recv_many(&mut readers, QUEUE).await > 0 {
         let answer = match timeout(ROUND * 2, round(&raft)).await {
@@ -64,7 +60,7 @@ pub(super) async fn serve<W: Waiter>(
     }
 }
 
-async fn round<W: Waiter>(raft: &Raft<TypeConfig, Shell<W>>) -> Answer {
+async fn round(raft: &Raft<TypeConfig, Shell>) -> Answer {
     // Age zero: only an acknowledgement of a heartbeat that is sent from now on counts. No clock is trusted.
     let confirm = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(ROUND);
     let linearizer = raft.get_read_linearizer(confirm).await.map_err(|error| match error {

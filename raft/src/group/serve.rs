@@ -18,7 +18,6 @@ use tokio::time::timeout;
 
 use super::rpc::{self, Opening, Request, Said, Sent};
 use super::shell::Shell;
-use crate::machine::Waiter;
 use crate::peer::{Body, Duct, Service};
 use crate::snapshot::{SnapshotData, Spool, SpoolWriter};
 use crate::types::{GroupId, RaftId, SnapshotMeta, TypeConfig, Vote};
@@ -29,9 +28,10 @@ const SNAPSHOT_SILENCE: Duration = Duration::from_secs(15);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// Serves one group.
-pub(crate) struct Served<W: Waiter> {
+#[derive(Clone)]
+pub(crate) struct Served {
     pub(super) group: GroupId,
-    pub(super) raft: Raft<TypeConfig, Shell<W>>,
+    pub(super) raft: Raft<TypeConfig, Shell>,
     /// Where snapshots are spooled; `None` for stores in memory.
     pub(super) incoming: Option<PathBuf>,
     /// One at a time for the group.
@@ -40,19 +40,7 @@ pub(crate) struct Served<W: Waiter> {
     pub(super) node_receiving: Arc<Semaphore>,
 }
 
-impl<W: Waiter> Clone for Served<W> {
-    fn clone(&self) -> Self {
-        Self {
-            group: self.group,
-            raft: self.raft.clone(),
-            incoming: self.incoming.clone(),
-            receiving: self.receiving.clone(),
-            node_receiving: self.node_receiving.clone(),
-        }
-    }
-}
-
-impl<W: Waiter> Service for Served<W> {
+impl Service for Served {
     fn ask(&self, _from: RaftId, body: Bytes) -> BoxFuture<'static, Result<Body, String>> {
         let raft = self.raft.clone();
         Box::pin(async move {
@@ -87,7 +75,7 @@ impl<W: Waiter> Service for Served<W> {
     }
 }
 
-impl<W: Waiter> Served<W> {
+impl Served {
     /// Requests go to openraft in the order in which they came; results go back in that order, as they are ready.
     async fn appends(self, from: RaftId, duct: Duct) {
         let (inbound, outbound) = duct.split();

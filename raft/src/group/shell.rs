@@ -11,9 +11,9 @@ use futures::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use parking_lot::Mutex;
 
-use super::erased::Machine;
+use super::erased::{AnyWaiter, Machine};
 use crate::host::FatalOnce;
-use crate::machine::{Committed, Fault, Mark, Waiter};
+use crate::machine::{Committed, Fault, Mark};
 use crate::snapshot::SnapshotData;
 use crate::types::{
     Entry, EntryPayload, GroupId, LeaderId, LogId, Payload, RaftId, SnapshotMeta, StoredMembership,
@@ -29,7 +29,7 @@ pub(crate) type LiveSnapshot = Snapshot<LeaderId, RaftId, openraft::EmptyNode, S
 
 /// Where a waiter lies for the moment in which openraft hands it over: its reply runs inside `ApplyResponder::send`, on
 /// the task that applies.
-pub(super) type Hand<W> = Arc<Mutex<Option<W>>>;
+pub(super) type Hand = Arc<Mutex<Option<AnyWaiter>>>;
 
 /// What the group and its shell share about snapshots.
 pub(crate) struct Checkpoints {
@@ -81,39 +81,34 @@ impl Drop for TransferGuard {
 }
 
 /// openraft's state machine.
-pub(crate) struct Shell<W: Waiter> {
+pub(crate) struct Shell {
     pub(super) group: GroupId,
-    pub(super) machine: Arc<dyn Machine<W>>,
+    pub(super) machine: Arc<dyn Machine>,
     pub(super) checkpoints: Arc<Checkpoints>,
-    pub(super) hand: Hand<W>,
+    pub(super) hand: Hand,
     pub(super) applied: Option<LogId>,
     pub(super) membership: StoredMembership,
     pub(super) fatal: Arc<FatalOnce>,
 }
 
 /// Entries on their way into the machine.
-struct Batch<W> {
-    entries: Vec<Committed<W>>,
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Committed<AnyWaiter>>,
     /// Callers of membership changes, answered after the machine applied.
     responders: Vec<ApplyResponder<TypeConfig>>,
     count: usize,
     bytes: usize,
 }
 
-impl<W> Default for Batch<W> {
-    fn default() -> Self {
-        Self { entries: Vec::new(), responders: Vec::new(), count: 0, bytes: 0 }
-    }
-}
-
-impl<W: Waiter> Shell<W> {
+impl Shell {
     fn fail(&self, fault: Fault) -> io::Error {
         let error = io::Error::other(format!("group {}: {fault}", self.group));
         self.fatal.stop(Fault::with_source(format!("group {}", self.group), fault));
         error
     }
 
-    fn take(&mut self, batch: &mut Batch<W>, entry: Entry, responder: Option<ApplyResponder<TypeConfig>>) {
+    fn take(&mut self, batch: &mut Batch, entry: Entry, responder: Option<ApplyResponder<TypeConfig>>) {
         let Entry { log_id, payload } = entry;
         self.applied = Some(log_id);
         batch.count += 1;
@@ -135,7 +130,7 @@ impl<W: Waiter> Shell<W> {
         }
     }
 
-    async fn run(&mut self, batch: Batch<W>) -> Result<(), io::Error> {
+    async fn run(&mut self, batch: Batch) -> Result<(), io::Error> {
         let Some(applied) = self.applied else { return Ok(()) };
         let mark = Mark::new(applied, self.membership.clone());
         self.machine.apply(batch.entries, mark).await.map_err(|fault| self.fail(fault))?;
@@ -146,7 +141,7 @@ impl<W: Waiter> Shell<W> {
     }
 }
 
-impl<W: Waiter> RaftStateMachine<TypeConfig> for Shell<W> {
+impl RaftStateMachine<TypeConfig> for Shell {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 

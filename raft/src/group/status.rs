@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::erased::Machine;
 use super::shell::Shell;
-use crate::machine::Waiter;
 use crate::types::{LogId, RaftId, TypeConfig};
 
 /// Where a group stands, as this node knows it.
@@ -71,10 +70,7 @@ impl GroupStatus {
 }
 
 /// The status of now.
-pub(super) fn current<W: Waiter>(
-    raft: &Raft<TypeConfig, Shell<W>>,
-    watched: &watch::Receiver<GroupStatus>,
-) -> GroupStatus {
+pub(super) fn current(raft: &Raft<TypeConfig, Shell>, watched: &watch::Receiver<GroupStatus>) -> GroupStatus {
     let server = watched.borrow().clone();
     let data = raft.data_metrics();
     let data = data.borrow_watched();
@@ -82,9 +78,9 @@ pub(super) fn current<W: Waiter>(
 }
 
 /// Tells changes until the core ends.
-pub(super) async fn tell<W: Waiter>(
-    raft: Raft<TypeConfig, Shell<W>>,
-    machine: Arc<dyn Machine<W>>,
+pub(super) async fn tell(
+    raft: Raft<TypeConfig, Shell>,
+    machine: Arc<dyn Machine>,
     told: watch::Sender<GroupStatus>,
 ) {
     let mut server = raft.server_metrics();
