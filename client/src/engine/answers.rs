@@ -214,6 +214,9 @@ impl Engine {
             self.writable.push(slot);
             return;
         }
+        if body.code == ErrorCode::Unavailable {
+            outbox.doubt(number, now);
+        }
         let flight = match verdict {
             Verdict::Again { after } => {
                 let pause = if after == 0 { PAUSE.max(outbox.pause(number)) } else { after };

@@ -17,8 +17,8 @@ use crate::command::{Op, Reply};
 use crate::engine::Millis;
 use crate::error::ClientError;
 
-/// How long numbers rest when a connection is cut while a renumbering was due: requests written under the old
-/// numbers may still wait in the old node, whose own deadline (10 s by default) must have passed.
+/// How long after a cut a request that was written on the lost connection may still come to life: the old node may
+/// hold it until its own deadline (10 s by default). So long its number is not given to anything else.
 pub(crate) const RENUMBER_HOLD: Millis = 15_000;
 /// First and longest pause before a number is tried again when the server gave no hint.
 const RETRY_PAUSE: (Millis, Millis) = (2, 500);
@@ -35,6 +35,8 @@ pub(crate) struct Flight {
     /// It was written at least once, on whatever connection.
     pub(crate) touched: bool,
     deadline: Millis,
+    /// A copy of it (from a lost connection, or given up by its node) may be carried out until then.
+    ghost_until: Millis,
     /// `None` when the application has been told that the outcome is unknown.
     reply: Option<Reply<Ack>>,
     _permit: OwnedSemaphorePermit,
@@ -56,22 +58,13 @@ pub(crate) struct Outbox {
     scan: u64,
     /// Numbers from here on are not the cluster's: to be given anew.
     renumber_from: Option<u64>,
-    hold_until: Millis,
     /// The highest number known to be used up, in this run.
     done: u64,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self {
-            next: 1,
-            flights: VecDeque::new(),
-            written: 0,
-            scan: 0,
-            renumber_from: None,
-            hold_until: 0,
-            done: 0,
-        }
+        Self { next: 1, flights: VecDeque::new(), written: 0, scan: 0, renumber_from: None, done: 0 }
     }
 }
 
@@ -99,6 +92,7 @@ impl Outbox {
             tries: 0,
             touched: false,
             deadline,
+            ghost_until: 0,
             reply: Some(reply),
             _permit: permit,
         });
@@ -122,7 +116,7 @@ impl Outbox {
     /// The next to write, if one may be written now. Follow it with [`Outbox::wrote`].
     pub(crate) fn next_to_write(&mut self, now: Millis) -> Option<&Flight> {
         if self.renumber_from.is_some() {
-            if self.written > 0 || now < self.hold_until {
+            if self.written > 0 || self.flights.iter().any(|flight| flight.ghost_until > now) {
                 return None;
             }
             self.renumber();
@@ -185,6 +179,13 @@ impl Outbox {
         }
     }
 
+    /// The answer left open whether a copy of it may still be carried out.
+    pub(crate) fn doubt(&mut self, number: u64, now: Millis) {
+        if let Some(flight) = self.find(number) {
+            flight.ghost_until = now + RENUMBER_HOLD;
+        }
+    }
+
     /// The cluster wants `expected` before this number.
     pub(crate) fn gap(&mut self, number: u64, expected: u64, now: Millis) {
         let pause = self.pause(number);
@@ -209,10 +210,10 @@ impl Outbox {
 
     /// The connection is gone: everything without an answer is written again, in order, under its number.
     pub(crate) fn cut(&mut self, now: Millis) {
-        if self.renumber_from.is_some() && self.written > 0 {
-            self.hold_until = now + RENUMBER_HOLD;
-        }
         for flight in &mut self.flights {
+            if flight.state == State::Written {
+                flight.ghost_until = now + RENUMBER_HOLD;
+            }
             flight.state = State::Waiting { not_before: 0 };
         }
         self.written = 0;

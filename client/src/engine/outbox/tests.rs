@@ -159,8 +159,10 @@ fn a_gap_answer_that_was_overtaken_moves_nothing() {
 fn a_cut_before_renumbering_rests_until_old_requests_are_dead() {
     let (mut outbox, _answers) = outbox_of(&["a", "b"]);
     write(&mut outbox, 0);
-    outbox.unused(1);
     outbox.cut(7);
+    assert_eq!(write(&mut outbox, 8), pairs(&[(1, "a"), (2, "b")]));
+    outbox.unused(1);
+    outbox.gap(2, 1, 8);
     assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD - 1), []);
     assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD), pairs(&[(1, "b")]));
 }
