@@ -139,6 +139,8 @@ impl OwnCluster {
         let log = std::fs::File::options().create(true).append(true).open(self.log(id))?;
         let mut command = Command::new(&self.options.program);
         command.arg("serve").arg("--config").arg(&self.config).arg("--node").arg(id.to_string());
+        // kill_on_drop ends them with us; this ends them when we are killed ourselves.
+        command.arg("--with-parent");
         command.envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let child =
@@ -174,9 +176,8 @@ impl OwnCluster {
     /// # Errors
     /// The hook's.
     pub async fn cut(&mut self, ids: &[u16]) -> anyhow::Result<()> {
-        for id in ids {
-            self.hook("cut", *id).await?;
-        }
+        // All at the same moment: the hard case.
+        futures::future::try_join_all(ids.iter().map(|id| self.hook("cut", *id))).await?;
         for id in ids {
             self.kill(*id).await?;
         }
