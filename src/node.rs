@@ -309,6 +309,8 @@ impl Node {
         self.router.stop().await;
         for shard in &self.shards {
             shard.stop().await;
+            // Router and shard know each other; this lets go of both.
+            self.router.remove_replica(shard.id());
         }
         self.system.stop().await;
         self.host.stop().await;

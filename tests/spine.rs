@@ -1,0 +1,234 @@
+//! Three nodes without gateways: store, links, groups, shards, router and delivery wired together in one process.
+//! Commands go in at any node; what they did is read at another; a node is stopped and another leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery::delivery::{Delivery, DeliveryLimits};
+use rookery::router::{LaneLimits, Router, RouterOptions};
+use rookery::shard::{Answer, Freshness, Read, ReadReply, ShardHandle, ShardOptions, Surroundings};
+use rookery::stage::Stages;
+use rookery::state::{Act, Actor, ChangeKind, Command, EntityKey, SessionLimits};
+use rookery::system::Placement;
+use rookery_raft::{
+    Entropy, Host, HostOptions, OsEntropy, PeerNet, PeerOptions, RaftId, Store, StoreOptions, SystemClock, TcpNetwork,
+};
+use rookery_wire::codec::{Blob, decode};
+use rookery_wire::reply::Page;
+use rookery_wire::request::{Consistency, Direction, Pull};
+use rookery_wire::{DeviceId, GroupId, SessionId, UserId};
+
+const SHARDS: u32 = 4;
+
+struct Node {
+    host: Host,
+    peers: PeerNet,
+    router: Router,
+    shards: Vec<ShardHandle>,
+    store: Store,
+    stages: Stages,
+}
+
+async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Node> {
+    let addrs: BTreeMap<u16, String> = nodes.iter().map(|(id, addr, _)| (*id, addr.clone())).collect();
+    let mut stores = BTreeMap::new();
+    for (id, _, dir) in nodes {
+        let mut options = StoreOptions::new(dir);
+        options.journal_segment_bytes = 1 << 20;
+        options.free_disk_low_water = 0;
+        stores.insert(*id, Store::open(options).expect("a store"));
+    }
+    let voters: Vec<RaftId> =
+        stores.iter().map(|(node, store)| RaftId { node: *node, store: store.store_id() }).collect();
+    let placement = Placement::spread(SHARDS, &addrs.keys().copied().collect::<Vec<_>>(), 3);
+    let mut started = BTreeMap::new();
+    for (id, store) in stores {
+        let options = PeerOptions::new(id, store.store_id(), &addrs[&id], addrs.clone(), b"a secret of 16 bytes".to_vec());
+        let peers = PeerNet::start(options, Arc::new(TcpNetwork), Arc::new(OsEntropy)).await.expect("links");
+        let fatal = Arc::new(|fault| eprintln!("FATAL {fault}"));
+        let me = RaftId { node: id, store: store.store_id() };
+        let host = Host::start(HostOptions::new(me), store.clone(), peers.clone(), fatal.clone());
+        let delivery = Arc::new(Delivery::new(DeliveryLimits::default()));
+        let (_, placed) = tokio::sync::watch::channel(Arc::new(placement.clone()));
+        let router = Router::start(
+            RouterOptions {
+                node: id,
+                shards: SHARDS,
+                lane: LaneLimits { requests: 4096, bytes: 8 << 20, deadline: Duration::from_secs(10) },
+                reads: 1024,
+                runtime: tokio::runtime::Handle::current(),
+            },
+            Arc::new(peers.clone()),
+            placed,
+            delivery.clone(),
+            &OsEntropy as &dyn Entropy,
+        );
+        peers.on_app(router.handler());
+        let around = Surroundings {
+            node: id,
+            shards: SHARDS,
+            store: store.clone(),
+            delivery,
+            answers: router.answers(),
+            clock: Arc::new(SystemClock),
+            stop: fatal,
+        };
+        let options = ShardOptions {
+            limits: SessionLimits { ring: 8 },
+            checkpoint_every: Duration::from_millis(200),
+            unwritten_bytes: 4 << 20,
+            residents: 4,
+            entries_in_flight: 4,
+            entry_bytes: 64 << 10,
+            queue: 4096,
+            page_cache_bytes: 1 << 20,
+        };
+        let stages = Stages::start(2).expect("arbiters");
+        let mut shards = Vec::new();
+        for shard in 1..=SHARDS {
+            let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await.expect("a shard");
+            handle.connect(router.outbound());
+            router.add_replica(shard, Arc::new(handle.clone()));
+            shards.push(handle);
+        }
+        started.insert(id, Node { host, peers, router, shards, store, stages });
+    }
+    for node in started.values() {
+        for shard in &node.shards {
+            // Refused where another replica was faster, or where the folder holds a log already.
+            if let Err(refused) = shard.initialize(&voters).await {
+                println!("shard {}: {refused}", shard.id());
+            }
+        }
+    }
+    started
+}
+
+fn nodes(dir: &std::path::Path) -> Vec<(u16, String, std::path::PathBuf)> {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").to_string();
+    let held: Vec<String> = (0..3).map(|_| free()).collect();
+    (1..=3u16).zip(held).map(|(id, addr)| (id, addr, dir.join(format!("node-{id}")))).collect()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("a name")
+}
+
+fn act(who: &str, session: &SessionId, client_seq: u64, act: Act) -> Command {
+    let device = DeviceId::new("phone").expect("a name");
+    let actor = Actor { user: user(who), device, epoch: 1, on_behalf_of: None, service: false };
+    Command::Act { actor, session: session.clone(), client_seq, act }
+}
+
+fn text(content: &str) -> Act {
+    Act::Send { content_type: Blob::from("text/plain"), content: Blob::from(content), extensions: Vec::new() }
+}
+
+async fn acked(router: &Router, command: Command) -> u64 {
+    match router.execute(&command).await {
+        Answer::Ack(ack) => ack.seq,
+        other => panic!("expected an ack, got {other:?}"),
+    }
+}
+
+async fn pull(router: &Router, session: &SessionId, who: &str) -> Page {
+    let shard = router.shard_of(&EntityKey::Session(session.clone()));
+    let pull = Pull {
+        session: session.clone(),
+        from_seq: 1,
+        direction: Direction::Forward,
+        max_count: 1000,
+        max_bytes: 1 << 20,
+        consistency: Consistency::Linearizable,
+    };
+    let read = Read::Pull { user: Some(user(who)), pull };
+    match router.read(shard, read, Freshness::Linearizable).await.expect("a page") {
+        ReadReply::Page(body) => decode(&body.0).expect("a page"),
+        other => panic!("expected a page, got {other:?}"),
+    }
+}
+
+#[test]
+fn messages_survive_passivation_a_lost_leader_and_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let nodes = nodes(dir.path());
+    let group = SessionId::group(GroupId::new("team").expect("a name"));
+    // A life is a runtime of its own: when it ends nothing of it is left, as when a process ends.
+    in_a_life(until_a_leader_is_lost(&nodes, &group));
+    in_a_life(after_a_restart(&nodes, &group));
+}
+
+fn in_a_life(life: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(life);
+    runtime.shutdown_timeout(Duration::from_secs(10));
+}
+
+type Nodes = [(u16, String, std::path::PathBuf)];
+
+async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
+    let mut cluster = start(nodes).await;
+    let create = Act::Change { kind: ChangeKind::Create, users: vec![user("bob")], most: 100 };
+    assert_eq!(acked(&cluster[&1].router, act("ann", group, 1, create)).await, 1);
+    for n in 2..=40u64 {
+        let router = &cluster[&((n % 3) as u16 + 1)].router;
+        assert_eq!(acked(router, act("ann", group, n, text(&format!("message {n}")))).await, n);
+    }
+    // Other sessions push the first one out of memory (4 residents a shard).
+    for n in 0..40 {
+        let other = SessionId::direct(&user("ann"), &user(&format!("peer-{n}"))).expect("a pair");
+        assert_eq!(acked(&cluster[&2].router, act("ann", &other, 1, text("hello"))).await, 1);
+    }
+    let page = pull(&cluster[&3].router, group, "bob").await;
+    let seqs: Vec<u64> = page.records.iter().map(|record| record.seq).collect();
+    assert_eq!(seqs, (1..=40).collect::<Vec<_>>());
+
+    // The acknowledged creation is in bob's list, whichever node is asked (G5).
+    let shard = cluster[&2].router.shard_of(&EntityKey::User(user("bob")));
+    let read = Read::UserSessions { user: user("bob"), device: DeviceId::new("tv").expect("a name") };
+    match cluster[&2].router.read(shard, read, Freshness::Linearizable).await.expect("a list") {
+        ReadReply::UserSessions { sessions, .. } => assert!(sessions.iter().any(|line| line.session == *group)),
+        other => panic!("expected a list, got {other:?}"),
+    }
+
+    // The leader goes; a late retry of an old number and a new send go on at the others.
+    let shard = cluster[&1].router.shard_of(&EntityKey::Session(group.clone()));
+    let leader = cluster[&1].shards[shard as usize - 1].leader().expect("a leader");
+    let gone = cluster.remove(&leader).expect("the leader");
+    stop(gone).await;
+    let router = cluster.values().next().expect("a node").router.clone();
+    assert_eq!(acked(&router, act("ann", group, 2, text("message 2"))).await, 2);
+    assert_eq!(acked(&router, act("ann", group, 41, text("message 41"))).await, 41);
+    assert_eq!(pull(&router, group, "bob").await.last_seq, 41);
+    for node in std::mem::take(&mut cluster).into_values() {
+        stop(node).await;
+    }
+
+}
+
+/// All of them again, from their folders.
+async fn after_a_restart(nodes: &Nodes, group: &SessionId) {
+    let cluster = start(nodes).await;
+    let page = pull(&cluster[&1].router, group, "bob").await;
+    assert_eq!(page.records.len(), 41);
+    assert_eq!(acked(&cluster[&1].router, act("ann", group, 7, text("message 7"))).await, 7);
+    assert_eq!(acked(&cluster[&3].router, act("ann", group, 42, text("message 42"))).await, 42);
+    for node in cluster.into_values() {
+        stop(node).await;
+    }
+}
+
+async fn stop(node: Node) {
+    node.router.stop().await;
+    for shard in &node.shards {
+        shard.stop().await;
+        node.router.remove_replica(shard.id());
+    }
+    node.host.stop().await;
+    node.peers.stop().await;
+    drop(node.shards);
+    tokio::task::spawn_blocking(move || node.stages.stop()).await.expect("the arbiters end");
+    node.store.close().await;
+}
