@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use super::{ConfigPath, out};
+use super::ConfigPath;
 use crate::config::{AuthMode, Config, SAMPLE};
+use crate::terminal as out;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

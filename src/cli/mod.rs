@@ -7,7 +7,6 @@
 mod cluster;
 mod config;
 mod connect;
-mod out;
 mod record;
 mod serve;
 mod talk;
@@ -19,6 +18,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+
+use crate::terminal as out;
 
 /// Store-and-deliver cluster for instant messages.
 #[derive(Debug, Parser)]
@@ -62,6 +63,10 @@ enum Command {
     Group(talk::GroupArgs),
     /// Issue a token for `auth.mode = "token"`
     Token(token::TokenArgs),
+    /// Load a cluster, hurt it, and prove that no message was lost, doubled or reordered
+    Check(Box<crate::check::CheckArgs>),
+    /// Measure throughput, latency, memory of connections and the time of a restart
+    Bench(Box<crate::bench::BenchArgs>),
 }
 
 /// Where the configuration is, for every command that needs it.
@@ -97,7 +102,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Pull(args) => block_on(talk::pull(args))?,
         Command::Sessions(args) => block_on(talk::sessions(args))?,
         Command::Group(args) => block_on(talk::group(args))?,
-        Command::Demo(args) => return crate::demo::main(args),
+        Command::Demo(args) => return crate::demo::main(&args),
+        Command::Check(args) => return crate::check::main(*args),
+        Command::Bench(args) => return crate::bench::main(*args),
     }
     Ok(ExitCode::SUCCESS)
 }

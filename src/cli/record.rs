@@ -7,7 +7,7 @@ use rookery_client::wire::{Record, RecordKind, SessionId, Signal, UserId};
 use serde_json::{Value, json};
 
 use super::connect::session_name;
-use super::out::{BOLD, DIM, paint};
+use crate::terminal::{BOLD, DIM, paint};
 
 /// How a message is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,12 +16,12 @@ use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::out;
 use crate::config::Config;
 use crate::fleet::PidFile;
 use crate::http::{HttpServer, Subject};
 use crate::node::{Node, Seams};
 use crate::status::NodeStatus;
+use crate::terminal as out;
 
 /// How often a node that was started `--with-parent` looks for it.
 const PARENT_CHECK: Duration = Duration::from_millis(200);

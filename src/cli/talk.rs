@@ -9,8 +9,8 @@ use rookery_client::wire::request::{Consistency, Direction};
 use rookery_client::{Client, Event, Outgoing, PendingAck, StartAt};
 
 use super::connect::{ConnectArgs, session_name};
-use super::out;
 use super::record::{self, Shape};
+use crate::terminal as out;
 
 const NAMES: &str = "Sessions are named @USER, '#GROUP', group:GROUP or direct:USER,USER.";
 

@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use rookery_wire::request::Role;
 use rookery_wire::{DeviceId, UserId};
 
-use super::{ConfigPath, out};
+use super::ConfigPath;
 use crate::config::Config;
 use crate::identity::{self, Grant};
+use crate::terminal as out;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RoleArg {

@@ -2,8 +2,8 @@
 
 use comfy_table::{Cell, Table, presets};
 
-use super::super::out::{self, BAD, GOOD, WARN, paint};
 use crate::fleet::{Board, Fleet, Seen};
+use crate::terminal::{self as out, BAD, GOOD, WARN, paint};
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

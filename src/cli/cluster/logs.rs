@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::super::out::{self, DIM, paint};
 use crate::config::NodeConfig;
 use crate::fleet::Fleet;
+use crate::terminal::{self as out, DIM, paint};
 
 /// How often files are looked at with `--follow`.
 const LOOK: Duration = Duration::from_millis(250);

@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use rustix::process::Signal;
 
-use super::{ConfigPath, out};
+use super::ConfigPath;
 use crate::fleet::{self, Fleet};
 use crate::http::fetch;
+use crate::terminal as out;
 
 /// How long a node is asked for its status.
 const ASK: Duration = Duration::from_secs(2);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
-use super::super::out;
 use super::board;
 use crate::fleet::{self, Fleet};
+use crate::terminal as out;
 
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
