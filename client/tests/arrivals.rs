@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use rookery_client::wire::reply::{Joined, Lagged, Left, Page, ReadMark, SyncPage};
+use rookery_client::wire::reply::{Joined, Lagged, Left, Message, Page, ReadMark, SyncPage};
 use rookery_client::wire::request::{self, Consistency, Delivered, Pull};
 use rookery_client::wire::{Blob, ErrorCode, Kind, Retry, SessionId};
 use rookery_client::{Event, Outgoing, StartAt};
@@ -184,6 +184,22 @@ async fn unresolved_sessions_are_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_not_live_is_read_from_the_list_again_and_again() {
+    let fake = Fake::start().await;
+    let mut line = summary(1, 1);
+    line.live_from = u64::MAX;
+    let (_client, mut events, mut peer) = fake.client(fake.options(), vec![line.clone()]).await;
+    line.last_seq = 2;
+    peer.sync(vec![line]).await;
+    peer.serve_pull(2..=2, 2).await;
+    texts(&mut events, &["2"]).await;
+    peer.sync(vec![summary(3, 1)]).await;
+    peer.serve_pull(3..=3, 3).await;
+    peer.push(4).await;
+    texts(&mut events, &["3", "4"]).await;
+}
+
+#[tokio::test]
 async fn leaving_ends_a_session_and_joining_again_goes_on() {
     let fake = Fake::start().await;
     let (_client, mut events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
@@ -233,15 +249,17 @@ async fn read_marks_and_delivered_cursors() {
 
 #[tokio::test]
 async fn a_slow_application_loses_nothing_and_stops_the_reading() {
-    const MANY: u64 = 60_000;
+    const MANY: u64 = 10_000;
     let fake = Fake::start().await;
     let mut options = fake.options();
     options.event_queue = 4;
     let (client, mut events, mut peer) = fake.client(options, vec![summary(0, 0)]).await;
-    // More than the queue and the socket's buffers take: the server is stopped in the middle.
+    // 40 MB, more than the queue and the sockets' buffers take: the server is stopped in the middle.
     let pushing = tokio::spawn(async move {
         for seq in 1..=MANY {
-            peer.push(seq).await;
+            let mut record = record(seq);
+            record.content = Blob::from("x".repeat(4000).as_str());
+            peer.send(Kind::Message, 0, &Message { session: room(), record }).await;
         }
         peer
     });

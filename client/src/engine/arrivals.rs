@@ -23,6 +23,14 @@ const PULL_REST: Millis = 2_000;
 /// How long something of an unknown session waits for its JOINED before the session list is read again.
 const STRAY: Millis = 1_000;
 
+/// `live_from` of a session the node could not subscribe to: nothing will be pushed.
+pub(crate) const NOT_LIVE: u64 = u64::MAX;
+
+/// The last seq before pushes begin, as far as `live_from` tells.
+pub(crate) fn before_live(live_from: u64) -> u64 {
+    if live_from == NOT_LIVE { 0 } else { live_from.saturating_sub(1) }
+}
+
 impl Engine {
     /// An event that is not a message.
     pub(crate) fn give(&mut self, event: Event) {
@@ -251,9 +259,13 @@ impl Engine {
         let session = &mut self.sessions[slot];
         session.seen = generation;
         if session.inbox.tracked {
-            session.inbox.exists(joined.live_from.saturating_sub(1));
+            session.inbox.exists(before_live(joined.live_from));
             return self.check_gap(now, slot, true);
         }
+        if joined.live_from == NOT_LIVE {
+            self.sync_fully_soon(now);
+        }
+        let session = &mut self.sessions[slot];
         session.unresolved = false;
         if !std::mem::replace(&mut session.announced, true) {
             self.give(Event::Joined(joined.session.clone()));
@@ -272,7 +284,7 @@ impl Engine {
         let session = &mut self.sessions[slot];
         session.stray_since = None;
         session.inbox.track(cursor, &mut self.held_bytes);
-        session.inbox.exists(live_from.saturating_sub(1));
+        session.inbox.exists(before_live(live_from));
         session.handled = session.handled.max(session.inbox.cursor);
         self.give_held(now, slot);
         self.check_gap(now, slot, true);
@@ -303,7 +315,7 @@ impl Engine {
             let slot = self.sessions.slot(session);
             let session = &mut self.sessions[slot];
             if session.inbox.tracked {
-                session.inbox.exists(live_from.saturating_sub(1));
+                session.inbox.exists(before_live(*live_from));
                 self.check_gap(now, slot, true);
             }
         }

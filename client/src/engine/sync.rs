@@ -4,6 +4,7 @@ use rookery_wire::reply::{Summary, SyncPage};
 use rookery_wire::request::Sync;
 use rookery_wire::{Blob, ErrorBody, Kind, encode_frame};
 
+use crate::engine::arrivals::{NOT_LIVE, before_live};
 use crate::engine::link::{Broken, Phase, Purpose, Verdict};
 use crate::engine::{Engine, Millis};
 use crate::event::Event;
@@ -188,28 +189,33 @@ impl Engine {
         if self.deaf {
             return;
         }
+        // Nothing is pushed of a session that is not live: the list is read again and again, and tells what there is.
+        let not_live = summary.live_from == NOT_LIVE;
+        self.sync.unresolved |= not_live;
+        let head = if not_live { summary.last_seq } else { before_live(summary.live_from) };
         if session.inbox.tracked {
-            session.inbox.exists(summary.live_from.saturating_sub(1));
+            session.inbox.exists(head);
             return self.check_gap(now, slot, true);
         }
         let fresh = !self.sync.done_once || session.unresolved;
         session.unresolved = false;
-        let cursor = self.begin_after(slot, summary, fresh && !self.sessions[slot].announced);
+        let cursor = self.begin_after(slot, summary, head, fresh && !self.sessions[slot].announced);
         if !fresh && !std::mem::replace(&mut self.sessions[slot].announced, true) {
             self.give(Event::Joined(summary.session.clone()));
         }
-        self.track(now, slot, cursor, summary.live_from);
+        self.track(now, slot, cursor, head + 1);
     }
 
-    /// After which seq the application is given a session. `fresh`: it was the user's before this client began.
-    fn begin_after(&mut self, slot: usize, summary: &Summary, fresh: bool) -> u64 {
+    /// After which seq the application is given a session. `head`: pushes come from after it. `fresh`: it was the
+    /// user's before this client began.
+    fn begin_after(&mut self, slot: usize, summary: &Summary, head: u64, fresh: bool) -> u64 {
         let session = &self.sessions[slot];
         let kept = summary.first_seq.saturating_sub(1);
         let joined = summary.joined_seq.saturating_sub(1);
         let had = session.remembered.unwrap_or(0).max(summary.delivered_seq).max(session.inbox.cursor);
         let cursor = match self.settings.start {
             StartAt::Beginning => return kept.max(session.inbox.cursor),
-            StartAt::Now if fresh => return summary.live_from.saturating_sub(1).max(kept),
+            StartAt::Now if fresh => return head.max(kept),
             StartAt::Now => joined.max(session.inbox.cursor),
             StartAt::Resume => joined.max(had),
         };
