@@ -20,6 +20,19 @@ use tokio::time::Instant;
 const GROUPS: u32 = 17;
 const WARM: Duration = Duration::from_millis(500);
 
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// The defaults, but for what the environment says.
+fn host_options(me: rookery_raft::RaftId) -> HostOptions {
+    let mut options = HostOptions::new(me);
+    let ms = |name, default: Duration| Duration::from_millis(number(name, default.as_millis() as u64));
+    options.heartbeat = ms("HEARTBEAT", options.heartbeat);
+    options.election = (ms("ELECTION_MIN", options.election.0), ms("ELECTION_MAX", options.election.1));
+    options
+}
+
 /// A node with a runtime and a folder of its own, so that it can be killed as a whole.
 struct Solo {
     runtime: Option<Runtime>,
@@ -44,7 +57,7 @@ impl Solo {
             let options = PeerOptions::new(node, me.store, "127.0.0.1:0", BTreeMap::new(), SECRET.to_vec());
             let peers =
                 PeerNet::start(options, Arc::new(cuts.network(node)), Arc::new(OsEntropy)).await.unwrap();
-            let host = Host::start(HostOptions::new(me), store, peers.clone(), Arc::new(|f| panic!("{f}")));
+            let host = Host::start(host_options(me), store, peers.clone(), Arc::new(|f| panic!("{f}")));
             let mut groups = BTreeMap::new();
             for group in 0..GROUPS {
                 groups.insert(group, host.open_group(group, Arc::new(ListMachine::default())).await.unwrap());
@@ -75,6 +88,9 @@ fn introduce(nodes: &[Solo], cuts: &Cuts) {
 }
 
 fn three() -> (Vec<Solo>, Cuts) {
+    // With RUST_LOG=info the elections can be followed; a second call finds it set already.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).try_init();
     let cuts = Cuts::default();
     let nodes: Vec<Solo> = (1..=3).map(|n| Solo::start(n, &cuts)).collect();
     introduce(&nodes, &cuts);
@@ -167,6 +183,7 @@ fn trial(load: &Load, victim: usize) -> Report {
     let led: Vec<u32> = (0..GROUPS).filter(|g| nodes[victim].groups[g].status().leading).collect();
     let calm = terms(&nodes);
     killed.store(true, Ordering::Relaxed);
+    tracing::info!(victim = victim + 1, ?led, "KILL");
     nodes[victim].kill();
     std::thread::sleep(load.after);
     let end = terms(&nodes);
@@ -218,14 +235,14 @@ fn figures_of_failover() {
     let number =
         |name: &str, default| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let load = Load {
-        writers_per_group: number("WRITERS", 2),
-        payload: number("PAYLOAD", 16_000),
+        writers_per_group: number("WRITERS", 2) as usize,
+        payload: number("PAYLOAD", 16_000) as usize,
         calm: Duration::from_secs(2),
         after: Duration::from_secs(3),
     };
     let (mut gaps, mut spurious, mut calm) = (Vec::new(), 0, Duration::ZERO);
     for n in 0..number("TRIALS", 10) {
-        let report = trial(&load, n % 3);
+        let report = trial(&load, n as usize % 3);
         println!(
             "trial {n}: {:.0} entries/s, calm gap {:?}, longest gap {:?}, spurious elections {}",
             report.rate,

@@ -127,11 +127,8 @@ impl RaftNetworkV2<TypeConfig> for Wire {
         if self.heartbeat {
             return stream_append_sequential(self, input, option);
         }
-        Box::pin(async move {
-            let link = self.link().map_err(|e| unreachable(&e))?;
-            let stream = Replication::open(&link, self.factory.group, input).map_err(|e| unreachable(&e))?;
-            Ok(Box::pin(stream) as BoxStream<'s, _>)
-        })
+        let stream = Replication::new(&self.factory.peers, self.target, self.factory.group, input);
+        Box::pin(std::future::ready(Ok(Box::pin(stream) as BoxStream<'s, _>)))
     }
 
     async fn vote(&mut self, rpc: AskVote, option: RPCOption) -> Result<Voted, RpcError> {

@@ -3,10 +3,12 @@
 //! The window bounds what one group may have under way to one peer; what exceeds it stays in openraft's input, that is in
 //! the log. Must never reorder, and must fail as a whole at the first trouble: openraft begins anew from what was
 //! acknowledged.
+//!
+//! The stream to the peer is opened when the first request is there, not before: openraft pauses between attempts inside
+//! its input, and one that fails before the input was asked is repeated at once, for as long as the peer is away.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::network::{RpcError, unreachable, unreadable};
 use super::rpc::{self, Append, AppendedInStream, Opening};
-use crate::peer::{Duct, Lane, Link, PeerError};
-use crate::types::GroupId;
+use crate::peer::{Duct, Lane, PeerError, PeerNet};
+use crate::types::{GroupId, RaftId};
 
 /// Requests under way at once. Below the receiver's queue (`peer::run::STREAM_INBOUND`) and openraft's own (64).
 const WINDOW_REQUESTS: usize = 48;
@@ -29,8 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The stream of results.
 pub(super) struct Replication<S> {
+    group: GroupId,
+    target: RaftId,
+    peers: PeerNet,
     input: Option<S>,
-    duct: Duct,
+    duct: Option<Duct>,
     under_way: VecDeque<usize>,
     bytes: usize,
     deadline: Pin<Box<Sleep>>,
@@ -38,16 +43,23 @@ pub(super) struct Replication<S> {
 }
 
 impl<S: Stream<Item = Append> + Unpin> Replication<S> {
-    pub(super) fn open(link: &Arc<Link>, group: GroupId, input: S) -> Result<Self, PeerError> {
-        let duct = link.open(Lane::Raft, group, Opening::Appends.encode(), WINDOW_REQUESTS + 1)?;
-        Ok(Self {
+    pub(super) fn new(peers: &PeerNet, target: RaftId, group: GroupId, input: S) -> Self {
+        Self {
+            group,
+            target,
+            peers: peers.clone(),
             input: Some(input),
-            duct,
+            duct: None,
             under_way: VecDeque::with_capacity(WINDOW_REQUESTS),
             bytes: 0,
             deadline: Box::pin(sleep_until(Instant::now() + PATIENCE)),
             over: false,
-        })
+        }
+    }
+
+    fn open(&self) -> Result<Duct, PeerError> {
+        let link = self.peers.link_to(self.target)?;
+        link.open(Lane::Raft, self.group, Opening::Appends.encode(), WINDOW_REQUESTS + 1)
     }
 
     fn fail(&mut self, error: RpcError) -> Poll<Option<Result<AppendedInStream, RpcError>>> {
@@ -73,9 +85,13 @@ impl<S: Stream<Item = Append> + Unpin> Replication<S> {
     }
 
     fn send(&mut self, append: &Append) -> Result<(), PeerError> {
+        let duct = match self.duct.take() {
+            Some(duct) => duct,
+            None => self.open()?,
+        };
         let body = rpc::encode_append(append);
         let bytes = body.len();
-        self.duct.send(body)?;
+        self.duct.insert(duct).send(body)?;
         if self.under_way.is_empty() {
             self.deadline.as_mut().reset(Instant::now() + PATIENCE);
         }
@@ -98,13 +114,12 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Replication<S> {
             return Poll::Ready(None);
         }
         loop {
-            match this.duct.poll_recv(cx) {
-                Poll::Ready(Some(body)) => return this.answered(&body),
-                Poll::Ready(None) => {
-                    return this
-                        .fail(Unreachable::from_string("the append stream was ended by the peer").into());
+            match this.duct.as_mut().map(|duct| duct.poll_recv(cx)) {
+                Some(Poll::Ready(Some(body))) => return this.answered(&body),
+                Some(Poll::Ready(None)) => {
+                    return this.fail(Unreachable::from_string("the append stream ended").into());
                 }
-                Poll::Pending => {}
+                Some(Poll::Pending) | None => {}
             }
             if !this.has_room() {
                 break;
