@@ -344,7 +344,9 @@ mod tests {
 
     #[test]
     fn each_fault_is_seen_as_what_it_is() {
-        let faults: [(&str, fn(&mut Evidence), fn(&Verdict) -> bool); 9] = [
+        type Plant = fn(&mut Evidence);
+        type Seen = fn(&Verdict) -> bool;
+        let faults: [(&str, Plant, Seen); 9] = [
             ("not given", |e| drop(e.streams[1].remove(1)), |v| v.lost == 1),
             (
                 "given twice",

@@ -69,14 +69,20 @@ pub struct Authenticator(Mode);
 
 enum Mode {
     Open,
-    Token { key: DecodingKey, validation: Validation, leeway_ms: u64 },
+    Token(Box<Keys>),
+}
+
+struct Keys {
+    key: DecodingKey,
+    validation: Validation,
+    leeway_ms: u64,
 }
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
             Mode::Open => "Authenticator(open)",
-            Mode::Token { .. } => "Authenticator(token)",
+            Mode::Token(_) => "Authenticator(token)",
         })
     }
 }
@@ -98,11 +104,11 @@ impl Authenticator {
                 validation.validate_exp = false;
                 validation.validate_nbf = false;
                 validation.validate_aud = false;
-                Ok(Self(Mode::Token {
+                Ok(Self(Mode::Token(Box::new(Keys {
                     key: DecodingKey::from_secret(auth.secret.expose().as_bytes()),
                     validation,
                     leeway_ms: auth.leeway_ms,
-                }))
+                }))))
             }
         }
     }
@@ -112,9 +118,9 @@ impl Authenticator {
     /// # Errors
     /// BAD_TOKEN, TOKEN_EXPIRED or TOKEN_MISMATCH, with what is wrong and what to do.
     pub fn authenticate(&self, hello: &Hello, now_ms: u64) -> Result<Identity, ErrorBody> {
-        if let Mode::Token { key, validation, leeway_ms } = &self.0 {
-            let claims = read(hello.token.as_ref(), key, validation)?;
-            in_time(&claims, now_ms, *leeway_ms)?;
+        if let Mode::Token(keys) = &self.0 {
+            let claims = read(hello.token.as_ref(), &keys.key, &keys.validation)?;
+            in_time(&claims, now_ms, keys.leeway_ms)?;
             matches(&claims, hello)?;
         }
         Ok(Identity {

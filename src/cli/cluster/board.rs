@@ -7,7 +7,7 @@ use crate::terminal::{self as out, BAD, GOOD, WARN, paint};
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().map(|name| Cell::new(name)));
+    table.load_preset(presets::NOTHING).set_header(header.iter().map(Cell::new));
     table
 }
 

@@ -49,7 +49,10 @@ pub(super) async fn run(fleet: &Fleet, args: &LogsArgs) -> Result<()> {
     if followed.is_empty() {
         bail!("no node has written a log here yet; start them with `rookery cluster up`");
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(LOOK).await;
         for log in &mut followed {
             // A line without its end is kept until the end is there.
@@ -61,7 +64,6 @@ pub(super) async fn run(fleet: &Fleet, args: &LogsArgs) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 /// The log, placed at its end; `None` when there is none.
