@@ -122,6 +122,17 @@ codes! {
 }
 
 impl ErrorCode {
+    /// How to retry, where whoever refuses does not know better.
+    pub fn retry(self) -> Retry {
+        match self {
+            ErrorCode::Busy => Retry::After(50),
+            ErrorCode::Unavailable => Retry::After(200),
+            ErrorCode::DiskLow | ErrorCode::TooManyConnections => Retry::After(1000),
+            ErrorCode::ShuttingDown => Retry::Reconnect,
+            _ => Retry::Never,
+        }
+    }
+
     /// Whether the client_seq of a numbered request that was refused so is taken: by this refusal, which the session
     /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
     /// same number.
@@ -170,9 +181,9 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// An error that no retry helps, with the code's own remedy as text.
+    /// An error with the code's own way to retry.
     pub fn new(code: ErrorCode, text: impl AsRef<str>) -> Self {
-        Self { code, retry: Retry::Never, detail: 0, text: Blob::from(text.as_ref()) }
+        Self { code, retry: code.retry(), detail: 0, text: Blob::from(text.as_ref()) }
     }
     /// Adds the number that belongs to the code.
     #[must_use]

@@ -118,7 +118,7 @@ pub struct Summary {
 pub struct SyncPage {
     /// Sessions, newest activity first.
     pub sessions: Vec<Summary>,
-    /// Sessions the user is in that could not be asked within the deadline, and why (first page only).
+    /// Sessions the user is in that could not be asked within the deadline, and why.
     pub unresolved: Vec<(SessionId, ErrorCode)>,
     /// Sessions the user is in, in all.
     pub total: u32,
