@@ -7,17 +7,21 @@
 
 pub mod config;
 pub mod identity;
+pub mod gateway;
 pub mod router;
 
 pub mod shard;
 pub mod state;
 pub mod delivery;
 
+pub mod node;
 pub mod stage;
 pub mod system;
 
 pub mod bench;
 pub mod check;
+pub mod cli;
+pub mod demo;
 
 pub mod fleet;
 pub mod http;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, NodeConfig};
 use crate::delivery::{Delivery, DeliveryLimits};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, GatewayOptions, Neighbours};
 use crate::identity::Authenticator;
 use crate::router::{LaneLimits, Router, RouterOptions};
 use crate::shard::{ShardHandle, ShardOptions, Surroundings};
@@ -194,9 +194,14 @@ impl Node {
         }
         tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
         let authenticator = Arc::new(Authenticator::from_config(&config).map_err(StartError::Config)?);
-        let gateway = Gateway::start(&config, &mine, router.clone(), delivery.clone(), authenticator, known.clone(), &seams)
-            .await
-            .map_err(StartError::Listen)?;
+        let options = gateway_options(&config, &mine, &known);
+        let neighbours = Neighbours {
+            router: router.clone(),
+            delivery: delivery.clone(),
+            authenticator,
+            clock: seams.clock.clone(),
+        };
+        let gateway = Gateway::start(options, neighbours, &*seams.network).await.map_err(StartError::Listen)?;
         tracing::info!(
             node = number,
             cluster = cluster_text(&known.cluster.unwrap_or_default()),
@@ -429,6 +434,17 @@ fn router_options(config: &Config, node: u16, shards: u32) -> RouterOptions {
             deadline: Duration::from_millis(config.timing.request_deadline_ms),
         },
         reads: READS,
+        runtime: tokio::runtime::Handle::current(),
+    }
+}
+
+fn gateway_options(config: &Config, mine: &NodeConfig, facts: &Facts) -> GatewayOptions {
+    GatewayOptions {
+        node: mine.id,
+        cluster: facts.cluster.unwrap_or_default(),
+        listen: mine.client.clone(),
+        limits: config.limits.clone(),
+        timing: config.timing.clone(),
         runtime: tokio::runtime::Handle::current(),
     }
 }

@@ -1,0 +1,145 @@
+//! The client port, and the life of one connection from HELLO to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rookery_raft::{BoxStream, Listener};
+use rookery_wire::frame::frame_bytes;
+use rookery_wire::reply::Welcome;
+use rookery_wire::{ErrorBody, ErrorCode, Kind, Retry, VERSION};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::connection::{Connection, Handle};
+use super::core::Core;
+use super::hello::{Refusal, Welcomed, greet};
+use super::reader::{self, End};
+use super::stats::GatewayStats;
+use super::{cursors, linger, writer};
+
+/// Pause after a failed accept: most likely there are no file descriptors left, and trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Room for the first read.
+const FIRST_ROOM: usize = 1 << 10;
+/// A connection that ends has so long to take what was written to it.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Refusals of connections beyond the bound that are under way at once; beyond it they are dropped without a word.
+const REFUSALS: usize = 64;
+
+/// Takes connections until the gateway leaves.
+pub(super) async fn run(core: Arc<Core>, mut listener: Box<dyn Listener>) {
+    let room = Arc::new(Semaphore::new(core.options.limits.connections as usize));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    loop {
+        let accepted = tokio::select! {
+            () = core.leaving.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(fault) => {
+                tracing::warn!(%fault, "a connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        GatewayStats::add(&core.stats.accepted, 1);
+        match Arc::clone(&room).try_acquire_owned() {
+            Ok(place) => {
+                let of = Arc::clone(&core);
+                core.spawn(async move { live(of, socket, place).await });
+            }
+            Err(_) => {
+                if let Ok(refusing) = Arc::clone(&refusals).try_acquire_owned() {
+                    let of = Arc::clone(&core);
+                    core.spawn(async move {
+                        let _refusing = refusing;
+                        Refusal::of(too_many(&of)).send(&of, socket).await;
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn too_many(core: &Core) -> ErrorBody {
+    let text = format!("this node holds as many connections as it may ({})", core.options.limits.connections);
+    ErrorBody::new(ErrorCode::TooManyConnections, text).with_retry(Retry::After(1000))
+}
+
+/// From HELLO to the end.
+async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermit) {
+    let mut buffer = BytesMut::with_capacity(FIRST_ROOM);
+    let greeted = tokio::select! {
+        () = core.leaving.cancelled() => return,
+        greeted = greet(&core, &mut socket, &mut buffer) => greeted,
+    };
+    match greeted {
+        Ok(Some(welcomed)) => {
+            let connection = welcome(&core, welcomed);
+            serve(&connection, socket, buffer).await;
+        }
+        Ok(None) => {}
+        Err(refusal) => refusal.send(&core, socket).await,
+    }
+    drop(place);
+}
+
+/// Registers a connection: first its WELCOME is put in, then pushes may follow, then an older one has to go.
+fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
+    let Welcomed { identity, epoch, request } = welcomed;
+    let connection = Connection::new(Arc::clone(core), identity, epoch);
+    let body = Welcome {
+        version: VERSION,
+        cluster: core.options.cluster,
+        node: core.options.node,
+        epoch,
+        time_ms: core.clock.unix_ms(),
+        idle_ms: core.options.timing.idle_ms,
+        limits: core.announced(),
+    };
+    connection.out.answer(frame_bytes(Kind::Welcome, request, &body));
+    core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));
+    let key = (connection.user().clone(), connection.device().clone());
+    if let Some(older) = core.devices.insert(key, Arc::clone(&connection)) {
+        GatewayStats::add(&core.stats.replaced, 1);
+        older.go_away(ErrorCode::DeviceReplaced, "the same device connected again", 0);
+    }
+    GatewayStats::add(&core.stats.welcomed, 1);
+    connection
+}
+
+/// Reads and writes until the connection ends, then takes it out of everything.
+async fn serve(connection: &Arc<Connection>, socket: BoxStream, buffer: BytesMut) {
+    let core = &connection.core;
+    let (mut incoming, outgoing) = tokio::io::split(socket);
+    let mut writing =
+        core.tasks.spawn_on(writer::run(Arc::clone(connection), outgoing), &core.options.runtime);
+    let end = tokio::select! {
+        end = reader::run(connection, &mut incoming, buffer) => end,
+        // The socket takes no more, or all was said.
+        _ = &mut writing => End::Told,
+    };
+    leave(connection);
+    if let End::Gone = end {
+        connection.cancel.cancel();
+    }
+    connection.close();
+    if !writing.is_finished() && timeout(DRAIN, &mut writing).await.is_ok() {
+        tokio::select! {
+            () = core.cancel.cancelled() => {}
+            () = linger(&mut incoming) => {}
+        }
+    }
+    connection.cancel.cancel();
+}
+
+/// Takes a connection out of everything. A newer one of the same device stays.
+fn leave(connection: &Arc<Connection>) {
+    let core = &connection.core;
+    core.delivery.disconnect(connection.id);
+    cursors::last_flush(connection);
+    let key = (connection.user().clone(), connection.device().clone());
+    core.devices.remove_if(&key, |_, known| known.id == connection.id);
+}

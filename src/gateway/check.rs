@@ -1,0 +1,139 @@
+//! What is judged before anything reaches the log. A refusal here consumes no `client_seq`.
+//!
+//! Pure: a request and who asks go in, a command or a refusal comes out. Membership, blocks and numbers are judged
+//! at apply, where every replica judges alike (G8).
+
+use rookery_wire::request::{Consistency, ListMembers, Members, Pull, Send};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, SessionId, UserId};
+
+use crate::config::Limits;
+use crate::state::{Act, Actor, ChangeKind, Command};
+
+/// Longest media type and client program name, bytes.
+pub(super) const MAX_LABEL: usize = 64;
+/// Extensions of one message.
+const MAX_EXTENSIONS: usize = 16;
+/// Users in one membership change, and in one page of members.
+pub(super) const MAX_USERS: usize = 1000;
+/// Cursors in one DELIVERED.
+pub(super) const MAX_CURSORS: usize = 10_000;
+
+fn refuse<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, ErrorBody> {
+    Err(ErrorBody::new(code, text.into()))
+}
+
+/// Only a service may name another user.
+fn may_name(actor: &Actor) -> Result<(), ErrorBody> {
+    if actor.on_behalf_of.is_some() && !actor.service {
+        return refuse(
+            ErrorCode::Forbidden,
+            "only a service identity acts for others; leave on_behalf_of empty",
+        );
+    }
+    Ok(())
+}
+
+/// A direct session belongs to its two users and to nobody else, whatever the role.
+fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorBody> {
+    if session.pair_has(user) == Some(false) {
+        return refuse(ErrorCode::Forbidden, format!("{session} is not a session of {user}"));
+    }
+    Ok(())
+}
+
+fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
+    if blob.len() > MAX_LABEL {
+        return refuse(
+            ErrorCode::BadRequest,
+            format!("{field} has {} bytes, at most {MAX_LABEL} are allowed", blob.len()),
+        );
+    }
+    Ok(())
+}
+
+fn numbered(client_seq: u64) -> Result<(), ErrorBody> {
+    if client_seq == 0 {
+        return refuse(ErrorCode::BadRequest, "client_seq counts from 1");
+    }
+    Ok(())
+}
+
+/// A SEND as a command.
+pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
+    may_name(&actor)?;
+    is_theirs(&send.session, actor.name())?;
+    numbered(send.client_seq)?;
+    label(&send.content_type, "content_type")?;
+    if send.content.len() > limits.content as usize {
+        let text =
+            format!("content has {} bytes, at most {} are allowed", send.content.len(), limits.content);
+        return Err(ErrorBody::new(ErrorCode::ContentTooLarge, text).with_detail(u64::from(limits.content)));
+    }
+    if send.extensions.len() > MAX_EXTENSIONS {
+        let text = format!("{} extensions, at most {MAX_EXTENSIONS} are allowed", send.extensions.len());
+        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSIONS as u64));
+    }
+    let Send { session, client_seq, content_type, content, extensions, .. } = send;
+    Ok(Command::Act { actor, session, client_seq, act: Act::Send { content_type, content, extensions } })
+}
+
+/// A CREATE_GROUP, ADD_MEMBERS or REMOVE_MEMBERS as a command.
+pub(super) fn members(
+    actor: Actor,
+    members: Members,
+    kind: ChangeKind,
+    limits: &Limits,
+) -> Result<Command, ErrorBody> {
+    may_name(&actor)?;
+    numbered(members.client_seq)?;
+    if !matches!(members.session, SessionId::Group(_)) {
+        return refuse(ErrorCode::BadRequest, "a direct session has its two members for ever; name a group");
+    }
+    if members.users.len() > MAX_USERS {
+        let text = format!("{} users, at most {MAX_USERS} in one request", members.users.len());
+        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_USERS as u64));
+    }
+    if members.users.is_empty() && kind != ChangeKind::Create {
+        return refuse(ErrorCode::BadRequest, "users is empty");
+    }
+    let Members { session, client_seq, users, .. } = members;
+    let act = Act::Change { kind, users, most: limits.group_members };
+    Ok(Command::Act { actor, session, client_seq, act })
+}
+
+/// A PULL that may be read; its counts brought within bounds.
+pub(super) fn pull(user: &UserId, service: bool, mut pull: Pull, limits: &Limits) -> Result<Pull, ErrorBody> {
+    if pull.consistency == Consistency::Replica && !service {
+        return refuse(ErrorCode::Forbidden, "only a service identity reads a replica as it is");
+    }
+    if !service {
+        is_theirs(&pull.session, user)?;
+    }
+    pull.max_count = pull.max_count.clamp(1, limits.page);
+    // A page and its frame's header must fit the largest frame.
+    pull.max_bytes = pull.max_bytes.clamp(1, limits.frame.saturating_sub(1024).max(1));
+    Ok(pull)
+}
+
+/// A LIST_MEMBERS that may be read.
+pub(super) fn list(user: &UserId, service: bool, mut list: ListMembers) -> Result<ListMembers, ErrorBody> {
+    if !service {
+        is_theirs(&list.session, user)?;
+    }
+    list.limit = list.limit.clamp(1, MAX_USERS as u32);
+    Ok(list)
+}
+
+/// Cursors that may be noted.
+pub(super) fn cursors(cursors: &[(SessionId, u64)]) -> Result<(), ErrorBody> {
+    if cursors.len() > MAX_CURSORS {
+        let text = format!("{} cursors, at most {MAX_CURSORS} in one request", cursors.len());
+        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_CURSORS as u64));
+    }
+    Ok(())
+}
+
+/// The name of a client program.
+pub(super) fn agent(agent: &Blob) -> Result<(), ErrorBody> {
+    label(agent, "agent")
+}

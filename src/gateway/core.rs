@@ -1,0 +1,49 @@
+//! What all connections of a node share.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use rookery_raft::Clock;
+use rookery_wire::reply::Limits as Announced;
+use rookery_wire::{DeviceId, UserId};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::GatewayOptions;
+use super::connection::Connection;
+use super::cursors::Flusher;
+use super::stats::GatewayStats;
+use crate::delivery::Delivery;
+use crate::identity::Authenticator;
+use crate::router::Router;
+
+/// Shared by the listener and all connections.
+pub(super) struct Core {
+    pub(super) options: GatewayOptions,
+    pub(super) router: Router,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stats: Arc<GatewayStats>,
+    /// One connection per device; a newer one takes the place of the older.
+    pub(super) devices: DashMap<(UserId, DeviceId), Arc<Connection>>,
+    pub(super) flusher: Flusher,
+    /// No new connections, no new requests.
+    pub(super) leaving: CancellationToken,
+    /// Everything ends.
+    pub(super) cancel: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Core {
+    /// The bounds that WELCOME announces.
+    pub(super) fn announced(&self) -> Announced {
+        let limits = &self.options.limits;
+        Announced { frame: limits.frame, content: limits.content, window: limits.window, page: limits.page }
+    }
+
+    /// Spawns onto the gateway's runtime, from any thread.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.options.runtime);
+    }
+}

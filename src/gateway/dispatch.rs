@@ -1,0 +1,154 @@
+//! From a frame to a request: what goes through the log is gathered per shard, what is read gets a task of its own.
+
+use std::sync::Arc;
+
+use bincode::Decode;
+use rookery_wire::codec::Source;
+use rookery_wire::request::{Delivered, ListMembers, Members, Pull, Send, Sync};
+use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
+
+use super::connection::Connection;
+use super::core::Core;
+use super::{check, cursors, reads, sync};
+use crate::router::{Order, Request, Waiter};
+use crate::state::{ChangeKind, Command, EntityKey};
+
+/// Requests of one visit to the read buffer, by shard, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Batch(Vec<(u32, Vec<Request>)>);
+
+impl Batch {
+    fn add(&mut self, shard: u32, request: Request) {
+        match self.0.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, requests)) => requests.push(request),
+            None => self.0.push((shard, vec![request])),
+        }
+    }
+
+    pub(super) fn submit(self, core: &Core) {
+        for (shard, requests) in self.0 {
+            core.router.submit(shard, requests);
+        }
+    }
+}
+
+/// Takes one frame. Every request is answered once, now or later.
+pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut Batch) {
+    let request = frame.request_id;
+    let kind = Kind::from_number(frame.kind);
+    if kind == Some(Kind::Delivered) && request == 0 {
+        return quiet_delivered(connection, &frame);
+    }
+    connection.begin();
+    let limits = &connection.core.options.limits;
+    match kind {
+        Some(Kind::Send) => {
+            let command = body::<Send>(&frame).and_then(|mut send| {
+                let actor = connection.actor(send.on_behalf_of.take());
+                check::send(actor, send, limits)
+            });
+            act(connection, request, command, batch);
+        }
+        Some(Kind::CreateGroup) => change(connection, &frame, ChangeKind::Create, batch),
+        Some(Kind::AddMembers) => change(connection, &frame, ChangeKind::Add, batch),
+        Some(Kind::RemoveMembers) => change(connection, &frame, ChangeKind::Remove, batch),
+        Some(Kind::Delivered) => loud_delivered(connection, &frame),
+        Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
+        Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),
+        Some(Kind::ListMembers) => with(connection, request, body::<ListMembers>(&frame), reads::list),
+        Some(Kind::Read) => with(connection, request, body(&frame), reads::read_mark),
+        Some(Kind::Sync) => with(connection, request, body::<Sync>(&frame), sync::page),
+        Some(Kind::Hello) => {
+            let text = "this connection was welcomed already; open another for another identity";
+            connection.refuse(request, &ErrorBody::new(ErrorCode::AlreadyWelcome, text));
+        }
+        Some(_) | None => {
+            let text = format!("frames of kind {} are not asked of a server", frame.kind);
+            connection.refuse(request, &ErrorBody::new(ErrorCode::UnknownKind, text));
+        }
+    }
+}
+
+fn body<T: Decode<Source>>(frame: &Frame) -> Result<T, ErrorBody> {
+    decode(&frame.body).map_err(|fault| {
+        let kind = Kind::from_number(frame.kind).map_or("?", Kind::name);
+        ErrorBody::new(ErrorCode::BadFrame, format!("{kind}: {fault}"))
+    })
+}
+
+fn change(connection: &Arc<Connection>, frame: &Frame, kind: ChangeKind, batch: &mut Batch) {
+    let command = body::<Members>(frame).and_then(|mut members| {
+        let actor = connection.actor(members.on_behalf_of.take());
+        check::members(actor, members, kind, &connection.core.options.limits)
+    });
+    act(connection, frame.request_id, command, batch);
+}
+
+/// Puts a numbered act on its way to its session's shard.
+fn act(connection: &Arc<Connection>, request: u32, command: Result<Command, ErrorBody>, batch: &mut Batch) {
+    match command {
+        Ok(command) => {
+            let (shard, order) = match &command {
+                Command::Act { session, client_seq, .. } => (
+                    connection.core.router.shard_of(&EntityKey::Session(session.clone())),
+                    Some(Order { sender: connection.series(session), number: *client_seq }),
+                ),
+                other => (connection.core.router.shard_of(&other.entity()), None),
+            };
+            let waiter = Arc::clone(connection) as Arc<dyn Waiter>;
+            batch
+                .add(shard, Request { command: command.encode(), order, waiter, ticket: u64::from(request) });
+        }
+        Err(error) => connection.refuse(request, &error),
+    }
+}
+
+/// DELIVERED without a request id is answered by nothing, not even an error.
+fn quiet_delivered(connection: &Arc<Connection>, frame: &Frame) {
+    if let Ok(delivered) = body::<Delivered>(frame)
+        && check::cursors(&delivered.cursors).is_ok()
+        && !delivered.cursors.is_empty()
+    {
+        cursors::gather(connection, delivered.cursors);
+    }
+}
+
+fn loud_delivered(connection: &Arc<Connection>, frame: &Frame) {
+    let request = frame.request_id;
+    let checked = body::<Delivered>(frame).and_then(|delivered| {
+        check::cursors(&delivered.cursors)?;
+        Ok(delivered.cursors)
+    });
+    match checked {
+        Ok(cursors) if cursors.is_empty() => connection.reply(Kind::Ok, request, &()),
+        Ok(cursors) => cursors::commit(connection, cursors, request),
+        Err(error) => connection.refuse(request, &error),
+    }
+}
+
+/// Gives a request that has to wait for reads a task of its own, bounded by the window.
+fn with<T, F>(
+    connection: &Arc<Connection>,
+    request: u32,
+    body: Result<T, ErrorBody>,
+    serve: impl FnOnce(Arc<Connection>, u32, T) -> F,
+) where
+    F: Future<Output = Result<(), ErrorBody>> + core::marker::Send + 'static,
+{
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return connection.refuse(request, &error),
+    };
+    let work = serve(Arc::clone(connection), request, body);
+    let connection = Arc::clone(connection);
+    let core = Arc::clone(&connection.core);
+    core.spawn(async move {
+        let served = tokio::select! {
+            () = connection.cancel.cancelled() => return,
+            served = work => served,
+        };
+        if let Err(error) = served {
+            connection.refuse(request, &error);
+        }
+    });
+}

@@ -1,0 +1,113 @@
+//! News of sessions joined and left, on their way from the user's shard to the client.
+//!
+//! A JOINED frame leaves only after the connection is attached to the session, so that its `live_from` is true; a
+//! LEFT frame detaches it. Both are worked off in order by one task, which exists only while there is something to do.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rookery_wire::reply::{Joined, Left};
+use rookery_wire::{ErrorCode, HEADER_BYTES, Kind, SessionId, decode, frame::frame_bytes};
+
+use super::connection::{Connection, Handle};
+use crate::delivery::{Receiver, Topic};
+use crate::shard::{Freshness, Read, ReadReply};
+use crate::state::EntityKey;
+
+/// News that may wait; beyond it the client is told to sync.
+const QUEUE: usize = 1024;
+
+/// What waits.
+#[derive(Default)]
+pub(super) struct News(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    running: bool,
+}
+
+/// Puts news in; `false` when there is no room. Called from delivery: does not block.
+pub(super) fn put(connection: &Arc<Connection>, frames: Vec<Bytes>) -> bool {
+    let mut queue = connection.news.0.lock();
+    if queue.frames.len() + frames.len() > QUEUE {
+        return false;
+    }
+    queue.frames.extend(frames);
+    if !std::mem::replace(&mut queue.running, true) {
+        let connection = Arc::clone(connection);
+        let core = Arc::clone(&connection.core);
+        core.spawn(async move {
+            tokio::select! {
+                () = connection.cancel.cancelled() => {}
+                () = run(&connection) => {}
+            }
+        });
+    }
+    true
+}
+
+fn next(connection: &Connection) -> Option<Bytes> {
+    let mut queue = connection.news.0.lock();
+    let frame = queue.frames.pop_front();
+    queue.running = frame.is_some();
+    frame
+}
+
+async fn run(connection: &Arc<Connection>) {
+    while let Some(frame) = next(connection) {
+        let body = frame.slice((4 + HEADER_BYTES).min(frame.len())..);
+        match frame.get(5).copied().and_then(Kind::from_number) {
+            Some(Kind::Joined) => {
+                if let Ok(joined) = decode::<Joined>(&body) {
+                    join(connection, joined.session).await;
+                }
+            }
+            Some(Kind::Left) => {
+                if let Ok(left) = decode::<Left>(&body) {
+                    connection.core.delivery.detach(&Topic::Session(left.session), connection.id);
+                }
+                connection.out.answer(frame);
+            }
+            _ => connection.out.answer(frame),
+        }
+    }
+}
+
+/// Attaches, then asks the session whether the user still is a member: the user's list may be behind, and one who was
+/// removed meanwhile must not be pushed anything.
+async fn join(connection: &Arc<Connection>, session: SessionId) {
+    let core = &connection.core;
+    let shard = core.router.shard_of(&EntityKey::Session(session.clone()));
+    let topic = Topic::Session(session.clone());
+    let receiver: Arc<dyn Receiver> = Arc::new(Handle(Arc::clone(connection)));
+    let attached = core.router.attach(shard, receiver, vec![topic.clone()]).await;
+    let read = Read::Heads {
+        user: connection.user().clone(),
+        device: connection.device().clone(),
+        epoch: connection.epoch,
+        sessions: vec![session.clone()],
+    };
+    let head = match core.router.read(shard, read, Freshness::Linearizable).await {
+        Ok(ReadReply::Heads(mut heads)) => heads.pop().unwrap_or(Err(ErrorCode::Unavailable)),
+        Ok(_) => Err(ErrorCode::Unavailable),
+        Err(error) => Err(error.code),
+    };
+    match (head, attached.first()) {
+        (Ok(_), Some((_, live_from))) => {
+            let body = Joined { session, live_from: *live_from };
+            connection.out.answer(frame_bytes(Kind::Joined, 0, &body));
+        }
+        // The LEFT that follows says the rest.
+        (Err(ErrorCode::NotMember | ErrorCode::NoSuchSession), _) => {
+            core.delivery.detach(&topic, connection.id)
+        }
+        // Not known: a sync will tell, and attach again.
+        (Err(_), _) | (_, None) => {
+            core.delivery.detach(&topic, connection.id);
+            connection.tell_to_sync();
+        }
+    }
+}

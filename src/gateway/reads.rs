@@ -1,0 +1,107 @@
+//! PULL, LIST_MEMBERS and READ. Each waits for its turn and for room in the outbox before it reads, so that a client
+//! which asks much and takes little holds a few pages and no more.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rookery_wire::frame::{begin_frame, end_frame};
+use rookery_wire::request::{self, Consistency, ListMembers, Pull};
+use rookery_wire::{ErrorBody, ErrorCode, Kind};
+
+use super::check;
+use super::connection::Connection;
+use crate::shard::{Answer, Freshness, Read, ReadReply};
+use crate::state::{Command, EntityKey};
+
+/// A turn to read; until it is given back only a few others of this connection read too.
+pub(super) async fn turn(connection: &Connection) -> Result<tokio::sync::SemaphorePermit<'_>, ErrorBody> {
+    let turn = connection.reads.acquire().await;
+    connection.out.room().await;
+    turn.map_err(|_| ErrorBody::new(ErrorCode::ShuttingDown, "this connection ends"))
+}
+
+/// A reply of another kind than was asked for: a bug on the other node, never a wrong answer here.
+pub(super) fn unexpected(reply: &ReadReply) -> ErrorBody {
+    tracing::error!(?reply, "a read was answered with something else");
+    ErrorBody::new(ErrorCode::Unavailable, "the shard answered something else; repeat")
+}
+
+/// PULL.
+pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) -> Result<(), ErrorBody> {
+    let service = connection.identity.service;
+    let pull = check::pull(connection.user(), service, pull, &connection.core.options.limits)?;
+    let _turn = turn(&connection).await?;
+    let shard = connection.core.router.shard_of(&EntityKey::Session(pull.session.clone()));
+    let freshness = match pull.consistency {
+        Consistency::Linearizable => Freshness::Linearizable,
+        Consistency::AtLeast(seq) => Freshness::AtLeast(seq),
+        Consistency::Replica => Freshness::Replica,
+    };
+    let user = (!service).then(|| connection.user().clone());
+    match connection.core.router.read(shard, Read::Pull { user, pull }, freshness).await? {
+        ReadReply::Page(body) => {
+            connection.reply_frame(raw_frame(Kind::Page, request, &body.0));
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A frame around a body that is encoded already.
+fn raw_frame(kind: Kind, request: u32, body: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 16);
+    let start = begin_frame(kind, request, &mut out);
+    out.put_slice(body);
+    end_frame(start, &mut out);
+    out.freeze()
+}
+
+/// LIST_MEMBERS.
+pub(super) async fn list(
+    connection: Arc<Connection>,
+    request: u32,
+    list: ListMembers,
+) -> Result<(), ErrorBody> {
+    let service = connection.identity.service;
+    let list = check::list(connection.user(), service, list)?;
+    let _turn = turn(&connection).await?;
+    let shard = connection.core.router.shard_of(&EntityKey::Session(list.session.clone()));
+    let user = (!service).then(|| connection.user().clone());
+    let read = Read::Members { user, list };
+    match connection.core.router.read(shard, read, Freshness::Linearizable).await? {
+        ReadReply::Members(page) => {
+            connection.reply(Kind::MemberPage, request, &page);
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// READ: the running count at that seq from the session, then cursor and count into the user's own record (R15).
+pub(super) async fn read_mark(
+    connection: Arc<Connection>,
+    request: u32,
+    read: request::Read,
+) -> Result<(), ErrorBody> {
+    let _turn = turn(&connection).await?;
+    let router = &connection.core.router;
+    let shard = router.shard_of(&EntityKey::Session(read.session.clone()));
+    let user = connection.user().clone();
+    let count_at = Read::CountAt { user: user.clone(), session: read.session.clone(), seq: read.seq };
+    let count = match router.read(shard, count_at, Freshness::Linearizable).await? {
+        ReadReply::Count(count) => count,
+        other => return Err(unexpected(&other)),
+    };
+    let command = Command::Read { user, session: read.session, seq: read.seq, count };
+    match router.execute(&command).await {
+        Answer::ReadMark(mark) => {
+            connection.reply(Kind::ReadMark, request, &mark);
+            Ok(())
+        }
+        Answer::Refused(error) => Err(error),
+        other => {
+            tracing::error!(?other, "a READ was answered with something else");
+            Err(ErrorBody::new(ErrorCode::Unavailable, "the outcome is unknown; repeat"))
+        }
+    }
+}
