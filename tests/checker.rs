@@ -21,7 +21,7 @@ use rookery::check::judge::{Rule, Standing, Verdict, judge};
 async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
     println!("seed {seed}, {plant:?}, {fault:?}");
     let mut cluster = FakeCluster::start(plant).await;
-    let size = CastSize { users: 10, devices: 2, pairs: 6, groups: 3, group_members: 5, listeners: 0 };
+    let size = CastSize { users: 10, devices: 2, pairs: 6, groups: 3, group_members: 5, listeners: 2 };
     let plan = Plan { rounds: 1, fault, seed };
     let campaign = Campaign {
         plan,

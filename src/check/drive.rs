@@ -137,6 +137,14 @@ async fn hurt<C: Power>(
                 }
             }
         }
+        FaultKind::Crash => {
+            for node in nodes {
+                cluster.kill(*node).await?;
+            }
+            for node in nodes {
+                cluster.start(*node).await?;
+            }
+        }
         FaultKind::Powercut => {
             cluster.cut(nodes).await?;
             for node in nodes {
@@ -161,6 +169,14 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
         FaultKind::None => Vec::new(),
         FaultKind::Kill | FaultKind::Pause => vec![leader],
         FaultKind::Rolling => all,
+        FaultKind::Crash if random.random_bool(0.5) => all,
+        FaultKind::Crash => {
+            all.retain(|node| *node != leader);
+            all.shuffle(random);
+            // With the leader a majority, so that nobody is left who knows more.
+            let others = (all.len() + 1) / 2;
+            all.into_iter().take(others).chain([leader]).collect()
+        }
         FaultKind::Powercut if random.random_bool(0.5) => vec![leader],
         FaultKind::Powercut => {
             all.shuffle(random);

@@ -318,6 +318,8 @@ pub enum FaultKind {
     None,
     /// SIGKILL and a restart.
     Kill,
+    /// SIGKILL of several nodes at once, and a restart.
+    Crash,
     /// SIGSTOP and SIGCONT.
     Pause,
     /// SIGTERM and a restart, one node after another.

@@ -28,6 +28,8 @@ pub enum FaultArg {
     None,
     /// kill -9 of the leader of a loaded shard, then a restart.
     Kill,
+    /// kill -9 of that leader and of others at the same moment, in half of the rounds of all nodes; then a restart.
+    Crash,
     /// SIGSTOP of that leader for some seconds, then SIGCONT.
     Pause,
     /// SIGTERM and a restart of one node after another.
@@ -201,6 +203,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
     let fault = match args.fault {
         FaultArg::None => FaultKind::None,
         FaultArg::Kill => FaultKind::Kill,
+        FaultArg::Crash => FaultKind::Crash,
         FaultArg::Pause => FaultKind::Pause,
         FaultArg::Rolling => FaultKind::Rolling,
         FaultArg::Powercut => FaultKind::Powercut,
