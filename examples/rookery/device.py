@@ -17,7 +17,7 @@ from .frames import (
 )  # fmt: skip
 from .link import Link, Lost, Refused
 
-CLIENT_SEQ_GAP, DEVICE_REPLACED = 400, 204
+BAD_REQUEST, CLIENT_SEQ_GAP, DEVICE_REPLACED = 300, 400, 204
 # Refusals after which the number is taken: CLIENT_SEQ_REUSED, ALREADY_TRIMMED, NOT_MEMBER, SESSION_EXISTS, NOT_ALLOWED,
 # GROUP_FULL. After any other the next request has the same number.
 NUMBER_TAKEN = {401, 402, 403, 405, 406, 407}
@@ -45,7 +45,8 @@ class Device:
         self.pulling = {}  # session -> the task that pulls what is missing
         self.told = {}  # session -> what DELIVERED has told
         self.looking, self.look_once_more = None, False
-        self.synced, self.replaced = False, False
+        self.syncing, self.synced = asyncio.Lock(), False
+        self.replaced = False
         self.tasks = set()
 
     # Connecting
@@ -197,17 +198,35 @@ class Device:
         )  # fmt: skip
 
     async def sync(self, link=None):
-        """The user's sessions, all pages."""
-        ask, first = (link.ask, not self.synced) if link else (self.ask, False)
-        page = await ask(SYNC, after=b"", limit=200)
-        sessions = page.sessions
-        while page.next:
-            page = await ask(SYNC, after=page.next, limit=200)
-            sessions += page.sessions
-        for summary in sessions:
-            self.adopt(summary, self.begin if first else "joined")
-        self.synced = True
+        """The user's sessions, all pages. A page's token ends with the connection and with the next SYNC."""
+        ask = link.ask if link else self.ask
+        async with self.syncing:
+            begin = "joined" if self.synced else self.begin  # what is new later on is had from its beginning
+            for attempt in itertools.count(1):
+                try:
+                    sessions, unresolved = await self.pages(ask)
+                    break
+                except Refused as refused:
+                    if refused.code != BAD_REQUEST or attempt == 5:
+                        raise
+            for summary in sessions:
+                self.adopt(summary, begin)
+            self.synced = True
+        for session in [session for session in self.aside if session not in self.have]:
+            del self.aside[session]  # not a session of this user; if it is one after all, JOINED and PULL will tell
+        if unresolved:
+            self.on_event("trouble", None, f"unresolved: {', '.join(str(session) for session, _ in unresolved)}")
+            asyncio.get_running_loop().call_later(1, self.look_again)
         return {summary.session: summary for summary in sessions}
+
+    async def pages(self, ask):
+        sessions, unresolved, after = [], [], None
+        while after is None or after:
+            page = await ask(SYNC, after=after or b"", limit=200)
+            sessions += page.sessions
+            unresolved += page.unresolved
+            after = page.next
+        return sessions, unresolved
 
     # Receiving
 
