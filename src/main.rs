@@ -1,2 +1,5 @@
-//! The `rookery` binary.
-fn main() {}
+//! The `rookery` binary. Everything is in the library; this is its door.
+
+fn main() -> std::process::ExitCode {
+    rookery::cli::main()
+}
