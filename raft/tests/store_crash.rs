@@ -1,5 +1,12 @@
 //! Killed processes: at every step of a write, and at random moments. What was acknowledged is there, whole (G1).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test says what went wrong by panicking"
+)]
+
 mod store_history;
 
 use std::time::{Duration, Instant};
@@ -28,11 +35,11 @@ fn killed_at_every_step_of_a_write() {
     let mut judge = Judge::default();
     let mut stopped = 0;
     for nth in [1, 2, 7] {
-        for step in 0..STEPS.len() {
+        for (step, name) in STEPS.into_iter().enumerate() {
             let life = Life { seed: rng.random(), stop: Some((step, nth)), acts: 120, most: 12_000 };
             let (said, status) = listen(spawn(temp.path(), &life), |_| {});
             stopped += u32::from(!status.success());
-            let at = format!("{:?} for the {nth}. time, seed {seed}", STEPS[step]);
+            let at = format!("{:?} for the {nth}. time, seed {seed}", name);
             assert!(said.done == status.success(), "{at}: ended by itself: {}", said.stderr);
             judge.judge(temp.path(), &life, &said).unwrap_or_else(|e| panic!("{at}: {e}\n{}", said.stderr));
         }

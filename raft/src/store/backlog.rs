@@ -117,6 +117,11 @@ impl Backlog {
         self.state.lock().abandoned
     }
 
+    /// Whether three quarters of the bound are taken.
+    pub(crate) fn nearly_full(&self) -> bool {
+        self.bytes() >= (self.most / 4 * 3) as u64
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         let state = self.state.lock();
         (state.bytes + state.taken) as u64

@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::error::StoreError;
 
@@ -22,13 +23,14 @@ const VERSION: u32 = 1;
 /// Most bytes `set_identity` accepts.
 pub(crate) const IDENTITY_MAX: usize = 64 * 1024;
 
-/// The locked folder. The lock goes with this value, so every thread that writes below the folder keeps an `Arc`.
+/// The locked folder. The lock goes with this value or by `unlock`, so every thread that writes below the folder keeps an
+/// `Arc`.
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) dir: PathBuf,
     pub(crate) store_id: u64,
     pub(crate) created: bool,
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Folder {
@@ -39,12 +41,12 @@ impl Folder {
         let id_file = dir.join("store");
         if id_file.exists() {
             let store_id = read_store_id(dir, &id_file)?;
-            return Ok(Self { dir: dir.to_owned(), store_id, created: false, _lock: lock });
+            return Ok(Self { dir: dir.to_owned(), store_id, created: false, lock: Mutex::new(Some(lock)) });
         }
         Self::begin_creation(dir)?;
         let store_id = draw_store_id()?;
         write_durably(dir, "store.new", &encode_store_id(store_id))?;
-        Ok(Self { dir: dir.to_owned(), store_id, created: true, _lock: lock })
+        Ok(Self { dir: dir.to_owned(), store_id, created: true, lock: Mutex::new(Some(lock)) })
     }
 
     /// Refuses a folder that lost its identity, clears one whose creation was interrupted.
@@ -78,6 +80,11 @@ impl Folder {
             Some(parent) => sync_dir(&parent),
             None => Ok(()),
         }
+    }
+
+    /// Lets another process have the folder. Every thread that wrote below it has ended.
+    pub(crate) fn unlock(&self) {
+        drop(self.lock.lock().take());
     }
 
     /// The path of a part of the folder.

@@ -62,7 +62,7 @@ impl DiskLog {
     ) -> Result<Self, StoreError> {
         let damaged = |what| StoreError::LogDamaged { dir: folder.dir.clone(), what };
         let what = format!("opening the log in {}", folder.dir.display());
-        let dog = Watchdog::start(what, options.fault.clone(), options.open_watchdog)
+        let dog = Watchdog::start(what, options.fault.clone(), options.watchdog)
             .map_err(|e| StoreError::io("cannot start the watchdog", e))?;
         let segments = journal_files(folder, options)?;
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_sled(folder, options, &dog)));
@@ -169,7 +169,7 @@ impl DiskLog {
                 max: GROUPS_MAX,
             });
         }
-        Ok(groups.entry(id).or_insert_with(|| Arc::new(Group::new(id, GroupMeta::new(), None))).clone())
+        Ok(groups.entry(id).or_insert_with(|| Arc::new(Group::new(id, GroupMeta::default(), None))).clone())
     }
 
     pub(crate) fn submit(&self, op: Op) -> Result<(), StoreError> {
@@ -190,6 +190,12 @@ impl DiskLog {
 
     pub(crate) fn fill_level(&self) -> Fill {
         self.segments.fill_level()
+    }
+
+    /// Whether the journal, the backlog behind it or the queue before it is three quarters full.
+    pub(crate) fn nearly_full(&self) -> bool {
+        let Fill { used, total } = self.fill_level();
+        used >= total / 4 * 3 || self.backlog.nearly_full() || self.queue.nearly_full()
     }
 
     /// Bytes on their way: waiting for the journal, and behind it for sled.

@@ -130,8 +130,8 @@ impl LogDb {
     ) -> Result<Vec<Entry>, String> {
         let mut out = Vec::new();
         let mut bytes = 0;
-        let mut next = range.start;
-        for item in self.tree.range(entry_key(group, range.start)..entry_key(group, range.end)) {
+        let stored = self.tree.range(entry_key(group, range.start)..entry_key(group, range.end));
+        for (next, item) in (range.start..).zip(stored) {
             let (key, value) = item.map_err(|e| format!("sled cannot read `log`: {e}"))?;
             if bytes > 0 && bytes + value.len() > max_bytes {
                 break;
@@ -142,7 +142,6 @@ impl LogDb {
             if of != group || entry.log_id.index != next || key[..] != entry_key(group, next) {
                 break;
             }
-            next += 1;
             out.push(entry);
         }
         Ok(out)

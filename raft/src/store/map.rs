@@ -126,11 +126,15 @@ impl Map {
     }
 }
 
+/// Sees one pair after another, until it breaks.
+pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// A map while it is read.
 pub struct MapView<'a>(View<'a>);
 
 enum View<'a> {
-    Sled(SledView<'a>),
+    /// sled's handle is some kilobytes.
+    Sled(Box<SledView<'a>>),
     Memory(&'a std::collections::BTreeMap<Bytes, Bytes>),
 }
 
@@ -142,7 +146,7 @@ impl std::fmt::Debug for MapView<'_> {
 
 impl<'a> MapView<'a> {
     pub(crate) fn sled(view: SledView<'a>) -> Self {
-        Self(View::Sled(view))
+        Self(View::Sled(Box::new(view)))
     }
 
     pub(crate) fn memory(map: &'a std::collections::BTreeMap<Bytes, Bytes>) -> Self {
@@ -184,12 +188,7 @@ impl<'a> MapView<'a> {
     }
 
     /// Calls `each` for every pair with `from <= key < to` (an empty `to` means no upper end) until it breaks.
-    pub fn for_each(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    pub fn for_each(&self, from: &[u8], to: &[u8], each: &mut Each<'_>) -> Result<(), StoreError> {
         self.scan(from, to, false, &mut |key, value| each(&key, &value))
     }
 

@@ -59,7 +59,7 @@ enum Change {
 }
 
 /// One group's log as the disk has it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Image {
     meta: GroupMeta,
     entries: BTreeMap<u64, Entry>,
@@ -140,12 +140,6 @@ impl MapChange {
     }
 }
 
-impl Default for Image {
-    fn default() -> Self {
-        Self { meta: GroupMeta::new(), entries: BTreeMap::new() }
-    }
-}
-
 impl Image {
     fn change(&mut self, change: Change) {
         match change {
@@ -215,7 +209,7 @@ impl MemoryStore {
 
     pub(crate) fn group(&self, id: GroupId) -> Arc<Group> {
         let mut groups = self.groups.lock();
-        groups.entry(id).or_insert_with(|| Arc::new(Group::new(id, GroupMeta::new(), None))).clone()
+        groups.entry(id).or_insert_with(|| Arc::new(Group::new(id, GroupMeta::default(), None))).clone()
     }
 
     /// Writes an operation; it is told when it is synced.

@@ -15,7 +15,7 @@ use super::record::{Kind, Record, u32_at, u64_at};
 
 /// The facts of one group that every copy must agree on. `committed` is a hint (never fsynced for its own sake), so it
 /// takes no part in comparisons of R1.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupMeta {
     pub(crate) vote: Option<Vote>,
     pub(crate) purged: Option<LogId>,
@@ -43,11 +43,14 @@ pub(crate) fn seed(at: Option<LogId>) -> u64 {
         .fold(0x7365_6564, |acc: u64, word| (acc.rotate_left(29) ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd))
 }
 
-impl GroupMeta {
-    pub(crate) fn new() -> Self {
-        Self { chain: seed(None), ..Self::default() }
+/// An empty log.
+impl Default for GroupMeta {
+    fn default() -> Self {
+        Self { vote: None, purged: None, last: None, chain: seed(None), committed: None }
     }
+}
 
+impl GroupMeta {
     /// Takes `record` in. An error means that the record cannot follow what came before: damage, not a refusal.
     pub(crate) fn fold(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
         match record.kind {

@@ -55,7 +55,7 @@ mod writer;
 pub use error::StoreError;
 pub use fault::{FaultPolicy, Step, StepHook};
 pub(crate) use group_log::GroupLog;
-pub use map::{BATCH_MAX, Batch, KEY_MAX, Map, MapView, VALUE_MAX};
+pub use map::{BATCH_MAX, Batch, Each, KEY_MAX, Map, MapView, VALUE_MAX};
 pub use memory::MemoryDisk;
 
 use folder::Folder;
@@ -90,9 +90,9 @@ pub struct StoreOptions {
     pub free_disk_low_water: u64,
     /// Threads that read (default 2).
     pub read_threads: usize,
-    /// Opening the log ends the process when it makes no progress for so long (default 60 s): sled can spin over damaged
-    /// files. One step may be to read one large leaf from a busy disk.
-    pub open_watchdog: Duration,
+    /// Opening that makes no progress for so long, or a single read that runs for so long, ends the process (default
+    /// 60 s): sled can spin for ever over damaged files.
+    pub watchdog: Duration,
     /// What a failed write, fsync or flush does. Anything but the default is for tests.
     pub fault: FaultPolicy,
     /// For crash tests.
@@ -111,7 +111,7 @@ impl StoreOptions {
             sled_cache_bytes: 64 << 20,
             free_disk_low_water: 1 << 30,
             read_threads: 2,
-            open_watchdog: Duration::from_secs(60),
+            watchdog: Duration::from_secs(60),
             fault: FaultPolicy::default(),
             steps: StepHook::default(),
         }
@@ -142,7 +142,7 @@ pub struct StoreHealth {
     pub cached_bytes: u64,
     /// Free bytes on the folder's file system, as of the last second or so.
     pub free_disk: u64,
-    /// Three quarters of the journal are in use.
+    /// Three quarters are in use of the journal, of the memory for what waits for sled, or of the queue in front.
     pub journal_full: bool,
     /// Less than `free_disk_low_water` is free.
     pub low_disk: bool,
@@ -175,7 +175,7 @@ impl Store {
         options.check()?;
         let folder = Arc::new(Folder::open(&options.dir)?);
         let identity = Mutex::new(folder.read_identity()?);
-        let pool = Arc::new(ReadPool::start(options.read_threads)?);
+        let pool = Arc::new(ReadPool::start(options.read_threads, options.watchdog, options.fault.clone())?);
         let log = Arc::new(DiskLog::open(&folder, &options, pool.clone())?);
         let state = match DiskState::open(folder.clone(), &options, pool.clone()) {
             Ok(state) => Arc::new(state),
@@ -276,7 +276,7 @@ impl Store {
             pending_bytes: disk.log.pending(),
             cached_bytes: disk.log.cached() as u64,
             free_disk,
-            journal_full: fill.used >= fill.total / 4 * 3,
+            journal_full: disk.log.nearly_full(),
             low_disk: free_disk < disk.low_water,
         }
     }
@@ -289,8 +289,8 @@ impl Store {
         })
     }
 
-    /// Orderly end: does and flushes what was given, joins the threads. The folder is unlocked when the last clone and
-    /// the last group's log are gone too. Further calls answer `Closed`.
+    /// Orderly end: does and flushes what was given, joins the threads, unlocks the folder. Further calls
+    /// answer `Closed`.
     pub async fn close(&self) {
         let inner = self.0.clone();
         let stop = move || match &*inner {
@@ -310,6 +310,7 @@ impl Disk {
         self.log.stop();
         self.state.stop();
         self.pool.stop();
+        self.folder.unlock();
     }
 }
 

@@ -138,6 +138,11 @@ impl Queue {
         self.waiting.lock().ops.clear();
     }
 
+    /// Whether three quarters of the bound are taken.
+    pub(crate) fn nearly_full(&self) -> bool {
+        self.waiting_bytes() >= u64::from(WAITING_KIB) * 1024 / 4 * 3
+    }
+
     /// Bytes waiting, about.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         (WAITING_KIB as usize).saturating_sub(self.room.available_permits()) as u64 * 1024

@@ -13,7 +13,7 @@ use crate::types::GroupId;
 use super::fault::{Step, StepHook};
 use super::journal::format::Sealed;
 use super::log_db::{Change, LogDb, encode_position, entry_key, meta_key, position_key};
-use super::meta::{GroupMeta, Metas, index_after};
+use super::meta::{Metas, index_after};
 use super::record::{Kind, Record};
 
 /// Bytes of values in one sled batch: it locks every leaf it touches, and readers wait meanwhile.
@@ -65,7 +65,7 @@ impl Settled {
     fn sum<'a>(&mut self, batches: &'a [impl AsRef<Sealed>]) -> io::Result<BTreeMap<GroupId, Net<'a>>> {
         let mut nets: BTreeMap<GroupId, Net<'a>> = BTreeMap::new();
         for record in batches.iter().flat_map(|b| Record::iter_trusted(b.as_ref().body())) {
-            let meta = self.metas.entry(record.group).or_insert_with(GroupMeta::new);
+            let meta = self.metas.entry(record.group).or_default();
             meta.fold(&record).map_err(|why| io::Error::other(format!("group {}: {why}", record.group)))?;
             let net = nets.entry(record.group).or_default();
             match record.kind {
@@ -91,7 +91,7 @@ impl Settled {
         }
         let mut heads: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(nets.len() + 1);
         for group in nets.keys() {
-            let meta = self.metas.entry(*group).or_insert_with(GroupMeta::new);
+            let meta = self.metas.entry(*group).or_default();
             heads.push((meta_key(*group), meta.encode(*group).to_vec()));
         }
         heads.push((position_key(), encode_position(self.store, number)));

@@ -19,6 +19,7 @@ use super::map::MapView;
 use super::read_pool::ReadPool;
 use super::state_db::StateDb;
 use super::state_writer::{Command, Queued, StateWriter, WAITING};
+use super::watchdog::Watchdog;
 
 /// How long a caller waits for room in the writer's queue, and for the writer's answer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -47,8 +48,15 @@ impl DiskState {
     ) -> Result<Self, StoreError> {
         let damaged = |what| StoreError::StateDamaged { dir: folder.dir.clone(), what };
         let path = folder.path("state");
+        if !folder.created && !path.exists() {
+            tracing::warn!(path = %path.display(), "the state database is gone; what the log still holds and the peers rebuild it");
+        }
+        let dog =
+            Watchdog::start(format!("opening {}", path.display()), options.fault.clone(), options.watchdog)
+                .map_err(|e| StoreError::io("cannot start the watchdog", e))?;
         let opened =
-            std::panic::catch_unwind(AssertUnwindSafe(|| StateDb::open(path, options.sled_cache_bytes)));
+            std::panic::catch_unwind(AssertUnwindSafe(|| StateDb::open(&path, options.sled_cache_bytes)));
+        drop(dog);
         let db = match opened {
             Ok(Ok(db)) => Arc::new(db),
             Ok(Err(e)) => return Err(damaged(format!("sled cannot open it: {e}"))),

@@ -1,15 +1,19 @@
 //! sled's database `state`: the maps that `src/` checkpoints into.
 //!
-//! The only file that talks to sled about maps. Values carry a crc32c over key and value in front of them. Owns one
-//! workaround: sled never lets go of the memory of a leaf that was written since the database was opened (its eviction
+//! The only file that talks to sled about maps. Values carry a crc32c over key and value in front of them. Beside the
+//! database stands a mark, the number of flushes that have completed; the database holds the same number, and one that is
+//! behind its mark has forgotten a flush (sled does so silently over one damaged frame). Owns one workaround: sled never lets go of the memory of a leaf that was written since the database was opened (its eviction
 //! waits for a flag that no flush sets; measured: 480 MB written are 480 MB resident under a 32 MB cache), so the
 //! database is closed and opened again after so many bytes. Only the state writer's thread calls anything that writes.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::{Bound, ControlFlow};
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,9 +21,12 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::error::StoreError;
 use super::log_db::{NEVER_MS, ZSTD_LEVEL};
+use super::record::u64_at;
 
 const FANOUT: usize = 64;
 const CRC: usize = 4;
+/// Under this key of the default tree, which holds no map: the number of the flush that wrote it.
+const FLUSHES: &[u8] = b"flushes";
 /// Keys taken out at a time while a map is dropped.
 const DROP_SLICE: usize = 512;
 
@@ -28,7 +35,10 @@ type Tree = sled::Tree<FANOUT>;
 /// The database and its maps. sled's handles cannot be shared between threads, so everyone takes a clone of a tree for
 /// as long as it holds the gate's read side; reopening takes the write side, when no clone is left.
 pub(crate) struct StateDb {
+    /// The database; the mark is its sibling.
     path: PathBuf,
+    mark: File,
+    flushes: AtomicU64,
     cache_bytes: usize,
     gate: RwLock<()>,
     /// `None` for the moment of reopening, and after close.
@@ -47,10 +57,31 @@ impl std::fmt::Debug for StateDb {
 }
 
 impl StateDb {
-    pub(crate) fn open(path: PathBuf, cache_bytes: usize) -> io::Result<Self> {
+    /// Opens or makes the database below `folder`.
+    pub(crate) fn open(folder: &Path, cache_bytes: usize) -> io::Result<Self> {
+        let path = folder.join("db");
+        let fresh = !path.exists();
+        fs::create_dir_all(folder)?;
+        let mark = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(folder.join("mark"))?;
+        if fresh {
+            write_mark(&mark, 0)?;
+        }
         let open = Self::open_sled(&path, cache_bytes)?;
+        let flushes = open.db.get(FLUSHES)?.map_or(0, |count| u64_at(&count, 0));
+        let marked = read_mark(&mark)?;
+        if flushes < marked {
+            let why = format!("{marked} flushes completed, the database knows of {flushes}: it forgot some");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        write_mark(&mark, flushes)?;
+        File::open(folder)?.sync_all()?;
         let open = Mutex::new(Some(ManuallyDrop::new(open)));
-        Ok(Self { path, cache_bytes, gate: RwLock::new(()), open })
+        Ok(Self { path, mark, flushes: AtomicU64::new(flushes), cache_bytes, gate: RwLock::new(()), open })
     }
 
     fn open_sled(path: &std::path::Path, cache_bytes: usize) -> io::Result<Open> {
@@ -98,11 +129,17 @@ impl StateDb {
         tree.apply_batch(batch)
     }
 
+    /// Everything applied before is durable when this returns.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let _gate = self.gate.read();
         // The default tree flushes the whole database; a clone, so that readers need not wait for it.
         let tree = self.open.lock().as_ref().map(|open| Tree::clone(&open.db)).ok_or_else(closed)?;
-        tree.flush().map(drop)
+        let flushes = self.flushes.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut batch = sled::Batch::default();
+        batch.insert(FLUSHES, flushes.to_le_bytes().as_slice());
+        tree.apply_batch(batch)?;
+        tree.flush()?;
+        write_mark(&self.mark, flushes)
     }
 
     /// Takes some keys of a map out; true when none is left and the map is gone. Between two calls other work goes on.
@@ -159,6 +196,26 @@ impl StateDb {
         let tree = self.tree(name).ok_or(StoreError::Closed)?;
         Ok(SledView { tree, name, _gate: gate })
     }
+}
+
+/// The mark: crc32c u32 of the number, zero u32, number u64. One sector, so that it is written whole or not.
+fn write_mark(mark: &File, flushes: u64) -> io::Result<()> {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&flushes.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[8..]);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    mark.write_all_at(&bytes, 0)?;
+    mark.sync_data()
+}
+
+fn read_mark(mark: &File) -> io::Result<u64> {
+    let mut bytes = [0; 16];
+    let damaged = |_| io::Error::new(io::ErrorKind::InvalidData, "its mark is unreadable");
+    mark.read_exact_at(&mut bytes, 0).map_err(damaged)?;
+    if bytes[..4] != crc32c::crc32c(&bytes[8..]).to_le_bytes() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its mark fails its checksum"));
+    }
+    Ok(u64_at(&bytes, 8))
 }
 
 fn closed() -> io::Error {

@@ -101,7 +101,7 @@ fn pass_suite(open: impl FnOnce() -> Store + Send + 'static) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = open();
-            let suite = Suite::test_all(OneStore(store.clone(), AtomicU64::new(1)));
+            let suite = Box::pin(Suite::test_all(OneStore(store.clone(), AtomicU64::new(1))));
             tokio::time::timeout(Duration::from_secs(60), suite).await.unwrap().unwrap();
             store.close().await;
         });

@@ -122,7 +122,7 @@ impl Writer {
         let meta = match self.running.entry(group.id) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::btree_map::Entry::Vacant(new) => {
-                new.insert(self.durable.get(&group.id).cloned().unwrap_or_else(GroupMeta::new))
+                new.insert(self.durable.get(&group.id).cloned().unwrap_or_default())
             }
         };
         let folded = Record::iter_trusted(&self.draft.bytes[start..]).try_for_each(|r| meta.fold(&r));
@@ -130,12 +130,13 @@ impl Writer {
     }
 
     fn meta(&self, group: GroupId) -> GroupMeta {
-        self.running.get(&group).or_else(|| self.durable.get(&group)).cloned().unwrap_or_else(GroupMeta::new)
+        self.running.get(&group).or_else(|| self.durable.get(&group)).cloned().unwrap_or_default()
     }
 
     fn commit(&mut self) -> Result<(), JournalStop> {
         if self.draft.is_empty() {
-            return Ok(self.tell());
+            self.tell();
+            return Ok(());
         }
         let draft = std::mem::replace(&mut self.draft, Draft::new(0));
         let sealed = self.journal.commit(draft, &self.durable)?;

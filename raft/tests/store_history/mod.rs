@@ -208,7 +208,7 @@ async fn live(options: StoreOptions, seed: u64, acts: u32, most: usize) {
     for group in 1..=GROUPS {
         let store = store.clone();
         let rng = StdRng::seed_from_u64(seed ^ u64::from(group) << 32);
-        tasks.spawn(async move { live_group(store, group, rng, acts, most).await });
+        tasks.spawn(Box::pin(live_group(store, group, rng, acts, most)));
     }
     let facts = store.clone();
     tasks.spawn(async move { live_map(facts, acts).await });

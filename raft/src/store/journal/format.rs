@@ -161,6 +161,8 @@ pub(crate) struct SegmentHead {
     pub(crate) first: u64,
     /// Body checksum of the batch before that.
     pub(crate) link: u32,
+    /// How many segment files there were: a missing one is noticed even if it was the newest.
+    pub(crate) files: u32,
     /// Every group as of the batch before `first` (R1).
     pub(crate) metas: Metas,
 }
@@ -176,6 +178,7 @@ impl SegmentHead {
         out[24..32].copy_from_slice(&self.first.to_le_bytes());
         out[32..36].copy_from_slice(&self.link.to_le_bytes());
         out[36..40].copy_from_slice(&(self.metas.len() as u32).to_le_bytes());
+        out[40..44].copy_from_slice(&self.files.to_le_bytes());
         for (group, meta) in &self.metas {
             out.extend_from_slice(&meta.encode(*group));
         }
@@ -205,6 +208,7 @@ impl SegmentHead {
             generation: u64_at(bytes, 16),
             first: u64_at(bytes, 24),
             link: u32_at(bytes, 32)?,
+            files: u32_at(bytes, 40)?,
             metas,
         })
     }

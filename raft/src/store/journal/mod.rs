@@ -8,6 +8,8 @@
 pub(crate) mod format;
 pub(crate) mod recover;
 pub(crate) mod segments;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -56,7 +58,7 @@ impl Journal {
         metas: &Metas,
         steps: StepHook,
     ) -> Result<Self, JournalStop> {
-        let active = segments.take(|| {}).ok_or(JournalStop::Stopped)?;
+        let active = segments.take().ok_or(JournalStop::Stopped)?;
         let mut journal = Self { segments, active, at: 0, place, steps };
         journal.head_segment(metas)?;
         Ok(journal)
@@ -100,7 +102,7 @@ impl Journal {
 
     fn rotate(&mut self, metas: &Metas) -> Result<(), JournalStop> {
         self.segments.fill(self.active.clone(), self.place.next - 1);
-        self.active = self.segments.take(|| {}).ok_or(JournalStop::Stopped)?;
+        self.active = self.segments.take().ok_or(JournalStop::Stopped)?;
         self.head_segment(metas)?;
         self.steps.at(Step::Rotated);
         Ok(())
@@ -110,7 +112,8 @@ impl Journal {
     fn head_segment(&mut self, metas: &Metas) -> Result<(), JournalStop> {
         self.place.generation += 1;
         let Place { store, generation, next, link } = self.place;
-        let head = SegmentHead { store, generation, first: next, link, metas: metas.clone() };
+        let files = self.segments.files();
+        let head = SegmentHead { store, generation, first: next, link, files, metas: metas.clone() };
         self.active.write(&head.encode(), 0).map_err(JournalStop::Failed)?;
         self.steps.at(Step::SegmentHeader);
         self.active.sync().map_err(JournalStop::Failed)?;

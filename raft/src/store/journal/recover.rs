@@ -53,6 +53,10 @@ pub(crate) fn recover(
             }
         }
     }
+    let files = headed.iter().map(|(head, _)| head.files).max().unwrap_or(0);
+    if files as usize > headed.len() + free.len() {
+        return Err(format!("journal segment {files} is missing"));
+    }
     headed.sort_by_key(|(head, _)| head.generation);
     let mut walk = Walk::new(store, position, settled, &headed)?;
     for (head, segment) in headed.iter().skip(walk.first) {
@@ -205,7 +209,7 @@ impl<'a> Walk<'a> {
         let mut rest = sealed.body();
         for _ in 0..sealed.head.records {
             let (record, behind) = Record::parse(rest)?;
-            self.metas.entry(record.group).or_insert_with(GroupMeta::new).fold(&record)?;
+            self.metas.entry(record.group).or_default().fold(&record)?;
             rest = behind;
         }
         if !rest.is_empty() {
@@ -248,7 +252,7 @@ impl<'a> Walk<'a> {
 }
 
 fn disagreement(one: &Metas, other: &Metas) -> Option<crate::types::GroupId> {
-    let blank = GroupMeta::new();
+    let blank = GroupMeta::default();
     one.keys().chain(other.keys()).copied().find(|group| {
         let (a, b) = (one.get(group).unwrap_or(&blank), other.get(group).unwrap_or(&blank));
         !a.agrees(b)

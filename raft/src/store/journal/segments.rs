@@ -127,6 +127,8 @@ struct State {
     total: usize,
     /// Bytes used of the segment that is being written.
     active: u64,
+    /// The writer and the keeper must not make the same file.
+    growing: bool,
     stopped: bool,
 }
 
@@ -144,8 +146,10 @@ impl Segments {
         Self { dir, bytes, most: most.max(2), state: Mutex::new(state), freed: Condvar::new() }
     }
 
-    /// A free segment, waiting for one if need be. None when the store has stopped.
-    pub(crate) fn take(&self, starved: impl Fn()) -> Option<Arc<Segment>> {
+    /// A free segment. If the keeper has made none ahead, one is made here, up to the bound; then waits for one to be
+    /// recycled. None when the store has stopped.
+    pub(crate) fn take(&self) -> Option<Arc<Segment>> {
+        self.grow();
         let mut state = self.state.lock();
         loop {
             if state.stopped {
@@ -155,7 +159,6 @@ impl Segments {
                 state.active = 0;
                 return Some(segment);
             }
-            starved();
             if self.freed.wait_for(&mut state, WAIT_NOTE).timed_out() {
                 tracing::warn!("the journal is full and waits for sled to flush");
             }
@@ -187,22 +190,30 @@ impl Segments {
     /// merely does not grow, and callers see it fill.
     pub(crate) fn grow(&self) {
         let id = {
-            let state = self.state.lock();
-            if !state.free.is_empty() || state.total >= self.most || state.stopped {
+            let mut state = self.state.lock();
+            if !state.free.is_empty() || state.total >= self.most || state.stopped || state.growing {
                 return;
             }
+            state.growing = true;
             state.total as u32 + 1
         };
-        match Segment::create(&self.dir, id, self.bytes) {
+        let made = Segment::create(&self.dir, id, self.bytes);
+        let mut state = self.state.lock();
+        state.growing = false;
+        match made {
             Ok(segment) => {
-                let mut state = self.state.lock();
                 state.free.push_back(Arc::new(segment));
                 state.total += 1;
-                drop(state);
-                self.freed.notify_all();
             }
             Err(error) => tracing::warn!(%error, "the journal cannot grow"),
         }
+        drop(state);
+        self.freed.notify_all();
+    }
+
+    /// Segment files that exist.
+    pub(crate) fn files(&self) -> u32 {
+        self.state.lock().total as u32
     }
 
     pub(crate) fn fill_level(&self) -> Fill {
