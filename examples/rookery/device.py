@@ -45,8 +45,7 @@ class Device:
         self.pulling = {}  # session -> the task that pulls what is missing
         self.told = {}  # session -> what DELIVERED has told
         self.looking, self.look_once_more = None, False
-        self.syncing, self.synced = asyncio.Lock(), False
-        self.replaced = False
+        self.synced, self.replaced = False, False
         self.tasks = set()
 
     # Connecting
@@ -116,7 +115,7 @@ class Device:
     async def serve(self, link):
         """Everything a connection needs besides answers and pushes. Ends with the link."""
         try:
-            await self.sync(link)
+            await self.sync_on(link)
             self.up.set()
             silence = self.welcome.idle_ms / 3000
             while True:
@@ -197,36 +196,38 @@ class Device:
             max_bytes=512 << 10, consistency=consistency,
         )  # fmt: skip
 
-    async def sync(self, link=None):
-        """The user's sessions, all pages. A page's token ends with the connection and with the next SYNC."""
-        ask = link.ask if link else self.ask
-        async with self.syncing:
-            begin = "joined" if self.synced else self.begin  # what is new later on is had from its beginning
-            for attempt in itertools.count(1):
-                try:
-                    sessions, unresolved = await self.pages(ask)
-                    break
-                except Refused as refused:
-                    if refused.code != BAD_REQUEST or attempt == 5:
-                        raise
-            for summary in sessions:
-                self.adopt(summary, begin)
-            self.synced = True
+    async def sync(self):
+        """The user's sessions, all pages."""
+        while True:
+            link = await self.connected()
+            try:
+                return await self.sync_on(link)
+            except Lost:
+                await asyncio.sleep(0.02)
+            except Refused as refused:
+                if refused.code != BAD_REQUEST and refused.retry == "never":
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def sync_on(self, link):
+        """One SYNC at a time: the token of a page ends with its connection, and with the next SYNC there."""
+        async with link.syncing:
+            sessions, unresolved, after = [], [], None
+            while after is None or after:
+                page = await link.ask(SYNC, after=after or b"", limit=200)
+                sessions += page.sessions
+                unresolved += page.unresolved
+                after = page.next
+        begin = "joined" if self.synced else self.begin  # what is new later on is had from its beginning
+        for summary in sessions:
+            self.adopt(summary, begin)
+        self.synced = True
         for session in [session for session in self.aside if session not in self.have]:
             del self.aside[session]  # not a session of this user; if it is one after all, JOINED and PULL will tell
         if unresolved:
             self.on_event("trouble", None, f"unresolved: {', '.join(str(session) for session, _ in unresolved)}")
             asyncio.get_running_loop().call_later(1, self.look_again)
         return {summary.session: summary for summary in sessions}
-
-    async def pages(self, ask):
-        sessions, unresolved, after = [], [], None
-        while after is None or after:
-            page = await ask(SYNC, after=after or b"", limit=200)
-            sessions += page.sessions
-            unresolved += page.unresolved
-            after = page.next
-        return sessions, unresolved
 
     # Receiving
 

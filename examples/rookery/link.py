@@ -28,6 +28,7 @@ class Link:
         self.waiting = {}  # request id -> the future of its answer
         self.last_id = 0
         self.limit = MAX_FRAME
+        self.syncing = asyncio.Lock()
         self.heard = self.said = asyncio.get_running_loop().time()
         self.why = "closed by the node"
         self.listening = asyncio.create_task(self.listen())
