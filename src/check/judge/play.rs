@@ -214,10 +214,12 @@ impl Play {
                 let session = SessionIx(at as u32);
                 self.history.dumps.push(Dump { node, session, entries: log.clone() });
             }
-            let session = SessionIx(at as u32);
-            let records = (1..=log.len() as u64).map(|seq| (session, seq, print_of(session, seq))).collect();
-            self.history.handed.push(Handed { device: BOB, records });
         }
+        let handed = self.logs.iter().enumerate().flat_map(|(at, log)| {
+            let session = SessionIx(at as u32);
+            (1..=log.len() as u64).map(move |seq| (session, seq, print_of(session, seq)))
+        });
+        self.history.handed.push(Handed { device: BOB, records: handed.collect() });
         self.history
     }
 }

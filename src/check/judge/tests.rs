@@ -263,11 +263,11 @@ fn a_session_a_live_connection_was_never_told_of() {
 #[test]
 fn an_application_that_missed_one() {
     let mut history = good();
-    let at = history.handed[1].records.iter().position(|(_, seq, _)| {
-        let entry = &history.dumps[3].entries[*seq as usize - 1];
-        *seq > 20 && entry.device != Some(BOB)
+    let at = history.handed[0].records.iter().position(|(session, seq, _)| {
+        let entry = history.dumps[3].entries.get(*seq as usize - 1);
+        *session == GROUP && *seq > 20 && entry.is_some_and(|entry| entry.device != Some(BOB))
     });
-    let (_, seq, _) = history.handed[1].records.remove(at.unwrap());
+    let (_, seq, _) = history.handed[0].records.remove(at.unwrap());
     expect(&history, Rule::Delivery, Harm::Lost, &["bob/phone", &format!("seq {seq}")]);
 }
 
@@ -309,6 +309,13 @@ fn a_list_that_leaves_out_a_session() {
     let mut history = good();
     history.syncs[4].lines.pop();
     expect(&history, Rule::Lists, Harm::Lost, &["group:rooks is missing in the SYNC of ann/phone"]);
+}
+
+#[test]
+fn a_list_with_a_wrong_total() {
+    let mut history = good();
+    history.syncs[4].total = 3;
+    expect(&history, Rule::Lists, Harm::Wrong, &["says 3 sessions in all, between 2 and 2"]);
 }
 
 #[test]
