@@ -4,6 +4,7 @@
 //! there and a non-zero exit: 1 when the work failed, 2 when the words were wrong. Must never hold logic that another
 //! program would want: that lives in the library beside it.
 
+mod chat;
 mod cluster;
 mod config;
 mod connect;
@@ -51,6 +52,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Check a configuration file, or write a sample
     Config(config::ConfigArgs),
+    /// Chat in the terminal
+    Chat(Box<chat::ChatArgs>),
     /// Send messages
     Send(talk::SendArgs),
     /// Print messages as they arrive
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Config(args) => config::run(&args)?,
         Command::Token(args) => token::run(&args)?,
         Command::Cluster(args) => return block_on(cluster::run(args)),
+        Command::Chat(args) => block_on(chat::run(*args))?,
         Command::Send(args) => block_on(talk::send(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,

@@ -1,0 +1,286 @@
+//! `rookery chat`: a terminal to talk in.
+//!
+//! Four parts that can be read alone: what the chat knows and decides ([`state`], over [`conversation`], [`input`],
+//! [`words`]), what it looks like ([`view`], over [`history`], [`wrap`], [`palette`], [`zone`]), which key does what
+//! ([`keys`]), and the loop here, which only carries events in and actions out. It must leave the terminal as it
+//! found it, however it ends ([`screen`]), and show nothing of a message that the terminal could take for a command.
+
+mod conversation;
+mod history;
+mod input;
+mod keys;
+mod palette;
+mod screen;
+mod state;
+mod view;
+mod words;
+mod wrap;
+mod zone;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use crossterm::event::EventStream;
+use futures::{FutureExt, StreamExt};
+use ratatui::crossterm::event::Event as Terminal;
+use rookery_client::wire::SessionId;
+use rookery_client::wire::request::{Consistency, Direction};
+use rookery_client::{Client, Event, Events, Memory, Outgoing, StartAt};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use self::palette::Palette;
+use self::screen::Screen;
+use self::state::{Action, Chat, Connection, MEMBERS_SHOWN, Outcome};
+use self::view::Look;
+use self::zone::Zone;
+use super::connect::ConnectArgs;
+
+/// Messages asked for at once when history is shown.
+const PAGE: u32 = 60;
+/// Shortest time between two drawings: a busy group must not eat a slow line.
+const FRAME: Duration = Duration::from_millis(40);
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Events taken from the client before the screen is looked at again.
+const BATCH: usize = 512;
+/// How long the end waits for messages that are on their way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The device, unless another is named.
+const DEVICE: &str = "terminal";
+
+/// Chat in the terminal
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rookery chat --user ann                        chat as ann on the cluster of ./cluster.toml
+  rookery chat --user ann @bob                   and open the conversation with bob
+  rookery chat --user bob --addr 10.0.0.1:7401   on a cluster elsewhere
+
+Inside, /help shows keys and commands. NO_COLOR is honoured.")]
+pub(crate) struct ChatArgs {
+    /// Session to open: @USER, '#GROUP'
+    session: Option<String>,
+    #[command(flatten)]
+    who: ConnectArgs,
+    /// Address of a node, host:port; may be given several times (as --seed)
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    addr: Vec<String>,
+    /// Keep what this device must remember in this folder, so that a restart goes on as the same device
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Connects, then talks until the person has had enough.
+///
+/// # Errors
+/// There is no terminal, the arguments make no sense, or the cluster does not take this user.
+pub(crate) async fn run(mut args: ChatArgs) -> Result<()> {
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        bail!("chat needs a terminal; in scripts use `rookery send` and `rookery tail`");
+    }
+    let open = args.session.as_deref().map(|name| args.who.session(name)).transpose()?;
+    args.who.seed.append(&mut args.addr);
+    let mut options = args.who.options(DEVICE)?;
+    options.start = StartAt::Now;
+    if let Some(folder) = &args.data_dir {
+        let name = format!("{}@{}.json", options.user, options.device).replace(['/', '\\'], "_");
+        options.memory = Memory::File(folder.join(name));
+    }
+    let (me, device) = (options.user.clone(), options.device.clone());
+    let waiting = crate::terminal::spinner("connecting");
+    let connected = ConnectArgs::open(options).await;
+    waiting.finish_and_clear();
+    let (client, events) = connected?;
+    let connection = Connection::Down { reason: "connecting".to_owned() };
+    let mut chat = Chat::new(me, device, connection);
+    chat.tick(now_ms());
+    let list = client.sync().await.context("cannot read the session list")?;
+    chat.outcome(Outcome::Synced(Ok(list)));
+    if let Some(session) = open.or_else(|| chat.listed().first().map(|session| session.id.clone())) {
+        chat.open(session);
+    }
+    let screen = Screen::take("rookery").context("cannot take the terminal")?;
+    let talk = Talk { client: client.clone(), chat, screen, work: JoinSet::new(), rows: 0 };
+    let (ended, work) = talk.run(events).await;
+    // What was typed last may still be on its way.
+    let _ = timeout(LAST_WORDS, work.join_all()).await;
+    client.close().await;
+    ended
+}
+
+struct Talk {
+    client: Client,
+    chat: Chat,
+    screen: Screen,
+    work: JoinSet<Outcome>,
+    /// Rows of history on the screen.
+    rows: usize,
+}
+
+impl Talk {
+    async fn run(mut self, mut events: Events) -> (Result<()>, JoinSet<Outcome>) {
+        let ended = self.talk(&mut events).await;
+        (ended, self.work)
+    }
+
+    async fn talk(&mut self, events: &mut Events) -> Result<()> {
+        let look = Look { palette: Palette::from_env(), zone: Zone::Local };
+        let mut typed = EventStream::new();
+        let mut clock = interval(TICK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut frames = interval(FRAME);
+        frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut hang_up, mut end) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
+        let mut changed = true;
+        loop {
+            if !self.act() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                _ = hang_up.recv() => return Ok(()),
+                _ = end.recv() => return Ok(()),
+                _ = frames.tick(), if changed => {
+                    self.draw(look)?;
+                    changed = false;
+                }
+                key = typed.next() => {
+                    let key = key.context("the terminal has gone")?.context("reading the terminal")?;
+                    self.typed(key)?;
+                    changed = true;
+                }
+                event = events.recv() => {
+                    self.told(event)?;
+                    for _ in 0..BATCH {
+                        let Some(event) = events.try_recv() else { break };
+                        self.told(Some(event))?;
+                    }
+                    changed = true;
+                }
+                Some(done) = self.work.join_next() => {
+                    self.chat.outcome(done.context("a task of the chat failed")?);
+                    changed = true;
+                }
+                _ = clock.tick() => {
+                    self.chat.tick(now_ms());
+                    changed = true;
+                }
+            }
+        }
+    }
+
+    fn draw(&mut self, look: Look) -> Result<()> {
+        let (chat, rows) = (&mut self.chat, &mut self.rows);
+        self.screen.terminal.draw(|frame| *rows = view::draw(frame, chat, look)).context("drawing")?;
+        Ok(())
+    }
+
+    fn typed(&mut self, event: Terminal) -> Result<()> {
+        match event {
+            Terminal::Key(key) if key.code == crossterm::event::KeyCode::Char('l') && is_control(key) => {
+                self.screen.terminal.clear()?;
+            }
+            Terminal::Key(key) => keys::press(&mut self.chat, key, self.rows),
+            Terminal::Paste(text) => self.chat.input.insert(&text),
+            Terminal::FocusGained => self.chat.focused = true,
+            Terminal::FocusLost => self.chat.focused = false,
+            Terminal::Resize(..) | Terminal::Mouse(_) => {}
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, event: Option<Event>) -> Result<()> {
+        match event {
+            Some(event) => self.chat.event(event),
+            None => match self.client.ping().now_or_never() {
+                Some(Err(error)) => return Err(error.into()),
+                _ => bail!("the client has ended"),
+            },
+        }
+        Ok(())
+    }
+
+    /// Does what the chat wants done; `false` when that is to end.
+    fn act(&mut self) -> bool {
+        for action in self.chat.take_actions() {
+            let client = self.client.clone();
+            match action {
+                Action::Quit => return false,
+                Action::Send { session, id, text } => self.send(session, id, &text),
+                Action::Pull { session, before } => {
+                    let from = before.saturating_sub(u64::from(before > 0));
+                    self.work.spawn(async move {
+                        let (way, how) = (Direction::Backward, Consistency::Linearizable);
+                        let result = client.pull(&session, from, way, PAGE, how).await;
+                        Outcome::Page { session, result }
+                    });
+                }
+                Action::Read { session, seq } => {
+                    self.work.spawn(async move {
+                        let result = client.read(&session, seq).await;
+                        Outcome::Read { session, result }
+                    });
+                }
+                Action::Create { group, members } => {
+                    self.work.spawn(async move {
+                        let result = client.create_group(group.clone(), &members).await;
+                        let what = format!("#{group} is there");
+                        Outcome::Done { what, session: SessionId::group(group), result }
+                    });
+                }
+                Action::Change { session, add, users } => {
+                    self.work.spawn(async move {
+                        let result = match add {
+                            true => client.add_members(&session, &users).await,
+                            false => client.remove_members(&session, &users).await,
+                        };
+                        Outcome::Done { what: "done".to_owned(), session, result }
+                    });
+                }
+                Action::Members { session, show } => {
+                    self.work.spawn(async move {
+                        let result = client.members(&session, None, MEMBERS_SHOWN).await;
+                        Outcome::Members { session, show, result }
+                    });
+                }
+                Action::Sync => {
+                    self.work.spawn(async move { Outcome::Synced(client.sync().await) });
+                }
+            }
+        }
+        true
+    }
+
+    /// Messages are handed over here and now, so that they keep the order in which they were typed; only the answer
+    /// is waited for elsewhere.
+    fn send(&mut self, session: SessionId, id: u64, text: &str) {
+        let pending = self.client.send_pipelined(&session, Outgoing::text(text)).now_or_never();
+        match pending {
+            Some(Ok(pending)) => {
+                self.work.spawn(async move { Outcome::Sent { session, id, result: pending.await } });
+            }
+            Some(Err(error)) => self.chat.outcome(Outcome::Sent { session, id, result: Err(error) }),
+            None => {
+                let text = "too many messages are on their way; send it again".to_owned();
+                let result = Err(rookery_client::ClientError::Invalid(text));
+                self.chat.outcome(Outcome::Sent { session, id, result });
+            }
+        }
+    }
+}
+
+fn is_control(key: crossterm::event::KeyEvent) -> bool {
+    key.modifiers.contains(crossterm::event::KeyModifiers::CONTROL)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

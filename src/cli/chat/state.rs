@@ -1,0 +1,425 @@
+//! The whole chat as a plain struct: what happened goes in, what is to be done comes out as [`Action`]s. Knows
+//! neither the terminal nor the network, so that every behaviour can be tested as it stands.
+
+use std::collections::HashMap;
+
+use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
+use rookery_client::wire::{DeviceId, GroupId, SessionId, UserId};
+use rookery_client::{ClientError, Event, SyncList};
+
+use super::conversation::{Conversation, Pending};
+use super::history;
+use super::input::Input;
+use super::words::{self, COMMANDS, KEYS, Line};
+use super::wrap::harmless;
+
+/// How long a notice stays in the status line, milliseconds.
+const NOTICE_MS: u64 = 6_000;
+/// Members shown by `/members`.
+pub(super) const MEMBERS_SHOWN: u32 = 200;
+
+/// Something to be done, and later told back as an [`Outcome`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Send {
+        session: SessionId,
+        id: u64,
+        text: String,
+    },
+    /// A page of history that ends before this seq (0: the newest).
+    Pull {
+        session: SessionId,
+        before: u64,
+    },
+    Read {
+        session: SessionId,
+        seq: u64,
+    },
+    Create {
+        group: GroupId,
+        members: Vec<UserId>,
+    },
+    Change {
+        session: SessionId,
+        add: bool,
+        users: Vec<UserId>,
+    },
+    Members {
+        session: SessionId,
+        show: bool,
+    },
+    /// Read the session list.
+    Sync,
+    Quit,
+}
+
+/// How an action went.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Sent { session: SessionId, id: u64, result: Result<Ack, ClientError> },
+    Page { session: SessionId, result: Result<Page, ClientError> },
+    Read { session: SessionId, result: Result<ReadMark, ClientError> },
+    Done { what: String, session: SessionId, result: Result<Ack, ClientError> },
+    Members { session: SessionId, show: bool, result: Result<MemberPage, ClientError> },
+    Synced(Result<SyncList, ClientError>),
+}
+
+/// The connection, for the status line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    Up { node: u16, addr: String },
+    Down { reason: String },
+}
+
+/// A text shown over the history until a key is pressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Popup {
+    pub(super) title: String,
+    pub(super) lines: Vec<String>,
+}
+
+/// Everything that is shown.
+#[derive(Debug)]
+pub(super) struct Chat {
+    pub(super) me: UserId,
+    pub(super) device: DeviceId,
+    pub(super) sessions: HashMap<SessionId, Conversation>,
+    pub(super) open: Option<SessionId>,
+    pub(super) input: Input,
+    pub(super) connection: Connection,
+    pub(super) popup: Option<Popup>,
+    pub(super) notice: Option<(String, u64)>,
+    /// Whether the person looks at this terminal.
+    pub(super) focused: bool,
+    pub(super) now_ms: u64,
+    /// Columns of the history when it was last drawn.
+    pub(super) width: usize,
+    next_id: u64,
+    pub(super) actions: Vec<Action>,
+}
+
+impl Chat {
+    pub(super) fn new(me: UserId, device: DeviceId, connection: Connection) -> Self {
+        Self {
+            me,
+            device,
+            sessions: HashMap::new(),
+            open: None,
+            input: Input::default(),
+            connection,
+            popup: None,
+            notice: None,
+            focused: true,
+            now_ms: 0,
+            width: 0,
+            next_id: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Sessions as they are listed: newest activity first.
+    pub(super) fn listed(&self) -> Vec<&Conversation> {
+        let mut list: Vec<&Conversation> = self.sessions.values().collect();
+        list.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then_with(|| a.id.cmp(&b.id)));
+        list
+    }
+
+    /// The open session.
+    pub(super) fn current(&self) -> Option<&Conversation> {
+        self.sessions.get(self.open.as_ref()?)
+    }
+
+    pub(super) fn current_mut(&mut self) -> Option<&mut Conversation> {
+        self.sessions.get_mut(self.open.as_ref()?)
+    }
+
+    /// Unread messages in sessions that are not open.
+    pub(super) fn unread_elsewhere(&self) -> u64 {
+        let others = self.sessions.values().filter(|session| Some(&session.id) != self.open.as_ref());
+        others.map(|session| session.unread).sum()
+    }
+
+    /// Takes what must be done.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        self.see();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        if self.notice.as_ref().is_some_and(|(_, until)| now_ms >= *until) {
+            self.notice = None;
+        }
+    }
+
+    pub(super) fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some((harmless(&text.into()).replace('\n', " "), self.now_ms + NOTICE_MS));
+    }
+
+    /// Opens a session, known or not yet.
+    pub(super) fn open(&mut self, id: SessionId) {
+        if self.open.as_ref() == Some(&id) {
+            return;
+        }
+        let typed = self.input.text().to_owned();
+        if let Some(left) = self.current_mut() {
+            left.draft = typed;
+            left.new_after = None;
+            left.scroll = 0;
+        }
+        let now_ms = self.now_ms;
+        let session = self.session(&id);
+        session.new_after = (session.unread > 0).then_some(session.read_seq);
+        session.time_ms = if session.last_seq == 0 { now_ms } else { session.time_ms };
+        let draft = std::mem::take(&mut session.draft);
+        let (ask, count) = (!std::mem::replace(&mut session.opened, true), session.members.is_none());
+        let (known, loaded) = (session.last_seq > 0, session.entries.first_key_value().map(|(seq, _)| *seq));
+        session.loading = ask && known;
+        self.input.set(&draft);
+        if ask && known {
+            self.actions.push(Action::Pull { session: id.clone(), before: loaded.unwrap_or(0) });
+        }
+        if count && known && matches!(id, SessionId::Group(_)) {
+            self.actions.push(Action::Members { session: id.clone(), show: false });
+        }
+        self.open = Some(id);
+    }
+
+    /// Opens the session after (or before) the open one in the list.
+    pub(super) fn step(&mut self, forward: bool) {
+        let listed = self.listed();
+        let at = listed.iter().position(|session| Some(&session.id) == self.open.as_ref());
+        let next = match (at, listed.len()) {
+            (_, 0) => return,
+            (None, _) => 0,
+            (Some(at), count) if forward => (at + 1) % count,
+            (Some(at), count) => (at + count - 1) % count,
+        };
+        let id = listed[next].id.clone();
+        self.open(id);
+    }
+
+    /// The input line is finished.
+    pub(super) fn enter(&mut self) {
+        if self.input.text().trim().is_empty() {
+            return;
+        }
+        match words::understand(self.input.text()) {
+            Ok(line) => {
+                self.input.take();
+                self.act(line);
+            }
+            Err(wrong) => self.say(wrong),
+        }
+    }
+
+    fn act(&mut self, line: Line) {
+        match line {
+            Line::Message(text) => self.send(text),
+            Line::Direct(user) => match SessionId::direct(&self.me, &user) {
+                Ok(session) => self.open(session),
+                Err(fault) => self.say(fault.to_string()),
+            },
+            Line::Group(group, members) => {
+                self.say(format!("creating #{group}…"));
+                self.actions.push(Action::Create { group, members });
+            }
+            Line::Add(users) => self.change(true, users),
+            Line::Remove(users) => self.change(false, users),
+            Line::Leave => self.change(false, vec![self.me.clone()]),
+            Line::Members => match self.open.clone() {
+                Some(session) => self.actions.push(Action::Members { session, show: true }),
+                None => self.say("no session is open"),
+            },
+            Line::Help => self.popup = Some(help()),
+            Line::Quit => self.actions.push(Action::Quit),
+        }
+    }
+
+    fn send(&mut self, text: String) {
+        let (id, time_ms) = (self.next_id, self.now_ms);
+        let Some(session) = self.current_mut() else {
+            self.input.set(&text);
+            return self.say("no session is open; /dm USER opens one");
+        };
+        session.pending.push(Pending { id, text: text.clone(), time_ms, failed: None });
+        session.scroll = 0;
+        session.new_after = None;
+        let session = session.id.clone();
+        self.next_id += 1;
+        self.actions.push(Action::Send { session, id, text });
+    }
+
+    fn change(&mut self, add: bool, users: Vec<UserId>) {
+        match self.open.clone() {
+            Some(session @ SessionId::Group(_)) => self.actions.push(Action::Change { session, add, users }),
+            Some(_) => self.say("a direct session has its two members; /group NAME USER… makes a group"),
+            None => self.say("no session is open"),
+        }
+    }
+
+    /// What the client tells.
+    pub(super) fn event(&mut self, event: Event) {
+        match event {
+            Event::Message { session, record } => {
+                let (me, device, width) = (self.me.clone(), self.device.clone(), self.width);
+                let session = self.session(&session);
+                let rows_before = history::rows_of(session, record.seq, &me, width);
+                session.arrive(&record, &me, &device);
+                if session.scroll > 0 {
+                    // Whoever reads older messages is not moved.
+                    session.scroll += history::rows_of(session, record.seq, &me, width) - rows_before;
+                }
+            }
+            Event::ReadMark(mark) => {
+                let session = mark.session.clone();
+                self.session(&session).read(&mark);
+            }
+            Event::Joined(session) => {
+                let known = self.sessions.contains_key(&session);
+                self.session(&session).member = true;
+                if !known {
+                    self.actions.push(Action::Sync);
+                }
+            }
+            Event::Left(session) => {
+                self.session(&session).member = false;
+                self.say(format!("you are no longer in {}", self.name(&session)));
+            }
+            Event::Connected { node, addr } => self.connection = Connection::Up { node, addr },
+            Event::Disconnected { reason } => {
+                self.connection = Connection::Down { reason: harmless(&reason) };
+            }
+            // Told where it matters: the page that is pulled begins later.
+            _ => {}
+        }
+    }
+
+    /// How an action went.
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        let (me, device) = (self.me.clone(), self.device.clone());
+        match outcome {
+            Outcome::Sent { session, id, result } => {
+                let session = self.session(&session);
+                match result {
+                    Ok(ack) => session.acked(id, &ack, &me),
+                    Err(error) => {
+                        if let Some(sent) = session.pending.iter_mut().find(|pending| pending.id == id) {
+                            sent.failed = Some(brief(&error));
+                        }
+                    }
+                }
+            }
+            Outcome::Page { session, result } => {
+                let conversation = self.session(&session);
+                conversation.loading = false;
+                match result {
+                    Ok(page) => conversation.page(&page, &me, &device),
+                    Err(error) => {
+                        conversation.opened = !conversation.entries.is_empty();
+                        self.say(format!("history of {}: {}", self.name(&session), brief(&error)));
+                    }
+                }
+            }
+            Outcome::Read { session, result } => match result {
+                Ok(mark) => self.session(&session).read(&mark),
+                // Tried again when the next message is seen.
+                Err(_) => self.session(&session).read_sent = 0,
+            },
+            Outcome::Done { what, session, result } => match result {
+                Ok(_) => {
+                    self.say(what);
+                    self.open(session);
+                }
+                Err(error) => self.say(brief(&error)),
+            },
+            Outcome::Members { session, show, result } => self.members(&session, show, result),
+            Outcome::Synced(Ok(list)) => {
+                for summary in &list.sessions {
+                    self.session(&summary.session).learn(summary, &me);
+                }
+            }
+            Outcome::Synced(Err(error)) => self.say(brief(&error)),
+        }
+    }
+
+    fn members(&mut self, session: &SessionId, show: bool, result: Result<MemberPage, ClientError>) {
+        match result {
+            Ok(page) => {
+                self.session(session).members = Some(page.total);
+                if show {
+                    let mut lines: Vec<String> =
+                        page.users.iter().map(|user| harmless(user.as_str())).collect();
+                    if page.more {
+                        lines.push(format!("… and {} more", page.total as usize - page.users.len()));
+                    }
+                    let title = format!("{}: {} members", self.name(session), page.total);
+                    self.popup = Some(Popup { title, lines });
+                }
+            }
+            Err(error) if show => self.say(brief(&error)),
+            Err(_) => {}
+        }
+    }
+
+    /// What is on the screen and looked at counts as read.
+    fn see(&mut self) {
+        if !self.focused || !matches!(self.connection, Connection::Up { .. }) {
+            return;
+        }
+        let Some(session) = self.current_mut() else { return };
+        let loaded = session.entries.contains_key(&session.last_seq);
+        let last = session.last_seq;
+        if loaded && session.scroll == 0 && session.member && last > session.read_seq.max(session.read_sent) {
+            session.read_sent = last;
+            session.unread = 0;
+            let session = session.id.clone();
+            self.actions.push(Action::Read { session, seq: last });
+        }
+    }
+
+    /// The history cannot be scrolled further: older messages are wanted.
+    pub(super) fn want_older(&mut self) {
+        let Some(session) = self.current_mut().filter(|session| !session.loading) else { return };
+        if let Some(before) = session.older_than() {
+            session.loading = true;
+            let session = session.id.clone();
+            self.actions.push(Action::Pull { session, before });
+        }
+    }
+
+    /// A session as its user names it.
+    pub(super) fn name(&self, session: &SessionId) -> String {
+        harmless(&crate::cli::connect::session_name(&self.me, session))
+    }
+
+    fn session(&mut self, id: &SessionId) -> &mut Conversation {
+        self.sessions.entry(id.clone()).or_insert_with(|| Conversation::new(id.clone()))
+    }
+}
+
+/// An error in a few words.
+fn brief(error: &ClientError) -> String {
+    match error {
+        ClientError::Refused(body) => {
+            let text = body.message();
+            if text.is_empty() { body.code.name().to_owned() } else { text.into_owned() }
+        }
+        ClientError::Deadline { written: true, .. } => {
+            "no answer in time; it may have been stored".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+fn help() -> Popup {
+    let commands = COMMANDS.iter().map(|(name, arguments, does)| (format!("{name} {arguments}"), *does));
+    let keys = KEYS.iter().map(|(key, does)| ((*key).to_owned(), *does));
+    let line = |(what, does): (String, &str)| {
+        let pad = " ".repeat(19usize.saturating_sub(super::wrap::columns(&what)));
+        format!("{what}{pad} {does}")
+    };
+    let lines = commands.map(line).chain([String::new()]).chain(keys.map(line)).collect();
+    Popup { title: "Keys and commands".to_owned(), lines }
+}

@@ -1,0 +1,162 @@
+//! What is done when something happens.
+
+use ratatui::crossterm::event::{KeyCode, KeyModifiers};
+use rookery_client::wire::reply::ReadMark;
+use rookery_client::wire::{ErrorBody, ErrorCode};
+use rookery_client::{ClientError, Event};
+
+use super::super::conversation::Body;
+use super::super::state::{Action, Outcome};
+use super::{
+    ack, actions, bob, chat, message, page, press, press_with, record, summary, synced, team, typed,
+};
+
+#[test]
+fn a_message_is_pending_then_stored_whichever_comes_first() {
+    for event_first in [true, false] {
+        let mut chat = chat();
+        chat.open(bob());
+        typed(&mut chat, "hi");
+        let sent = actions(&mut chat);
+        let [Action::Send { session, id, text }] = sent.as_slice() else { panic!("{sent:?}") };
+        assert_eq!((session, text.as_str()), (&bob(), "hi"));
+        assert_eq!(chat.current().unwrap().pending.len(), 1);
+        let mut own = record(1, "ann", "hi");
+        own.device = "terminal".parse().unwrap();
+        let outcome = Outcome::Sent { session: bob(), id: *id, result: Ok(ack(bob(), 1)) };
+        if event_first {
+            message(&mut chat, bob(), own);
+            assert!(chat.current().unwrap().pending.is_empty(), "never shown twice");
+            chat.outcome(outcome);
+        } else {
+            chat.outcome(outcome);
+            message(&mut chat, bob(), own);
+        }
+        let session = chat.current().unwrap();
+        assert_eq!((session.pending.len(), session.entries.len(), session.unread), (0, 1, 0));
+        assert!(session.entries[&1].own);
+    }
+}
+
+#[test]
+fn a_refused_message_stays_and_says_why() {
+    let mut chat = chat();
+    chat.open(bob());
+    typed(&mut chat, "hi");
+    let refusal = ClientError::Refused(ErrorBody::new(ErrorCode::NotMember, "not for you"));
+    chat.outcome(Outcome::Sent { session: bob(), id: 0, result: Err(refusal) });
+    assert_eq!(chat.current().unwrap().pending[0].failed.as_deref(), Some("not for you"));
+}
+
+#[test]
+fn opening_a_session_pulls_its_end_and_seeing_it_marks_it_read() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(team(), 9, 4)]);
+    chat.open(team());
+    assert_eq!(chat.take_actions(), [Action::Pull { session: team(), before: 0 }]);
+    page(&mut chat, team(), (1..=9).map(|seq| record(seq, "bob", "x")).collect(), 9);
+    assert_eq!(chat.take_actions(), [Action::Read { session: team(), seq: 9 }]);
+    assert_eq!(chat.take_actions(), [], "once is enough");
+    // What arrives while nobody looks is not read.
+    chat.focused = false;
+    message(&mut chat, team(), record(10, "bob", "y"));
+    assert_eq!((chat.take_actions(), chat.current().unwrap().unread), (vec![], 1));
+    chat.focused = true;
+    assert_eq!(chat.take_actions(), [Action::Read { session: team(), seq: 10 }]);
+}
+
+#[test]
+fn unread_counts_follow_messages_and_other_devices() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(team(), 5, 0), summary(bob(), 2, 0)]);
+    chat.open(bob());
+    message(&mut chat, team(), record(6, "bob", "a"));
+    message(&mut chat, team(), record(7, "cat", "b"));
+    message(&mut chat, team(), record(7, "cat", "b"));
+    assert_eq!(chat.unread_elsewhere(), 2);
+    chat.event(Event::ReadMark(ReadMark { session: team(), seq: 6, count: 6 }));
+    assert_eq!(chat.unread_elsewhere(), 1);
+    // What the user wrote on another device says that all before was read.
+    message(&mut chat, team(), record(8, "ann", "c"));
+    assert_eq!(chat.unread_elsewhere(), 0);
+}
+
+#[test]
+fn the_list_is_walked_and_drafts_stay_where_they_were_written() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(team(), 9, 0), summary(bob(), 2, 0)]);
+    press(&mut chat, KeyCode::Tab);
+    assert_eq!(chat.open, Some(team()));
+    chat.input.insert("draft");
+    press(&mut chat, KeyCode::Tab);
+    assert_eq!((chat.open.clone(), chat.input.text()), (Some(bob()), ""));
+    press_with(&mut chat, KeyCode::Up, KeyModifiers::ALT);
+    assert_eq!((chat.open.clone(), chat.input.text()), (Some(team()), "draft"));
+    press_with(&mut chat, KeyCode::Char('2'), KeyModifiers::ALT);
+    assert_eq!(chat.open, Some(bob()));
+}
+
+#[test]
+fn commands_become_actions() {
+    let mut chat = chat();
+    typed(&mut chat, "hello?");
+    assert_eq!((actions(&mut chat), chat.input.text()), (vec![], "hello?"), "nothing typed is lost");
+    chat.input.take();
+    typed(&mut chat, "/dm bob");
+    assert_eq!(chat.open, Some(bob()));
+    typed(&mut chat, "/add cat");
+    assert_eq!(actions(&mut chat), []);
+    assert!(chat.notice.as_ref().is_some_and(|(text, _)| text.contains("/group")));
+    typed(&mut chat, "/dm ann");
+    assert_eq!(chat.open, Some(bob()), "nobody talks to themselves");
+    typed(&mut chat, "/group team bob cat");
+    let members = vec!["bob".parse().unwrap(), "cat".parse().unwrap()];
+    assert_eq!(actions(&mut chat), [Action::Create { group: "team".parse().unwrap(), members }]);
+    let done = Outcome::Done { what: "done".to_owned(), session: team(), result: Ok(ack(team(), 1)) };
+    chat.outcome(done);
+    assert_eq!(chat.open, Some(team()));
+    typed(&mut chat, "/leave");
+    let users = vec!["ann".parse().unwrap()];
+    assert_eq!(actions(&mut chat), [Action::Change { session: team(), add: false, users }]);
+    typed(&mut chat, "/nonsense");
+    assert_eq!(chat.input.text(), "/nonsense", "a typing error can be mended");
+    press_with(&mut chat, KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert_eq!(actions(&mut chat), [Action::Quit]);
+}
+
+#[test]
+fn a_session_somebody_else_began_appears() {
+    let mut chat = chat();
+    chat.event(Event::Joined(team()));
+    assert_eq!(actions(&mut chat), [Action::Sync]);
+    message(&mut chat, team(), record(1, "bob", "welcome"));
+    assert_eq!(chat.listed()[0].preview, "bob: welcome");
+    assert_eq!(chat.unread_elsewhere(), 1);
+    chat.event(Event::Left(team()));
+    assert!(!chat.listed()[0].member);
+}
+
+#[test]
+fn nothing_is_marked_read_while_disconnected() {
+    let mut chat = chat();
+    chat.open(bob());
+    message(&mut chat, bob(), record(1, "bob", "a"));
+    chat.event(Event::Disconnected { reason: "gone".to_owned() });
+    assert_eq!(chat.take_actions(), []);
+    chat.event(Event::Connected { node: 1, addr: "a".to_owned() });
+    assert_eq!(chat.take_actions(), [Action::Read { session: bob(), seq: 1 }]);
+}
+
+#[test]
+fn content_is_described_when_it_is_not_text() {
+    let mut chat = chat();
+    let mut image = record(1, "bob", "PNG");
+    image.content_type = "image/png".into();
+    message(&mut chat, bob(), image);
+    let mut broken = record(2, "bob", "");
+    broken.content = bytes::Bytes::from_static(&[0xff, 0xfe]).into();
+    message(&mut chat, bob(), broken);
+    let entries = &chat.sessions[&bob()].entries;
+    assert_eq!(entries[&1].body, Body::Other("[image/png, 3 bytes]".to_owned()));
+    assert!(matches!(entries[&2].body, Body::Other(_)));
+}

@@ -1,0 +1,134 @@
+//! What a person means by a line: a message, or a command that begins with a slash.
+
+use rookery_client::wire::{GroupId, UserId};
+
+/// A line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A message to the open session.
+    Message(String),
+    /// Open the direct session with a user.
+    Direct(UserId),
+    /// Create a group with these members and open it.
+    Group(GroupId, Vec<UserId>),
+    /// Add members to the open group.
+    Add(Vec<UserId>),
+    /// Remove members from the open group.
+    Remove(Vec<UserId>),
+    /// Leave the open group.
+    Leave,
+    /// Show who is in the open session.
+    Members,
+    /// Show the keys and commands.
+    Help,
+    /// End.
+    Quit,
+}
+
+/// Command, arguments, what it does.
+pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
+    ("/dm", "USER", "open the conversation with a user"),
+    ("/group", "NAME USER…", "create a group and open it"),
+    ("/add", "USER…", "add members to the open group"),
+    ("/remove", "USER…", "remove members from the open group"),
+    ("/leave", "", "leave the open group"),
+    ("/members", "", "show who is in the open session"),
+    ("/help", "", "show keys and commands"),
+    ("/quit", "", "end"),
+];
+
+/// Keys and what they do.
+pub(super) const KEYS: &[(&str, &str)] = &[
+    ("Enter", "send"),
+    ("Alt-Enter", "new line"),
+    ("Tab, Alt-↓", "next session"),
+    ("Shift-Tab, Alt-↑", "previous session"),
+    ("PgUp, PgDn", "scroll; at the top, older messages come"),
+    ("Esc", "back to the newest message"),
+    ("↑, ↓", "lines typed before"),
+    ("Ctrl-C", "end"),
+];
+
+/// Understands a line; `Err` says what is wrong with it. A second slash makes a message that begins with one.
+pub(super) fn understand(line: &str) -> Result<Line, String> {
+    let Some(command) = line.strip_prefix('/') else { return Ok(Line::Message(line.to_owned())) };
+    if command.starts_with('/') {
+        return Ok(Line::Message(command.to_owned()));
+    }
+    let mut words = command.split_whitespace();
+    let name = words.next().unwrap_or("");
+    let usage = || match COMMANDS.iter().find(|(known, _, _)| known[1..] == *name) {
+        Some((command, arguments, _)) => format!("write {command} {arguments}"),
+        None => format!("no command /{name}; /help shows them"),
+    };
+    match name {
+        "dm" => match users(words)?.as_slice() {
+            [user] => Ok(Line::Direct(user.clone())),
+            _ => Err(usage()),
+        },
+        "group" => {
+            let group = words.next().ok_or_else(usage)?;
+            let group = group.strip_prefix('#').unwrap_or(group);
+            let group = group.parse().map_err(|fault| format!("{group}: {fault}"))?;
+            Ok(Line::Group(group, users(words)?))
+        }
+        "add" => some(users(words)?).map(Line::Add).ok_or_else(usage),
+        "remove" => some(users(words)?).map(Line::Remove).ok_or_else(usage),
+        "leave" => Ok(Line::Leave),
+        "members" => Ok(Line::Members),
+        "help" => Ok(Line::Help),
+        "quit" | "exit" => Ok(Line::Quit),
+        _ => Err(usage()),
+    }
+}
+
+/// The command this could become, when there is only one.
+pub(super) fn complete(line: &str) -> Option<String> {
+    let mut fitting = COMMANDS.iter().filter(|(command, _, _)| command.starts_with(line));
+    match (fitting.next(), fitting.next()) {
+        (Some((command, _, _)), None) => Some(format!("{command} ")),
+        _ => None,
+    }
+}
+
+fn users<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<UserId>, String> {
+    words
+        .map(|word| word.strip_prefix('@').unwrap_or(word).trim_end_matches(','))
+        .map(|word| word.parse().map_err(|fault| format!("{word}: {fault}")))
+        .collect()
+}
+
+fn some(users: Vec<UserId>) -> Option<Vec<UserId>> {
+    (!users.is_empty()).then_some(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, complete, understand};
+
+    #[test]
+    fn lines_are_understood() {
+        let user = |name: &str| name.parse().expect("a user");
+        assert_eq!(understand("hello /dm"), Ok(Line::Message("hello /dm".to_owned())));
+        assert_eq!(understand("//shrug"), Ok(Line::Message("/shrug".to_owned())));
+        assert_eq!(understand("/dm @bob"), Ok(Line::Direct(user("bob"))));
+        let group = Line::Group("team".parse().expect("a group"), vec![user("bob"), user("cat")]);
+        assert_eq!(understand("/group #team @bob, cat"), Ok(group));
+        assert_eq!(understand("/add bob"), Ok(Line::Add(vec![user("bob")])));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(understand("/dm"), Err("write /dm USER".to_owned()));
+        assert_eq!(understand("/remove"), Err("write /remove USER…".to_owned()));
+        assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));
+        assert!(understand(&format!("/dm {}", "x".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn commands_are_completed_when_there_is_one() {
+        assert_eq!(complete("/g").as_deref(), Some("/group "));
+        assert_eq!(complete("/"), None);
+        assert_eq!(complete("/x"), None);
+    }
+}
