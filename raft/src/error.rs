@@ -1,7 +1,5 @@
 //! The errors of groups and peers. (Those of the store are its own.)
 
-use std::net::SocketAddr;
-
 use crate::machine::Fault;
 use crate::types::{GroupId, RaftId};
 
@@ -138,14 +136,4 @@ pub enum PeerError {
     /// This node is stopping.
     #[error("this node is stopping")]
     Stopped,
-}
-
-/// Why a handshake failed, from the view of the one who says it. The text goes to the other side as well.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
-pub(crate) struct Refusal {
-    /// For people, with the remedy.
-    pub(crate) text: String,
-    /// Who was refused, when known.
-    pub(crate) from: Option<SocketAddr>,
 }

@@ -20,13 +20,14 @@ pub use host::{Fatal, Host, HostOptions};
 pub use machine::{Committed, Fault, Mark, ProposeError, StateMachine, Waiter};
 pub use peer::{Admit, AppHandler, LinkState, PeerNet, PeerOptions};
 pub use seam::{
-    BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, SeededEntropy, SystemClock, TcpNetwork,
+    BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, ReadHalf, SeededEntropy, SystemClock, TcpNetwork,
+    WriteHalf,
 };
 pub use snapshot::{MAX_CHUNK, SnapshotReader, SnapshotWriter};
 #[doc(hidden)]
 pub use store::probe;
 pub use store::{
-    BATCH_MAX, Batch, FaultPolicy, KEY_MAX, Map, MapView, MemoryDisk, Step, StepHook, Store, StoreError,
+    BATCH_MAX, Batch, Each, FaultPolicy, KEY_MAX, Map, MapView, MemoryDisk, Step, StepHook, Store, StoreError,
     StoreHealth, StoreOptions, VALUE_MAX,
 };
 pub use types::{GroupId, RaftId};

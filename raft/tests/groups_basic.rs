@@ -1,4 +1,11 @@
 //! Propose, commit, apply; failover; every waiter answered once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panic"
+)]
 
 mod kit;
 

@@ -1,6 +1,13 @@
 //! How long a group stands still when a node dies, with as many groups as a small cluster has; and how much it carries.
 //!
 //! The long runs are ignored by default: `cargo test -p rookery-raft --test groups_failover -- --ignored --nocapture`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panic"
+)]
 
 mod kit;
 
@@ -37,7 +44,7 @@ fn host_options(me: rookery_raft::RaftId) -> HostOptions {
 struct Solo {
     runtime: Option<Runtime>,
     peers: PeerNet,
-    host: Host,
+    _host: Host,
     groups: BTreeMap<u32, Group<Answer>>,
     _dir: tempfile::TempDir,
 }
@@ -64,7 +71,7 @@ impl Solo {
             }
             (peers, host, groups)
         });
-        Self { runtime: Some(runtime), peers, host, groups, _dir: dir }
+        Self { runtime: Some(runtime), peers, _host: host, groups, _dir: dir }
     }
 
     /// As abrupt as it gets within a process: every task ends where it stands.
@@ -89,7 +96,7 @@ fn introduce(nodes: &[Solo], cuts: &Cuts) {
 
 fn three() -> (Vec<Solo>, Cuts) {
     // With RUST_LOG=info the elections can be followed; a second call finds it set already.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let filter = tracing_subscriber::EnvFilter::new(std::env::var("RUST_LOG").as_deref().unwrap_or("off"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).try_init();
     let cuts = Cuts::default();
     let nodes: Vec<Solo> = (1..=3).map(|n| Solo::start(n, &cuts)).collect();

@@ -1,4 +1,11 @@
 //! Linearizable reads, against leaders that are deposed and do not know it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panic"
+)]
 
 mod kit;
 

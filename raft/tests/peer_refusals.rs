@@ -1,4 +1,11 @@
 //! Who is not a peer, or not one of ours, is told so and gets nothing; damage is counted and never delivered.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panic"
+)]
 
 mod kit;
 

@@ -1,4 +1,11 @@
 //! Purging behind checkpoints, and snapshots to those who then lack entries.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panic"
+)]
 
 mod kit;
 
@@ -155,4 +162,27 @@ async fn a_restart_begins_at_the_checkpoint_and_replays_the_rest() {
     propose(&again.group, Bytes::from_static(b"more")).await.unwrap();
     assert!(faults.lock().is_empty() && again.faults.lock().is_empty());
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_sent_while_entries_come_is_no_hole() {
+    let cluster = Cluster::with(3, keep_nothing).await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.nodes.iter().find(|n| n.id != leader.id).unwrap();
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    fill(leader, 60).await;
+    checkpoint_and_purge(leader).await;
+    leader.machine.padding.store(100_000, Ordering::Relaxed);
+    cluster.cuts.heal();
+    // Entries and checkpoints go on beside the transfer; its purges wait for its end.
+    for n in 0..200 {
+        propose(&leader.group, format!("beside {n}")).await.unwrap();
+        if n % 20 == 0 {
+            leader.group.checkpointed(leader.machine.mark_now().unwrap()).await;
+        }
+    }
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    same_lists(&nodes, 260).await;
+    assert!(lagging.machine.installs.load(Ordering::Relaxed) >= 1);
+    cluster.stop().await;
 }

@@ -154,7 +154,7 @@ section! {
         /// How often a leader tells its followers that it lives.
         heartbeat_ms: u64 = 50, number(10, 5_000, "ms");
         /// How long a follower waits for a leader before it stands for election: drawn from this range.
-        election_ms: (u64, u64) = (150, 300), pair(50, 60_000, "ms");
+        election_ms: (u64, u64) = (100, 200), pair(50, 60_000, "ms");
         /// How long a node goes on trying a request, elections included, before it answers UNAVAILABLE.
         request_deadline_ms: u64 = 10_000, number(500, 120_000, "ms");
         /// A connection that says nothing for so long is closed.

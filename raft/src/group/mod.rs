@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 mod erased;
 mod members;
@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     room_entries: Arc<Semaphore>,
     room_bytes: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
-    stopped: AtomicBool,
+    stopped: CancellationToken,
 }
 
 impl<W: Waiter> Clone for Group<W> {
@@ -156,7 +156,7 @@ impl<W: Waiter> Group<W> {
 
 impl Inner {
     async fn propose(&self, payload: Bytes, waiter: AnyWaiter) {
-        if self.stopped.load(Ordering::Acquire) {
+        if self.stopped.is_cancelled() {
             return waiter.dropped(ProposeError::Stopped);
         }
         let room = match self.room(payload.len()).await {
@@ -217,9 +217,10 @@ impl Inner {
     }
 
     pub(crate) async fn stop(&self) {
-        if self.stopped.swap(true, Ordering::AcqRel) {
+        if self.stopped.is_cancelled() {
             return;
         }
+        self.stopped.cancel();
         self.host.peers.serve(self.id, None);
         self.room_entries.close();
         self.room_bytes.close();
@@ -234,7 +235,8 @@ impl Inner {
 /// A group that is opened but not told to stop must not live on without an owner.
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !self.stopped.load(Ordering::Acquire) {
+        if !self.stopped.is_cancelled() {
+            self.stopped.cancel();
             self.host.peers.serve(self.id, None);
         }
     }

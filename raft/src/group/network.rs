@@ -157,6 +157,7 @@ impl RaftNetworkV2<TypeConfig> for Wire {
         let sending = send_snapshot::Sending::new(&self.factory, self.target, duct, patience);
         tracing::info!(group = self.factory.group, to = %self.target, "sending a snapshot");
         let outcome = tokio::select! {
+            biased;
             closed = cancel => Err(closed.into()),
             outcome = sending.run() => outcome,
         };

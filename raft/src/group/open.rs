@@ -3,13 +3,13 @@
 //! Owns: openraft's configuration.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::erased::Machine;
 use super::network::Factory;
@@ -84,7 +84,9 @@ pub(crate) async fn open(
         }),
         fatal: host.fatal.clone(),
     };
-    let raft = Raft::new(host.options.me, config, factory, log, shell).await.map_err(|e| broken(id, &e))?;
+    let raft = Box::pin(Raft::new(host.options.me, config, factory, log, shell))
+        .await
+        .map_err(|e| broken(id, &e))?;
     let served = Served {
         group: id,
         raft: raft.clone(),
@@ -98,7 +100,8 @@ pub(crate) async fn open(
     let mut tasks = JoinSet::new();
     tasks.spawn(reads::serve(raft.clone(), queue));
     tasks.spawn(status::tell(raft.clone(), machine, told));
-    tasks.spawn(notice_end(host.clone(), id, raft.clone()));
+    let stopped = CancellationToken::new();
+    tasks.spawn(notice_end(host.clone(), id, raft.clone(), stopped.clone()));
     let room_entries = Arc::new(Semaphore::new(host.options.proposals));
     let room_bytes = Arc::new(Semaphore::new(host.options.proposal_bytes / BYTES_PER_PERMIT));
     Ok(Arc::new(Inner {
@@ -112,7 +115,7 @@ pub(crate) async fn open(
         room_entries,
         room_bytes,
         tasks: Mutex::new(tasks),
-        stopped: AtomicBool::new(false),
+        stopped,
     }))
 }
 
@@ -120,14 +123,23 @@ fn broken(group: GroupId, error: &Fatal<TypeConfig>) -> RaftError {
     RaftError::Broken { group, fault: Fault::new(error.to_string()) }
 }
 
-/// A core that ends by itself has met a storage error or a panic of its own: the node must not go on.
-async fn notice_end(host: Arc<HostCore>, id: GroupId, raft: Raft<TypeConfig, Shell>) {
+/// A core that ends without having been told to has met a storage error, or a panic of its own: the node must not go on.
+async fn notice_end(
+    host: Arc<HostCore>,
+    id: GroupId,
+    raft: Raft<TypeConfig, Shell>,
+    stopped: CancellationToken,
+) {
     use openraft::async_runtime::watch::WatchReceiver;
     let mut server = raft.server_metrics();
     while server.changed().await.is_ok() {}
-    let state = raft.metrics().borrow_watched().running_state.clone();
-    match state {
-        Err(Fatal::Stopped) | Ok(()) => {}
-        Err(error) => host.fatal.stop(Fault::new(format!("group {id} ended: {error}"))),
+    if stopped.is_cancelled() {
+        return;
     }
+    let why = match &raft.metrics().borrow_watched().running_state {
+        Err(error) => error.to_string(),
+        // The core did not come to say why.
+        Ok(()) => "a panic of its core".to_owned(),
+    };
+    host.fatal.stop(Fault::new(format!("group {id} ended: {why}")));
 }

@@ -24,7 +24,7 @@ use crate::types::{GroupId, RaftId};
 /// Requests under way at once. Below the receiver's queue (`peer::run::STREAM_INBOUND`) and openraft's own (64).
 const WINDOW_REQUESTS: usize = 48;
 /// Their bytes. A request of any size may go when nothing is under way.
-const WINDOW_BYTES: usize = 8 << 20;
+const WINDOW_BYTES: usize = 4 << 20;
 /// A follower that answers nothing for this long while something is under way is given up. Long: the end of a link
 /// shows at once, so this is for a follower that stands still.
 const PATIENCE: Duration = Duration::from_secs(3);

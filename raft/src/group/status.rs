@@ -59,6 +59,11 @@ impl GroupStatus {
         }
     }
 
+    /// What is told to who watches: not the indices, which move all the time.
+    fn without_data(&self) -> Self {
+        Self { last_log: 0, committed: 0, applied: 0, snapshot: 0, purged: 0, ..self.clone() }
+    }
+
     fn with_data(mut self, data: &RaftDataMetrics<TypeConfig>) -> Self {
         self.last_log = index(data.last_log.as_ref());
         self.committed = index(data.local_committed.as_ref());
@@ -90,12 +95,9 @@ pub(super) async fn tell(
         let leads = status.leading.then_some(status.term);
         let with_data = status.clone().with_data(&raft.data_metrics().borrow_watched());
         told.send_if_modified(|old| {
-            let same = GroupStatus { leader: old.leader, ..with_data.clone() } == with_data
-                && (old.leader, old.leading, old.term, old.changing)
-                    == (status.leader, status.leading, status.term, status.changing)
-                && (&old.voters, &old.learners) == (&status.voters, &status.learners);
+            let changed = old.without_data() != status;
             *old = with_data;
-            !same
+            changed
         });
         if leads != leading {
             leading = leads;

@@ -19,7 +19,7 @@ use super::{PeerError, PeerOptions};
 use crate::types::RaftId;
 
 /// Frames and bytes of Raft that may wait for one link; a group sends no more than its window (see `replicate`).
-const RAFT_BOUND: Bound = Bound { frames: 16 * 1024, bytes: 256 << 20 };
+const RAFT_BOUND: Bound = Bound { frames: 16 * 1024, bytes: 128 << 20 };
 /// Snapshot chunks that may wait.
 const BULK_BOUND: Bound = Bound { frames: 64, bytes: 8 << 20 };
 /// Streams that the peer may have open here.

@@ -25,7 +25,7 @@ pub(crate) use link::{Duct, Link};
 pub(crate) use net::Service;
 pub(crate) use outbox::Lane;
 
-pub use crate::error::PeerError;
+pub(crate) use crate::error::PeerError;
 use crate::seam::{Entropy, Network};
 use crate::types::RaftId;
 
@@ -223,11 +223,6 @@ impl PeerNet {
         let link = self.0.link(peer.node)?;
         // Another folder is another voter: what is meant for the old one must not reach the new one (R4).
         if link.peer == peer { Ok(link) } else { Err(PeerError::Down { node: peer.node }) }
-    }
-
-    /// The configured nodes but this one.
-    pub(crate) fn nodes(&self) -> Vec<u16> {
-        self.0.nodes()
     }
 
     /// Sets who takes what peers send for a group; `None` for nobody.

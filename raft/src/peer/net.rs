@@ -55,7 +55,10 @@ pub(crate) struct Inner {
     peers: RwLock<BTreeMap<u16, Arc<Peer>>>,
     services: RwLock<HashMap<u32, Arc<dyn Service>>>,
     app: RwLock<Option<Arc<dyn AppHandler>>>,
+    /// What the last peer that refused this node said.
     refused: Mutex<Option<String>>,
+    /// What this node last said to one that it refused.
+    said: Mutex<Option<String>>,
     bad_frames: AtomicU64,
     pub(super) listens: Mutex<Option<SocketAddr>>,
     stopped: CancellationToken,
@@ -79,6 +82,7 @@ impl Inner {
             services: RwLock::default(),
             app: RwLock::default(),
             refused: Mutex::default(),
+            said: Mutex::default(),
             bad_frames: AtomicU64::new(0),
             listens: Mutex::default(),
             stopped: CancellationToken::new(),
@@ -173,10 +177,6 @@ impl Inner {
         }
     }
 
-    pub(super) fn nodes(&self) -> Vec<u16> {
-        self.peers.read().keys().copied().collect()
-    }
-
     pub(super) fn refused(&self) -> Option<String> {
         self.refused.lock().clone()
     }
@@ -201,13 +201,19 @@ impl Inner {
         self.tasks.wait().await;
     }
 
+    /// Logs why there is no link; what is repeated with each attempt is said aloud once.
     fn note(&self, node: Option<u16>, failure: &Failure) {
+        let said = failure.to_string();
         match failure {
-            Failure::Io(error) => tracing::debug!(node, %error, "no link"),
-            Failure::Refused(text) => tracing::warn!(node, "refused a peer: {text}"),
+            Failure::Io(_) => tracing::debug!(node, "no link: {said}"),
+            Failure::Refused(_) if self.said.lock().replace(said.clone()).as_ref() == Some(&said) => {
+                tracing::debug!(node, "no link: {said}");
+            }
+            Failure::Refused(_) => tracing::warn!(node, "no link: {said}"),
             Failure::RefusedByPeer(text) => {
-                tracing::warn!(node, "refused by a peer: {text}");
-                *self.refused.lock() = Some(text.clone());
+                if self.refused.lock().replace(text.clone()).as_ref() != Some(text) {
+                    tracing::warn!(node, "no link: {said}");
+                }
             }
         }
     }

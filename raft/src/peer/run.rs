@@ -35,6 +35,7 @@ pub(super) async fn run(net: Arc<Inner>, link: Arc<Link>, stream: BoxStream) {
     let silence = net.options.silence;
     let writer = tokio::spawn(write_all(link.clone(), write, silence));
     let reason = tokio::select! {
+        biased;
         reason = read_all(&net, &link, read, &heard) => reason,
         () = watch_silence(&link, &heard, silence) => "the peer was silent for too long".to_owned(),
         () = link.down().cancelled() => "closed here".to_owned(),
@@ -182,7 +183,12 @@ async fn write_all(
 ) -> io::Result<()> {
     let mut gather = Gather::default();
     let outcome = loop {
-        let Some(frames) = link.outbox.take().await else { break Ok(()) };
+        let taken = tokio::select! {
+            biased;
+            () = link.down().cancelled() => None,
+            taken = link.outbox.take() => taken,
+        };
+        let Some(frames) = taken else { break Ok(()) };
         gather.load(frames);
         if let Err(error) = gather.write(&mut write, silence).await {
             break Err(error);
