@@ -240,8 +240,11 @@ impl Forming {
         if self.configured.first() == Some(&self.node) {
             let voters: Vec<RaftId> =
                 stores.iter().map(|(node, store)| RaftId { node: *node, store: *store }).collect();
-            if let Err(fault) = group.initialize(&voters).await {
-                return Err(Step::Wait(format!("the system group is not initialised yet: {fault}")));
+            // Said on every round until somebody leads; refused when an earlier round has done it.
+            if group.status().leader.is_none()
+                && let Err(fault) = group.initialize(&voters).await
+            {
+                tracing::debug!(%fault, "the system group is not initialised again");
             }
         }
         if group.status().leading {
