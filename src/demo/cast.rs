@@ -27,8 +27,10 @@ use super::verdict::{Outcome, Sent, Stream};
 const ORDERS: usize = 64;
 /// How long a send may take, elections included.
 const REQUEST: Duration = Duration::from_secs(20);
-/// Sends one device has in flight, at most, before its background messages wait.
+/// Sends one device has in flight at most.
 const WINDOW: usize = 64;
+/// With so many in flight a device adds no small talk: on a slow machine there is less of it, not a longer wait.
+const CHATTY_BELOW: usize = 2;
 
 /// What people say while others sail.
 const SMALL_TALK: &[&str] = &[
@@ -255,7 +257,7 @@ impl Speaker {
         let mut told = true;
         loop {
             let per_second = *rate.borrow_and_update();
-            let chatty = per_second > 0 && flying.len() < WINDOW / 2 && !self.haunts.is_empty();
+            let chatty = per_second > 0 && flying.len() < CHATTY_BELOW && !self.haunts.is_empty();
             let (session, text, done) = tokio::select! {
                 biased;
                 order = orders.recv(), if told => match order {
