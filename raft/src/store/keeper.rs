@@ -5,7 +5,6 @@
 //! free a segment before the flush that covers it, and after a failed flush it forgets its handle undropped.
 
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +27,7 @@ pub(crate) type Groups = Mutex<BTreeMap<GroupId, Arc<Group>>>;
 /// The keeper's state, moved onto its thread.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    pub(crate) settled: ManuallyDrop<Settled>,
+    pub(crate) settled: Settled,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) segments: Arc<Segments>,
@@ -53,7 +52,7 @@ impl Keeper {
                 // Everything is flushed; dropping flushes nothing more. After an abandon there may be more in sled's
                 // memory than the journal vouches for, so then the handle is forgotten.
                 if !self.backlog.is_abandoned() {
-                    ManuallyDrop::into_inner(self.settled);
+                    self.settled.db.close();
                 }
                 return;
             }

@@ -5,7 +5,6 @@
 //! open a log that disagrees with itself.
 
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -48,7 +47,7 @@ pub(crate) struct DiskLog {
     backlog: Arc<Backlog>,
     segments: Arc<Segments>,
     groups: Arc<Groups>,
-    db: Mutex<Option<LogDb>>,
+    db: Arc<LogDb>,
     pool: Arc<ReadPool>,
     free_disk: Arc<AtomicU64>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -76,7 +75,9 @@ impl DiskLog {
             let segments = segments.into_iter().map(Arc::new).collect();
             Found { missed: Vec::new(), metas: Metas::new(), place, segments }
         } else {
-            recover(segments, folder.store_id, loaded.position, &loaded.metas, &beat).map_err(damaged)?
+            recover(segments, folder.store_id, loaded.position, &loaded.metas, &beat)
+                .inspect_err(|_| db.close())
+                .map_err(damaged)?
         };
         let mut settled = Settled::new(db.clone(), folder.store_id, loaded, options.steps.clone());
         for batches in found.missed.chunks(64) {
@@ -93,10 +94,11 @@ impl DiskLog {
         folder: &Arc<Folder>,
         options: &StoreOptions,
         pool: Arc<ReadPool>,
-        db: LogDb,
-        settled: Settled,
+        db: Arc<LogDb>,
+        mut settled: Settled,
         found: Found,
     ) -> Result<Self, StoreError> {
+        settled.reopen_after(super::reopen_after(options));
         let most = options.journal_segments.max(found.segments.len());
         let dir = folder.path("journal");
         let segments = Arc::new(Segments::new(dir, options.journal_segment_bytes, most, found.segments));
@@ -129,7 +131,7 @@ impl DiskLog {
             touched: BTreeMap::new(),
         };
         let keeper = Keeper {
-            settled: ManuallyDrop::new(settled),
+            settled,
             backlog: backlog.clone(),
             queue: queue.clone(),
             segments: segments.clone(),
@@ -152,7 +154,7 @@ impl DiskLog {
             backlog,
             segments,
             groups,
-            db: Mutex::new(Some(db)),
+            db,
             pool,
             free_disk: free,
             threads: Mutex::new(threads),
@@ -183,7 +185,7 @@ impl DiskLog {
         range: Range<u64>,
         max_bytes: usize,
     ) -> Result<Result<Vec<Entry>, String>, StoreError> {
-        let db = self.db.lock().clone().ok_or(StoreError::Closed)?;
+        let db = self.db.clone();
         let read = self.pool.run(move || db.read(group, range, max_bytes)).await?;
         Ok(read.unwrap_or_else(|panic| Err(format!("sled panicked: {panic}"))))
     }
@@ -219,7 +221,6 @@ impl DiskLog {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        drop(self.db.lock().take());
     }
 }
 
@@ -256,12 +257,16 @@ fn journal_files(folder: &Folder, options: &StoreOptions) -> Result<Vec<Segment>
     (1..=FIRST_SEGMENTS).map(|id| Segment::create(&dir, id, options.journal_segment_bytes)).collect()
 }
 
-fn open_sled(folder: &Folder, options: &StoreOptions, dog: &Watchdog) -> Result<(LogDb, Loaded), StoreError> {
+fn open_sled(
+    folder: &Folder,
+    options: &StoreOptions,
+    dog: &Watchdog,
+) -> Result<(Arc<LogDb>, Loaded), StoreError> {
     let damaged = |what| StoreError::LogDamaged { dir: folder.dir.clone(), what };
     let path: &Path = &folder.path("log");
     let db = LogDb::open(path, options.sled_cache_bytes)
         .map_err(|e| damaged(format!("sled cannot open `log`: {e}")))?;
     dog.beat();
-    let loaded = db.load(folder.store_id, &|| dog.beat()).map_err(damaged)?;
-    Ok((db, loaded))
+    let loaded = db.load(folder.store_id, &|| dog.beat()).inspect_err(|_| db.close()).map_err(damaged)?;
+    Ok((Arc::new(db), loaded))
 }

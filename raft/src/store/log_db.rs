@@ -2,40 +2,53 @@
 //!
 //! The only file that talks to sled about the log. One tree, one writing thread (the keeper), one flusher (the keeper
 //! again): whatever is applied between two flushes becomes durable together, the number of the journal's batch with it,
-//! so sled always stands at exactly one batch. Must never be flushed by anybody else; for that the handle has sled's own
-//! timer set to years (with none at all, dropping any iterator would flush).
+//! so sled always stands at exactly one batch. Must never be flushed by anybody else.
 //!
 //! Keys: `0` position; `1 group` meta; `2 group index` entry (the journal's record). Numbers in keys are big-endian.
 //! Entries are taken out with `remove`, because `apply_batch` never merges emptied leaves (seen: they would add up
 //! for ever), and the same thread does both, so the two cannot meet in a deadlock.
 
+use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::types::{Entry, GroupId, LogId};
 
 use super::meta::{GroupMeta, Metas, chain, index_after, seed};
 use super::record::{Record, decode_entry, u32_at, u64_at};
+use super::sled_open::{FANOUT, open_sled};
 
 const POSITION: u8 = 0;
 const META: u8 = 1;
 const ENTRY: u8 = 2;
-/// Keys per sled leaf: each is rewritten whole at a flush, 64 measured best for our sizes.
-const FANOUT: usize = 64;
-/// sled's own flusher must never come first: ten years.
-pub(crate) const NEVER_MS: usize = 10 * 365 * 24 * 3600 * 1000;
-/// Entries are large and rarely compressible; level 1 costs least.
-pub(crate) const ZSTD_LEVEL: i32 = 1;
 
 type Tree = sled::Tree<FANOUT>;
 
-/// The open database. sled's handles cannot be shared between threads, so every thread has a clone; a tree keeps the
-/// whole database open.
-#[derive(Clone)]
+/// The open database. sled's handles cannot be shared between threads, so every use takes a clone of the tree (which
+/// keeps the whole database open) for as long as it holds the gate's read side; reopening takes the write side.
 pub(crate) struct LogDb {
+    path: PathBuf,
+    cache_bytes: usize,
+    gate: RwLock<()>,
+    /// `None` for the moment of reopening, and after close. Never dropped but by these (R2).
+    tree: Mutex<Option<ManuallyDrop<Tree>>>,
+}
+
+/// A clone of the tree with the gate held.
+struct Use<'a> {
+    // Declared, and so dropped, before the gate.
     tree: Tree,
+    _gate: RwLockReadGuard<'a, ()>,
+}
+
+impl std::ops::Deref for Use<'_> {
+    type Target = Tree;
+    fn deref(&self) -> &Tree {
+        &self.tree
+    }
 }
 
 impl std::fmt::Debug for LogDb {
@@ -59,19 +72,42 @@ pub(crate) type Change<'a> = (Vec<u8>, Option<&'a [u8]>);
 
 impl LogDb {
     pub(crate) fn open(path: &Path, cache_bytes: usize) -> std::io::Result<Self> {
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity_bytes(cache_bytes)
-            .flush_every_ms(Some(NEVER_MS))
-            .zstd_compression_level(ZSTD_LEVEL);
-        Ok(Self { tree: Tree::clone(&*config.open::<FANOUT>()?) })
+        let tree = Mutex::new(Some(ManuallyDrop::new(Self::open_sled(path, cache_bytes)?)));
+        Ok(Self { path: path.to_owned(), cache_bytes, gate: RwLock::new(()), tree })
+    }
+
+    fn open_sled(path: &Path, cache_bytes: usize) -> std::io::Result<Tree> {
+        Ok(Tree::clone(&*open_sled(path, cache_bytes)?))
+    }
+
+    fn tree(&self) -> std::io::Result<Use<'_>> {
+        let gate = self.gate.read();
+        let tree = self.tree.lock().as_ref().map(|tree| Tree::clone(tree));
+        let tree = tree.ok_or_else(|| std::io::Error::other("the log database is closed"))?;
+        Ok(Use { tree, _gate: gate })
+    }
+
+    /// Closes and opens the database to get its memory back (see `state_db`). Everything must be flushed.
+    pub(crate) fn reopen(&self) -> std::io::Result<()> {
+        let _gate = self.gate.write();
+        let mut tree = self.tree.lock();
+        drop(tree.take().map(ManuallyDrop::into_inner));
+        *tree = Some(ManuallyDrop::new(Self::open_sled(&self.path, self.cache_bytes)?));
+        Ok(())
+    }
+
+    /// Orderly end; everything must be flushed.
+    pub(crate) fn close(&self) {
+        let _gate = self.gate.write();
+        drop(self.tree.lock().take().map(ManuallyDrop::into_inner));
     }
 
     /// Reads and compares everything. `beat` is called as it goes, for the watchdog.
     pub(crate) fn load(&self, store: u64, beat: &dyn Fn()) -> Result<Loaded, String> {
         let mut loaded = Loaded::default();
         let mut walk = Walk::default();
-        for item in self.tree.iter() {
+        let tree = self.tree().map_err(|e| e.to_string())?;
+        for item in tree.iter() {
             let (key, value) = item.map_err(|e| format!("sled cannot read `log`: {e}"))?;
             beat();
             match key.first() {
@@ -106,19 +142,20 @@ impl LogDb {
                 None => batch.remove(key),
             }
         }
-        self.tree.apply_batch(batch)
+        self.tree()?.apply_batch(batch)
     }
 
     /// Takes purged entries out.
     pub(crate) fn remove(&self, group: GroupId, indexes: Range<u64>) -> std::io::Result<()> {
+        let tree = self.tree()?;
         for index in indexes {
-            self.tree.remove(entry_key(group, index))?;
+            tree.remove(entry_key(group, index))?;
         }
         Ok(())
     }
 
     pub(crate) fn flush(&self) -> std::io::Result<()> {
-        self.tree.flush().map(drop)
+        self.tree()?.flush().map(drop)
     }
 
     /// Entries of `range` from its front, at least one if present, at most about `max_bytes`; stops at a hole.
@@ -130,7 +167,8 @@ impl LogDb {
     ) -> Result<Vec<Entry>, String> {
         let mut out = Vec::new();
         let mut bytes = 0;
-        let stored = self.tree.range(entry_key(group, range.start)..entry_key(group, range.end));
+        let tree = self.tree().map_err(|e| e.to_string())?;
+        let stored = tree.range(entry_key(group, range.start)..entry_key(group, range.end));
         for (next, item) in (range.start..).zip(stored) {
             let (key, value) = item.map_err(|e| format!("sled cannot read `log`: {e}"))?;
             if bytes > 0 && bytes + value.len() > max_bytes {

@@ -43,6 +43,7 @@ mod queue;
 mod read_pool;
 mod record;
 mod settle;
+mod sled_open;
 mod state;
 mod state_db;
 mod state_writer;
@@ -97,6 +98,12 @@ pub struct StoreOptions {
     pub fault: FaultPolicy,
     /// For crash tests.
     pub steps: StepHook,
+}
+
+/// A sled database is opened anew after so many bytes written to it, to get its memory back; see `state_db`. Not much
+/// less often: each opening makes sled run the system-wide `sync`.
+fn reopen_after(options: &StoreOptions) -> usize {
+    (options.sled_cache_bytes * 4).clamp(1 << 20, 1 << 30)
 }
 
 impl StoreOptions {

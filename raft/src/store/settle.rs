@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::types::GroupId;
 
@@ -22,11 +23,14 @@ const SLICE_BYTES: usize = 4 << 20;
 /// sled's side of the log.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    pub(crate) db: LogDb,
+    pub(crate) db: Arc<LogDb>,
     store: u64,
     pub(crate) position: u64,
     pub(crate) metas: Metas,
     spans: BTreeMap<GroupId, Range<u64>>,
+    /// Bytes per group written since the database was opened and not purged again, about: sled holds them in memory.
+    resident: BTreeMap<GroupId, u64>,
+    reopen_after: u64,
     steps: StepHook,
 }
 
@@ -39,9 +43,9 @@ struct Net<'a> {
 }
 
 impl Settled {
-    pub(crate) fn new(db: LogDb, store: u64, loaded: super::log_db::Loaded, steps: StepHook) -> Self {
+    pub(crate) fn new(db: Arc<LogDb>, store: u64, loaded: super::log_db::Loaded, steps: StepHook) -> Self {
         let super::log_db::Loaded { position, metas, spans } = loaded;
-        Self { db, store, position, metas, spans, steps }
+        Self { db, store, position, metas, spans, resident: BTreeMap::new(), reopen_after: u64::MAX, steps }
     }
 
     /// Index of the first entry of `group`.
@@ -59,7 +63,16 @@ impl Settled {
         self.db.flush()?;
         self.position = number;
         self.steps.at(Step::Flushed);
+        if self.resident.values().sum::<u64>() >= self.reopen_after {
+            self.resident.clear();
+            self.db.reopen()?;
+        }
         Ok(())
+    }
+
+    /// Opens the database anew whenever about so many bytes of live entries fill its memory.
+    pub(crate) fn reopen_after(&mut self, bytes: usize) {
+        self.reopen_after = bytes as u64;
     }
 
     fn sum<'a>(&mut self, batches: &'a [impl AsRef<Sealed>]) -> io::Result<BTreeMap<GroupId, Net<'a>>> {
@@ -98,6 +111,13 @@ impl Settled {
         self.db.apply(heads.iter().map(|(key, value)| (key.clone(), Some(value.as_slice()))))
     }
 
+    fn count(&mut self, group: GroupId, span: &Range<u64>, purged: u64, net: &Net<'_>) {
+        let resident = self.resident.entry(group).or_default();
+        let (gone, all) = (purged.clamp(span.start, span.end) - span.start, (span.end - span.start).max(1));
+        *resident -= (u128::from(*resident) * u128::from(gone) / u128::from(all)) as u64;
+        *resident += net.entries.values().map(|record| record.len() as u64).sum::<u64>();
+    }
+
     fn write_entries(&mut self, group: GroupId, net: &Net<'_>) -> io::Result<()> {
         let purged = index_after(self.metas.get(&group).and_then(|m| m.purged));
         let span = self.spans.remove(&group).unwrap_or(0..0);
@@ -106,6 +126,7 @@ impl Settled {
         let gone =
             (cut..span.end).filter(|i| !net.entries.contains_key(i)).map(|i| (entry_key(group, i), None));
         self.db.apply(gone)?;
+        self.count(group, &span, purged, net);
         let kept = span.start.max(purged).min(cut)..cut;
         self.db.remove(group, span.start..kept.start.min(span.end))?;
         let mut slice: Vec<Change<'_>> = Vec::new();

@@ -23,9 +23,6 @@ use super::watchdog::Watchdog;
 
 /// How long a caller waits for room in the writer's queue, and for the writer's answer.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The database is opened anew after this many times its cache was written; see `state_db`.
-const REOPEN_CACHES: usize = 4;
-const REOPEN_LEAST: usize = 256 << 20;
 /// Longest name of a map, in bytes.
 const NAME_MAX: usize = 200;
 
@@ -68,7 +65,7 @@ impl DiskState {
         let writer = StateWriter {
             db: db.clone(),
             commands: queue,
-            reopen_after: (options.sled_cache_bytes * REOPEN_CACHES).max(REOPEN_LEAST),
+            reopen_after: super::reopen_after(options),
             policy: options.fault.clone(),
             steps: options.steps.clone(),
             dirty: 0,

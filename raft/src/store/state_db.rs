@@ -20,10 +20,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::error::StoreError;
-use super::log_db::{NEVER_MS, ZSTD_LEVEL};
 use super::record::u64_at;
+use super::sled_open::{FANOUT, open_sled};
 
-const FANOUT: usize = 64;
 const CRC: usize = 4;
 /// Under this key of the default tree, which holds no map: the number of the flush that wrote it.
 const FLUSHES: &[u8] = b"flushes";
@@ -84,13 +83,8 @@ impl StateDb {
         Ok(Self { path, mark, flushes: AtomicU64::new(flushes), cache_bytes, gate: RwLock::new(()), open })
     }
 
-    fn open_sled(path: &std::path::Path, cache_bytes: usize) -> io::Result<Open> {
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity_bytes(cache_bytes)
-            .flush_every_ms(Some(NEVER_MS))
-            .zstd_compression_level(ZSTD_LEVEL);
-        Ok(Open { trees: BTreeMap::new(), db: config.open::<FANOUT>()? })
+    fn open_sled(path: &Path, cache_bytes: usize) -> io::Result<Open> {
+        Ok(Open { trees: BTreeMap::new(), db: open_sled(path, cache_bytes)? })
     }
 
     /// A clone of map `name`'s tree; hold the gate while it lives.

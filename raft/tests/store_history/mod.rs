@@ -117,7 +117,8 @@ pub fn options(dir: &Path) -> StoreOptions {
     options.journal_segments = 4;
     options.flush_every = Duration::from_millis(20);
     options.entry_cache_bytes = 32 * 1024;
-    options.sled_cache_bytes = 4 << 20;
+    // Opened anew after 1 MiB, so that this happens too.
+    options.sled_cache_bytes = 256 * 1024;
     options.free_disk_low_water = 0;
     options
 }
