@@ -4,13 +4,13 @@
 //! run on whatever tokio runtime is current when they are opened.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::RaftError;
 use crate::group::{self, Group, Guarded, Inner, Machine};
@@ -113,6 +113,16 @@ impl HostCore {
 pub struct Host {
     core: Arc<HostCore>,
     groups: Arc<Mutex<Vec<Arc<Inner>>>>,
+    /// What an earlier life of the process left in `incoming` is gone.
+    cleared: Arc<OnceCell<()>>,
+}
+
+async fn clear(incoming: Option<&Path>) {
+    if let Some(dir) = incoming
+        && let Err(error) = clear_spools(dir).await
+    {
+        tracing::warn!(dir = %dir.display(), %error, "cannot clear old snapshots");
+    }
 }
 
 impl fmt::Debug for Host {
@@ -132,7 +142,7 @@ impl Host {
             fatal: Arc::new(FatalOnce { called: AtomicBool::new(false), hook: fatal }),
             receiving: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
         };
-        Self { core: Arc::new(core), groups: Arc::default() }
+        Self { core: Arc::new(core), groups: Arc::default(), cleared: Arc::default() }
     }
 
     /// Opens a group: replays what was committed behind the machine's mark, then takes part. A group is opened once in
@@ -146,12 +156,7 @@ impl Host {
     }
 
     async fn open(&self, id: GroupId, machine: Arc<dyn Machine>) -> Result<Arc<Inner>, RaftError> {
-        if self.groups.lock().is_empty()
-            && let Some(dir) = &self.core.incoming
-            && let Err(error) = clear_spools(dir).await
-        {
-            tracing::warn!(dir = %dir.display(), %error, "cannot clear old snapshots");
-        }
+        self.cleared.get_or_init(|| clear(self.core.incoming.as_deref())).await;
         let log = self
             .core
             .store

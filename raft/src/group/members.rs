@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, InitializeError, RaftError as OpenraftError};
-use openraft::{ChangeMembers, EmptyNode};
+use openraft::{ChangeMembers, EmptyNode, RaftMetrics};
 use tokio::time::timeout;
 
 use super::Inner;
@@ -18,7 +18,7 @@ use crate::types::{RaftId, TypeConfig};
 const TRANSFER: Duration = Duration::from_secs(2);
 /// One step of a change of members, but for catching up.
 const STEP: Duration = Duration::from_secs(10);
-/// How many entries a new voter may be behind when it becomes one.
+/// How many entries a node may be behind that is to become a voter, or the leader.
 const NEAR: u64 = 64;
 
 pub(super) async fn initialize(inner: &Inner, voters: &[RaftId]) -> Result<(), RaftError> {
@@ -52,6 +52,14 @@ pub(super) async fn transfer_leader(inner: &Inner, to: RaftId) -> Result<(), Raf
     if !status.voters.contains(&to) {
         return Err(RaftError::Refused { group, what: format!("{to} is no voter") });
     }
+    // A hand-over that fails costs an election, so it is not begun where it cannot succeed.
+    if let Err(error) = inner.host.peers.link_to(to) {
+        return Err(RaftError::Refused { group, what: error.to_string() });
+    }
+    let behind = inner.behind(to);
+    if behind > NEAR {
+        return Err(RaftError::Refused { group, what: format!("{to} is {behind} entries behind") });
+    }
     inner.raft.trigger().transfer_leader(to).await.map_err(|_| RaftError::Stopped { group })?;
     inner.until("a hand-over", TRANSFER, |m| m.current_leader == Some(to)).await
 }
@@ -77,15 +85,24 @@ pub(super) async fn set_voters(inner: &Inner, voters: BTreeSet<RaftId>) -> Resul
     let behind: Vec<RaftId> = voters.difference(&have).copied().collect();
     inner
         .until("new voters to catch up", inner.host.options.catch_up, |m| {
-            let Some(replication) = &m.replication else { return true };
-            let last = m.last_log_index.unwrap_or(0);
-            behind.iter().all(|id| {
-                replication.get(id).is_some_and(|at| at.as_ref().map_or(0, |at| at.index) + NEAR >= last)
-            })
+            // Without replication this node ceased to lead, which the change of members will say.
+            m.replication.is_none() || behind.iter().all(|id| entries_behind(m, *id) <= NEAR)
         })
         .await?;
     let change = inner.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false);
     step(inner, "changing the members", change).await
+}
+
+/// How many entries a follower is behind, as this leader knows it.
+pub(super) fn entries_behind(metrics: &RaftMetrics<TypeConfig>, id: RaftId) -> u64 {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let at = metrics
+        .replication
+        .as_ref()
+        .and_then(|r| r.get(&id))
+        .and_then(|at| at.as_ref())
+        .map_or(0, |at| at.index);
+    last.saturating_sub(at)
 }
 
 type Written = Result<

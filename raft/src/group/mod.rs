@@ -48,6 +48,9 @@ const BYTES_PER_PERMIT: usize = 1024;
 /// How long a purge may take once it is asked for.
 const PURGE: Duration = Duration::from_secs(10);
 
+/// How long the end of a group may take.
+const STOP: Duration = Duration::from_secs(10);
+
 /// A group that runs on this node. Cheap to clone.
 pub struct Group<W: Waiter>(Arc<Inner>, PhantomData<fn(W)>);
 
@@ -200,6 +203,12 @@ impl Inner {
         Ok(upto)
     }
 
+    /// How many entries a follower is behind, if this node leads.
+    fn behind(&self, id: RaftId) -> u64 {
+        use openraft::async_runtime::watch::WatchReceiver;
+        members::entries_behind(&self.raft.metrics().borrow_watched(), id)
+    }
+
     /// Waits until openraft's metrics show something.
     async fn until(
         &self,
@@ -224,8 +233,10 @@ impl Inner {
         self.host.peers.serve(self.id, None);
         self.room_entries.close();
         self.room_bytes.close();
-        if let Err(error) = self.raft.shutdown().await {
-            tracing::error!(group = self.id, %error, "the group's core did not end well");
+        match timeout(STOP, self.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(group = self.id, %error, "the group's core did not end well"),
+            Err(_) => tracing::error!(group = self.id, "the group's core did not end within {STOP:?}"),
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
