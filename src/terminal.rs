@@ -58,9 +58,10 @@ pub(crate) fn spinner(text: &str) -> indicatif::ProgressBar {
 
 /// Sends tracing to stderr. `ROOKERY_LOG` goes before `level`. The first call counts.
 pub(crate) fn init_log(level: &str, format: LogFormat) {
-    // A plain level is for our own lines: what openraft tells at `info` is for those who ask for it.
+    // A plain level is for our own lines. What openraft says of itself (an ERROR for each link that ends at an orderly
+    // stop, for one) is for those who ask for it; what concerns the node, the node says.
     let plain = !level.contains([',', '=']);
-    let level = if plain { format!("{level},openraft=error") } else { level.to_owned() };
+    let level = if plain { format!("{level},openraft=off") } else { level.to_owned() };
     let filter = EnvFilter::try_from_env("ROOKERY_LOG").or_else(|_| EnvFilter::try_new(&level));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);

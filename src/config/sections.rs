@@ -183,7 +183,7 @@ section! {
     Log, "log" {
         /// `text` for people, `json` for machines.
         format: LogFormat = LogFormat::Text, Kind::Choice(&["text", "json"]);
-        /// Level, or a filter such as `info,rookery::router=debug`. `ROOKERY_LOG` in the environment goes first.
+        /// Level, or a filter such as `info,rookery::router=debug,openraft=warn`; a plain level leaves openraft's own lines out. `ROOKERY_LOG` in the environment goes first.
         level: String = "info".to_owned(), text(1, 256);
     }
 }

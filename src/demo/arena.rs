@@ -46,7 +46,7 @@ impl Arena {
         let mut started = Vec::new();
         for node in &self.fleet.config.nodes {
             if !self.children.iter().any(|(id, _)| *id == node.id) {
-                let child = self.fleet.spawn(node, &self.program, true)?;
+                let child = self.fleet.spawn(node, &self.program, &["--with-parent"])?;
                 self.children.push((node.id, child));
                 started.push(node.id);
             }

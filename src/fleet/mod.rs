@@ -66,11 +66,11 @@ impl Fleet {
     }
 
     /// Starts a node as `PROGRAM serve`, apart from this terminal, with its output appended to its log file.
-    /// `tied` makes it end with this process.
+    /// `more` are further arguments of `serve`.
     ///
     /// # Errors
     /// When it runs already, or the program or the log file cannot be opened.
-    pub fn spawn(&self, node: &NodeConfig, program: &Path, tied: bool) -> Result<Child> {
+    pub fn spawn(&self, node: &NodeConfig, program: &Path, more: &[&str]) -> Result<Child> {
         if let Some(running) = Self::process(node) {
             bail!("node {} is running already, as process {}", node.id, running.pid);
         }
@@ -82,9 +82,7 @@ impl Fleet {
         let log = log.with_context(|| format!("cannot open the log file {}", path.display()))?;
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(&self.path).arg("--node").arg(node.id.to_string());
-        if tied {
-            command.arg("--with-parent");
-        }
+        command.args(more);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A group of its own: Ctrl-C in this terminal is not meant for it.
         command.process_group(0);
@@ -105,6 +103,13 @@ impl Fleet {
         };
         process.signal(signal).with_context(|| format!("cannot signal process {}", process.pid))?;
         Ok(process)
+    }
+
+    /// The end of a node's log, for an error: from the last line that tells one, or the last dozen lines.
+    pub fn last_words(node: &NodeConfig) -> String {
+        let lines = Self::last_lines(node, 200);
+        let error = lines.iter().rposition(|line| line.starts_with("error: "));
+        lines[error.unwrap_or(lines.len().saturating_sub(12))..].join("\n")
     }
 
     /// The last lines of a node's log file; empty when there is none.

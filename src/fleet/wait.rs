@@ -132,7 +132,7 @@ pub async fn wait_until_led(
         for (id, child) in started.iter_mut() {
             if let Some(exit) = child.try_wait()? {
                 let node = fleet.node(*id)?;
-                let tail = Fleet::last_lines(node, 12).join("\n");
+                let tail = Fleet::last_words(node);
                 let log = Fleet::log_path(node);
                 bail!("node {id} ended ({exit}); the end of its log {}:\n{tail}", log.display());
             }

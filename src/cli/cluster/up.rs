@@ -16,6 +16,9 @@ pub(super) struct UpArgs {
     /// Seconds until it counts as failed
     #[arg(long, default_value_t = 60)]
     patience: u64,
+    /// This node has lost its data folder: it comes back with an empty one
+    #[arg(long, requires = "node")]
+    replace: bool,
     /// Start the processes and return at once
     #[arg(long)]
     no_wait: bool,
@@ -30,6 +33,7 @@ pub(super) async fn run(fleet: &Fleet, args: &UpArgs) -> Result<()> {
         out::tell(format_args!("{}: {warning}", out::paint(out::WARN, "warning")));
     }
     let program = fleet::own_program()?;
+    let more: &[&str] = if args.replace { &["--replace"] } else { &[] };
     let mut started = Vec::new();
     for node in fleet.config.nodes.iter().filter(|node| args.node.is_none_or(|id| id == node.id)) {
         match Fleet::process(node) {
@@ -37,7 +41,7 @@ pub(super) async fn run(fleet: &Fleet, args: &UpArgs) -> Result<()> {
                 out::tell(format_args!("node {} runs already, as process {}", node.id, process.pid))
             }
             None => {
-                let child = fleet.spawn(node, &program, false)?;
+                let child = fleet.spawn(node, &program, more)?;
                 out::tell(format_args!(
                     "node {} started as process {}, log {}",
                     node.id,

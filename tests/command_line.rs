@@ -1,0 +1,192 @@
+//! The program as a person meets it: real processes, real ports, what is printed and how it exits.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// No command of these tests may take longer.
+const BOUND: Duration = Duration::from_secs(120);
+
+fn rookery(folder: &Path, args: &[&str]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rookery"))
+        .current_dir(folder)
+        .args(args)
+        .env_remove("ROOKERY_CONFIG")
+        .env_remove("ROOKERY_USER")
+        .env_remove("ROOKERY_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let end = Instant::now() + BOUND;
+    while child.try_wait().expect("wait").is_none() {
+        if Instant::now() > end {
+            child.kill().expect("kill");
+            panic!("{args:?} has not ended within {BOUND:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().expect("output")
+}
+
+fn good(folder: &Path, args: &[&str]) -> String {
+    let output = rookery(folder, args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {}\n{stderr}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The error of a command that must fail with this code, printing nothing on stdout.
+fn bad(folder: &Path, args: &[&str], code: i32) -> String {
+    let output = rookery(folder, args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(
+        output.stdout.is_empty(),
+        "{args:?} printed on stdout: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    stderr
+}
+
+/// The sample configuration on free ports.
+fn configuration(folder: &Path) -> Vec<String> {
+    let held: Vec<TcpListener> = (0..9).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    let free: Vec<String> = held.iter().map(|port| port.local_addr().expect("address").to_string()).collect();
+    let mut text = include_str!("../cluster.toml").to_owned();
+    for (at, usual) in [7401, 7501, 7601, 7402, 7502, 7602, 7403, 7503, 7603].into_iter().enumerate() {
+        text = text.replace(&format!("\"127.0.0.1:{usual}\""), &format!("\"{}\"", free[at]));
+    }
+    fs::write(folder.join("cluster.toml"), text).expect("write");
+    free
+}
+
+/// One cluster at a time: two of them on two cores say more about the machine than about the program.
+static ONE_CLUSTER: Mutex<()> = Mutex::new(());
+
+/// Stops the cluster of a folder however its test ends.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        rookery(self.0, &["cluster", "down", "--patience", "5"]);
+    }
+}
+
+#[test]
+fn mistakes_are_one_clear_error_with_a_remedy() {
+    let temp = tempfile::tempdir().expect("folder");
+    let folder = temp.path();
+    let missing = bad(folder, &["serve", "--node", "1"], 1);
+    assert!(missing.contains("rookery config init cluster.toml"), "{missing}");
+    good(folder, &["config", "init"]);
+    good(folder, &["config", "check"]);
+    assert!(bad(folder, &["config", "init"], 1).contains("cluster.toml"));
+    assert!(bad(folder, &["serve", "--node", "9"], 1).contains("no node 9: it has 1, 2, 3"));
+    assert!(bad(folder, &["token", "ann"], 1).contains("auth.secret is missing"));
+    assert!(bad(folder, &["cluster", "kill", "1"], 1).contains("node 1 is not running"));
+    assert!(bad(folder, &["send", "--user", "ann", "@ann", "hi"], 1).contains("two different users"));
+    assert!(bad(folder, &["send", "--user", "ann", "bob", "hi"], 1).contains("write @USER"));
+    bad(folder, &["explode"], 2);
+    let nobody = bad(folder, &["sessions", "--user", "ann", "--seed", "127.0.0.1:1", "--timeout", "1"], 1);
+    assert!(nobody.contains("cannot connect as ann to 127.0.0.1:1"), "{nobody}");
+    fs::write(folder.join("cluster.toml"), "[cluster]\nshrads = 3\n").expect("write");
+    let misspelt = bad(folder, &["config", "check"], 1);
+    assert!(
+        misspelt.contains("cluster.toml:2: ") && misspelt.contains("did you mean cluster.shards?"),
+        "{misspelt}"
+    );
+}
+
+#[test]
+fn a_port_in_use_names_address_and_key() {
+    let temp = tempfile::tempdir().expect("folder");
+    let free = configuration(temp.path());
+    // The client port is taken only when the cluster has formed, which one node alone cannot do.
+    for (at, key) in [(1, "peer"), (2, "http")] {
+        let _held = TcpListener::bind(&free[at]).expect("free a moment ago");
+        let error = bad(temp.path(), &["serve", "--node", "1"], 1);
+        assert!(error.contains(&free[at]) && error.contains(key), "{key}: {error}");
+    }
+}
+
+#[test]
+fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
+    let temp = tempfile::tempdir().expect("folder");
+    let folder = temp.path();
+    let _alone = ONE_CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    configuration(folder);
+    let _down = Down(folder);
+    let table = good(folder, &["cluster", "up"]);
+    assert_eq!(table.matches("serving").count(), 3, "{table}");
+    assert!(good(folder, &["cluster", "up"]).contains("serving"), "up twice is up");
+    let twice = bad(folder, &["serve", "--node", "1"], 1);
+    assert!(twice.contains("runs already, as process"), "{twice}");
+
+    good(folder, &["group", "--user", "ann", "create", "team", "bob", "eve"]);
+    let ack = good(folder, &["send", "--user", "ann", "#team", "hello there", "--json"]);
+    assert!(ack.contains("\"seq\":2"), "{ack}");
+    good(folder, &["send", "--user", "bob", "@ann", "psst"]);
+    let page = good(folder, &["pull", "--user", "eve", "#team", "--json"]);
+    assert!(page.contains("\"text\":\"hello there\""), "{page}");
+    assert_eq!(page.lines().count(), 2, "{page}");
+    let tail = good(folder, &["tail", "--user", "ann", "--beginning", "-n", "1", "@bob"]);
+    assert!(tail.contains("psst"), "{tail}");
+    assert!(bad(folder, &["pull", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
+
+    good(folder, &["cluster", "kill", "2"]);
+    good(folder, &["send", "--user", "ann", "#team", "one of us is gone"]);
+    let status = good(folder, &["cluster", "status", "--json"]);
+    let board: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(board["nodes"][1]["state"], "down", "{status}");
+    assert_eq!(board["nodes"][0]["state"], "running", "{status}");
+    good(folder, &["cluster", "up"]);
+    let moved = good(folder, &["cluster", "transfer", "1", "2"]);
+    assert!(moved.contains("shard 1") && moved.contains("node 2"), "{moved}");
+    good(folder, &["cluster", "pause", "3"]);
+    assert!(good(folder, &["cluster", "status"]).contains("paused"));
+    good(folder, &["cluster", "resume", "3"]);
+    let sessions = good(folder, &["sessions", "--user", "eve", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&sessions).expect("JSON");
+    assert_eq!(list[0]["session"], "group:team");
+    assert_eq!(list[0]["unread"], 2, "{sessions}");
+
+    let down = good(folder, &["cluster", "down"]);
+    assert_eq!(down.matches("stopped").count(), 3, "{down}");
+    bad_status(folder);
+}
+
+/// A cluster that is down is a failure, although the table is shown.
+fn bad_status(folder: &Path) {
+    let output = rookery(folder, &["cluster", "status"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).matches("down").count(), 3);
+}
+
+#[test]
+fn tokens_open_the_door_and_nothing_else_does() {
+    let temp = tempfile::tempdir().expect("folder");
+    let folder = temp.path();
+    let _alone = ONE_CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    configuration(folder);
+    let path = folder.join("cluster.toml");
+    let text = fs::read_to_string(&path).expect("read");
+    let secret = "mode = \"token\"\nsecret = \"0123456789abcdef0123456789abcdef\"";
+    fs::write(&path, text.replacen("mode = \"open\"", secret, 1)).expect("write");
+    let _down = Down(folder);
+    good(folder, &["cluster", "up"]);
+    let token = good(folder, &["token", "ann", "--valid-for", "10m"]);
+    good(folder, &["send", "--user", "ann", "@bob", "hi", "--token", token.trim()]);
+    let other = bad(folder, &["send", "--user", "bob", "@ann", "hi", "--token", token.trim()], 1);
+    assert!(other.contains("TOKEN_MISMATCH") && other.contains("for user ann, HELLO says bob"), "{other}");
+    assert!(bad(folder, &["sessions", "--user", "ann"], 1).contains("BAD_TOKEN"));
+    let shop = good(folder, &["token", "shop", "--role", "service"]);
+    let service = ["send", "--user", "shop", "--service", "--token", shop.trim()];
+    good(folder, &[&service[..], &["--for", "bob", "direct:ann,bob", "from the backend"]].concat());
+    let page = good(folder, &["pull", "--user", "ann", "@bob", "--token", token.trim()]);
+    assert!(page.contains("bob: from the backend"), "{page}");
+}
