@@ -25,5 +25,6 @@ pub mod demo;
 
 pub mod fleet;
 pub mod http;
+mod plant;
 pub mod status;
 pub(crate) mod terminal;

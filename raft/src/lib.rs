@@ -9,6 +9,7 @@ mod group;
 mod host;
 mod machine;
 mod peer;
+mod plant;
 mod seam;
 mod snapshot;
 mod store;
@@ -19,6 +20,11 @@ pub use group::{Group, GroupStatus};
 pub use host::{Fatal, Host, HostOptions};
 pub use machine::{Committed, Fault, Mark, ProposeError, StateMachine, Waiter};
 pub use peer::{Admit, AppHandler, LinkState, PeerNet, PeerOptions};
+#[doc(hidden)]
+pub use plant::planted;
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use plant::{Watcher, watch_appends};
 pub use seam::{
     BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, ReadHalf, SeededEntropy, SystemClock, TcpNetwork,
     WriteHalf,

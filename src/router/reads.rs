@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::core::{Core, Lane, Route};
 use super::lane;
 use super::peer::{self, Call, Reply};
+use crate::plant::planted;
 use crate::shard::{Freshness, Read, ReadRefusal, ReadReply};
 
 /// One attempt may take so long before another is made; doubled each time.
@@ -26,6 +27,7 @@ impl Core {
         let Ok(_permit) = self.reads.try_acquire() else { return Err(lane::busy(self.options.reads)) };
         let Some(lane) = self.lane(shard) else { return Err(lane::unavailable()) };
         let deadline = Instant::now() + self.options.lane.deadline;
+        let freshness = if planted("stale-reads") { Freshness::Replica } else { freshness };
         if freshness != Freshness::Linearizable {
             match self.read_here(shard, &read, freshness).await {
                 Some(Ok(reply)) => return Ok(reply),

@@ -38,6 +38,8 @@ pub fn message_frame(session: &SessionId, record: &[u8]) -> Bytes {
 impl Effects {
     fn flush(&mut self, shared: &Shared, session: &SessionId) {
         if !self.pushes.is_empty() {
+            #[cfg(feature = "planted-bugs")]
+            super::plant::spoil(&mut self.pushes);
             shared.delivery.publish(session, &self.pushes);
             self.pushes.clear();
         }

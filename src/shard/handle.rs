@@ -109,6 +109,8 @@ impl ShardHandle {
             clock: around.clock.clone(),
             stop: around.stop.clone(),
         });
+        #[cfg(feature = "planted-bugs")]
+        super::plant::deliver_before_commit(&shared);
         let actor = start_actor(stage, shared.clone());
         let machine = Arc::new(Machine {
             shared: shared.clone(),

@@ -14,6 +14,8 @@ pub mod entity;
 pub mod handle;
 pub mod machine;
 pub mod pages;
+#[cfg(feature = "planted-bugs")]
+mod plant;
 pub mod proposer;
 pub mod reads;
 pub mod rows;

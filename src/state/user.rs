@@ -10,6 +10,7 @@ use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserId};
 
 use super::command::Link;
 use super::outcome::{Answer, Outcome};
+use crate::plant::planted;
 
 /// Devices a user may have registered; the one registered longest ago makes room (its epoch is not given again).
 pub const MAX_DEVICES: usize = 64;
@@ -132,7 +133,7 @@ impl User {
             let text = format!("{} is not in the list of {}", session, self.id);
             return Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::NotMember, text)));
         };
-        let moved = seq > link.read_seq;
+        let moved = seq > link.read_seq || (planted("cursor-back") && seq != link.read_seq);
         if moved {
             link.read_seq = seq;
             link.read_count = count;

@@ -195,6 +195,8 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
             return Err(StoreError::TooLarge { what: "a log entry", bytes, max: log.entry_max }.into());
         }
         let room = self.room(sizes.sum()).await?;
+        #[cfg(feature = "planted-bugs")]
+        crate::plant::appended(self.group.id, &shown(&entries));
         let number =
             self.group.append(&entries).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         let done = Done::Flushed(callback);
@@ -210,4 +212,16 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         self.durably(Work::Purge(log_id), |group| group.purge(log_id)).await
     }
+}
+
+/// Entries in plain terms, for a planted bug that looks at them too early.
+#[cfg(feature = "planted-bugs")]
+fn shown(entries: &[Entry]) -> Vec<(u64, bytes::Bytes)> {
+    let plain = entries.iter().filter_map(|entry| match &entry.payload {
+        crate::types::EntryPayload::Normal(crate::types::Payload(bytes)) => {
+            Some((entry.log_id.index, bytes.clone()))
+        }
+        _ => None,
+    });
+    plain.collect()
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::plant::planted;
 use crate::types::GroupId;
 
 use super::BATCH_TARGET;
@@ -73,6 +74,7 @@ impl Writer {
         }
         match std::mem::replace(&mut op.work, Work::Note) {
             Work::Note => {}
+            Work::Vote(_) if planted("vote-not-saved") => {}
             Work::Vote(vote) => self.small(group, |out| record::push_vote(out, group.id, &vote))?,
             Work::Truncate(after) => {
                 self.small(group, |out| record::push_point(out, Kind::Truncate, group.id, after))?;
@@ -137,6 +139,10 @@ impl Writer {
         if self.draft.is_empty() {
             self.tell();
             return Ok(());
+        }
+        if planted("ack-before-fsync") {
+            self.tell();
+            std::thread::sleep(std::time::Duration::from_millis(300));
         }
         let draft = std::mem::replace(&mut self.draft, Draft::new(0));
         let sealed = self.journal.commit(draft, &self.durable)?;
