@@ -3,7 +3,7 @@
 //! Owns the settings both databases share, and a guard against a hole in sled 1.0.0-alpha.124: on opening it writes a new
 //! snapshot of its metadata and *then removes the old one by name*; the two names are the same when there is no metadata
 //! log beside the snapshot, so everything the database knew is gone with the next restart. A power cut soon after an
-//! opening leaves exactly that: the log's name was never synced (seen: one in about 30 cuts that came early). With an
+//! opening leaves exactly that: the log's name was never synced (seen, once in the first 40 cuts). With an
 //! empty log put in place, the new snapshot has another name. Must never touch anything else of sled's.
 
 use std::fs::{self, File};
