@@ -140,7 +140,7 @@ section! {
         /// How often a shard with changes writes a checkpoint.
         checkpoint_ms: u64 = 1_000, number(100, 600_000, "ms");
         /// Log entries kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.
-        log_keep: u64 = 10_000, number(0, 10_000_000, "entries");
+        log_keep: u64 = 1_000, number(0, 10_000_000, "entries");
         /// Free disk space below which writes are refused with DISK_LOW.
         low_water_mib: u64 = 256, number(0, 1 << 20, "MiB");
         /// Threads that read history from disk.

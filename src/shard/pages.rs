@@ -7,8 +7,7 @@ use moka::future::Cache;
 use rookery_wire::SessionId;
 
 use super::shared::Shared;
-use crate::state::key;
-use crate::state::session_rows::record_of_row;
+use crate::state::records;
 use crate::state::{RowFault, RowReader};
 
 /// Records in a page: seqs `64 k + 1 ..= 64 k + 64`.
@@ -65,7 +64,7 @@ impl Pages {
         let load = async {
             let session = session.clone();
             let first = number * PAGE + 1;
-            let read = move |rows: &dyn RowReader| read_page(rows, &session, first);
+            let read = move |rows: &dyn RowReader| records::read(rows, &session, first, PAGE as usize);
             super::rows::read(&shared.map(), read).await.map(Arc::new)
         };
         let page = self.0.try_get_with(key.clone(), load).await;
@@ -76,19 +75,6 @@ impl Pages {
         }
         Ok(page)
     }
-}
-
-/// The records from `first` on that are rows, up to the end of the page.
-fn read_page(rows: &dyn RowReader, session: &SessionId, first: u64) -> Result<Vec<Bytes>, RowFault> {
-    let mut records = Vec::with_capacity(PAGE as usize);
-    for seq in first..first + PAGE {
-        let key = key::record(session, seq);
-        match rows.get(&key)? {
-            Some(value) => records.push(record_of_row(&key, &value)?),
-            None => break,
-        }
-    }
-    Ok(records)
 }
 
 fn missing(session: &SessionId, seq: u64) -> RowFault {

@@ -16,7 +16,8 @@ use super::entity::{EntityActor, Look};
 use super::pages::Pages;
 use super::shared::Shared;
 use crate::state::key::SenderKey;
-use crate::state::session_rows::{HeadRow, read_last_number, read_member, read_record};
+use crate::state::records;
+use crate::state::session_rows::{HeadRow, read_last_number, read_member};
 use crate::state::{RowFault, RowReader, Session, User};
 
 /// Most records in one page, whatever is asked.
@@ -331,6 +332,6 @@ fn head_from_rows(
         own_count: member.own_count,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,
-        last: read_record(rows, session, head.last_seq)?.as_ref().and_then(preview),
+        last: records::read_one(rows, session, head.last_seq)?.as_ref().and_then(preview),
     }))
 }

@@ -95,7 +95,8 @@ async fn write_entity(
         HeadRow::read(&rows, &session).map_err(row_fault)?
     };
     let Some(head) = head else { return Ok(()) };
-    let mut from = key::record(&session, head.first_seq);
+    // The run that holds the first kept record may begin before it.
+    let mut from = key::record(&session, 0);
     let end = key::record(&session, head.last_seq + 1);
     while from < end {
         let records = page(map, from, end.clone()).await?;

@@ -9,7 +9,7 @@
 //! | `s` | session, user, device, epoch | sender: last number |
 //! | `n` | session, user, device, epoch, first number | run of numbers → seq or refusal |
 //! | `i` | session, user | intent |
-//! | `r` | session, seq | record |
+//! | `r` | session, seq of the first | run of records |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 
@@ -31,7 +31,7 @@ pub mod letter {
     pub const NUMBERS: u8 = b'n';
     /// Intent.
     pub const INTENT: u8 = b'i';
-    /// Record.
+    /// Run of records.
     pub const RECORD: u8 = b'r';
     /// User head.
     pub const USER: u8 = b'u';
@@ -80,7 +80,7 @@ pub fn numbers(id: &SessionId, key: &SenderKey, first: u64) -> Vec<u8> {
     out
 }
 
-/// A record.
+/// A run of records that begins with this seq.
 pub fn record(id: &SessionId, seq: u64) -> Vec<u8> {
     let mut out = session(letter::RECORD, id);
     out.extend_from_slice(&seq.to_be_bytes());

@@ -10,6 +10,7 @@
 pub mod command;
 pub mod key;
 pub mod outcome;
+pub mod records;
 pub mod rows;
 pub mod sender;
 pub mod session;

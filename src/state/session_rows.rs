@@ -1,12 +1,13 @@
 //! A session as rows: loading it, collecting what changed, and looking up what memory has let go.
 
 use bincode::{Decode, Encode};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use rookery_wire::codec::decode;
 use rookery_wire::{DeviceId, Record, SessionId, UserId};
 
 use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
+use super::records;
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::sender::{Fate, Number, Run, Sender, Stored};
 use super::session::{Member, Session};
@@ -78,17 +79,6 @@ pub(super) fn row_value<T: Encode>(value: &T) -> Bytes {
     versioned(ROW_VERSION, value)
 }
 
-/// The bytes of a record inside its row.
-///
-/// # Errors
-/// [`RowFault`] for a version this program does not know.
-pub fn record_of_row(key: &[u8], value: &Bytes) -> Result<Bytes, RowFault> {
-    match value.first() {
-        Some(&ROW_VERSION) => Ok(value.slice(1..)),
-        _ => Err(RowFault::damaged(key, "not a record of a version this program knows")),
-    }
-}
-
 /// The member row of `user`, present or past.
 ///
 /// # Errors
@@ -105,15 +95,6 @@ pub fn read_member(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Resul
 pub fn read_last_number(rows: &dyn RowReader, id: &SessionId, sender: &SenderKey) -> Result<u64, RowFault> {
     let key = key::sender(letter::SENDER, id, sender);
     Ok(rows.get(&key)?.map(|value| row(&key, value)).transpose()?.unwrap_or(0))
-}
-
-/// The encoded record at `seq`.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn read_record(rows: &dyn RowReader, id: &SessionId, seq: u64) -> Result<Option<Bytes>, RowFault> {
-    let key = key::record(id, seq);
-    rows.get(&key)?.map(|value| record_of_row(&key, &value)).transpose()
 }
 
 /// What came of an old number, from its run and its record; `None` when its message has been trimmed.
@@ -135,7 +116,7 @@ pub fn read_number(
     let Some(item) = run.items.get(at) else { return Ok(None) };
     let fate = match item.fate {
         Err(code) => Fate::Refused(code),
-        Ok(seq) => match read_record(rows, id, seq)? {
+        Ok(seq) => match records::read_one(rows, id, seq)? {
             None => return Ok(None),
             Some(bytes) => {
                 let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
@@ -193,7 +174,7 @@ impl Session {
             Ok(true)
         })?;
         if session.last_seq >= session.first_seq {
-            let last = read_record(rows, id, session.last_seq)?.ok_or_else(|| {
+            let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
                 RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
             })?;
             session.tail.push_back(last);
@@ -205,14 +186,9 @@ impl Session {
     pub fn collect(&mut self) -> RowWrites {
         let mut rows = RowWrites::default();
         let dirty = std::mem::take(&mut self.dirty);
-        for seq in self.collected_seq + 1..=self.last_seq {
-            if let Some(record) = self.record(seq) {
-                let mut value = BytesMut::with_capacity(1 + record.len());
-                value.put_u8(ROW_VERSION);
-                value.put_slice(record);
-                rows.put(key::record(&self.id, seq), value.freeze());
-            }
-        }
+        let fresh: Vec<&Bytes> =
+            (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq)).collect();
+        records::write(&mut rows, &self.id, self.collected_seq + 1, &fresh);
         self.collected_seq = self.last_seq;
         for user in &dirty.members {
             if let Some(member) = self.members.get(user) {
