@@ -1,0 +1,82 @@
+//! Three whole nodes in one thread and in simulated time, over a network and disks that fail as a seed says.
+//!
+//! Each node is the real [`rookery::node::Node`], started as `serve` starts it, but with other seams: turmoil's network,
+//! the in-memory disk, a skewed clock, actors on the current thread. Three devices of the real client library
+//! talk in a group and in direct sessions while nodes are killed, disks lose what was not synced, and links go silent,
+//! one way or both. Then everything heals, and every promise is judged: see `sim/verdict.rs`.
+//!
+//! `ROOKERY_SEED=n cargo test --test simulation` repeats a run: faults, latencies, clocks and what the devices say are
+//! drawn from the seed. What is not: openraft draws election timeouts from the thread's own generator, and tables with
+//! hashed keys are walked in their own order. So a seed repeats the weather, not every step;
+//! a rare failure may need several runs of its seed. `ROOKERY_RUNS=n` runs n seeds in a row, `ROOKERY_LOG=info` shows logs.
+
+mod sim;
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use sim::plan::{self, Act};
+use sim::{Stage, World};
+
+/// Simulated time in which the cluster must have formed, all devices be connected and the group exist.
+const CURTAIN: Duration = Duration::from_secs(30);
+/// Simulated time of faults.
+const STORM: Duration = Duration::from_secs(15);
+/// Simulated time after the last fault in which everything must be acknowledged, pushed and equal everywhere.
+const CALM: Duration = Duration::from_secs(60);
+/// Wall time of one run; reached only when something spins.
+const PATIENCE: Duration = Duration::from_secs(55);
+
+#[test]
+fn promises_hold_while_nodes_disks_and_links_fail() {
+    sim::logs();
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let first = number("ROOKERY_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    for seed in (0..number("ROOKERY_RUNS").unwrap_or(1)).map(|run| first + run) {
+        println!("ROOKERY_SEED={seed} cargo test --test simulation");
+        run(seed);
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let begun = Instant::now();
+    let stage = Stage::new();
+    let mut world = World::new(&mut random, &stage);
+    let elapsed = |world: &World<'_>, until: Duration, what: &str| {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "seed {seed}: {what}: a run takes seconds, this one does not end"
+        );
+        assert!(world.sim.elapsed() < until, "seed {seed}: {what}: not in time; {}", stage.describe());
+    };
+    while !stage.ready() {
+        elapsed(&world, CURTAIN, "the cluster forms");
+        world.step(seed);
+    }
+    let start = world.sim.elapsed();
+    for (at, act) in plan::draw(&mut random, STORM) {
+        while world.sim.elapsed() < start + at {
+            elapsed(&world, start + STORM + CALM, "the storm passes");
+            world.step(seed);
+        }
+        println!("{:>6} ms  {act}", at.as_millis());
+        world.perform(&act);
+    }
+    (1..=sim::NODES).for_each(|node| world.perform(&Act::Start(node)));
+    world.mend_all();
+    stage.calm();
+    let calm = world.sim.elapsed();
+    while !world.step(seed) {
+        elapsed(&world, calm + CALM, "everything heals");
+    }
+    println!(
+        "seed {seed}: {}; {:.1} simulated seconds in {:.1}",
+        stage.describe(),
+        world.sim.elapsed().as_secs_f64(),
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(stage.acked() > 100, "seed {seed}: hardly anything was acknowledged: {}", stage.describe());
+}
