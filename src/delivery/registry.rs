@@ -78,22 +78,33 @@ impl Delivery {
     /// Attaches a connected receiver, which knows the topic up to `last_seq`; returns from which seq on it is
     /// pushed everything. Harmless when it is attached already. [`NOT_LIVE`] when it is not connected or a bound
     /// is reached.
+    ///
+    /// A device is attached to a session quietly: pushed nothing until [`Delivery::admit`] or
+    /// [`Delivery::member_added`] has said that its user is a member. Whoever attaches therefore asks the session's
+    /// leader *afterwards*: a removal before that question is in the answer, one after it comes by the log and
+    /// detaches.
     pub fn attach(&self, topic: &Topic, receiver: &Arc<dyn Receiver>, last_seq: u64) -> u64 {
         let registered = self.receivers.get(&receiver.id()).map(|entry| Arc::clone(&entry));
-        registered.map_or(NOT_LIVE, |registered| self.attach_registered(topic, &registered, last_seq))
+        let max = self.limits.topics_per_receiver;
+        registered.map_or(NOT_LIVE, |to| self.enter(topic, |subs| subs.attach(topic, &to, last_seq, max)))
     }
 
-    fn attach_registered(&self, topic: &Topic, to: &Arc<Registered>, last_seq: u64) -> u64 {
+    /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is
+    /// pushed everything; `None` when it is not attached any more.
+    pub fn admit(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
+        self.topics.get_mut(topic)?.admit(receiver, joined_seq)
+    }
+
+    fn enter(&self, topic: &Topic, attach: impl FnOnce(&mut Subscribers) -> Attached) -> u64 {
         if Counters::get(&self.counters.subscriptions) >= self.limits.subscriptions {
             Counters::add(&self.counters.refused, 1);
             return NOT_LIVE;
         }
-        let max = self.limits.topics_per_receiver;
         let attached = match self.topics.entry(topic.clone()) {
-            Entry::Occupied(mut entry) => entry.get_mut().attach(topic, to, last_seq, max),
+            Entry::Occupied(mut entry) => attach(entry.get_mut()),
             Entry::Vacant(entry) => {
                 let mut subscribers = Subscribers::default();
-                let attached = subscribers.attach(topic, to, last_seq, max);
+                let attached = attach(&mut subscribers);
                 if !subscribers.is_empty() {
                     entry.insert(subscribers);
                 }
@@ -153,8 +164,9 @@ impl Delivery {
             None => return,
         };
         let topic = Topic::Session(session.clone());
+        let max = self.limits.topics_per_receiver;
         for registered in &of_user {
-            self.attach_registered(&topic, registered, last_seq);
+            self.enter(&topic, |subs| subs.attach_member(&topic, registered, last_seq, max));
         }
     }
 
@@ -194,24 +206,43 @@ impl Delivery {
         resumed
     }
 
-    /// Pushes were skipped, by a snapshot that replaced the state or a link that broke: every topic for which
-    /// `head_of` knows the last seq now (0 for a user) lags for all its receivers.
+    /// Pushes were skipped, by a snapshot that replaced the state, and with them perhaps the news of who is a member:
+    /// every session for which `head_of` knows the last seq now loses its devices, which are told to sync again; users
+    /// for whom it says something (0) are told too, and nodes lag.
     ///
     /// `head_of` is called under a topic's lock and must not call back into delivery.
     pub fn lag_all(&self, head_of: impl Fn(&Topic) -> Option<u64>) {
-        let mut lags = 0;
-        for mut entry in self.topics.iter_mut() {
-            let (topic, subscribers) = entry.pair_mut();
+        let (mut lags, mut detached) = (0, Vec::new());
+        self.topics.retain(|topic, subscribers| {
             if let Some(head) = head_of(topic) {
-                lags += subscribers.lag_all(topic, head);
+                let (lagged, devices) = subscribers.reset(topic, head);
+                lags += lagged;
+                detached.extend(devices);
             }
-        }
-        Counters::add(&self.counters.lags, lags);
+            !subscribers.is_empty()
+        });
+        self.after_reset(lags, &detached);
     }
 
-    /// One topic lags for all its receivers, see [`Delivery::lag_all`].
+    /// The same for one topic.
     pub fn lag(&self, topic: &Topic, head: u64) {
-        let lags = self.topics.get_mut(topic).map_or(0, |mut subscribers| subscribers.lag_all(topic, head));
+        let (mut lags, mut detached) = (0, Vec::new());
+        self.topics.remove_if_mut(topic, |_, subscribers| {
+            (lags, detached) = subscribers.reset(topic, head);
+            subscribers.is_empty()
+        });
+        self.after_reset(lags, &detached);
+    }
+
+    fn after_reset(&self, mut lags: u64, detached: &[Arc<Registered>]) {
+        Counters::sub(&self.counters.subscriptions, detached.len() as u64);
+        for device in detached {
+            let Some((user, _)) = device.receiver.origin() else { continue };
+            let news = Topic::User(user.clone());
+            let began =
+                self.topics.get_mut(&news).is_some_and(|mut subs| subs.lag_one(&news, device.receiver.id()));
+            lags += u64::from(began);
+        }
         Counters::add(&self.counters.lags, lags);
     }
 

@@ -62,6 +62,14 @@ impl Fake {
     }
 }
 
+/// Attaches a device whose user is a member.
+fn join(delivery: &Delivery, topic: &Topic, fake: &Arc<Fake>, last_seq: u64) -> u64 {
+    match delivery.attach(topic, &fake.as_dyn(), last_seq) {
+        NOT_LIVE => NOT_LIVE,
+        _ => delivery.admit(topic, fake.id, 0).unwrap(),
+    }
+}
+
 fn delivery() -> Delivery {
     Delivery::new(DeliveryLimits::default())
 }
@@ -91,7 +99,7 @@ fn sent_by(seq: u64, user: &str, device: &str) -> Push {
 fn pushes_in_order_from_the_seq_after_the_one_known() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     delivery.connect(ada.as_dyn());
-    assert_eq!(delivery.attach(&topic("g"), &ada.as_dyn(), 7), 8);
+    assert_eq!(join(&delivery, &topic("g"), &ada, 7), 8);
     delivery.publish(&session("g"), &items(6..=9));
     delivery.publish(&session("g"), &items([10]));
     assert_eq!(ada.seqs(), [8, 9, 10]);
@@ -101,7 +109,7 @@ fn pushes_in_order_from_the_seq_after_the_one_known() {
 fn never_pushes_a_seq_twice() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     delivery.connect(ada.as_dyn());
-    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    join(&delivery, &topic("g"), &ada, 0);
     for batch in [1..=3, 2..=3, 1..=5, 5..=5, 6..=6] {
         delivery.publish(&session("g"), &items(batch));
     }
@@ -113,9 +121,9 @@ fn never_pushes_a_seq_twice() {
 fn an_attach_that_is_repeated_changes_nothing() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     delivery.connect(ada.as_dyn());
-    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    join(&delivery, &topic("g"), &ada, 0);
     delivery.publish(&session("g"), &items(1..=4));
-    assert_eq!(delivery.attach(&topic("g"), &ada.as_dyn(), 9), 5, "still whole from 5 on");
+    assert_eq!(join(&delivery, &topic("g"), &ada, 9), 5, "still whole from 5 on");
     delivery.publish(&session("g"), &items([5]));
     assert_eq!(ada.seqs(), [1, 2, 3, 4, 5]);
     assert_eq!(delivery.stats().subscriptions, 2, "the session and the user's own topic");
@@ -127,7 +135,7 @@ fn the_sending_device_is_passed_over_and_the_users_other_devices_are_not() {
     let (phone, desk) = (Fake::device("ada", "phone"), Fake::device("ada", "desk"));
     for receiver in [&phone, &desk] {
         delivery.connect(receiver.as_dyn());
-        delivery.attach(&topic("g"), &receiver.as_dyn(), 0);
+        join(&delivery, &topic("g"), &receiver, 0);
     }
     let batch = [
         sent_by(1, "ada", "phone"),
@@ -149,7 +157,7 @@ fn no_room_lags_until_resumed_and_goes_on_at_the_head() {
     let (delivery, slow, fast) = (delivery(), Fake::device("ada", "phone"), Fake::device("bob", "phone"));
     for receiver in [&slow, &fast] {
         delivery.connect(receiver.as_dyn());
-        delivery.attach(&topic("g"), &receiver.as_dyn(), 0);
+        join(&delivery, &topic("g"), &receiver, 0);
     }
     slow.room.store(2, Ordering::Relaxed);
     for seq in 1..=5 {
@@ -170,7 +178,7 @@ fn no_room_lags_until_resumed_and_goes_on_at_the_head() {
 fn a_gap_is_a_lag_and_never_silent() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     delivery.connect(ada.as_dyn());
-    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    join(&delivery, &topic("g"), &ada, 0);
     delivery.publish(&session("g"), &items([1]));
     delivery.publish(&session("g"), &items([3]));
     assert_eq!(ada.seqs(), [1]);
@@ -182,11 +190,11 @@ fn a_gap_is_a_lag_and_never_silent() {
 fn a_sync_while_lagging_goes_on_from_what_the_sync_read() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     delivery.connect(ada.as_dyn());
-    delivery.attach(&topic("g"), &ada.as_dyn(), 0);
+    join(&delivery, &topic("g"), &ada, 0);
     ada.room.store(0, Ordering::Relaxed);
     delivery.publish(&session("g"), &items(1..=3));
     ada.room.store(100, Ordering::Relaxed);
-    assert_eq!(delivery.attach(&topic("g"), &ada.as_dyn(), 3), 4);
+    assert_eq!(join(&delivery, &topic("g"), &ada, 3), 4);
     delivery.publish(&session("g"), &items([4]));
     assert_eq!(ada.seqs(), [4]);
     assert!(delivery.resume(ada.id).is_empty(), "it does not lag any more");
@@ -241,16 +249,65 @@ fn news_without_room_asks_for_a_new_sync() {
 }
 
 #[test]
-fn a_snapshot_lags_the_topics_of_its_shard_and_no_others() {
+fn a_device_is_pushed_nothing_before_its_user_is_known_as_a_member() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     delivery.connect(ada.as_dyn());
-    delivery.attach(&topic("a"), &ada.as_dyn(), 0);
-    delivery.attach(&topic("b"), &ada.as_dyn(), 0);
+    delivery.attach(&topic("g"), &ada.as_dyn(), 3);
+    delivery.publish(&session("g"), &items(4..=6));
+    assert!(ada.seqs().is_empty());
+    assert_eq!(delivery.admit(&topic("g"), ada.id, 1), Some(7), "what was skipped is before live_from");
+    delivery.publish(&session("g"), &items([7]));
+    assert_eq!(ada.seqs(), [7]);
+    assert_eq!(delivery.stats().lags, 0);
+}
+
+#[test]
+fn one_who_was_removed_before_being_admitted_is_not_let_in() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("g"), &ada.as_dyn(), 3);
+    delivery.member_removed(&session("g"), &user("ada"));
+    assert_eq!(delivery.admit(&topic("g"), ada.id, 1), None);
+    // Removed and added again: the log itself admits.
+    delivery.attach(&topic("g"), &ada.as_dyn(), 5);
+    delivery.member_added(&session("g"), &user("ada"), 8);
+    delivery.publish(&session("g"), &items([9]));
+    assert_eq!(delivery.admit(&topic("g"), ada.id, 9), Some(10));
+    assert_eq!(ada.seqs(), [9]);
+}
+
+#[test]
+fn a_member_is_pushed_nothing_from_before_it_came() {
+    // The replica here is behind: it has 3, the leader says that ada came with 6.
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    delivery.attach(&topic("g"), &ada.as_dyn(), 3);
+    assert_eq!(delivery.admit(&topic("g"), ada.id, 6), Some(6));
+    for seq in 4..=7 {
+        delivery.publish(&session("g"), &items([seq]));
+    }
+    assert_eq!(ada.seqs(), [6, 7]);
+}
+
+#[test]
+fn after_a_snapshot_devices_of_its_shard_sync_again_and_no_others() {
+    let (delivery, ada, node) = (delivery(), Fake::device("ada", "phone"), Fake::node());
+    delivery.connect(ada.as_dyn());
+    delivery.connect(node.as_dyn());
+    join(&delivery, &topic("a"), &ada, 0);
+    join(&delivery, &topic("b"), &ada, 0);
+    delivery.attach(&topic("a"), &node.as_dyn(), 0);
     delivery.lag_all(|at| (*at == topic("a")).then_some(41));
-    assert_eq!(delivery.resume(ada.id), [(topic("a"), 42)]);
+    assert_eq!(delivery.resume(ada.id), [(Topic::User(user("ada")), 0)], "who is a member is not known");
+    assert_eq!(delivery.resume(node.id), [(topic("a"), 42)]);
     delivery.publish(&session("b"), &items([1]));
     delivery.publish(&session("a"), &items([42]));
-    assert_eq!(ada.seqs(), [1, 42]);
+    assert_eq!(ada.seqs(), [1]);
+    assert_eq!(node.seqs(), [42]);
+    join(&delivery, &topic("a"), &ada, 42);
+    delivery.publish(&session("a"), &items([43]));
+    assert_eq!(ada.seqs(), [1, 43]);
+    assert_eq!(delivery.stats().subscriptions, 4);
 }
 
 #[test]
@@ -259,26 +316,26 @@ fn bounds_hold_and_say_so() {
     let delivery = Delivery::new(limits);
     let (ada, bob) = (Fake::device("ada", "phone"), Fake::device("bob", "phone"));
     delivery.connect(ada.as_dyn());
-    assert_eq!(delivery.attach(&topic("a"), &ada.as_dyn(), 0), 1);
-    assert_eq!(delivery.attach(&topic("b"), &ada.as_dyn(), 0), 1);
-    assert_eq!(delivery.attach(&topic("c"), &ada.as_dyn(), 0), NOT_LIVE, "topics of one receiver");
+    assert_eq!(join(&delivery, &topic("a"), &ada, 0), 1);
+    assert_eq!(join(&delivery, &topic("b"), &ada, 0), 1);
+    assert_eq!(join(&delivery, &topic("c"), &ada, 0), NOT_LIVE, "topics of one receiver");
     delivery.connect(bob.as_dyn());
-    assert_eq!(delivery.attach(&topic("a"), &bob.as_dyn(), 0), NOT_LIVE, "subscriptions of the node");
+    assert_eq!(join(&delivery, &topic("a"), &bob, 0), NOT_LIVE, "subscriptions of the node");
     assert_eq!(delivery.stats().refused, 2);
     delivery.detach(&topic("b"), ada.id);
-    assert_eq!(delivery.attach(&topic("a"), &bob.as_dyn(), 0), 1);
+    assert_eq!(join(&delivery, &topic("a"), &bob, 0), 1);
 }
 
 #[test]
 fn nothing_is_left_of_a_receiver_that_went() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
-    assert_eq!(delivery.attach(&topic("a"), &ada.as_dyn(), 0), NOT_LIVE, "not connected yet");
+    assert_eq!(join(&delivery, &topic("a"), &ada, 0), NOT_LIVE, "not connected yet");
     delivery.connect(ada.as_dyn());
     for name in ["a", "b", "c"] {
-        delivery.attach(&topic(name), &ada.as_dyn(), 0);
+        join(&delivery, &topic(name), &ada, 0);
     }
     delivery.disconnect(ada.id);
-    assert_eq!(delivery.attach(&topic("a"), &ada.as_dyn(), 0), NOT_LIVE);
+    assert_eq!(join(&delivery, &topic("a"), &ada, 0), NOT_LIVE);
     let stats = delivery.stats();
     assert_eq!((stats.topics, stats.subscriptions, stats.receivers, stats.bytes), (0, 0, 0, 0));
 }

@@ -40,11 +40,21 @@ impl Registered {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A device in a session of which nobody has said yet that its user is a member: nothing is pushed.
+    Quiet,
+    /// Pushed everything.
+    Live,
+    /// Pushed nothing until it resumes.
+    Lagging,
+}
+
 struct Subscription {
     to: Arc<Registered>,
     /// Last seq pushed, passed over as the receiver's own, or known to it from its sync.
     last: u64,
-    lagging: bool,
+    state: State,
 }
 
 /// What a publish did.
@@ -96,8 +106,8 @@ impl Subscribers {
         self.list.iter().filter(|sub| sub.to.is_of(user)).map(|sub| Arc::clone(&sub.to)).collect()
     }
 
-    /// Subscribes from `last_seq + 1` on. A subscription that is there stays as it is, unless it lags: then it
-    /// goes on from here, for the caller has read the session up to `last_seq`.
+    /// Subscribes from `last_seq + 1` on: at once in a user topic or for a node, quietly for a device in a session.
+    /// A live subscription stays as it is; one that lags begins anew, for the caller reads the session now.
     pub(super) fn attach(
         &mut self,
         topic: &Topic,
@@ -105,16 +115,46 @@ impl Subscribers {
         last_seq: u64,
         max_topics: usize,
     ) -> Attached {
+        let judged = matches!(topic, Topic::User(_)) || to.receiver.origin().is_none();
+        let begins = if judged { State::Live } else { State::Quiet };
         self.head = self.head.max(last_seq);
-        let id = to.receiver.id();
-        if let Some(sub) = self.list.iter_mut().find(|sub| sub.to.receiver.id() == id) {
-            if sub.lagging {
-                sub.lagging = false;
+        if let Some(sub) = self.find(to.receiver.id()) {
+            if sub.state == State::Lagging {
                 sub.last = last_seq;
-                sub.to.lists.lock().lagging.remove(topic);
+                sub.set(topic, begins);
             }
             return Attached::Already(sub.last + 1);
         }
+        self.add(topic, to, last_seq, begins, max_topics)
+    }
+
+    /// Subscribes a member from `last_seq + 1` on. One that lags goes on lagging until it resumes.
+    pub(super) fn attach_member(
+        &mut self,
+        topic: &Topic,
+        to: &Arc<Registered>,
+        last_seq: u64,
+        max_topics: usize,
+    ) -> Attached {
+        self.head = self.head.max(last_seq);
+        if let Some(sub) = self.find(to.receiver.id()) {
+            if sub.state == State::Quiet {
+                sub.last = last_seq;
+                sub.state = State::Live;
+            }
+            return Attached::Already(sub.last + 1);
+        }
+        self.add(topic, to, last_seq, State::Live, max_topics)
+    }
+
+    fn add(
+        &mut self,
+        topic: &Topic,
+        to: &Arc<Registered>,
+        last: u64,
+        state: State,
+        max_topics: usize,
+    ) -> Attached {
         {
             let mut lists = to.lists.lock();
             if lists.gone {
@@ -125,8 +165,24 @@ impl Subscribers {
             }
             lists.topics.insert(topic.clone());
         }
-        self.list.push(Subscription { to: Arc::clone(to), last: last_seq, lagging: false });
-        Attached::New(last_seq + 1)
+        self.list.push(Subscription { to: Arc::clone(to), last, state });
+        Attached::New(last + 1)
+    }
+
+    fn find(&mut self, receiver: u64) -> Option<&mut Subscription> {
+        self.list.iter_mut().find(|sub| sub.to.receiver.id() == receiver)
+    }
+
+    /// The receiver's user is a member since `joined_seq`: a quiet subscription goes live, with what comes after the
+    /// head, and with nothing before that seq. Returns from which seq on it is pushed everything.
+    pub(super) fn admit(&mut self, receiver: u64, joined_seq: u64) -> Option<u64> {
+        let head = self.head;
+        let sub = self.find(receiver)?;
+        if sub.state == State::Quiet {
+            sub.last = head.max(joined_seq.saturating_sub(1));
+            sub.state = State::Live;
+        }
+        Some(if sub.state == State::Live { sub.last } else { head } + 1)
     }
 
     /// Ends the subscription of one receiver; says how many ended (0 or 1).
@@ -159,7 +215,7 @@ impl Subscribers {
             self.head = self.head.max(last.seq);
         }
         for sub in &mut self.list {
-            if sub.lagging {
+            if sub.state != State::Live {
                 continue;
             }
             let pushed = if numbered { sub.push_numbered(topic, items) } else { sub.push_all(topic, items) };
@@ -174,22 +230,33 @@ impl Subscribers {
         outcome
     }
 
-    /// Everyone lags: items up to `head` were skipped. Says how many began to.
-    pub(super) fn lag_all(&mut self, topic: &Topic, head: u64) -> u64 {
+    /// Items up to `head` were skipped, and with them perhaps the news of who is a member. Nodes lag; devices are
+    /// detached and returned, for they must sync again.
+    pub(super) fn reset(&mut self, topic: &Topic, head: u64) -> (u64, Vec<Arc<Registered>>) {
         self.head = self.head.max(head);
-        let mut began = 0;
-        for sub in self.list.iter_mut().filter(|sub| !sub.lagging) {
-            sub.lag(topic);
-            began += 1;
-        }
-        began
+        let (mut lags, mut detached) = (0, Vec::new());
+        self.list.retain_mut(|sub| {
+            if sub.to.receiver.origin().is_some() && matches!(topic, Topic::Session(_)) {
+                sub.to.forget(topic);
+                detached.push(Arc::clone(&sub.to));
+                return false;
+            }
+            lags += u64::from(sub.lag(topic));
+            true
+        });
+        (lags, detached)
+    }
+
+    /// One receiver lags. Says whether it began to.
+    pub(super) fn lag_one(&mut self, topic: &Topic, receiver: u64) -> bool {
+        self.find(receiver).is_some_and(|sub| sub.lag(topic))
     }
 
     /// Goes on at the head for a receiver that lags; `live_from` of it (0 in a user topic).
     pub(super) fn resume(&mut self, topic: &Topic, receiver: u64) -> Option<u64> {
         let head = self.head;
-        let sub = self.list.iter_mut().find(|sub| sub.to.receiver.id() == receiver && sub.lagging)?;
-        sub.lagging = false;
+        let sub = self.find(receiver).filter(|sub| sub.state == State::Lagging)?;
+        sub.state = State::Live;
         sub.last = head;
         Some(if matches!(topic, Topic::Session(_)) { head + 1 } else { 0 })
     }
@@ -233,9 +300,22 @@ impl Subscription {
         }
     }
 
-    fn lag(&mut self, topic: &Topic) {
-        self.lagging = true;
-        self.to.lists.lock().lagging.insert(topic.clone());
-        self.to.receiver.lagged(topic);
+    /// Says whether it began to.
+    fn lag(&mut self, topic: &Topic) -> bool {
+        let begins = self.state == State::Live;
+        if begins {
+            self.set(topic, State::Lagging);
+            self.to.receiver.lagged(topic);
+        }
+        begins
+    }
+
+    fn set(&mut self, topic: &Topic, state: State) {
+        self.state = state;
+        let mut lists = self.to.lists.lock();
+        match state {
+            State::Lagging => lists.lagging.insert(topic.clone()),
+            State::Quiet | State::Live => lists.lagging.remove(topic),
+        };
     }
 }

@@ -95,17 +95,16 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
         Ok(_) => Err(ErrorCode::Unavailable),
         Err(error) => Err(error.code),
     };
-    match (head, attached.first()) {
-        (Ok(_), Some((_, live_from))) => {
-            let body = Joined { session, live_from: *live_from };
-            connection.out.answer(frame_bytes(Kind::Joined, 0, &body));
+    match head {
+        Ok(head) if !attached.is_empty() => {
+            // Not attached any more: removed meanwhile, and the LEFT that follows says so.
+            if let Some(live_from) = core.delivery.admit(&topic, connection.id, head.joined_seq) {
+                connection.out.answer(frame_bytes(Kind::Joined, 0, &Joined { session, live_from }));
+            }
         }
-        // The LEFT that follows says the rest.
-        (Err(ErrorCode::NotMember | ErrorCode::NoSuchSession), _) => {
-            core.delivery.detach(&topic, connection.id)
-        }
+        Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => core.delivery.detach(&topic, connection.id),
         // Not known: a sync will tell, and attach again.
-        (Err(_), _) | (_, None) => {
+        Ok(_) | Err(_) => {
             core.delivery.detach(&topic, connection.id);
             connection.tell_to_sync();
         }

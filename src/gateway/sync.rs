@@ -1,9 +1,10 @@
 //! SYNC: the user's whole session list, newest activity first, in pages.
 //!
 //! The connection is attached to every session first and everything is read afterwards (R13), so between what a page
-//! says and what is pushed nothing is lost. The order of the pages is fixed by the first one and kept with the
-//! connection: a session that becomes active while the client turns pages cannot slip from a page to come into one
-//! that was given. What a page says of a session is read when the page is made.
+//! says and what is pushed nothing is lost; pushes begin once the session itself has said that the user is a member.
+//! The order of the pages is fixed by the first one and kept with the connection: a session that becomes active
+//! while the client turns pages cannot slip from a page to come into one that was given. What a page says of a
+//! session is read when the page is made.
 //!
 //! A session of which nothing could be learned is named as unresolved, with the reason; none is left out silently (G5).
 
@@ -19,56 +20,88 @@ use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId};
 use super::connection::{Connection, Handle};
 use super::reads::{turn, unexpected};
 use crate::delivery::{Receiver, Topic};
-use crate::shard::{Freshness, MAX_HEADS, Read, ReadReply, SessionHead, UserSession};
+use crate::shard::{Freshness, Read, ReadReply, SessionHead, UserSession};
 use crate::state::EntityKey;
 
 /// Sessions in one page.
 const MAX_PAGE: u32 = 200;
+/// Sessions asked for in one read.
+const ASKED: usize = 2000;
 
 /// The order of one SYNC, kept while its pages are turned.
 pub(super) struct SyncPages {
     /// Which SYNC of this connection.
     number: u64,
-    /// Session and `live_from`, newest activity first.
-    order: Vec<(SessionId, u64)>,
+    /// Newest activity first.
+    order: Vec<SessionId>,
 }
 
-type Failures = Vec<(SessionId, ErrorCode)>;
+/// What a session says of itself, and from which seq on its pushes are whole.
+type Found = Result<(SessionHead, u64), ErrorCode>;
+type Listed = HashMap<SessionId, UserSession>;
 
 /// SYNC.
 pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) -> Result<(), ErrorBody> {
     let _turn = turn(&connection).await?;
     let limit = sync.limit.clamp(1, MAX_PAGE) as usize;
-    let sessions = own_sessions(&connection).await?;
-    let mut unresolved = Vec::new();
-    let start = match read_token(&sync.after.0)? {
+    let token = read_token(&sync.after.0)?;
+    if token.is_none() {
+        let user = Topic::User(connection.user().clone());
+        let shard = connection.core.router.shard_of_topic(&user);
+        connection.core.router.attach(shard, receiver(&connection), vec![user]).await;
+    }
+    let listed = own_sessions(&connection).await?;
+    let (wanted, next, mut found, start_failures) = match token {
         None => {
-            unresolved = begin(&connection, &sessions).await;
-            0
+            let found = visit(&connection, listed.keys().cloned()).await;
+            begin(&connection, &found);
+            let failures = found.iter().filter_map(|(session, found)| failure(session, found));
+            let failures: Vec<_> = failures.collect();
+            let (wanted, next) = slice(&connection, 0, limit);
+            (wanted, next, found, failures)
         }
         Some((number, start)) => {
-            let known = connection.pages.lock().as_ref().is_some_and(|pages| pages.number == number);
-            if !known {
+            if connection.pages.lock().as_ref().is_none_or(|pages| pages.number != number) {
                 let text = "`after` belongs to an older SYNC; begin again with an empty one";
                 return Err(ErrorBody::new(ErrorCode::BadRequest, text));
             }
-            start
+            let (wanted, next) = slice(&connection, start, limit);
+            // One that has left the list since the first page is no session of the user's any more.
+            let still = wanted.iter().filter(|session| listed.contains_key(*session)).cloned();
+            let found = visit(&connection, still).await;
+            let failures = found.iter().filter_map(|(session, found)| failure(session, found)).collect();
+            (wanted, next, found, failures)
         }
     };
-    let (wanted, next) = slice(&connection, start, limit);
-    let (summaries, failures) = summaries(&connection, wanted, &sessions).await;
-    unresolved.extend(failures);
-    let total = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
-    connection.reply(
-        Kind::SyncPage,
-        request,
-        &SyncPage { sessions: summaries, unresolved, total, next: Blob(next) },
-    );
+    let summaries =
+        wanted.into_iter().filter_map(|session| match (found.remove(&session), listed.get(&session)) {
+            (Some(Ok((head, live_from))), Some(own)) => Some(summary(session, live_from, head, own)),
+            _ => None,
+        });
+    let page = SyncPage {
+        sessions: summaries.collect(),
+        unresolved: start_failures,
+        total: u32::try_from(listed.len()).unwrap_or(u32::MAX),
+        next: Blob(next),
+    };
+    connection.reply(Kind::SyncPage, request, &page);
     Ok(())
 }
 
+fn receiver(connection: &Arc<Connection>) -> Arc<dyn Receiver> {
+    Arc::new(Handle(Arc::clone(connection)))
+}
+
+/// What is named as unresolved. NOT_MEMBER is not: the session has let the user go, and the user's list is about to.
+fn failure(session: &SessionId, found: &Found) -> Option<(SessionId, ErrorCode)> {
+    match found {
+        Ok(_) | Err(ErrorCode::NotMember) => None,
+        Err(code) => Some((session.clone(), *code)),
+    }
+}
+
 /// The user's sessions with the user's own cursors.
-async fn own_sessions(connection: &Connection) -> Result<HashMap<SessionId, UserSession>, ErrorBody> {
+async fn own_sessions(connection: &Connection) -> Result<Listed, ErrorBody> {
     let router = &connection.core.router;
     let shard = router.shard_of(&EntityKey::User(connection.user().clone()));
     let read = Read::UserSessions { user: connection.user().clone(), device: connection.device().clone() };
@@ -80,86 +113,67 @@ async fn own_sessions(connection: &Connection) -> Result<HashMap<SessionId, User
     }
 }
 
-fn by_shard<T>(
-    connection: &Connection,
-    items: impl Iterator<Item = (SessionId, T)>,
-) -> BTreeMap<u32, Vec<(SessionId, T)>> {
-    let mut shards: BTreeMap<u32, Vec<(SessionId, T)>> = BTreeMap::new();
-    for (session, item) in items {
+/// Attaches the connection to sessions, asks each for its head, and lets those go live of which the user is a member.
+async fn visit(
+    connection: &Arc<Connection>,
+    sessions: impl Iterator<Item = SessionId>,
+) -> HashMap<SessionId, Found> {
+    let mut shards: BTreeMap<u32, Vec<SessionId>> = BTreeMap::new();
+    for session in sessions {
         let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
-        shards.entry(shard).or_default().push((session, item));
+        shards.entry(shard).or_default().push(session);
     }
-    shards
+    let asked = shards.into_iter().map(|(shard, sessions)| visit_shard(connection, shard, sessions));
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Attaches the connection to everything and fixes the order of the pages. Returns what could not be asked.
-async fn begin(connection: &Arc<Connection>, sessions: &HashMap<SessionId, UserSession>) -> Failures {
-    let user = Topic::User(connection.user().clone());
-    let user_shard = connection.core.router.shard_of_topic(&user);
-    let receiver: Arc<dyn Receiver> = Arc::new(Handle(Arc::clone(connection)));
-    connection.core.router.attach(user_shard, receiver, vec![user]).await;
-    let shards = by_shard(connection, sessions.keys().map(|session| (session.clone(), ())));
-    let asked = shards.into_iter().map(|(shard, list)| {
-        let sessions = list.into_iter().map(|(session, ())| session).collect();
-        activity(connection, shard, sessions)
-    });
-    let mut order = Vec::with_capacity(sessions.len());
-    let mut failures = Vec::new();
-    for (found, missing) in join_all(asked).await {
-        order.extend(found);
-        failures.extend(missing);
-    }
-    order.sort_unstable_by(|a: &Active, b| b.time_ms.cmp(&a.time_ms).then_with(|| a.session.cmp(&b.session)));
-    let order = order.into_iter().map(|active| (active.session, active.live_from)).collect();
-    let mut pages = connection.pages.lock();
-    let number = pages.as_ref().map_or(0, |pages| pages.number) + 1;
-    *pages = Some(SyncPages { number, order });
-    failures
-}
-
-struct Active {
-    session: SessionId,
-    live_from: u64,
-    time_ms: u64,
-}
-
-/// Attaches to the sessions of one shard, then asks when each was last active.
-async fn activity(
+async fn visit_shard(
     connection: &Arc<Connection>,
     shard: u32,
     sessions: Vec<SessionId>,
-) -> (Vec<Active>, Failures) {
-    let router = &connection.core.router;
+) -> Vec<(SessionId, Found)> {
     let topics = sessions.iter().cloned().map(Topic::Session).collect();
-    let receiver: Arc<dyn Receiver> = Arc::new(Handle(Arc::clone(connection)));
-    let attached: HashMap<Topic, u64> = router.attach(shard, receiver, topics).await.into_iter().collect();
-    let (mut found, mut failures) = (Vec::with_capacity(sessions.len()), Vec::new());
-    for chunk in sessions.chunks(MAX_HEADS) {
-        let read = Read::Activity { sessions: chunk.to_vec() };
-        let activity = match router.read(shard, read, Freshness::Linearizable).await {
-            Ok(ReadReply::Activity(activity)) if activity.len() == chunk.len() => activity,
-            Ok(other) => {
-                let code = unexpected(&other).code;
-                failures.extend(chunk.iter().map(|session| (session.clone(), code)));
-                continue;
-            }
-            Err(error) => {
-                failures.extend(chunk.iter().map(|session| (session.clone(), error.code)));
-                continue;
-            }
-        };
-        for (session, (_, time_ms)) in chunk.iter().zip(activity) {
-            match attached.get(&Topic::Session(session.clone())) {
-                Some(&live_from) => found.push(Active { session: session.clone(), live_from, time_ms }),
-                None => failures.push((session.clone(), ErrorCode::Unavailable)),
-            }
+    connection.core.router.attach(shard, receiver(connection), topics).await;
+    let mut found = Vec::with_capacity(sessions.len());
+    for chunk in sessions.chunks(ASKED) {
+        let heads = heads(connection, shard, chunk.to_vec()).await;
+        found.extend(heads.into_iter().map(|(session, head)| {
+            let found = admit(connection, &session, head);
+            (session, found)
+        }));
+    }
+    found
+}
+
+fn admit(connection: &Connection, session: &SessionId, head: Result<SessionHead, ErrorCode>) -> Found {
+    let delivery = &connection.core.delivery;
+    let topic = Topic::Session(session.clone());
+    match head {
+        Ok(head) => {
+            // Not attached: a shard without a replica here could not be reached, or the log has removed the user.
+            let live_from = delivery.admit(&topic, connection.id, head.joined_seq);
+            live_from.map(|live_from| (head, live_from)).ok_or(ErrorCode::Unavailable)
+        }
+        Err(code) => {
+            delivery.detach(&topic, connection.id);
+            Err(code)
         }
     }
-    (found, failures)
+}
+
+/// Fixes the order of the pages.
+fn begin(connection: &Connection, found: &HashMap<SessionId, Found>) {
+    let active = found.iter().filter_map(|(session, found)| Some((found.as_ref().ok()?.0.time_ms, session)));
+    let mut order: Vec<(u64, &SessionId)> = active.collect();
+    order.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    let order = order.into_iter().map(|(_, session)| session.clone()).collect();
+    let mut pages = connection.pages.lock();
+    let number = pages.as_ref().map_or(0, |pages| pages.number) + 1;
+    *pages = Some(SyncPages { number, order });
 }
 
 /// The sessions of one page, and the token of the next; after the last page the order is forgotten.
-fn slice(connection: &Connection, start: usize, limit: usize) -> (Vec<(SessionId, u64)>, Bytes) {
+fn slice(connection: &Connection, start: usize, limit: usize) -> (Vec<SessionId>, Bytes) {
     let mut pages = connection.pages.lock();
     let Some(known) = pages.as_mut() else { return (Vec::new(), Bytes::new()) };
     let end = start.saturating_add(limit).min(known.order.len());
@@ -186,36 +200,6 @@ fn read_token(token: &Bytes) -> Result<Option<(u64, usize)>, ErrorBody> {
         16 => Ok(Some((bytes.get_u64_le(), usize::try_from(bytes.get_u64_le()).unwrap_or(usize::MAX)))),
         _ => Err(ErrorBody::new(ErrorCode::BadRequest, "`after` is not what a SYNC_PAGE gave as `next`")),
     }
-}
-
-/// What the page says of its sessions, in their order.
-async fn summaries(
-    connection: &Arc<Connection>,
-    wanted: Vec<(SessionId, u64)>,
-    sessions: &HashMap<SessionId, UserSession>,
-) -> (Vec<Summary>, Failures) {
-    // One that has left the list since the first page is no session of the user's any more.
-    let listed = |(session, _): &&(SessionId, u64)| sessions.contains_key(session);
-    let shards = by_shard(connection, wanted.iter().filter(listed).cloned());
-    let asked = shards.into_iter().map(|(shard, list)| {
-        let sessions = list.into_iter().map(|(session, _)| session).collect();
-        heads(connection, shard, sessions)
-    });
-    let mut heads: HashMap<SessionId, Result<SessionHead, ErrorCode>> =
-        join_all(asked).await.into_iter().flatten().collect();
-    let (mut found, mut failures) = (Vec::with_capacity(wanted.len()), Vec::new());
-    for (session, live_from) in wanted {
-        match (heads.remove(&session), sessions.get(&session)) {
-            (Some(Ok(head)), Some(own)) => found.push(summary(session, live_from, head, own)),
-            (Some(Err(ErrorCode::NotMember)), _) => {
-                // The session has let the user go; the user's list is about to.
-                connection.core.delivery.detach(&Topic::Session(session), connection.id);
-            }
-            (Some(Err(code)), _) => failures.push((session, code)),
-            (Some(Ok(_)) | None, _) => {}
-        }
-    }
-    (found, failures)
 }
 
 async fn heads(

@@ -22,6 +22,10 @@ const ATTEMPT_BITS: u32 = 8;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
 /// First and longest silence of another node before what it was sent is sent again.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// How long a shard whose leader has little disk space may take to find another, before DISK_LOW is the answer.
+const LOW_PATIENCE: Duration = Duration::from_secs(4);
+/// Pause before it is asked again.
+const LOW_PAUSE: Duration = Duration::from_millis(100);
 /// Places of answered requests behind an unanswered one, as a multiple of the bound on requests.
 const SPAN: usize = 4;
 
@@ -41,6 +45,12 @@ struct Pending {
     deadline: Instant,
     attempt: u8,
     sent_at: Option<Instant>,
+    /// An attempt before the last may have been appended somewhere.
+    unsure: bool,
+    /// The last attempt was refused for want of disk space, before it was appended.
+    low: bool,
+    /// Since when it is refused so.
+    low_since: Option<Instant>,
 }
 
 /// A request and its final answer.
@@ -136,7 +146,15 @@ impl LaneState {
         self.live += 1;
         self.bytes += size;
         let deadline = now + self.limits.deadline;
-        self.slots.push_back(Some(Pending { request, deadline, attempt: 0, sent_at: None }));
+        self.slots.push_back(Some(Pending {
+            request,
+            deadline,
+            attempt: 0,
+            sent_at: None,
+            unsure: false,
+            low: false,
+            low_since: None,
+        }));
         Ok(())
     }
 
@@ -169,6 +187,7 @@ impl LaneState {
                 self.counts.sent += 1;
                 self.counts.resent += u64::from(pending.sent_at.is_some());
                 pending.attempt = pending.attempt.wrapping_add(1);
+                pending.unsure |= pending.sent_at.is_some() && !std::mem::take(&mut pending.low);
                 pending.sent_at = Some(now);
                 let tag = number << ATTEMPT_BITS | u64::from(pending.attempt);
                 out.push((tag, pending.request.command.clone()));
@@ -210,8 +229,21 @@ impl LaneState {
             let Some(pending) = self.get(number) else { continue };
             let current = pending.attempt == tag as u8;
             match answer {
+                Answer::Refused(error) if error.code == ErrorCode::DiskLow => {
+                    if !current {
+                        continue; // The answer to the last attempt decides.
+                    }
+                    if self.still_no_room(number, now) {
+                        self.settle(number, Answer::Refused(error), &mut judged);
+                    } else {
+                        self.rewind(number);
+                        judged.again = true;
+                        wait = wait.max(LOW_PAUSE);
+                    }
+                }
                 Answer::Again { leader, after_ms } => {
                     if current {
+                        self.room_again(number);
                         self.rewind(number);
                         judged.again = true;
                         judged.leader = leader.or(judged.leader);
@@ -243,6 +275,25 @@ impl LaneState {
             self.patience = PATIENCE.0;
         }
         judged
+    }
+
+    /// Whether a request that was refused for want of disk space is given up: not before somebody else has had the time
+    /// to lead the shard, and only if "nothing was stored" is true of every attempt.
+    fn still_no_room(&mut self, number: u64, now: Instant) -> bool {
+        let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
+        let Some(pending) = at.and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut) else {
+            return false;
+        };
+        pending.low = true;
+        let since = *pending.low_since.get_or_insert(now);
+        !pending.unsure && now.saturating_duration_since(since) >= LOW_PATIENCE
+    }
+
+    fn room_again(&mut self, number: u64) {
+        let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
+        if let Some(pending) = at.and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut) {
+            pending.low_since = None;
+        }
     }
 
     fn get(&self, number: u64) -> Option<&Pending> {

@@ -309,3 +309,42 @@ fn stopping_answers_everything() {
     bench.send(3).unwrap();
     assert_eq!(bench.commands(), ["3"]);
 }
+
+fn low() -> Answer {
+    Answer::Refused(ErrorBody::new(ErrorCode::DiskLow, "low"))
+}
+
+#[test]
+fn a_leader_without_disk_is_given_the_time_to_hand_over() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    let sent = bench.take();
+    assert!(bench.answer(vec![(sent[0].0, low())]).is_empty());
+    bench.ms += 1000;
+    let sent = bench.take();
+    assert_eq!(bench.answer(vec![(sent[0].0, Answer::Done)]), [(1, Answer::Done)], "another leads now");
+
+    bench.send(2).unwrap();
+    let mut told = Vec::new();
+    for _ in 0..60 {
+        let sent = bench.take();
+        told = bench.answer(sent.into_iter().map(|(tag, _)| (tag, low())).collect());
+        bench.ms += 200;
+    }
+    assert!(told.is_empty() && bench.lane.is_empty(), "told once, long before the deadline");
+}
+
+#[test]
+fn disk_low_is_not_said_of_what_may_be_stored() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    let sent = bench.take();
+    // Unknown: it may have been appended by a leader that is gone.
+    assert!(bench.answer(vec![(sent[0].0, again())]).is_empty());
+    for _ in 0..30 {
+        bench.ms += 200;
+        let sent = bench.take();
+        let told = bench.answer(sent.into_iter().map(|(tag, _)| (tag, low())).collect());
+        assert!(told.is_empty(), "its deadline decides, with UNAVAILABLE");
+    }
+}

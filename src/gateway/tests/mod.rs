@@ -1,1 +1,426 @@
-//! (to come)
+//! A gateway on a loopback port, before an imagined shard.
+
+mod bad_input;
+mod bounds;
+mod life;
+mod lists;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bincode::Encode;
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use rookery_raft::{LinkState, PeerError, SeededEntropy, SystemClock, TcpNetwork};
+use rookery_wire::codec::Source;
+use rookery_wire::frame::frame_bytes;
+use rookery_wire::reply::{Ack, Message, Page, Welcome};
+use rookery_wire::request::{Hello, Role, Send};
+use rookery_wire::{
+    Blob, Decoder, DeviceId, ErrorBody, ErrorCode, Frame, GroupId, Kind, Record, RecordKind, SessionId,
+    UserId, decode, encode, encode_frame,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::*;
+use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
+use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
+use crate::shard::{
+    Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, SessionHead, Submission, UserSession,
+};
+use crate::state::Command;
+use crate::system::Placement;
+
+/// A single node has nobody to talk to.
+struct Alone;
+
+impl Peers for Alone {
+    fn call(&self, node: u16, _: Bytes, _: Duration) -> BoxFuture<'static, Result<Bytes, PeerError>> {
+        Box::pin(async move { Err(PeerError::Down { node }) })
+    }
+    fn cast(&self, node: u16, _: Bytes) -> Result<(), PeerError> {
+        Err(PeerError::Down { node })
+    }
+    fn link(&self, _: u16) -> watch::Receiver<LinkState> {
+        watch::channel(LinkState::default()).1
+    }
+}
+
+/// A shard that numbers what it is sent and forgets the content.
+pub(super) struct FakeShard {
+    answers: Arc<dyn Answers>,
+    delivery: Arc<Delivery>,
+    pub(super) heads: Mutex<BTreeMap<SessionId, u64>>,
+    /// Answers nothing and keeps what it is given.
+    pub(super) mute: AtomicBool,
+    pub(super) taken: Mutex<Vec<Submission>>,
+    pub(super) commands: Mutex<Vec<Command>>,
+    /// What the user's own list says.
+    pub(super) list: Mutex<Vec<UserSession>>,
+    /// Sessions of which a head is refused.
+    pub(super) refused: Mutex<HashMap<SessionId, ErrorCode>>,
+    pub(super) page_bytes: AtomicU64,
+    pub(super) reads: AtomicU64,
+    leader: watch::Sender<Option<u16>>,
+}
+
+pub(super) fn message(session: &SessionId, seq: u64, from: (&UserId, &DeviceId), content: &[u8]) -> Push {
+    let record = Record {
+        seq,
+        message_id: seq,
+        time_ms: 1000 + seq,
+        count: seq,
+        sender: from.0.clone(),
+        device: from.1.clone(),
+        epoch: 1,
+        client_seq: seq,
+        kind: RecordKind::CONTENT,
+        content_type: Blob::default(),
+        content: Blob(Bytes::copy_from_slice(content)),
+        extensions: Vec::new(),
+    };
+    let mut frame = BytesMut::new();
+    encode_frame(Kind::Message, 0, &Message { session: session.clone(), record }, &mut frame);
+    Push { seq, frame: frame.freeze(), from: Some(Arc::new((from.0.clone(), from.1.clone()))) }
+}
+
+impl FakeShard {
+    fn apply(&self, command: &Command) -> Answer {
+        self.commands.lock().push(command.clone());
+        match command {
+            Command::Act { actor, session, client_seq, act } => {
+                let mut heads = self.heads.lock();
+                let head = heads.entry(session.clone()).or_insert(0);
+                *head += 1;
+                let content = match act {
+                    crate::state::Act::Send { content, .. } => content.0.clone(),
+                    crate::state::Act::Change { .. } => Bytes::new(),
+                };
+                let push = message(session, *head, (&actor.user, &actor.device), &content);
+                self.delivery.publish(session, &[push]);
+                let (seq, session) = (*head, session.clone());
+                Answer::Ack(Ack {
+                    session,
+                    client_seq: *client_seq,
+                    seq,
+                    message_id: seq,
+                    time_ms: 1000,
+                    count: seq,
+                })
+            }
+            Command::Register { .. } => Answer::Epoch(1),
+            Command::Read { session, seq, count, .. } => Answer::ReadMark(rookery_wire::reply::ReadMark {
+                session: session.clone(),
+                seq: *seq,
+                count: *count,
+            }),
+            _ => Answer::Done,
+        }
+    }
+
+    fn head(&self, session: &SessionId) -> Result<SessionHead, ErrorCode> {
+        if let Some(code) = self.refused.lock().get(session) {
+            return Err(*code);
+        }
+        let last_seq = self.heads.lock().get(session).copied().unwrap_or(0);
+        Ok(SessionHead {
+            members: 2,
+            first_seq: 1,
+            last_seq,
+            count: last_seq,
+            joined_seq: 1,
+            joined_count: 0,
+            own_count: 0,
+            last_client_seq: 0,
+            time_ms: 1000 + last_seq,
+            last: None,
+        })
+    }
+
+    fn answer(&self, read: Read) -> ReadReply {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        match read {
+            Read::Pull { pull, .. } => {
+                let mut records = Vec::new();
+                let bytes = self.page_bytes.load(Ordering::Relaxed) as usize;
+                if bytes > 0 {
+                    let user = (user("x"), DeviceId::new("y").unwrap());
+                    let push = message(&pull.session, 1, (&user.0, &user.1), &vec![0; bytes]);
+                    records.push(decode::<Message>(&push.frame.slice(12..)).unwrap().record);
+                }
+                let page = Page { session: pull.session, first_seq: 1, last_seq: 1, records };
+                ReadReply::Page(Blob(encode(&page)))
+            }
+            Read::Activity { sessions } => {
+                let heads = self.heads.lock();
+                let row = |session: &SessionId| heads.get(session).map_or((0, 0), |seq| (*seq, 1000 + seq));
+                ReadReply::Activity(sessions.iter().map(row).collect())
+            }
+            Read::Heads { sessions, .. } => ReadReply::Heads(sessions.iter().map(|s| self.head(s)).collect()),
+            Read::CountAt { seq, .. } => ReadReply::Count(seq),
+            Read::Members { .. } => ReadReply::Members(rookery_wire::reply::MemberPage {
+                users: vec![user("ada")],
+                more: false,
+                total: 1,
+            }),
+            Read::UserSessions { .. } => {
+                ReadReply::UserSessions { sessions: self.list.lock().clone(), epoch: 1 }
+            }
+        }
+    }
+}
+
+impl Replica for FakeShard {
+    fn submit(&self, batch: Vec<Submission>) {
+        if self.mute.load(Ordering::Relaxed) {
+            self.taken.lock().extend(batch);
+            return;
+        }
+        let answers = batch
+            .into_iter()
+            .map(|s| (s.origin, self.apply(&Command::decode(&s.command).unwrap())))
+            .collect();
+        self.answers.answer(1, answers);
+    }
+    fn leader(&self) -> Option<u16> {
+        Some(1)
+    }
+    fn watch_leader(&self) -> watch::Receiver<Option<u16>> {
+        self.leader.subscribe()
+    }
+    fn read(
+        &self,
+        read: Read,
+        _: Freshness,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
+        let reply = self.answer(read);
+        Box::pin(async move { Ok(reply) })
+    }
+    fn attach(
+        &self,
+        receiver: Arc<dyn Receiver>,
+        topics: Vec<Topic>,
+    ) -> BoxFuture<'static, Vec<(Topic, u64)>> {
+        let heads = self.heads.lock();
+        let head = |topic: &Topic| match topic {
+            Topic::Session(session) => heads.get(session).copied().unwrap_or(0),
+            Topic::User(_) => 0,
+        };
+        let attached: Vec<_> = topics
+            .into_iter()
+            .map(|topic| {
+                let live_from = self.delivery.attach(&topic, &receiver, head(&topic));
+                (topic, live_from)
+            })
+            .collect();
+        Box::pin(async move { attached })
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) gateway: Gateway,
+    pub(super) shard: Arc<FakeShard>,
+    pub(super) delivery: Arc<Delivery>,
+    router: Router,
+}
+
+/// A gateway with configuration as `change` leaves it.
+pub(super) async fn bench(change: impl FnOnce(&mut Limits, &mut Timing)) -> Bench {
+    let (mut limits, mut timing) = (Limits::default(), Timing::default());
+    timing.delivered_ms = 20;
+    change(&mut limits, &mut timing);
+    let delivery = Arc::new(Delivery::new(DeliveryLimits::default()));
+    let runtime = tokio::runtime::Handle::current();
+    let lane = LaneLimits {
+        requests: 10_000,
+        bytes: 64 << 20,
+        deadline: Duration::from_millis(timing.request_deadline_ms),
+    };
+    let options = RouterOptions { node: 1, shards: 1, lane, reads: 1000, runtime: runtime.clone() };
+    let placement = watch::channel(Arc::new(Placement { shards: vec![vec![1]] })).1;
+    let router =
+        Router::start(options, Arc::new(Alone), placement, Arc::clone(&delivery), &SeededEntropy::new(1));
+    let shard = Arc::new(FakeShard {
+        answers: router.answers(),
+        delivery: Arc::clone(&delivery),
+        heads: Mutex::default(),
+        mute: AtomicBool::new(false),
+        taken: Mutex::default(),
+        commands: Mutex::default(),
+        list: Mutex::default(),
+        refused: Mutex::default(),
+        page_bytes: AtomicU64::new(0),
+        reads: AtomicU64::new(0),
+        leader: watch::channel(Some(1)).0,
+    });
+    router.add_replica(1, Arc::clone(&shard) as Arc<dyn Replica>);
+    let options = GatewayOptions {
+        node: 1,
+        cluster: [7; 16],
+        listen: "127.0.0.1:0".to_owned(),
+        limits,
+        timing,
+        runtime,
+    };
+    let neighbours = Neighbours {
+        router: router.clone(),
+        delivery: Arc::clone(&delivery),
+        authenticator: Arc::new(Authenticator::from_config(&crate::config::Config::default()).unwrap()),
+        clock: Arc::new(SystemClock),
+    };
+    let gateway = Gateway::start(options, neighbours, &TcpNetwork).await.unwrap();
+    Bench { gateway, shard, delivery, router }
+}
+
+impl Bench {
+    /// Everything ends, and in time.
+    pub(super) async fn stop(self) {
+        let stop = async {
+            self.gateway.stop().await;
+            self.router.stop().await;
+        };
+        timeout(Duration::from_secs(10), stop).await.expect("stopping hangs");
+        assert_eq!(self.gateway.connections(), 0);
+        let stats = self.delivery.stats();
+        assert_eq!((stats.receivers, stats.subscriptions), (0, 0), "something is still attached");
+    }
+
+    pub(super) async fn raw(&self) -> Client {
+        let socket = TcpStream::connect(self.gateway.address()).await.unwrap();
+        Client { socket, buffer: BytesMut::new(), decoder: Decoder::new(16 << 20) }
+    }
+
+    /// A connection of `user` that was welcomed.
+    pub(super) async fn client(&self, user: &str, device: &str) -> Client {
+        let mut client = self.raw().await;
+        client.send(Kind::Hello, 1, &hello(user, device)).await;
+        let (frame, welcome) = client.expect::<Welcome>(Kind::Welcome).await;
+        assert_eq!((frame.request_id, welcome.epoch, welcome.node), (1, 1, 1));
+        client
+    }
+
+    /// A connection attached to a session.
+    pub(super) async fn attached(&self, user: &str, session: &SessionId) -> Client {
+        let client = self.client(user, "phone").await;
+        self.delivery.member_added(session, &self::user(user), 0);
+        client
+    }
+
+    pub(super) fn publish(&self, session: &SessionId, seqs: std::ops::RangeInclusive<u64>, bytes: usize) {
+        let from = (user("publisher"), DeviceId::new("desk").unwrap());
+        for seq in seqs {
+            self.shard.heads.lock().insert(session.clone(), seq);
+            self.delivery.publish(session, &[message(session, seq, (&from.0, &from.1), &vec![1; bytes])]);
+        }
+    }
+}
+
+pub(super) struct Client {
+    pub(super) socket: TcpStream,
+    buffer: BytesMut,
+    decoder: Decoder,
+}
+
+impl Client {
+    pub(super) async fn send<T: Encode>(&mut self, kind: Kind, request: u32, body: &T) {
+        self.bytes(&frame_bytes(kind, request, body)).await;
+    }
+
+    pub(super) async fn bytes(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).await.unwrap();
+    }
+
+    /// The next frame; `None` when the server has closed.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        let read = async {
+            loop {
+                if let Some(frame) = self.decoder.next(&mut self.buffer).unwrap() {
+                    return Some(frame);
+                }
+                match self.socket.read_buf(&mut self.buffer).await {
+                    Ok(0) | Err(_) => return None,
+                    Ok(_) => {}
+                }
+            }
+        };
+        timeout(Duration::from_secs(10), read).await.expect("no frame and no end within 10 s")
+    }
+
+    pub(super) async fn expect<T: bincode::Decode<Source>>(&mut self, kind: Kind) -> (Frame, T) {
+        let frame = self.next().await.expect("the server closed");
+        assert_eq!(Kind::from_number(frame.kind), Some(kind), "{frame:?}");
+        let body = decode(&frame.body).unwrap();
+        (frame, body)
+    }
+
+    /// The next frame is this error, to this request.
+    pub(super) async fn refused(&mut self, request: u32, code: ErrorCode) -> ErrorBody {
+        let (frame, error) = self.expect::<ErrorBody>(Kind::Error).await;
+        assert_eq!((frame.request_id, error.code), (request, code), "{error}");
+        error
+    }
+
+    pub(super) async fn closed(&mut self) {
+        if let Some(frame) = self.next().await {
+            panic!("not closed but {frame:?}");
+        }
+    }
+
+    /// Still served.
+    pub(super) async fn alive(&mut self) {
+        self.send(Kind::Ping, 4242, &()).await;
+        let (frame, ()) = self.expect(Kind::Pong).await;
+        assert_eq!(frame.request_id, 4242);
+    }
+
+    pub(super) async fn message(&mut self) -> Record {
+        self.expect::<Message>(Kind::Message).await.1.record
+    }
+}
+
+pub(super) fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+pub(super) fn group(name: &str) -> SessionId {
+    SessionId::group(GroupId::new(name).unwrap())
+}
+
+pub(super) fn hello(user: &str, device: &str) -> Hello {
+    Hello {
+        min_version: 1,
+        max_version: 1,
+        user: self::user(user),
+        device: DeviceId::new(device).unwrap(),
+        epoch: 0,
+        nonce: 9,
+        role: Role::User,
+        token: Blob::default(),
+        agent: Blob::from("tests"),
+    }
+}
+
+pub(super) fn send(session: &SessionId, client_seq: u64, content: &[u8]) -> Send {
+    Send {
+        session: session.clone(),
+        client_seq,
+        on_behalf_of: None,
+        content_type: Blob::from("text/plain"),
+        content: Blob(Bytes::copy_from_slice(content)),
+        extensions: Vec::new(),
+    }
+}
+
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,127 @@
+//! How connections begin, live and end.
+
+use rookery_wire::reply::GoAway;
+use rookery_wire::request::Delivered;
+
+use super::*;
+
+#[tokio::test]
+async fn a_send_is_acknowledged_and_pushed_to_the_others() {
+    let bench = bench(|_, _| {}).await;
+    let session = group("g");
+    let mut ada = bench.attached("ada", &session).await;
+    let mut bob = bench.attached("bob", &session).await;
+    for number in 1..=50u64 {
+        ada.send(Kind::Send, number as u32, &send(&session, number, format!("text {number}").as_bytes()))
+            .await;
+    }
+    for number in 1..=50 {
+        // Acks only: the sending device is not pushed its own.
+        let (frame, ack) = ada.expect::<Ack>(Kind::Ack).await;
+        assert_eq!((frame.request_id, ack.seq), (number, u64::from(number)));
+        let record = bob.message().await;
+        assert_eq!(record.seq, u64::from(number));
+        assert_eq!(record.content, Blob::from(format!("text {number}").as_str()));
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn frames_sent_before_the_welcome_are_served_after_it() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.raw().await;
+    let mut bytes = frame_bytes(Kind::Hello, 1, &hello("ada", "phone")).to_vec();
+    bytes.extend(frame_bytes(Kind::Ping, 2, &()));
+    client.bytes(&bytes).await;
+    client.expect::<Welcome>(Kind::Welcome).await;
+    client.expect::<()>(Kind::Pong).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_connection_of_a_device_replaces_the_older() {
+    let bench = bench(|_, _| {}).await;
+    let session = group("g");
+    let mut older = bench.attached("ada", &session).await;
+    let mut newer = bench.attached("ada", &session).await;
+    let (_, goodbye) = older.expect::<GoAway>(Kind::GoAway).await;
+    assert_eq!(goodbye.code, ErrorCode::DeviceReplaced);
+    older.closed().await;
+    newer.alive().await;
+    until("one left", || bench.delivery.stats().receivers == 1).await;
+    assert_eq!(bench.gateway.connections(), 1);
+    bench.publish(&session, 1..=1, 3);
+    assert_eq!(newer.message().await.seq, 1);
+    let mut other = bench.client("ada", "desk").await;
+    other.alive().await;
+    newer.alive().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_let_go() {
+    let bench = bench(|_, timing| {
+        timing.idle_ms = 400;
+        timing.hello_ms = 150;
+    })
+    .await;
+    let mut silent = bench.raw().await;
+    silent.closed().await;
+    let mut client = bench.client("ada", "phone").await;
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        client.alive().await;
+    }
+    client.expect::<GoAway>(Kind::GoAway).await;
+    client.closed().await;
+    until("gone", || bench.gateway.connections() == 0).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_tells_everyone() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    let watching = tokio::spawn(async move {
+        let (_, goodbye) = client.expect::<GoAway>(Kind::GoAway).await;
+        client.closed().await;
+        goodbye.code
+    });
+    bench.stop().await;
+    assert_eq!(watching.await.unwrap(), ErrorCode::ShuttingDown);
+}
+
+#[tokio::test]
+async fn delivered_cursors_are_gathered_and_raised() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    let cursors = |seq| Delivered { cursors: vec![(group("g"), seq), (group("h"), 1)] };
+    let replicated = || {
+        let commands = bench.shard.commands.lock();
+        commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::Delivered { cursors, .. } => Some(cursors.clone()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    for seq in [3, 9, 5] {
+        client.send(Kind::Delivered, 0, &cursors(seq)).await;
+    }
+    client.alive().await;
+    // In one command or in several, as the pace has it.
+    until("replicated", || replicated().iter().flatten().any(|cursor| *cursor == (group("g"), 9))).await;
+    client.send(Kind::Delivered, 7, &cursors(20)).await;
+    let (frame, ()) = client.expect(Kind::Ok).await;
+    assert_eq!(frame.request_id, 7);
+    assert!(replicated().pop().unwrap().contains(&(group("g"), 20)), "OK before it was replicated");
+    client.send(Kind::Delivered, 8, &Delivered { cursors: Vec::new() }).await;
+    client.expect::<()>(Kind::Ok).await;
+    // What was not sent yet leaves when the connection ends.
+    client.send(Kind::Delivered, 0, &cursors(33)).await;
+    drop(client);
+    until("the last cursors", || replicated().iter().flatten().any(|cursor| *cursor == (group("g"), 33)))
+        .await;
+    bench.stop().await;
+}

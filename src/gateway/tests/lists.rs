@@ -1,0 +1,126 @@
+//! The session list: SYNC, and sessions that come and go while the connection lives.
+
+use rookery_wire::reply::{Joined, Left, ReadMark, SyncPage};
+use rookery_wire::request::{Read as ReadRequest, Sync};
+
+use super::*;
+
+fn listed(session: SessionId) -> UserSession {
+    UserSession { session, joined_seq: 1, read_seq: 0, read_count: 0, delivered_seq: 0 }
+}
+
+/// Sessions `g1` … with ascending activity, all in the user's list.
+fn fill(bench: &Bench, count: u64) {
+    for number in 1..=count {
+        let session = group(&format!("g{number}"));
+        bench.shard.heads.lock().insert(session.clone(), number);
+        bench.shard.list.lock().push(listed(session));
+    }
+}
+
+async fn page(client: &mut Client, after: Blob, limit: u32) -> SyncPage {
+    client.send(Kind::Sync, 60, &Sync { after, limit }).await;
+    client.expect::<SyncPage>(Kind::SyncPage).await.1
+}
+
+#[tokio::test]
+async fn pages_are_newest_first_and_whole() {
+    let bench = bench(|_, _| {}).await;
+    fill(&bench, 25);
+    let mut client = bench.client("ada", "phone").await;
+    let mut after = Blob::default();
+    let mut seen = Vec::new();
+    for (turn, expected) in [10, 10, 5].into_iter().enumerate() {
+        let page = page(&mut client, after, 10).await;
+        assert_eq!((page.sessions.len(), page.total), (expected, 25));
+        assert!(page.unresolved.is_empty());
+        for summary in &page.sessions {
+            assert_eq!(summary.live_from, summary.last_seq + 1);
+            assert_eq!(summary.unread, summary.count);
+        }
+        seen.extend(page.sessions.into_iter().map(|summary| summary.session));
+        after = page.next;
+        assert_eq!(after.is_empty(), turn == 2);
+        if turn == 0 {
+            // Activity between the pages must not make a session slip through.
+            bench.publish(&group("g1"), 2..=100, 3);
+            for seq in 2..=100 {
+                assert_eq!(client.message().await.seq, seq, "attached before the first page was made");
+            }
+        }
+    }
+    let expected: Vec<_> = (1..=25).rev().map(|number| group(&format!("g{number}"))).collect();
+    assert_eq!(seen, expected);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_named_and_what_was_left_is_not() {
+    let bench = bench(|_, _| {}).await;
+    fill(&bench, 4);
+    bench.shard.refused.lock().insert(group("g2"), ErrorCode::Frozen);
+    bench.shard.refused.lock().insert(group("g3"), ErrorCode::NotMember);
+    let mut client = bench.client("ada", "phone").await;
+    let page = page(&mut client, Blob::default(), 200).await;
+    let names: Vec<_> = page.sessions.iter().map(|summary| summary.session.clone()).collect();
+    assert_eq!(names, [group("g4"), group("g1")]);
+    assert_eq!(page.unresolved, [(group("g2"), ErrorCode::Frozen)]);
+    assert!(!bench.delivery.has(&Topic::Session(group("g3"))), "no member, no pushes");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_sync_is_refused() {
+    let bench = bench(|_, _| {}).await;
+    fill(&bench, 4);
+    let mut client = bench.client("ada", "phone").await;
+    let old = page(&mut client, Blob::default(), 2).await.next;
+    page(&mut client, Blob::default(), 2).await;
+    for after in [old, Blob::from("nonsense")] {
+        client.send(Kind::Sync, 61, &Sync { after, limit: 2 }).await;
+        client.refused(61, ErrorCode::BadRequest).await;
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_joined_session_is_attached_before_it_is_named() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    bench.shard.heads.lock().insert(group("new"), 5);
+    let news = |kind, session: &SessionId| {
+        let frame = match kind {
+            Kind::Joined => frame_bytes(kind, 0, &Joined { session: session.clone(), live_from: 0 }),
+            _ => frame_bytes(kind, 0, &Left { session: session.clone() }),
+        };
+        Push { seq: 0, frame, from: None }
+    };
+    bench.delivery.publish_user(&user("ada"), &[news(Kind::Joined, &group("new"))]);
+    let (_, joined) = client.expect::<Joined>(Kind::Joined).await;
+    assert_eq!((joined.session, joined.live_from), (group("new"), 6));
+    bench.publish(&group("new"), 6..=6, 3);
+    assert_eq!(client.message().await.seq, 6);
+    bench.delivery.publish_user(&user("ada"), &[news(Kind::Left, &group("new"))]);
+    client.expect::<Left>(Kind::Left).await;
+    bench.publish(&group("new"), 7..=7, 3);
+    client.alive().await;
+
+    // The list is behind: the session has let the user go already.
+    bench.shard.refused.lock().insert(group("gone"), ErrorCode::NotMember);
+    bench
+        .delivery
+        .publish_user(&user("ada"), &[news(Kind::Joined, &group("gone")), news(Kind::Left, &group("gone"))]);
+    client.expect::<Left>(Kind::Left).await;
+    assert!(!bench.delivery.has(&Topic::Session(group("gone"))));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_read_mark_carries_the_sessions_count() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    client.send(Kind::Read, 70, &ReadRequest { session: group("g"), seq: 12 }).await;
+    let (frame, mark) = client.expect::<ReadMark>(Kind::ReadMark).await;
+    assert_eq!((frame.request_id, mark.seq, mark.count), (70, 12, 12));
+    bench.stop().await;
+}
