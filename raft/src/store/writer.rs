@@ -142,7 +142,7 @@ impl Writer {
         }
         if planted("ack-before-fsync") {
             self.tell();
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            std::thread::sleep(std::time::Duration::from_millis(50));
         }
         let draft = std::mem::replace(&mut self.draft, Draft::new(0));
         let sealed = self.journal.commit(draft, &self.durable)?;
