@@ -269,7 +269,8 @@ impl Chat {
                 session.arrive(&record, &me, &device);
                 if session.scroll > 0 {
                     // Whoever reads older messages is not moved.
-                    session.scroll += history::rows_of(session, record.seq, &me, width) - rows_before;
+                    session.scroll +=
+                        history::rows_of(session, record.seq, &me, width).saturating_sub(rows_before);
                 }
             }
             Event::ReadMark(mark) => {
