@@ -25,13 +25,19 @@ run_check() {
         fi
     done
     # 30 s a round, three minutes around them.
-    local code=0
-    timeout --signal=TERM --kill-after=10 $((rounds * 30 + 180)) "$rookery" check --name "$name" "$@" || code=$?
-    if ((code == 124 || code == 137)); then
-        echo "$name: BAD  not finished within $((rounds * 30 + 180)) s"
+    local code=0 out
+    out=$(mktemp)
+    timeout --signal=TERM --kill-after=10 $((rounds * 30 + 180)) "$rookery" check --name "$name" "$@" >"$out" || code=$?
+    cat "$out"
+    # Whatever happened, the last line is a verdict.
+    if ! tail -n 1 "$out" | grep -q "^$name: "; then
+        if ((code == 124 || code == 137)); then
+            echo "$name: BAD  not finished within $((rounds * 30 + 180)) s"
+        else
+            echo "$name: BAD  not judged: rookery check ended with $code"
+        fi
         code=1
-    elif ((code != 0 && code != 1 && code != 2)); then
-        echo "$name: BAD  rookery check ended with $code"
     fi
+    rm -f "$out"
     return $code
 }

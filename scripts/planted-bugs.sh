@@ -36,14 +36,15 @@ for line in "${bugs[@]}"; do
     [[ $bug == none ]] && want=0
     ROOKERY_PLANT=$bug timeout --kill-after=10 300 "$rookery" check --fault "$fault" --rounds "$rounds" \
         --folder "$work" ${RATE:+--rate "$RATE"} >"$work/verdict" 2>"$work/details" || code=$?
-    # A node that stops itself because its state makes no sense any more has caught the bug, too.
-    first=$(grep -m 1 -E '^violation:|ended with|not whole' "$work/details" || true)
-    if ((code == want)); then
+    # Only a rule that the judge names counts: a cluster that does not come back proves something else.
+    first=$(grep -m 1 -E '^violation:' "$work/details" || true)
+    if ((code == want)) && [[ $want == 0 || -n $first ]]; then
         caught=$((caught + 1))
         printf '%-22s %s  %s\n' "$bug" "$([[ $want == 0 ]] && echo good || echo caught)" "${first:0:150}"
     else
         missed+=("$bug")
-        printf '%-22s MISSED (exit %s)  %s\n' "$bug" "$code" "$(tail -n 1 "$work/verdict")"
+        why=$(tail -n 1 "$work/verdict")
+        printf '%-22s MISSED (exit %s)  %s\n' "$bug" "$code" "${why:-$(tail -n 1 "$work/details")}"
     fi
     rm -rf "$work"
 done
