@@ -6,13 +6,13 @@
 //! are there. `node` is the only file that wires everything.
 
 pub mod config;
-pub mod identity;
 pub mod gateway;
+pub mod identity;
 pub mod router;
 
+pub mod delivery;
 pub mod shard;
 pub mod state;
-pub mod delivery;
 
 pub mod node;
 pub mod stage;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rookery_raft::{
-    Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store, StoreOptions,
+    Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store,
+    StoreOptions,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -117,7 +118,8 @@ impl Node {
     pub async fn start(config: Arc<Config>, number: u16, seams: Seams) -> Result<Self, StartError> {
         let started = Instant::now();
         let mine = config.node(number).cloned();
-        let mine = mine.ok_or_else(|| StartError::Config(format!("cluster.toml has no [[node]] with id = {number}")))?;
+        let mine = mine
+            .ok_or_else(|| StartError::Config(format!("cluster.toml has no [[node]] with id = {number}")))?;
         let (fatal_is, fatal) = watch::channel(None);
         let stop: Arc<dyn Fn(Fault) + Send + Sync> = Arc::new(move |fault: Fault| {
             tracing::error!(%fault, "the node must stop");
@@ -126,12 +128,13 @@ impl Node {
         let store = open_store(&config, &mine, &seams).await?;
         let identity = claim(&store, number, seams.replace).await?;
         let app = Arc::new(peers::PeerApp::default());
-        let peers = meet(&config, &mine, &store, &identity, &seams).await?;
-        peers.on_app(app.clone());
-        let me = RaftId { node: number, store: store.store_id() };
-        let host = Host::start(host_options(&config, &mine, me, &seams), store.clone(), peers.clone(), stop.clone());
         let machine = Arc::new(SystemMachine::open(&store).await?);
         let facts = machine.facts();
+        let peers = meet(&config, &mine, &store, &identity, &facts, &seams).await?;
+        peers.on_app(app.clone());
+        let me = RaftId { node: number, store: store.store_id() };
+        let host =
+            Host::start(host_options(&config, &mine, me, &seams), store.clone(), peers.clone(), stop.clone());
         let system = host
             .open_group(SYSTEM_GROUP, machine.clone())
             .await
@@ -144,13 +147,18 @@ impl Node {
             shards: config.cluster.shards,
             replication: usize::from(config.cluster.replication),
             peers: peers.clone(),
+            store_health: store.clone(),
             group: Mutex::new(Some(system.clone())),
             facts: facts.clone(),
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
         });
         app.set_forming(forming.clone());
-        let known = forming.join(&identity, seams.replace).await.map_err(StartError::Refused)?;
+        let joined = tokio::select! {
+            joined = forming.join(&identity, seams.replace) => joined,
+            why = forming.shut_out() => Err(why),
+        };
+        let known = joined.map_err(StartError::Refused)?;
         let identity = settle(&store, &peers, identity, &known).await?;
 
         let stages = if seams.one_thread { Stages::here() } else { start_stages()? };
@@ -175,18 +183,20 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
-            stop,
+            stop: stop.clone(),
         };
+        tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
         let (ahead_is, clock_ahead) = watch::channel(0);
-        tasks.spawn(clock::compare(forming, seams.clock.clone(), ahead_is));
-        let view = balance::View { facts: facts.clone(), peers: peers.clone(), clock_ahead, me: number };
+        tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
+        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming, clock_ahead };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
             handle.connect(router.outbound());
             router.add_replica(shard, Arc::new(handle.clone()));
-            if !identity.joined {
+            // A folder that took another's place holds nothing that a group could begin with.
+            if !identity.joined && known.is_founder(number) {
                 tasks.spawn(initialise(handle.clone(), known.clone(), number));
             }
             tasks.spawn(balance::keep(handle.clone(), view.clone()));
@@ -201,7 +211,8 @@ impl Node {
             authenticator,
             clock: seams.clock.clone(),
         };
-        let gateway = Gateway::start(options, neighbours, &*seams.network).await.map_err(StartError::Listen)?;
+        let gateway =
+            Gateway::start(options, neighbours, &*seams.network).await.map_err(StartError::Listen)?;
         tracing::info!(
             node = number,
             cluster = cluster_text(&known.cluster.unwrap_or_default()),
@@ -308,7 +319,7 @@ impl Node {
     /// Stops in order: clients away, shards handed over and ended, groups, links, store.
     pub async fn stop(mut self) {
         self.gateway.stop().await;
-        balance::hand_over(&self.shards, &self.facts.borrow().clone(), self.number).await;
+        balance::hand_over(&self.shards, &self.facts.borrow().clone(), &self.peers, self.number).await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
         self.router.stop().await;
@@ -351,7 +362,9 @@ async fn open_store(config: &Config, mine: &NodeConfig, seams: &Seams) -> Result
     match opened {
         Ok(Ok(store)) => Ok(store),
         Ok(Err(fault)) => Err(StartError::Store(fault.to_string())),
-        Err(_) => Err(StartError::Store(format!("opening {} panicked; its files are damaged", dir.display()))),
+        Err(_) => {
+            Err(StartError::Store(format!("opening {} panicked; its files are damaged", dir.display())))
+        }
     }
 }
 
@@ -399,6 +412,7 @@ async fn meet(
     mine: &NodeConfig,
     store: &Store,
     identity: &FolderIdentity,
+    facts: &watch::Receiver<Arc<Facts>>,
     seams: &Seams,
 ) -> Result<PeerNet, StartError> {
     let addrs = config.nodes.iter().map(|node| (node.id, node.peer.clone())).collect();
@@ -407,9 +421,16 @@ async fn meet(
     options.cluster = identity.cluster;
     options.format = FORMAT;
     options.client_refusal = peers::client_refusal();
+    let facts = facts.clone();
+    options.admit = Some(Arc::new(move |node, store| facts.borrow().admit(node, store)));
     PeerNet::start(options, seams.network.clone(), seams.entropy.clone())
         .await
         .map_err(|fault| StartError::Listen(fault.to_string()))
+}
+
+/// A node that most others will not have can serve nobody; it says why and ends, at its start or later.
+async fn end_when_shut_out(forming: Arc<Forming>, stop: Arc<dyn Fn(Fault) + Send + Sync>) {
+    stop(Fault::new(forming.shut_out().await));
 }
 
 fn host_options(config: &Config, mine: &NodeConfig, me: RaftId, seams: &Seams) -> HostOptions {
@@ -418,8 +439,10 @@ fn host_options(config: &Config, mine: &NodeConfig, me: RaftId, seams: &Seams) -
         options.incoming = Some(data_dir(config, mine).join("incoming"));
     }
     options.heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
-    options.election =
-        (Duration::from_millis(config.timing.election_ms.0), Duration::from_millis(config.timing.election_ms.1));
+    options.election = (
+        Duration::from_millis(config.timing.election_ms.0),
+        Duration::from_millis(config.timing.election_ms.1),
+    );
     options.log_keep = config.storage.log_keep;
     options
 }

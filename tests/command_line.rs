@@ -1,5 +1,16 @@
 //! The program as a person meets it: real processes, real ports, what is printed and how it exits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking and says why on the terminal"
+)]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,6 +1,17 @@
 //! Three nodes without gateways: store, links, groups, shards, router and delivery wired together in one process.
 //! Commands go in at any node; what they did is read at another; a node is stopped and another leads.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking and says why on the terminal"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +23,8 @@ use rookery::stage::Stages;
 use rookery::state::{Act, Actor, ChangeKind, Command, EntityKey, SessionLimits};
 use rookery::system::Placement;
 use rookery_raft::{
-    Entropy, Host, HostOptions, OsEntropy, PeerNet, PeerOptions, RaftId, Store, StoreOptions, SystemClock, TcpNetwork,
+    Entropy, Host, HostOptions, OsEntropy, PeerNet, PeerOptions, RaftId, Store, StoreOptions, SystemClock,
+    TcpNetwork,
 };
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::reply::Page;
@@ -44,7 +56,13 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
     let placement = Placement::spread(SHARDS, &addrs.keys().copied().collect::<Vec<_>>(), 3);
     let mut started = BTreeMap::new();
     for (id, store) in stores {
-        let options = PeerOptions::new(id, store.store_id(), &addrs[&id], addrs.clone(), b"a secret of 16 bytes".to_vec());
+        let options = PeerOptions::new(
+            id,
+            store.store_id(),
+            &addrs[&id],
+            addrs.clone(),
+            b"a secret of 16 bytes".to_vec(),
+        );
         let peers = PeerNet::start(options, Arc::new(TcpNetwork), Arc::new(OsEntropy)).await.expect("links");
         let fatal = Arc::new(|fault| eprintln!("FATAL {fault}"));
         let me = RaftId { node: id, store: store.store_id() };
@@ -87,7 +105,8 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
         let stages = Stages::start(2).expect("arbiters");
         let mut shards = Vec::new();
         for shard in 1..=SHARDS {
-            let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await.expect("a shard");
+            let handle =
+                ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await.expect("a shard");
             handle.connect(router.outbound());
             router.add_replica(shard, Arc::new(handle.clone()));
             shards.push(handle);
@@ -106,7 +125,9 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
 }
 
 fn nodes(dir: &std::path::Path) -> Vec<(u16, String, std::path::PathBuf)> {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").to_string();
+    let free = || {
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").to_string()
+    };
     let held: Vec<String> = (0..3).map(|_| free()).collect();
     (1..=3u16).zip(held).map(|(id, addr)| (id, addr, dir.join(format!("node-{id}")))).collect()
 }
@@ -189,7 +210,9 @@ async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
     let shard = cluster[&2].router.shard_of(&EntityKey::User(user("bob")));
     let read = Read::UserSessions { user: user("bob"), device: DeviceId::new("tv").expect("a name") };
     match cluster[&2].router.read(shard, read, Freshness::Linearizable).await.expect("a list") {
-        ReadReply::UserSessions { sessions, .. } => assert!(sessions.iter().any(|line| line.session == *group)),
+        ReadReply::UserSessions { sessions, .. } => {
+            assert!(sessions.iter().any(|line| line.session == *group))
+        }
         other => panic!("expected a list, got {other:?}"),
     }
 
@@ -205,7 +228,6 @@ async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
     for node in std::mem::take(&mut cluster).into_values() {
         stop(node).await;
     }
-
 }
 
 /// All of them again, from their folders.

@@ -14,7 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::RaftError;
 use crate::group::{self, Group, Guarded, Inner, Machine};
-use crate::machine::{Fault, StateMachine};
+use crate::machine::{Fault, ProposeError, StateMachine};
 use crate::peer::PeerNet;
 use crate::snapshot::clear_spools;
 use crate::store::Store;
@@ -99,12 +99,12 @@ pub(crate) struct HostCore {
 
 impl HostCore {
     /// What is full, if anything: nothing new is appended then.
-    pub(crate) fn full(&self) -> Option<&'static str> {
+    pub(crate) fn full(&self) -> Option<ProposeError> {
         let health = self.store.health();
         if health.journal_full {
-            return Some("the journal is full; sled is being flushed");
+            return Some(ProposeError::Busy { what: "the journal is full; sled is being flushed" });
         }
-        health.low_disk.then_some("little disk space is free")
+        health.low_disk.then_some(ProposeError::LowDisk)
     }
 }
 

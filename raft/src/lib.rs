@@ -26,14 +26,14 @@ pub use plant::planted;
 #[doc(hidden)]
 pub use plant::{Watcher, watch_appends};
 pub use seam::{
-    BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, ReadHalf, SeededEntropy, SystemClock, TcpNetwork,
-    WriteHalf,
+    BoxStream, Clock, Duplex, Entropy, Listener, Network, OsEntropy, ReadHalf, SeededEntropy, SystemClock,
+    TcpNetwork, WriteHalf,
 };
 pub use snapshot::{MAX_CHUNK, SnapshotReader, SnapshotWriter};
 #[doc(hidden)]
 pub use store::probe;
 pub use store::{
-    BATCH_MAX, Batch, Each, FaultPolicy, KEY_MAX, Map, MapView, MemoryDisk, Step, StepHook, Store, StoreError,
-    StoreHealth, StoreOptions, VALUE_MAX,
+    BATCH_MAX, Batch, Each, FaultPolicy, KEY_MAX, Map, MapView, MemoryDisk, Step, StepHook, Store,
+    StoreError, StoreHealth, StoreOptions, VALUE_MAX,
 };
 pub use types::{GroupId, RaftId};

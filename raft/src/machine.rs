@@ -49,6 +49,9 @@ pub enum ProposeError {
         /// What is full.
         what: &'static str,
     },
+    /// A definite no: never appended, for little disk space is free. It passes when somebody makes room.
+    #[error("little disk space is free on this node")]
+    LowDisk,
     /// The entry was appended and leadership was lost: it may or may not come to be applied.
     #[error("outcome unknown: the entry was appended and then leadership was lost")]
     Unknown,

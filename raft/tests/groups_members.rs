@@ -21,7 +21,9 @@ async fn leadership_is_handed_over_quickly_and_to_whom_was_asked() {
     for round in 0..6 {
         let leader = cluster.leader().await;
         let to = cluster.nodes.iter().find(|n| n.id.node == leader.id.node % 3 + 1).unwrap();
-        propose_somewhere(std::slice::from_ref(&leader.group), &format!("round {round}").into()).await.unwrap();
+        propose_somewhere(std::slice::from_ref(&leader.group), &format!("round {round}").into())
+            .await
+            .unwrap();
         let began = Instant::now();
         leader.group.transfer_leader(to.id).await.unwrap();
         eventually("the new leader to take entries", || to.group.status().leading.then_some(())).await;

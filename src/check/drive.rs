@@ -174,7 +174,7 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
             all.retain(|node| *node != leader);
             all.shuffle(random);
             // With the leader a majority, so that nobody is left who knows more.
-            let others = (all.len() + 1) / 2;
+            let others = all.len().div_ceil(2);
             all.into_iter().take(others).chain([leader]).collect()
         }
         FaultKind::Powercut if random.random_bool(0.5) => vec![leader],

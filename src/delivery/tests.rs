@@ -135,7 +135,7 @@ fn the_sending_device_is_passed_over_and_the_users_other_devices_are_not() {
     let (phone, desk) = (Fake::device("ada", "phone"), Fake::device("ada", "desk"));
     for receiver in [&phone, &desk] {
         delivery.connect(receiver.as_dyn());
-        join(&delivery, &topic("g"), &receiver, 0);
+        join(&delivery, &topic("g"), receiver, 0);
     }
     let batch = [
         sent_by(1, "ada", "phone"),
@@ -157,7 +157,7 @@ fn no_room_lags_until_resumed_and_goes_on_at_the_head() {
     let (delivery, slow, fast) = (delivery(), Fake::device("ada", "phone"), Fake::device("bob", "phone"));
     for receiver in [&slow, &fast] {
         delivery.connect(receiver.as_dyn());
-        join(&delivery, &topic("g"), &receiver, 0);
+        join(&delivery, &topic("g"), receiver, 0);
     }
     slow.room.store(2, Ordering::Relaxed);
     for seq in 1..=5 {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::clock::MOST_OFF_MS;
 use crate::shard::ShardHandle;
+use crate::system::forming::Forming;
 use crate::system::{Facts, SystemWaiter};
 
 /// Between two looks.
@@ -20,21 +21,23 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// What balancing looks at.
 #[derive(Clone)]
-pub struct View {
+pub(super) struct View {
     /// Who should hold what.
     pub facts: watch::Receiver<Arc<Facts>>,
     /// Who can be reached.
     pub peers: PeerNet,
+    /// Asks the others.
+    pub forming: Arc<Forming>,
     /// How far this node's clock is ahead of its peers', milliseconds.
     pub clock_ahead: watch::Receiver<i64>,
-    /// This node.
-    pub me: u16,
 }
 
 /// For one shard, while this node leads it: brings the voters in line with the facts, then gives the lead to the
-/// preferred node once that is steady; or away, when this node's clock is off (R10).
-pub async fn keep(shard: ShardHandle, view: View) {
-    let View { facts, peers, clock_ahead, me } = view;
+/// preferred node once that is steady; or away, when this node's clock is off (R10) or its disk is nearly full and another
+/// has room.
+pub(super) async fn keep(shard: ShardHandle, view: View) {
+    let View { facts, peers, forming, clock_ahead } = view;
+    let me = forming.node;
     let mut steady = 0;
     loop {
         // Shards look at different moments, so that leaders do not all move at once.
@@ -48,7 +51,12 @@ pub async fn keep(shard: ShardHandle, view: View) {
         }
         let clock_is_off = clock_ahead.borrow().abs() > MOST_OFF_MS;
         if clock_is_off {
-            hand_over(std::slice::from_ref(&shard), &facts, me).await;
+            hand_over(std::slice::from_ref(&shard), &facts, &peers, me).await;
+            continue;
+        }
+        if forming.is_low() {
+            give_to_one_with_room(&shard, &facts, &forming).await;
+            steady = 0;
             continue;
         }
         let preferred = facts.placement.nodes(shard.id()).first().copied().unwrap_or(me);
@@ -59,6 +67,7 @@ pub async fn keep(shard: ShardHandle, view: View) {
         }
         steady = 0;
         if let Some(target) = facts.raft_id(preferred)
+            && forming.ask_room(preferred).await
             && let Err(fault) = shard.group().transfer_leader(target).await
         {
             tracing::debug!(shard = shard.id(), to = preferred, %fault, "the lead stays here for now");
@@ -67,7 +76,7 @@ pub async fn keep(shard: ShardHandle, view: View) {
 }
 
 /// For the system group: brings its voters in line with the facts.
-pub async fn keep_system(group: Group<SystemWaiter>, facts: watch::Receiver<Arc<Facts>>) {
+pub(super) async fn keep_system(group: Group<SystemWaiter>, facts: watch::Receiver<Arc<Facts>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let status = group.status();
@@ -94,11 +103,29 @@ async fn align<W: Waiter>(group: &Group<W>, status: &GroupStatus, wanted: &[Raft
     false
 }
 
+/// A leader whose disk is nearly full refuses writes; the shard goes on where there is room. If there is none, it stays.
+async fn give_to_one_with_room(shard: &ShardHandle, facts: &Facts, forming: &Forming) {
+    for heir in facts.placement.nodes(shard.id()).iter().copied().filter(|node| *node != forming.node) {
+        let Some(target) = facts.raft_id(heir) else { continue };
+        if forming.ask_room(heir).await {
+            match shard.group().transfer_leader(target).await {
+                Ok(()) => tracing::warn!(
+                    shard = shard.id(),
+                    to = heir,
+                    "little disk space is free here: the lead is given away"
+                ),
+                Err(fault) => tracing::debug!(shard = shard.id(), to = heir, %fault, "the lead is not taken"),
+            }
+            return;
+        }
+    }
+}
+
 /// Gives every lead away, so that a planned stop costs a hand-over and not an election.
-pub async fn hand_over(shards: &[ShardHandle], facts: &Facts, me: u16) {
+pub(super) async fn hand_over(shards: &[ShardHandle], facts: &Facts, peers: &PeerNet, me: u16) {
     let give = |shard: &ShardHandle| {
-        let heirs = facts.placement.nodes(shard.id()).iter().copied().filter(|node| *node != me);
-        let heirs: Vec<u16> = heirs.collect();
+        let reachable = |node: &u16| *node != me && peers.link(*node).borrow().up;
+        let heirs: Vec<u16> = facts.placement.nodes(shard.id()).iter().copied().filter(reachable).collect();
         let heir = heirs.get(shard.id() as usize % heirs.len().max(1)).and_then(|heir| facts.raft_id(*heir));
         let shard = shard.clone();
         async move {

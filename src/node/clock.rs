@@ -12,10 +12,10 @@ use crate::system::forming::Forming;
 /// Between two comparisons.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How far from the median of all nodes a clock may be before its node gives every lead away, in milliseconds.
-pub const MOST_OFF_MS: i64 = 500;
+pub(super) const MOST_OFF_MS: i64 = 500;
 
 /// How far this node's clock is ahead of the median of all nodes, in milliseconds; 0 until it is known.
-pub async fn compare(forming: Arc<Forming>, clock: Arc<dyn Clock>, ahead_is: watch::Sender<i64>) {
+pub(super) async fn compare(forming: Arc<Forming>, clock: Arc<dyn Clock>, ahead_is: watch::Sender<i64>) {
     loop {
         tokio::time::sleep(COMPARE_EVERY).await;
         let mut offsets = vec![0];
@@ -29,7 +29,10 @@ pub async fn compare(forming: Arc<Forming>, clock: Arc<dyn Clock>, ahead_is: wat
         }
         let ahead = -median(&mut offsets);
         if ahead.abs() > MOST_OFF_MS {
-            tracing::warn!(ahead_ms = ahead, "this node's clock is off; it gives its leads away until that is mended");
+            tracing::warn!(
+                ahead_ms = ahead,
+                "this node's clock is off; it gives its leads away until that is mended"
+            );
         }
         ahead_is.send_replace(ahead);
     }

@@ -12,25 +12,25 @@ use rookery_wire::{ErrorBody, ErrorCode, Kind};
 use crate::system::forming::{Forming, Reply, TAG};
 
 /// The error frame for a client that came to the peer port.
-pub fn client_refusal() -> Bytes {
+pub(super) fn client_refusal() -> Bytes {
     let text = "this is a node's peer port; clients connect to the `client` address of cluster.toml";
     frame_bytes(Kind::Error, 0, &ErrorBody::new(ErrorCode::WrongPort, text))
 }
 
 /// Hands messages on; what comes before its receiver is there is answered with "starting" or dropped.
 #[derive(Default)]
-pub struct PeerApp {
+pub(super) struct PeerApp {
     forming: OnceLock<Arc<Forming>>,
     router: OnceLock<Arc<dyn AppHandler>>,
 }
 
 impl PeerApp {
     /// Set once.
-    pub fn set_forming(&self, forming: Arc<Forming>) {
+    pub(super) fn set_forming(&self, forming: Arc<Forming>) {
         let _ = self.forming.set(forming);
     }
     /// Set once.
-    pub fn set_router(&self, router: Arc<dyn AppHandler>) {
+    pub(super) fn set_router(&self, router: Arc<dyn AppHandler>) {
         let _ = self.router.set(router);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use futures::stream::{FuturesUnordered, StreamExt};
-use rookery_wire::{SessionId, UserId};
+use rookery_wire::{Retry, SessionId, UserId};
 
 use super::actor::{FindSession, ShardActor};
 use super::api::Answer;
@@ -66,6 +66,8 @@ async fn carry(session: SessionId, actor: Addr<ShardActor>, outbound: Arc<dyn Ou
             let command = Command::Link { user: intent.user, link: intent.link };
             match outbound.execute(command, DEADLINE).await {
                 Answer::Again { .. } => None,
+                // BUSY, UNAVAILABLE, DISK_LOW and their like decide nothing: it is carried again.
+                Answer::Refused(error) if error.retry != Retry::Never => None,
                 // A frozen user refuses; holding the session's answers for ever would not help anyone.
                 _ => Some(done),
             }

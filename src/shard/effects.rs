@@ -69,7 +69,7 @@ impl Entity for Session {
         Session::freeze(self, index);
     }
 
-    fn lookups<'a>(&self, commands: &mut dyn Iterator<Item = &'a Command>) -> Option<Fetch<Self::Found>> {
+    fn lookups(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<Self::Found>> {
         let mut wanted = Vec::new();
         for command in commands {
             if let Command::Act { actor, client_seq, .. } = command {
@@ -187,7 +187,7 @@ impl Entity for User {
     fn freeze(&mut self, index: u64) {
         User::freeze(self, index);
     }
-    fn lookups<'a>(&self, _: &mut dyn Iterator<Item = &'a Command>) -> Option<Fetch<()>> {
+    fn lookups(&self, _: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<()>> {
         None
     }
     fn found(&mut self, (): ()) {}

@@ -41,7 +41,7 @@ pub trait Entity: Sized + Send + Unpin + 'static {
     /// Freezes it (R9).
     fn freeze(&mut self, index: u64);
     /// Rows that must be read before these commands can be applied.
-    fn lookups<'a>(&self, commands: &mut dyn Iterator<Item = &'a Command>) -> Option<Fetch<Self::Found>>;
+    fn lookups(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<Self::Found>>;
     /// Gives what was read.
     fn found(&mut self, found: Self::Found);
     /// Applies one command.

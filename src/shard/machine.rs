@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rookery_raft::{
     Committed, Fault, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter,
 };
+use rookery_wire::{ErrorBody, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::actor::{Execute, ShardActor};
@@ -35,6 +36,10 @@ impl Waiter for EntryWaiter {
             ProposeError::NotLeader { leader } => {
                 Answer::Again { leader: leader.map(|leader| leader.node), after_ms: 0 }
             }
+            ProposeError::LowDisk => Answer::Refused(ErrorBody::new(
+                ErrorCode::DiskLow,
+                "the node that leads this shard has less free disk space than storage.low_water_mib; nothing was stored",
+            )),
             ProposeError::Busy { .. } => Answer::Again { leader: None, after_ms: BUSY_HINT_MS },
             ProposeError::Unknown | ProposeError::Stopped => Answer::Again { leader: None, after_ms: 0 },
         };

@@ -288,11 +288,11 @@ impl Session {
     }
 
     fn may_begin(&self, act: &Act) -> bool {
-        match (&self.id, act) {
-            (SessionId::Direct { .. }, Act::Send { .. }) => true,
-            (SessionId::Group(_), Act::Change { kind: ChangeKind::Create, .. }) => true,
-            _ => false,
-        }
+        matches!(
+            (&self.id, act),
+            (SessionId::Direct { .. }, Act::Send { .. })
+                | (SessionId::Group(_), Act::Change { kind: ChangeKind::Create, .. })
+        )
     }
 
     /// The first answer again, to a number seen before.

@@ -40,9 +40,14 @@ impl Placement {
 pub struct NodeFacts {
     /// The folder its votes and logs live in; replaced together with the folder (R4).
     pub store: u64,
-    /// How often its folder has been replaced.
+    /// How often its folder has been replaced, and 1.
     pub incarnation: u32,
+    /// The folders it had before, the newest last, at most [`RETIRED`]. They never take part again.
+    pub retired: Vec<u64>,
 }
+
+/// Replaced folders that a node is known to have had.
+const RETIRED: usize = 64;
 
 /// The state of the system group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -92,15 +97,19 @@ impl Facts {
                 self.cluster = Some(cluster);
                 self.format = format;
                 self.placement = placement;
-                let facts = |(node, store)| (node, NodeFacts { store, incarnation: 1 });
+                let facts = |(node, store)| (node, NodeFacts { store, incarnation: 1, retired: Vec::new() });
                 self.nodes = nodes.into_iter().map(facts).collect();
                 Ok(())
             }
             FactsCommand::Replace { node, store } => match self.nodes.get_mut(&node) {
                 None => Err(format!("the cluster has no node {node}")),
                 Some(known) if known.store == store => Ok(()),
+                Some(known) if known.retired.contains(&store) => Err(retired(node, store)),
                 Some(known) => {
-                    known.store = store;
+                    known.retired.push(std::mem::replace(&mut known.store, store));
+                    if known.retired.len() > RETIRED {
+                        known.retired.remove(0);
+                    }
                     known.incarnation += 1;
                     Ok(())
                 }
@@ -113,6 +122,20 @@ impl Facts {
         self.nodes.get(&node).map(|facts| RaftId { node, store: facts.store })
     }
 
+    /// Whether a folder may link: not one that was replaced. One that nobody knows may, for it has to ask to be taken.
+    ///
+    /// # Errors
+    /// What to do with the folder.
+    pub fn admit(&self, node: u16, store: u64) -> Result<(), String> {
+        let replaced = self.nodes.get(&node).is_some_and(|known| known.retired.contains(&store));
+        if replaced { Err(retired(node, store)) } else { Ok(()) }
+    }
+
+    /// Whether a node still has the folder the cluster was formed with: only such a one may initialise a group (R4).
+    pub fn is_founder(&self, node: u16) -> bool {
+        self.nodes.get(&node).is_some_and(|known| known.incarnation == 1)
+    }
+
     /// The voters of a shard's group.
     pub fn voters(&self, shard: u32) -> Vec<RaftId> {
         self.placement.nodes(shard).iter().filter_map(|node| self.raft_id(*node)).collect()
@@ -122,6 +145,13 @@ impl Facts {
     pub fn system_voters(&self) -> Vec<RaftId> {
         self.nodes.keys().filter_map(|node| self.raft_id(*node)).collect()
     }
+}
+
+fn retired(node: u16, store: u64) -> String {
+    format!(
+        "the data folder of node {node} (store {store:016x}) was replaced by another and never takes part again: \
+         give the path of the newer folder in cluster.toml, or move this one away and start with --replace"
+    )
 }
 
 /// A cluster id as people see it.
@@ -161,5 +191,15 @@ mod tests {
         facts.apply(FactsCommand::Replace { node: 2, store: 21 }).expect("replaces");
         assert_eq!(facts.raft_id(2), Some(RaftId { node: 2, store: 21 }));
         assert!(facts.apply(FactsCommand::Replace { node: 9, store: 1 }).is_err());
+        assert!(facts.is_founder(1) && !facts.is_founder(2));
+        assert!(
+            facts.apply(FactsCommand::Replace { node: 2, store: 20 }).is_err(),
+            "a replaced one is not taken back"
+        );
+        assert!(facts.admit(2, 20).is_err() && facts.admit(2, 21).is_ok() && facts.admit(2, 22).is_ok());
+        for store in 100..300 {
+            facts.apply(FactsCommand::Replace { node: 2, store }).expect("replaces");
+        }
+        assert_eq!(facts.nodes[&2].retired.len(), RETIRED);
     }
 }

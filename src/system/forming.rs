@@ -32,6 +32,8 @@ fn framed(question: &[u8]) -> Bytes {
 
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
+/// A node that most of the others will not have for so long ends.
+const SHUT_OUT: Duration = Duration::from_secs(3);
 /// Deadline of one question.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -75,6 +77,8 @@ pub enum Question {
     },
     /// What does your wall clock say?
     Clock,
+    /// Have you room to lead?
+    Room,
     /// To the leader of the system group: this folder takes the place of the node's lost one.
     Replace {
         /// The node.
@@ -118,6 +122,8 @@ pub struct Forming {
     pub replication: usize,
     /// Links.
     pub peers: PeerNet,
+    /// For how much room there is.
+    pub store_health: Store,
     /// The system group, once open.
     pub group: Mutex<Option<Group<SystemWaiter>>>,
     /// The facts.
@@ -139,6 +145,8 @@ impl Forming {
                 yours: facts.nodes.get(&node).map(|known| known.store),
             },
             Question::Clock => Reply::Clock(self.clock.unix_ms()),
+            Question::Room if self.is_low() => Reply::No("little disk space is free".to_owned()),
+            Question::Room => Reply::Done,
             Question::Replace { node, store } => {
                 match self.propose(FactsCommand::Replace { node, store }).await {
                     Ok(()) => Reply::Done,
@@ -224,9 +232,9 @@ impl Forming {
             .filter(|node| *node != self.node && !answers.contains_key(node))
             .collect();
         if !missing.is_empty() {
-            let refused =
-                self.peers.refused().map_or(String::new(), |why| format!("; a peer refused: {why}"));
-            return Err(Step::Wait(format!("waiting for node(s) {missing:?} to form the cluster{refused}")));
+            let between = self.peers.refusals().into_iter().find(|(node, _)| missing.contains(node));
+            let between = between.map_or(String::new(), |(node, why)| format!("; node {node}: {why}"));
+            return Err(Step::Wait(format!("waiting for node(s) {missing:?} to form the cluster{between}")));
         }
         let group = self.group.lock().clone();
         let Some(group) = group else { return Ok(()) };
@@ -282,12 +290,48 @@ impl Forming {
         Err(Step::Wait(format!("asking to take the place of node {}: {said}", self.node)))
     }
 
+    /// Resolves with the reason when this node is shut out: more than half of the others and it will not have each other,
+    /// for so long that it is no passing thing. One of them alone may be the wrong one itself.
+    pub async fn shut_out(&self) -> String {
+        let others: Vec<u16> = self.configured.iter().copied().filter(|node| *node != self.node).collect();
+        let mut since: Option<tokio::time::Instant> = None;
+        loop {
+            tokio::time::sleep(ROUND).await;
+            let mut between = self.peers.refusals();
+            between.retain(|node, _| others.contains(node));
+            if between.len() * 2 <= others.len() {
+                since = None;
+                continue;
+            }
+            let since = *since.get_or_insert_with(tokio::time::Instant::now);
+            if since.elapsed() >= SHUT_OUT
+                && let Some((node, why)) = between.first_key_value()
+            {
+                return format!(
+                    "{} of {} other nodes and this one will not have each other; node {node}: {why}",
+                    between.len(),
+                    others.len()
+                );
+            }
+        }
+    }
+
     /// A peer's wall clock, unix milliseconds.
     pub async fn ask_clock(&self, node: u16) -> Option<u64> {
         match self.ask(node, rookery_wire::encode(&Question::Clock)).await {
             Some(Reply::Clock(unix_ms)) => Some(unix_ms),
             _ => None,
         }
+    }
+
+    /// Whether little disk is free here: then this node should not lead, for a leader without room refuses writes.
+    pub fn is_low(&self) -> bool {
+        self.store_health.health().low_disk
+    }
+
+    /// Whether a peer answers that it has room to lead.
+    pub async fn ask_room(&self, node: u16) -> bool {
+        matches!(self.ask(node, rookery_wire::encode(&Question::Room)).await, Some(Reply::Done))
     }
 
     async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {

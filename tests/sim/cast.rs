@@ -63,7 +63,7 @@ pub async fn play(name: &'static str, stage: Rc<Stage>, seed: u64) -> turmoil::R
                 return Err(format!("seq {seq} of {session} was given to '{other}' and to '{text}'").into());
             }
         }
-        tokio::time::sleep(Duration::from_millis(random.random_range(1..60))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(5..100))).await;
     }
     stage.done_sending.set(stage.done_sending.get() + 1);
     until(|| stage.done_sending.get() == CAST.len()).await;

@@ -170,3 +170,36 @@ fn difference(copy: &[Record], truth: &[Record]) -> String {
         copy.iter().zip(truth).position(|(copy, truth)| copy != truth).unwrap_or(copy.len().min(truth.len()));
     format!("{:?} instead of {:?}", copy.get(at), truth.get(at))
 }
+
+#[test]
+fn the_judge_finds_what_is_planted() {
+    let session = super::direct("ann", "bob");
+    let stage = Stage::new();
+    let say = |seq: u64, text: &str| Record {
+        seq,
+        message_id: seq,
+        time_ms: 1,
+        count: seq,
+        sender: super::user("ann"),
+        device: "phone".parse().expect("a name"),
+        epoch: 1,
+        client_seq: seq,
+        kind: RecordKind::CONTENT,
+        content_type: "text/plain".into(),
+        content: text.into(),
+        extensions: Vec::new(),
+    };
+    for (seq, text) in [(1, "ann 1"), (2, "ann 2")] {
+        stage.acks.borrow_mut().entry(session.clone()).or_default().insert(seq, text.to_owned());
+        stage.heard.borrow_mut().entry(("ann", session.clone())).or_default().push((seq, text.to_owned()));
+    }
+    let good = vec![say(1, "ann 1"), say(2, "ann 2")];
+    let fine = |log: &[Record]| judge_log(&session, log, &stage).is_ok();
+    assert!(fine(&good) && judge_heard("ann", &session, &good, &stage).is_ok());
+    assert!(!fine(&good[..1]), "an acknowledged message is lost");
+    assert!(!fine(&[say(1, "ann 1"), say(3, "ann 2")]), "a gap");
+    assert!(!fine(&[say(1, "ann 1"), say(2, "ann 2"), say(3, "ann 2")]), "a double");
+    assert!(!fine(&[say(1, "ann 2"), say(2, "ann 1")]), "the wrong order");
+    assert!(judge_heard("ann", &session, &good[..1], &stage).is_err(), "a push that is not in the log");
+    assert!(judge_heard("bob", &session, &good, &stage).is_err(), "a push that never came");
+}

@@ -173,8 +173,8 @@ impl Inner {
 
     /// Room for a proposal, or a definite no.
     async fn room(&self, bytes: usize) -> Result<Room, ProposeError> {
-        if let Some(what) = self.host.full() {
-            return Err(ProposeError::Busy { what });
+        if let Some(full) = self.host.full() {
+            return Err(full);
         }
         if bytes > self.host.options.max_entry {
             return Err(ProposeError::Busy { what: "an entry larger than the bound" });

@@ -68,6 +68,16 @@ pub(super) enum Failure {
     RefusedByPeer(String),
 }
 
+impl Failure {
+    /// What keeps the two nodes apart until somebody changes something, whichever side noticed.
+    pub(super) fn between_us(&self) -> Option<&str> {
+        match self {
+            Self::Io(_) => None,
+            Self::Refused(text) | Self::RefusedByPeer(text) => Some(text),
+        }
+    }
+}
+
 impl Hello {
     fn of(options: &PeerOptions, cluster: Option<[u8; 16]>, meant: u16, entropy: &dyn Entropy) -> Self {
         let mut nonce = [0; 32];
@@ -188,7 +198,7 @@ pub(super) async fn accept(
     stream: &mut BoxStream,
     options: &PeerOptions,
     cluster: Option<[u8; 16]>,
-    known: &(dyn Fn(u16) -> bool + Sync),
+    known: &mut (dyn FnMut(u16) -> bool + Send),
     entropy: &dyn Entropy,
 ) -> Result<Hello, Failure> {
     let theirs = read_first_hello(stream, options).await?;
@@ -201,6 +211,7 @@ pub(super) async fn accept(
         }
         None => return refuse(stream, "unreadable hello".to_owned()).await,
     };
+    let known = known(hello.node);
     let mine = Hello::of(options, cluster, 0, entropy).encode();
     let mut out = vec![0];
     out.extend_from_slice(&mine);
@@ -212,7 +223,7 @@ pub(super) async fn accept(
     if mac(&options.secret, Role::Dialler, &theirs, &mine).verify_slice(&their_proof).is_err() {
         return refuse(stream, BAD_SECRET.to_owned()).await;
     }
-    let checked = if known(hello.node) || hello.node == options.node {
+    let checked = if known || hello.node == options.node {
         check(options, cluster, &hello, None)
     } else {
         Err(format!("node {} knows no node {}; add it to cluster.toml", options.node, hello.node))
@@ -287,7 +298,8 @@ fn check(
         && mine != theirs
     {
         return Err(format!(
-            "node {me} is of cluster {}, node {} of cluster {}; a folder of another cluster was used",
+            "node {me} is of cluster {}, node {} of cluster {}; a folder of another cluster was used: \
+             correct `data` in cluster.toml",
             hex(&mine),
             hello.node,
             hex(&theirs)
@@ -360,9 +372,10 @@ mod tests {
         let (a, b) = tokio::io::duplex(4096);
         let (mut a, mut b): (BoxStream, BoxStream) = (Box::new(a), Box::new(b));
         let entropy = SeededEntropy::new(1);
+        let mut known = |node| node < 9;
         tokio::join!(
             dial(&mut a, dialler, clusters[0], meant, &entropy),
-            accept(&mut b, acceptor, clusters[1], &|node| node < 9, &entropy)
+            accept(&mut b, acceptor, clusters[1], &mut known, &entropy)
         )
     }
 

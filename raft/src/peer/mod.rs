@@ -193,9 +193,11 @@ impl PeerNet {
         self.0.state(node)
     }
 
-    /// What the last peer that refused this node said (wrong cluster, id, format, secret); gone once a link is up.
-    pub fn refused(&self) -> Option<String> {
-        self.0.refused()
+    /// What is between this node and each configured peer (secret, cluster, number, format, a folder that was replaced),
+    /// in words; gone once their link is up. A stranger who can reach the peer port can put words here for a node
+    /// that has no link, so one voice alone must not decide anything.
+    pub fn refusals(&self) -> BTreeMap<u16, String> {
+        self.0.refusals()
     }
 
     /// Frames that were not delivered because they were damaged; each of them closed its link.

@@ -55,9 +55,9 @@ pub(crate) struct Inner {
     peers: RwLock<BTreeMap<u16, Arc<Peer>>>,
     services: RwLock<HashMap<u32, Arc<dyn Service>>>,
     app: RwLock<Option<Arc<dyn AppHandler>>>,
-    /// What the last peer that refused this node said.
-    refused: Mutex<Option<String>>,
-    /// What this node last said to one that it refused.
+    /// What each configured peer said when it refused this node; gone once its link is up.
+    refused: Mutex<BTreeMap<u16, String>>,
+    /// What was last said about a refusal, by either side.
     said: Mutex<Option<String>>,
     bad_frames: AtomicU64,
     pub(super) listens: Mutex<Option<SocketAddr>>,
@@ -177,7 +177,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn refused(&self) -> Option<String> {
+    pub(super) fn refusals(&self) -> BTreeMap<u16, String> {
         self.refused.lock().clone()
     }
 
@@ -206,15 +206,16 @@ impl Inner {
         let said = failure.to_string();
         match failure {
             Failure::Io(_) => tracing::debug!(node, "no link: {said}"),
-            Failure::Refused(_) if self.said.lock().replace(said.clone()).as_ref() == Some(&said) => {
+            Failure::Refused(_) | Failure::RefusedByPeer(_)
+                if self.said.lock().replace(said.clone()).as_ref() == Some(&said) =>
+            {
                 tracing::debug!(node, "no link: {said}");
             }
             Failure::Refused(_) => tracing::warn!(node, "no link: {said}"),
-            Failure::RefusedByPeer(text) => {
-                if self.refused.lock().replace(text.clone()).as_ref() != Some(text) {
-                    tracing::warn!(node, "no link: {said}");
-                }
-            }
+            Failure::RefusedByPeer(_) => tracing::warn!(node, "no link: {said}"),
+        }
+        if let (Some(node), Some(text)) = (node, failure.between_us()) {
+            self.refused.lock().insert(node, text.to_owned());
         }
     }
 
@@ -224,7 +225,7 @@ impl Inner {
         if let Some(older) = peer.link.lock().replace(link.clone()) {
             older.close();
         }
-        *self.refused.lock() = None;
+        self.refused.lock().remove(&peer.node);
         peer.state.send_modify(|s| *s = LinkState { up: true, generation: s.generation + 1, store });
         tracing::info!(peer = %link.peer, "link up");
         run::run(self.clone(), link.clone(), stream).await;
@@ -280,21 +281,31 @@ async fn listen(net: Arc<Inner>, mut listener: Box<dyn Listener>) {
         };
         let inner = net.clone();
         net.spawn(async move {
-            let met = timeout(inner.options.handshake, accept(&inner, stream)).await;
+            let mut claims = None;
+            let met = timeout(inner.options.handshake, accept(&inner, stream, &mut claims)).await;
             drop(permit);
             match met {
                 Ok(Ok((peer, store, stream))) => inner.live(&peer, store, stream).await,
-                Ok(Err(failure)) => inner.note(None, &failure),
+                Ok(Err(failure)) => inner.note(claims, &failure),
                 Err(_) => tracing::debug!("a caller on the peer port did not finish its handshake"),
             }
         });
     }
 }
 
-async fn accept(net: &Arc<Inner>, mut stream: BoxStream) -> Result<(Arc<Peer>, u64, BoxStream), Failure> {
+/// `claims` becomes the node that the caller says it is, once it has said one that is configured.
+async fn accept(
+    net: &Arc<Inner>,
+    mut stream: BoxStream,
+    claims: &mut Option<u16>,
+) -> Result<(Arc<Peer>, u64, BoxStream), Failure> {
     let cluster = *net.cluster.lock();
-    let known = |node| net.peers.read().contains_key(&node);
-    let hello = handshake::accept(&mut stream, &net.options, cluster, &known, &*net.entropy).await?;
+    let mut known = |node| {
+        let known = net.peers.read().contains_key(&node);
+        *claims = known.then_some(node);
+        known
+    };
+    let hello = handshake::accept(&mut stream, &net.options, cluster, &mut known, &*net.entropy).await?;
     match net.peers.read().get(&hello.node) {
         Some(peer) => Ok((peer.clone(), hello.store, stream)),
         None => Err(Failure::Refused(format!("node {} is not configured", hello.node))),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum StoreError {
     /// Another process holds the folder.
-    #[error("folder {} is in use by a running node; stop that node, or give this one another `data_dir`", .0.display())]
+    #[error("folder {} is in use by a running node; stop that node, or give this one another `data` in cluster.toml", .0.display())]
     InUse(PathBuf),
 
     /// The folder holds parts of a store but not its identity file.

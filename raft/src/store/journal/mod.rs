@@ -121,9 +121,4 @@ impl Journal {
         self.segments.set_active(self.at);
         Ok(())
     }
-
-    /// Number of the last batch written.
-    pub(crate) fn last(&self) -> u64 {
-        self.place.next - 1
-    }
 }
