@@ -1,9 +1,9 @@
 //! `rookery check`: load a cluster, hurt it, and judge what the clients and the replicas say afterwards.
 //!
-//! Read in this order: [`history`] is what is recorded, [`judge`] the pure verdict on it, [`file`] keeps it;
+//! Read in this order: [`history`] is what is recorded, [`judge`] the pure verdict on it, [`mod@file`] keeps it;
 //! [`cast`] says who takes part, [`device`] is one client over a raw [`link`], [`listener`] one behind the client
 //! library; [`cluster`] starts nodes and hurts them, [`drive`] plays the rounds, [`dump`] reads the replicas,
-//! [`campaign`] puts it all together and [`run`] is the command. It speaks to the cluster through its public
+//! [`campaign`] puts it all together and [`mod@run`] is the command. It speaks to the cluster through its public
 //! addresses alone; it must never look into a node's memory or files.
 
 pub mod campaign;

@@ -253,13 +253,13 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
     acts
 }
 
-/// Everything that must be alike after a run, however it was interrupted. Runs of numbers are cut where checkpoints
-/// were, so they are compared by what they answer.
+/// Everything that must be alike after a run, however it was interrupted. Runs of numbers and of records are
+/// cut where checkpoints were, so numbers are compared by what they answer and records one by one.
 fn essence(
     session: &mut Session,
     disk: &mut Disk,
     acts: &[(At, Actor, u64, Act)],
-) -> (Disk, Vec<Option<Answer>>) {
+) -> (Disk, Vec<Option<Answer>>, Vec<Bytes>) {
     disk.write(session.collect());
     session.written(LIMITS.ring);
     let mut loaded = Session::load(disk, session.id()).expect("rows");
@@ -278,8 +278,12 @@ fn essence(
         apply(&mut loaded, disk, &at(index), actor, *number, act).answer
     });
     let answers = answers.collect();
-    let rows = disk.0.iter().filter(|(key, _)| key.first() != Some(&super::key::letter::NUMBERS));
-    (Disk(rows.map(|(key, value)| (key.clone(), value.clone())).collect()), answers)
+    let cut = [super::key::letter::NUMBERS, super::key::letter::RECORD];
+    let rows = disk.0.iter().filter(|(key, _)| key.first().is_some_and(|kind| !cut.contains(kind)));
+    let rows = Disk(rows.map(|(key, value)| (key.clone(), value.clone())).collect());
+    let records = super::records::read(disk, session.id(), 1, acts.len()).expect("rows");
+    assert_eq!(records.len() as u64, session.last_seq(), "every record can be read");
+    (rows, answers, records)
 }
 
 #[test]
@@ -315,6 +319,7 @@ fn a_checkpoint_at_any_moment_and_a_replay_end_where_an_unbroken_run_ends() {
         let found = essence(&mut session, &mut disk, &acts);
         assert_eq!(found.1, expected.1, "answers to retries differ; seed {seed}");
         assert_eq!(found.0, expected.0, "rows differ; seed {seed}");
+        assert_eq!(found.2, expected.2, "records differ; seed {seed}");
     }
 }
 
