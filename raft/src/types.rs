@@ -77,7 +77,7 @@ impl<T: OptionalSend + 'static> openraft::raft::responder::Responder<TypeConfig,
 }
 
 /// openraft's configuration. `leader_id_adv` (a leader is a term *and* a node) because two candidates of one term then
-/// need no second round: measured to matter for the failover time of many groups at once.
+/// need no second round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TypeConfig;
 

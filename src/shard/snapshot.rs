@@ -147,8 +147,7 @@ fn row_fault(fault: RowFault) -> Fault {
     Fault::with_source("rows cannot be read", fault)
 }
 
-/// Packs rows into chunks of at most [`MAX_CHUNK`] bytes; a row larger than a chunk is cut by the receiver's eyes
-/// only: rows are bounded far below it by the frame limit, and one that is not is an error.
+/// Packs rows into chunks of at most [`MAX_CHUNK`] bytes; a row may run over from one chunk into the next.
 struct Packer {
     out: SnapshotWriter,
     chunk: BytesMut,
