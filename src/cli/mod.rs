@@ -76,7 +76,7 @@ enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConfigPath {
     /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = "cluster.toml", env = "ROOKERY_CONFIG")]
+    #[arg(long, value_name = "FILE", default_value = "cluster.toml", env = "ROOKERY_CONFIG", global = true)]
     pub config: PathBuf,
 }
 
