@@ -29,9 +29,11 @@ use rookery_raft::{
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::reply::Page;
 use rookery_wire::request::{Consistency, Direction, Pull};
-use rookery_wire::{DeviceId, GroupId, SessionId, UserId};
+use rookery_wire::{DeviceId, ErrorCode, GroupId, RecordKind, SessionId, UserId};
 
 const SHARDS: u32 = 4;
+/// One group, forty peers, and room for one session more.
+const SESSIONS_PER_USER: u32 = 42;
 
 struct Node {
     host: Host,
@@ -101,6 +103,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             entry_bytes: 64 << 10,
             queue: 4096,
             page_cache_bytes: 1 << 20,
+            sessions_per_user: SESSIONS_PER_USER,
         };
         let stages = Stages::start(2).expect("arbiters");
         let mut shards = Vec::new();
@@ -216,6 +219,8 @@ async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
         other => panic!("expected a list, got {other:?}"),
     }
 
+    a_full_list_refuses(&cluster).await;
+
     // The leader goes; a late retry of an old number and a new send go on at the others.
     let shard = cluster[&1].router.shard_of(&EntityKey::Session(group.clone()));
     let leader = cluster[&1].shards[shard as usize - 1].leader().expect("a leader");
@@ -228,6 +233,57 @@ async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
     for node in std::mem::take(&mut cluster).into_values() {
         stop(node).await;
     }
+}
+
+fn named(name: &str) -> SessionId {
+    SessionId::group(GroupId::new(name).expect("a name"))
+}
+
+fn of(kind: ChangeKind, users: &[&str]) -> Act {
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 100 }
+}
+
+async fn refused(router: &Router, command: Command) -> ErrorCode {
+    match router.execute(&command).await {
+        Answer::Refused(error) => error.code,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+async fn has(router: &Router, who: &str, session: &SessionId) -> bool {
+    let shard = router.shard_of(&EntityKey::User(user(who)));
+    let device = DeviceId::new("tv").expect("a name");
+    let read = Read::UserSessions { user: user(who), device };
+    match router.read(shard, read, Freshness::Linearizable).await.expect("a list") {
+        ReadReply::UserSessions { sessions, .. } => sessions.iter().any(|line| line.session == *session),
+        other => panic!("expected a list, got {other:?}"),
+    }
+}
+
+/// ann is in a group and 40 direct sessions: one more finds room, whoever begins it, and the next does not.
+async fn a_full_list_refuses(cluster: &BTreeMap<u16, Node>) {
+    let (one, two) = (&cluster[&1].router, &cluster[&2].router);
+    assert_eq!(acked(one, act("ann", &named("last"), 1, of(ChangeKind::Create, &[]))).await, 1);
+    let create = || act("ann", &named("too-many"), 1, of(ChangeKind::Create, &["bob"]));
+    assert_eq!(refused(one, create()).await, ErrorCode::TooManySessions);
+    let direct = SessionId::direct(&user("ann"), &user("zoe")).expect("a pair");
+    assert_eq!(refused(two, act("zoe", &direct, 1, text("hello"))).await, ErrorCode::TooManySessions);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while has(one, "zoe", &direct).await {
+        assert!(std::time::Instant::now() < deadline, "zoe's list keeps a session that never began");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // One who is added beyond the bound leaves again, for everybody to see.
+    let bobs = named("bobs");
+    assert_eq!(acked(two, act("bob", &bobs, 1, of(ChangeKind::Create, &[]))).await, 1);
+    assert_eq!(acked(two, act("bob", &bobs, 2, of(ChangeKind::Add, &["ann"]))).await, 2);
+    let page = pull(one, &bobs, "bob").await;
+    let left = page.records.get(2).expect("it comes before the ACK of the addition");
+    assert_eq!((left.kind, left.client_seq), (RecordKind::MEMBERS_REMOVED, 0));
+    assert!(!has(one, "ann", &bobs).await);
+    // A session less is room for another, under the number that was refused before.
+    assert_eq!(acked(one, act("ann", &named("last"), 2, of(ChangeKind::Remove, &["ann"]))).await, 2);
+    assert_eq!(acked(one, create()).await, 1);
 }
 
 /// All of them again, from their folders.

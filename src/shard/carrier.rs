@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use futures::stream::{FuturesUnordered, StreamExt};
-use rookery_wire::{Retry, SessionId, UserId};
+use rookery_wire::{ErrorCode, Retry, SessionId, UserId};
 
 use super::actor::{FindSession, ShardActor};
 use super::api::Answer;
@@ -30,6 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<SessionId> = HashSet::new();
     let mut work = FuturesUnordered::new();
+    let most = shared.options.sessions_per_user;
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
@@ -41,7 +42,7 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
             };
             for session in waiting {
                 under_way.insert(session.clone());
-                work.push(carry(session, actor.clone(), outbound.clone()));
+                work.push(carry(session, actor.clone(), outbound.clone(), most));
             }
         }
         tokio::select! {
@@ -53,7 +54,12 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
 }
 
 /// Delivers the intents a session has now, then has them cleared. Gives the session back.
-async fn carry(session: SessionId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound>) -> SessionId {
+async fn carry(
+    session: SessionId,
+    actor: Addr<ShardActor>,
+    outbound: Arc<dyn Outbound>,
+    most: u32,
+) -> SessionId {
     let pending = async {
         let address = actor.send(FindSession(session.clone())).await.ok()?;
         address.send(Look::new(|state: &Session| state.pending_intents().collect::<Vec<Intent>>())).await.ok()
@@ -62,22 +68,45 @@ async fn carry(session: SessionId, actor: Addr<ShardActor>, outbound: Arc<dyn Ou
     let deliver = |intent: Intent| {
         let outbound = outbound.clone();
         async move {
-            let done = (intent.user.clone(), intent.link.version);
-            let command = Command::Link { user: intent.user, link: intent.link };
+            let (user, version, member) = (intent.user.clone(), intent.link.version, intent.link.member);
+            let command = Command::Link { user: intent.user, link: intent.link, most };
             match outbound.execute(command, DEADLINE).await {
                 Answer::Again { .. } => None,
                 // BUSY, UNAVAILABLE, DISK_LOW and their like decide nothing: it is carried again.
                 Answer::Refused(error) if error.retry != Retry::Never => None,
+                Answer::Refused(error) if error.code == ErrorCode::TooManySessions => {
+                    Some((user, version, Arrived::Full))
+                }
                 // A frozen user refuses; holding the session's answers for ever would not help anyone.
-                _ => Some(done),
+                _ => Some((user, version, Arrived::Done { member })),
             }
         }
     };
     let delivered = futures::stream::iter(intents).map(deliver).buffer_unordered(INTENTS);
-    let done: Vec<(UserId, u64)> = delivered.filter_map(std::future::ready).collect().await;
+    let delivered: Vec<(UserId, u64, Arrived)> = delivered.filter_map(std::future::ready).collect().await;
+    let (mut done, mut refused) = (Vec::new(), Vec::new());
+    for (user, version, arrived) in delivered {
+        match arrived {
+            Arrived::Done { member } => done.push((user, version, member)),
+            Arrived::Full => refused.push((user, version)),
+        }
+    }
+    // Unanswered, they are tried again with the next look: clearing is idempotent too. The refusals go first, so that
+    // a session does not open for some of its founders.
+    if !refused.is_empty() {
+        let _ =
+            outbound.execute(Command::Unlinked { session: session.clone(), refused, most }, DEADLINE).await;
+    }
     if !done.is_empty() {
-        // Unanswered, it is tried again with the next look: clearing is idempotent too.
         let _ = outbound.execute(Command::Linked { session: session.clone(), done }, DEADLINE).await;
     }
     session
+}
+
+/// How an intent fared at the user's list.
+enum Arrived {
+    /// The list is as the session decided.
+    Done { member: bool },
+    /// The list is full.
+    Full,
 }

@@ -100,7 +100,8 @@ impl Entity for Session {
             Command::Act { actor, client_seq, act, .. } => {
                 Session::apply(self, at, limits, actor, *client_seq, act)
             }
-            Command::Linked { done, .. } => self.linked(done),
+            Command::Linked { done, .. } => self.linked(at, done),
+            Command::Unlinked { refused, most, .. } => self.unlinked(at, limits, refused, *most),
             // The shard hands commands to the entity they name; these name users.
             Command::Register { .. }
             | Command::Read { .. }
@@ -115,6 +116,9 @@ impl Entity for Session {
     fn gate_open(&self, version: u64) -> bool {
         Session::gate_open(self, version)
     }
+    fn opening(&self) -> bool {
+        Session::opening(self)
+    }
     fn collect(&mut self) -> RowWrites {
         Session::collect(self)
     }
@@ -126,6 +130,10 @@ impl Entity for Session {
     }
 
     fn execute(&self, shared: &Shared, outcome: &mut Outcome, effects: &mut Effects) {
+        if !outcome.intents.is_empty() {
+            shared.intents.lock().insert(self.id().clone());
+            shared.intents_moved.notify_one();
+        }
         let Some(published) = outcome.published.take() else { return };
         effects.record_bytes += published.record.len();
         let delivery = &shared.delivery;
@@ -144,10 +152,6 @@ impl Entity for Session {
             for user in &outcome.removed {
                 delivery.member_removed(self.id(), user);
             }
-        }
-        if !outcome.intents.is_empty() {
-            shared.intents.lock().insert(self.id().clone());
-            shared.intents_moved.notify_one();
         }
     }
 
@@ -199,15 +203,18 @@ impl Entity for User {
             }
             Command::Read { session, seq, count, .. } => self.read(session, *seq, *count),
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors),
-            Command::Link { link, .. } => self.link(link),
+            Command::Link { link, most, .. } => self.link(link, *most),
             // The shard hands commands to the entity they name; these name sessions.
-            Command::Act { .. } | Command::Linked { .. } => Outcome::default(),
+            Command::Act { .. } | Command::Linked { .. } | Command::Unlinked { .. } => Outcome::default(),
         }
     }
 
     fn settle(&mut self) {}
     fn gate_open(&self, _: u64) -> bool {
         true
+    }
+    fn opening(&self) -> bool {
+        false
     }
     fn collect(&mut self) -> RowWrites {
         User::collect(self)

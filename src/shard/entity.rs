@@ -13,10 +13,10 @@ use rookery_raft::{Fault, Store};
 use rookery_wire::{ErrorBody, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::api::{Answer, Origin};
+use super::api::{Answer, Origin, Submission};
 use super::effects::Effects;
 use super::shared::Shared;
-use crate::state::{At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, SessionLimits};
+use crate::state::{At, Command, EntityKey, GivenUp, Outcome, RowFault, RowReader, RowWrites, SessionLimits};
 
 /// A boxed read of rows, run on the read pool.
 pub type Fetch<T> = Box<dyn FnOnce(&dyn RowReader) -> Result<T, RowFault> + Send>;
@@ -50,6 +50,8 @@ pub trait Entity: Sized + Send + Unpin + 'static {
     fn settle(&mut self);
     /// Whether the answers gated by this version may go.
     fn gate_open(&self, version: u64) -> bool;
+    /// Whether parked commands still have to wait.
+    fn opening(&self) -> bool;
     /// Changed rows.
     fn collect(&mut self) -> RowWrites;
     /// Collected rows can be read.
@@ -164,6 +166,8 @@ pub struct EntityActor<E: Entity> {
     unwritten: usize,
     collected: usize,
     gated: Vec<(u64, Origin, Answer)>,
+    /// Commands for a session that opens, and who waits here for them.
+    parked: Vec<(Command, Origin)>,
 }
 
 impl<E: Entity> EntityActor<E> {
@@ -179,6 +183,7 @@ impl<E: Entity> EntityActor<E> {
             unwritten: 0,
             collected: 0,
             gated: Vec::new(),
+            parked: Vec::new(),
         };
         Resident { addr: actor.start(), flags }
     }
@@ -210,6 +215,18 @@ impl<E: Entity> EntityActor<E> {
                 Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::Frozen, text)))
             });
             state.execute(&self.shared, &mut outcome, &mut effects);
+            if let (true, Some(origin)) = (outcome.parked, origin) {
+                park(&mut self.parked, command, *origin, &mut answers);
+            }
+            if let Some(given_up) = outcome.given_up {
+                self.parked.retain(|(command, origin)| {
+                    let told = is_told(&given_up, command);
+                    if told {
+                        answers.push((*origin, Answer::Refused(given_up.refusal.clone())));
+                    }
+                    !told
+                });
+            }
             if let (Some(origin), Some(answer)) = (origin, outcome.answer) {
                 match outcome.gate {
                     Some(version) if !state.gate_open(version) => self.gated.push((version, *origin, answer)),
@@ -234,16 +251,54 @@ impl<E: Entity> EntityActor<E> {
         state.publish(&self.shared, &mut effects);
         self.unwritten += effects.record_bytes;
         self.shared.add_unwritten(effects.record_bytes);
+        if !self.parked.is_empty() && !state.opening() {
+            self.propose_parked();
+        }
         self.mark_dirty();
         apply.batch.finish(answers);
     }
 
+    /// What waited for the session to open is proposed again, in the order in which it came.
+    fn propose_parked(&mut self) {
+        let again = std::mem::take(&mut self.parked).into_iter();
+        let batch = again.map(|(command, origin)| Submission { origin, command: command.encode() });
+        if let Some(proposals) = self.shared.proposals.get() {
+            proposals.submit(&self.shared, batch.collect());
+        }
+    }
+
     fn mark_dirty(&mut self) {
         let clean = self.state.as_ref().is_none_or(E::is_clean);
-        self.flags.dirty.store(!clean || !self.gated.is_empty(), Ordering::Release);
+        let waited_for = !self.gated.is_empty() || !self.parked.is_empty();
+        self.flags.dirty.store(!clean || waited_for, Ordering::Release);
         if !clean {
             self.shared.touch(E::entity_key(&self.key));
         }
+    }
+}
+
+/// Commands that may wait for one session to open; beyond it they are asked for again.
+const PARKED: usize = 1024;
+
+fn park(
+    parked: &mut Vec<(Command, Origin)>,
+    command: &Command,
+    origin: Origin,
+    answers: &mut Vec<(Origin, Answer)>,
+) {
+    // A repeat of one that is parked has the same origin but for the attempt; the last attempt is the one answered.
+    if parked.len() < PARKED {
+        parked.push((command.clone(), origin));
+    } else {
+        answers.push((origin, AGAIN));
+    }
+}
+
+/// Whether this parked command is refused because the session could not open.
+fn is_told(given_up: &GivenUp, command: &Command) -> bool {
+    match (command, &given_up.of) {
+        (Command::Act { actor, .. }, Some(of)) => actor.name() == of,
+        _ => true,
     }
 }
 
@@ -276,9 +331,10 @@ impl<E: Entity> Actor for EntityActor<E> {
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
-        let gated = std::mem::take(&mut self.gated);
-        if !gated.is_empty() {
-            let answers = gated.into_iter().map(|(_, origin, _)| (origin, AGAIN)).collect();
+        let gated = std::mem::take(&mut self.gated).into_iter().map(|(_, origin, _)| (origin, AGAIN));
+        let parked = std::mem::take(&mut self.parked).into_iter().map(|(_, origin)| (origin, AGAIN));
+        let answers: Vec<_> = gated.chain(parked).collect();
+        if !answers.is_empty() {
             self.shared.answers.answer(self.shared.shard, answers);
         }
     }

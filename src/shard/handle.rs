@@ -105,6 +105,7 @@ impl ShardHandle {
             leading: AtomicBool::new(false),
             delivery: around.delivery.clone(),
             answers: around.answers.clone(),
+            proposals: OnceLock::new(),
             outbound: OnceLock::new(),
             clock: around.clock.clone(),
             stop: around.stop.clone(),

@@ -26,6 +26,9 @@ impl Proposer {
     pub fn start(shared: Arc<Shared>, group: Group<EntryWaiter>) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, batches) = mpsc::channel(QUEUE_BATCHES);
         let waiting = Arc::new(Semaphore::new(shared.options.queue));
+        let proposals = Proposals { queue: queue.downgrade(), waiting: waiting.clone() };
+        // A shard has one proposer; were there a second, the first would go on.
+        let _ = shared.proposals.set(proposals);
         let task = Task { shared: shared.clone(), group, batches, waiting: waiting.clone() };
         (Self { queue, waiting, shared }, tokio::spawn(task.run()))
     }
@@ -56,6 +59,21 @@ impl Proposer {
             (submission.origin, Answer::Again { leader: None, after_ms: BUSY_HINT_MS })
         };
         self.shared.answers.answer(self.shared.shard, batch.into_iter().map(busy).collect());
+    }
+}
+
+/// A way to the proposer that does not keep it alive.
+pub struct Proposals {
+    queue: mpsc::WeakSender<Vec<Submission>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Proposals {
+    /// Queues submissions like [`Proposer::submit`]; nothing happens when the shard is stopping.
+    pub fn submit(&self, shared: &Arc<Shared>, batch: Vec<Submission>) {
+        if let Some(queue) = self.queue.upgrade() {
+            Proposer { queue, waiting: self.waiting.clone(), shared: shared.clone() }.submit(batch);
+        }
     }
 }
 

@@ -108,9 +108,7 @@ impl Reads {
     async fn count_at(&self, user: UserId, session: SessionId, seq: u64) -> Result<ReadReply, ReadRefusal> {
         let id = session.clone();
         let found = self.look(&session, move |state| {
-            if state.member(&user).is_none() {
-                return Err(not_member(&user, &id));
-            }
+            may_read(state, Some(&user))?;
             if seq > state.last_seq() {
                 let text = format!("{id} ends at {}, cannot read up to {seq}", state.last_seq());
                 return Err(ErrorBody::new(ErrorCode::BeyondEnd, text).with_detail(state.last_seq()));
@@ -133,14 +131,9 @@ impl Reads {
     }
 
     async fn members(&self, user: Option<UserId>, list: ListMembers) -> Result<ReadReply, ReadRefusal> {
-        let id = list.session.clone();
-        let session = id.clone();
+        let session = list.session.clone();
         let page = self.look(&session, move |state| {
-            if let Some(user) = user
-                && state.member(&user).is_none()
-            {
-                return Err(not_member(&user, &id));
-            }
+            may_read(state, user.as_ref())?;
             let limit = list.limit.clamp(1, MAX_PAGE) as usize;
             let mut users: Vec<UserId> =
                 state.members_after(list.after.as_ref()).take(limit + 1).cloned().collect();
@@ -216,8 +209,17 @@ fn no_such(session: &SessionId) -> ReadRefusal {
     ReadRefusal::Refused(ErrorBody::new(ErrorCode::NoSuchSession, format!("there is no {session}")))
 }
 
-fn not_member(user: &UserId, session: &SessionId) -> ErrorBody {
-    ErrorBody::new(ErrorCode::NotMember, format!("{user} is not a member of {session}"))
+/// Only members read, and services. A session that never opened is none.
+fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), ErrorBody> {
+    let session = state.id();
+    let open = state.exists() || state.present() > 0;
+    match user {
+        _ if !open => Err(ErrorBody::new(ErrorCode::NoSuchSession, format!("there is no {session}"))),
+        Some(user) if state.member(user).is_none() => {
+            Err(ErrorBody::new(ErrorCode::NotMember, format!("{user} is not a member of {session}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Rows that cannot be read are never a wrong answer: the asker is sent elsewhere and the log says why.
@@ -230,10 +232,8 @@ fn stop_worthy(fault: RowFault) -> ReadRefusal {
 fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> (Slice, (Direction, usize)) {
     let bytes = pull.max_bytes.clamp(1, MAX_PAGE_BYTES) as usize;
     let bounds = (pull.direction, bytes);
-    if let Some(user) = user
-        && state.member(user).is_none()
-    {
-        return (Slice::No(not_member(user, state.id())), bounds);
+    if let Err(refusal) = may_read(state, user) {
+        return (Slice::No(refusal), bounds);
     }
     let (first, last) = (state.first_seq(), state.last_seq());
     let count = u64::from(pull.max_count.clamp(1, MAX_PAGE));

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::api::{Answer, Answers};
 use super::entity::Resident;
+use super::proposer::Proposals;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Session, SessionLimits, User};
 
@@ -45,6 +46,8 @@ pub struct ShardOptions {
     pub queue: usize,
     /// Bytes of cold pages kept for readers.
     pub page_cache_bytes: u64,
+    /// Sessions a user may be in; carried in commands where it is judged.
+    pub sessions_per_user: u32,
 }
 
 /// One line of the table of all sessions (R15): login reads it and wakes nobody.
@@ -96,6 +99,8 @@ pub struct Shared {
     pub delivery: Arc<Delivery>,
     /// Answers.
     pub answers: Arc<dyn Answers>,
+    /// Set once proposals can be made.
+    pub proposals: OnceLock<Proposals>,
     /// Set once the router is there.
     pub outbound: OnceLock<Arc<dyn Outbound>>,
     /// Wall clock.

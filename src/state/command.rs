@@ -11,7 +11,7 @@ use rookery_wire::{DeviceId, Extension, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 1;
+pub const ENTRY_VERSION: u8 = 2;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,8 +152,17 @@ pub enum Command {
     Linked {
         /// Which session.
         session: SessionId,
-        /// User and version that arrived.
-        done: Vec<(UserId, u64)>,
+        /// User, version that arrived, and whether it was that of a member.
+        done: Vec<(UserId, u64, bool)>,
+    },
+    /// The users' lists are full: what the session had decided about them is undone.
+    Unlinked {
+        /// Which session.
+        session: SessionId,
+        /// User and version that was refused.
+        refused: Vec<(UserId, u64)>,
+        /// Sessions a list may hold, as it was judged there.
+        most: u32,
     },
     /// Gives a device an epoch; the same nonce gives the same one again.
     Register {
@@ -192,6 +201,8 @@ pub enum Command {
         user: UserId,
         /// What.
         link: Link,
+        /// Sessions the list may hold, by the configuration of the node that carries the intent (G8).
+        most: u32,
     },
 }
 
@@ -199,9 +210,9 @@ impl Command {
     /// The one entity it touches.
     pub fn entity(&self) -> EntityKey {
         match self {
-            Command::Act { session, .. } | Command::Linked { session, .. } => {
-                EntityKey::Session(session.clone())
-            }
+            Command::Act { session, .. }
+            | Command::Linked { session, .. }
+            | Command::Unlinked { session, .. } => EntityKey::Session(session.clone()),
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }

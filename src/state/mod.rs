@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod key;
+mod members;
 pub mod outcome;
 pub mod records;
 pub mod rows;
@@ -19,10 +20,12 @@ pub mod user;
 mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link};
-pub use outcome::{Answer, Intent, Outcome, Publication};
+pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use rows::{RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
 
+#[cfg(test)]
+mod full_lists;
 #[cfg(test)]
 mod tests;

@@ -52,6 +52,15 @@ pub struct Intent {
     pub link: Link,
 }
 
+/// A session that could not begin, for the list of a founder is full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// What those who wanted to begin it are told.
+    pub refusal: ErrorBody,
+    /// Only acts in this user's name are told so, the others are judged anew; all of them if none.
+    pub of: Option<UserId>,
+}
+
 /// The effects of one command.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -69,6 +78,10 @@ pub struct Outcome {
     pub intents: Vec<Intent>,
     /// Frames for the user's own devices.
     pub user_frames: Vec<Bytes>,
+    /// It was not judged: the session opens first. Whoever waits for it keeps it and has it proposed again.
+    pub parked: bool,
+    /// The session did not open: what was parked is answered.
+    pub given_up: Option<GivenUp>,
     /// Intents were cleared: gated answers may go.
     pub gates_moved: bool,
 }

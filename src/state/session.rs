@@ -1,4 +1,4 @@
-//! A session: its sequence, its members, its senders' numbers and its recent messages.
+//! A session: its sequence, its senders' numbers and its recent messages; its members come and go in [`super::members`].
 //!
 //! [`Session::apply`] first decides without changing anything, then changes everything: a panic while deciding
 //! leaves the session whole (R9).
@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use rookery_wire::codec::{Blob, encode_into};
-use rookery_wire::{ErrorBody, ErrorCode, Record, RecordKind, SessionId, Signal, UserId};
+use rookery_wire::{
+    DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
+};
 
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::key::SenderKey;
@@ -61,6 +63,18 @@ pub struct Member {
     pub joined_count: u64,
     /// Running count at the user's own last content (0 = none).
     pub own_count: u64,
+}
+
+/// What a record is made of, before it has its place.
+pub(super) struct Written {
+    pub(super) sender: UserId,
+    pub(super) device: DeviceId,
+    pub(super) epoch: u32,
+    pub(super) client_seq: u64,
+    pub(super) kind: RecordKind,
+    pub(super) content_type: Blob,
+    pub(super) content: Blob,
+    pub(super) extensions: Vec<Extension>,
 }
 
 /// What has changed since the rows were last collected.
@@ -141,7 +155,7 @@ impl Session {
     }
     /// Whether it holds anything that must be kept. A session that was only asked for in vain holds nothing.
     pub fn is_something(&self) -> bool {
-        self.exists || self.frozen || !self.senders.is_empty()
+        self.exists || self.frozen || self.version > 0 || !self.senders.is_empty()
     }
     /// Last seq.
     pub fn last_seq(&self) -> u64 {
@@ -239,8 +253,10 @@ impl Session {
         if self.frozen {
             return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
         }
-        if !self.exists && !self.may_begin(act) {
-            return refused(ErrorCode::NoSuchSession, format!("there is no {}", self.id), 0);
+        if !self.exists
+            && let Some(outcome) = self.before_it_exists(at, actor, client_seq, act)
+        {
+            return outcome;
         }
         let key = sender_key(actor);
         let fingerprint = act.fingerprint(actor.on_behalf_of.as_ref());
@@ -276,25 +292,6 @@ impl Session {
         }
     }
 
-    /// Intents that have arrived.
-    pub fn linked(&mut self, done: &[(UserId, u64)]) -> Outcome {
-        for (user, version) in done {
-            if self.intents.get(user).is_some_and(|link| link.version <= *version) {
-                self.intents.remove(user);
-                self.dirty.intents.insert(user.clone());
-            }
-        }
-        Outcome { answer: Some(Answer::Done), gates_moved: true, ..Outcome::default() }
-    }
-
-    fn may_begin(&self, act: &Act) -> bool {
-        matches!(
-            (&self.id, act),
-            (SessionId::Direct { .. }, Act::Send { .. })
-                | (SessionId::Group(_), Act::Change { kind: ChangeKind::Create, .. })
-        )
-    }
-
     /// The first answer again, to a number seen before.
     fn again(&self, number: &Number, fingerprint: u64, client_seq: u64) -> Outcome {
         if number.fingerprint != fingerprint {
@@ -313,7 +310,7 @@ impl Session {
     }
 
     /// Whether the act is allowed. Judged here, at apply, so that every replica judges alike (G8).
-    fn judge(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+    pub(super) fn judge(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         let name = actor.name();
         let stranger =
             || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
@@ -330,7 +327,7 @@ impl Session {
             ));
         }
         match kind {
-            ChangeKind::Create if self.exists => {
+            ChangeKind::Create if self.exists || (self.present > 0 && self.member(name).is_none()) => {
                 return Err(ErrorBody::new(ErrorCode::SessionExists, format!("{} exists already", self.id)));
             }
             ChangeKind::Create => {}
@@ -348,7 +345,8 @@ impl Session {
         }
         if *kind != ChangeKind::Remove {
             let fresh: BTreeSet<&UserId> = users.iter().filter(|user| self.member(user).is_none()).collect();
-            let total = u64::from(self.present) + fresh.len() as u64 + u64::from(!self.exists);
+            let unborn = !self.exists && self.present == 0;
+            let total = u64::from(self.present) + fresh.len() as u64 + u64::from(unborn);
             if total > u64::from(*most) {
                 let text = format!("{} would have {total} members, at most {most} are allowed", self.id);
                 return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(u64::from(*most)));
@@ -368,37 +366,20 @@ impl Session {
         fingerprint: u64,
         act: &Act,
     ) -> Outcome {
-        let seq = self.last_seq + 1;
         let mut outcome = Outcome::default();
-        let began = !self.exists;
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
-                if began {
-                    self.begin_direct(seq, &mut outcome);
+                if !self.exists {
+                    outcome.added.extend(self.founders(actor));
                 }
                 (RecordKind::CONTENT, content_type.clone(), content.clone(), extensions.clone())
             }
             Act::Change { kind, users, .. } => {
-                let (kind, users) = self.change(*kind, users, actor, seq, &mut outcome);
+                let (kind, users) = self.change(at, *kind, users, actor, &mut outcome);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
             }
         };
-        self.exists = true;
-        self.last_seq = seq;
-        self.time_ms = self.time_ms.max(at.time_ms);
-        if kind.is_countable() {
-            self.count += 1;
-            if let Some(member) = self.members.get_mut(actor.name()) {
-                member.own_count = self.count;
-                self.dirty.members.insert(actor.name().clone());
-            }
-        }
-        let stored = Stored { seq, message_id: at.message_id(), time_ms: self.time_ms, count: self.count };
-        let record = Record {
-            seq,
-            message_id: stored.message_id,
-            time_ms: stored.time_ms,
-            count: stored.count,
+        let written = Written {
             sender: actor.name().clone(),
             device: actor.device.clone(),
             epoch: actor.epoch,
@@ -408,105 +389,53 @@ impl Session {
             content,
             extensions,
         };
-        let record = encode_record(&record);
-        self.push_tail(record.clone(), limits.ring);
+        let (stored, record) = self.append(at, limits, written);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
-        if !outcome.intents.is_empty()
-            || (matches!(self.id, SessionId::Direct { .. }) && !self.intents.is_empty())
-        {
+        if !outcome.intents.is_empty() {
             outcome.gate = Some(self.version);
         }
-        outcome.published =
-            Some(Publication { seq, record, from: (actor.user.clone(), actor.device.clone()) });
+        let from = (actor.user.clone(), actor.device.clone());
+        outcome.published = Some(Publication { seq: stored.seq, record, from });
         outcome
     }
 
-    /// A direct session begins: both are members before its first record.
-    fn begin_direct(&mut self, seq: u64, outcome: &mut Outcome) {
-        let SessionId::Direct { low, high } = self.id.clone() else { return };
-        self.version += 1;
-        for user in [low, high] {
-            self.join(user, seq, outcome);
-        }
-    }
-
-    /// Carries out a membership change; returns the kind of its record and whom it really concerned.
-    fn change(
-        &mut self,
-        kind: ChangeKind,
-        users: &[UserId],
-        actor: &Actor,
-        seq: u64,
-        outcome: &mut Outcome,
-    ) -> (RecordKind, Vec<UserId>) {
-        self.version += 1;
-        let mut concerned: BTreeSet<UserId> = users.iter().cloned().collect();
-        let creator = kind == ChangeKind::Create && (!actor.service || actor.on_behalf_of.is_some());
-        if creator {
-            self.owner = Some(actor.name().clone());
-            concerned.insert(actor.name().clone());
-        }
-        concerned.retain(|user| self.member(user).is_some() == (kind == ChangeKind::Remove));
-        for user in &concerned {
-            if kind == ChangeKind::Remove {
-                self.leave(user, outcome);
-            } else {
-                self.join(user.clone(), seq, outcome);
+    /// Gives the next seq to a record.
+    pub(super) fn append(&mut self, at: &At, limits: &SessionLimits, written: Written) -> (Stored, Bytes) {
+        let Written { sender, device, epoch, client_seq, kind, content_type, content, extensions } = written;
+        self.exists = true;
+        self.last_seq += 1;
+        self.time_ms = self.time_ms.max(at.time_ms);
+        if kind.is_countable() {
+            self.count += 1;
+            if let Some(member) = self.members.get_mut(&sender) {
+                member.own_count = self.count;
+                self.dirty.members.insert(sender.clone());
             }
         }
-        if kind == ChangeKind::Remove && self.owner.as_ref().is_some_and(|owner| concerned.contains(owner)) {
-            self.owner = self.senior_member();
-        }
-        let kind = match kind {
-            ChangeKind::Create => RecordKind::CREATED,
-            ChangeKind::Add => RecordKind::MEMBERS_ADDED,
-            ChangeKind::Remove => RecordKind::MEMBERS_REMOVED,
+        let stored = Stored {
+            seq: self.last_seq,
+            message_id: at.message_id(),
+            time_ms: self.time_ms,
+            count: self.count,
         };
-        (kind, concerned.into_iter().collect())
-    }
-
-    /// Who owns the group when its owner leaves: the member that is in it longest, by name among equals.
-    fn senior_member(&self) -> Option<UserId> {
-        let present = self.members.iter().filter(|(_, member)| member.present);
-        present
-            .min_by_key(|(user, member)| (member.joined_seq, (*user).clone()))
-            .map(|(user, _)| user.clone())
-    }
-
-    fn join(&mut self, user: UserId, seq: u64, outcome: &mut Outcome) {
-        let own_count = self.members.get(&user).map_or(0, |member| member.own_count);
-        let member = Member {
-            version: self.version,
-            present: true,
-            joined_seq: seq,
-            joined_count: self.count,
-            own_count,
+        let record = Record {
+            seq: stored.seq,
+            message_id: stored.message_id,
+            time_ms: stored.time_ms,
+            count: stored.count,
+            sender,
+            device,
+            epoch,
+            client_seq,
+            kind,
+            content_type,
+            content,
+            extensions,
         };
-        self.present += 1;
-        self.members.insert(user.clone(), member);
-        outcome.added.push(user.clone());
-        self.intend(user, true, seq, outcome);
-    }
-
-    fn leave(&mut self, user: &UserId, outcome: &mut Outcome) {
-        let version = self.version;
-        if let Some(member) = self.members.get_mut(user) {
-            member.present = false;
-            member.version = version;
-            let joined_seq = member.joined_seq;
-            self.present = self.present.saturating_sub(1);
-            outcome.removed.push(user.clone());
-            self.intend(user.clone(), false, joined_seq, outcome);
-        }
-    }
-
-    fn intend(&mut self, user: UserId, member: bool, joined_seq: u64, outcome: &mut Outcome) {
-        let link = Link { session: self.id.clone(), version: self.version, member, joined_seq };
-        self.dirty.members.insert(user.clone());
-        self.dirty.intents.insert(user.clone());
-        self.intents.insert(user.clone(), link.clone());
-        outcome.intents.push(Intent { user, link });
+        let record = encode_record(&record);
+        self.push_tail(record.clone(), limits.ring);
+        (stored, record)
     }
 
     fn consume(&mut self, key: SenderKey, number: Number) {
@@ -524,11 +453,11 @@ impl Session {
     }
 }
 
-fn sender_key(actor: &Actor) -> SenderKey {
+pub(super) fn sender_key(actor: &Actor) -> SenderKey {
     SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch }
 }
 
-fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
+pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
     Outcome::answer(Answer::Refused(ErrorBody::new(code, text).with_detail(detail)))
 }
 

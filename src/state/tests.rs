@@ -17,10 +17,10 @@ use super::{
 
 /// Rows in memory.
 #[derive(Default, Clone, PartialEq, Debug)]
-struct Disk(BTreeMap<Bytes, Bytes>);
+pub(super) struct Disk(BTreeMap<Bytes, Bytes>);
 
 impl Disk {
-    fn write(&mut self, writes: RowWrites) {
+    pub(super) fn write(&mut self, writes: RowWrites) {
         for (key, value) in writes.rows {
             match value {
                 Some(value) => self.0.insert(key, value),
@@ -52,35 +52,42 @@ impl RowReader for Disk {
     }
 }
 
-const LIMITS: SessionLimits = SessionLimits { ring: 4 };
+pub(super) const LIMITS: SessionLimits = SessionLimits { ring: 4 };
 
-fn user(name: &str) -> UserId {
+pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a name")
 }
 
-fn group() -> SessionId {
+pub(super) fn group() -> SessionId {
     SessionId::group(GroupId::new("g").expect("a name"))
 }
 
-fn actor(name: &str) -> Actor {
+pub(super) fn actor(name: &str) -> Actor {
     let device = DeviceId::new("d").expect("a name");
     Actor { user: user(name), device, epoch: 1, on_behalf_of: None, service: false }
 }
 
-fn text(content: &str) -> Act {
+pub(super) fn text(content: &str) -> Act {
     Act::Send { content_type: Blob::from("text/plain"), content: Blob::from(content), extensions: Vec::new() }
 }
 
-fn change(kind: ChangeKind, users: &[&str]) -> Act {
+pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
     Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 5 }
 }
 
-fn at(index: u64) -> At {
+pub(super) fn at(index: u64) -> At {
     At { shard: 1, index, position: 0, time_ms: 1000 + index }
 }
 
 /// Applies as the actor shell does: old numbers are fetched first.
-fn apply(session: &mut Session, disk: &Disk, at: &At, actor: &Actor, client_seq: u64, act: &Act) -> Outcome {
+pub(super) fn apply(
+    session: &mut Session,
+    disk: &Disk,
+    at: &At,
+    actor: &Actor,
+    client_seq: u64,
+    act: &Act,
+) -> Outcome {
     if at.index <= session.index() {
         return Outcome::default();
     }
@@ -88,27 +95,37 @@ fn apply(session: &mut Session, disk: &Disk, at: &At, actor: &Actor, client_seq:
         let found = read_number(disk, session.id(), &sender, number).expect("rows");
         session.recall((sender, number), found);
     }
-    let outcome = session.apply(at, &LIMITS, actor, client_seq, act);
+    let mut outcome = session.apply(at, &LIMITS, actor, client_seq, act);
+    if outcome.parked {
+        // The lists of the founders have room, and the act comes again.
+        session.linked(at, &arrived(session));
+        outcome = session.apply(at, &LIMITS, actor, client_seq, act);
+    }
     session.reflect(at.index);
     session.forget_recalled();
     outcome
 }
 
-fn seq_of(outcome: &Outcome) -> u64 {
+/// All intents of a session, as having arrived.
+pub(super) fn arrived(session: &Session) -> Vec<(UserId, u64, bool)> {
+    session.pending_intents().map(|intent| (intent.user, intent.link.version, intent.link.member)).collect()
+}
+
+pub(super) fn seq_of(outcome: &Outcome) -> u64 {
     match &outcome.answer {
         Some(Answer::Ack(ack)) => ack.seq,
         other => panic!("expected an ack, got {other:?}"),
     }
 }
 
-fn code_of(outcome: &Outcome) -> ErrorCode {
+pub(super) fn code_of(outcome: &Outcome) -> ErrorCode {
     match &outcome.answer {
         Some(Answer::Refused(refusal)) => refusal.code,
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
 
-fn new_group(disk: &Disk) -> Session {
+pub(super) fn new_group(disk: &Disk) -> Session {
     let mut session = Session::new(group());
     let created = apply(&mut session, disk, &at(1), &actor("ann"), 1, &change(ChangeKind::Create, &["bob"]));
     assert_eq!(seq_of(&created), 1);
@@ -176,8 +193,8 @@ fn members_come_and_go_in_the_sequence_and_removals_keep_their_version() {
     assert_eq!(removed.removed, vec![user("cid")]);
     let intent = session.pending_intents().find(|intent| intent.user == user("cid")).expect("an intent");
     assert!(!intent.link.member);
-    let stale = [(user("cid"), intent.link.version - 1)];
-    session.linked(&stale);
+    let stale = [(user("cid"), intent.link.version - 1, true)];
+    session.linked(&at(4), &stale);
     assert!(
         session.pending_intents().any(|intent| intent.user == user("cid")),
         "an older arrival clears nothing"
@@ -206,12 +223,19 @@ fn a_direct_session_begins_with_its_first_message_whoever_writes_it() {
     let id = SessionId::direct(&user("bob"), &user("ann")).expect("two users");
     let disk = Disk::default();
     let mut session = Session::new(id);
-    let first = apply(&mut session, &disk, &at(1), &actor("bob"), 1, &text("hi"));
-    assert_eq!(seq_of(&first), 1);
-    assert_eq!(first.intents.len(), 2);
-    let second = apply(&mut session, &disk, &at(2), &actor("ann"), 1, &text("hi"));
-    assert!(second.gate.is_some(), "until both lists have the session every ack waits");
-    let stranger = apply(&mut session, &disk, &at(3), &actor("eve"), 1, &text("hi"));
+    let opens = session.apply(&at(1), &LIMITS, &actor("bob"), 1, &text("hi"));
+    assert!(opens.parked && opens.answer.is_none(), "until both lists have the session nothing is stored");
+    assert_eq!(opens.intents.len(), 2);
+    let other = session.apply(&at(2), &LIMITS, &actor("ann"), 1, &text("hi"));
+    assert!(other.parked && other.intents.is_empty());
+    let lists = arrived(&session);
+    session.linked(&at(3), &lists[..1]);
+    assert!(session.opening(), "one list is not enough");
+    session.linked(&at(4), &lists[1..]);
+    let first = apply(&mut session, &disk, &at(5), &actor("bob"), 1, &text("hi"));
+    assert_eq!((seq_of(&first), first.added.len()), (1, 2));
+    assert_eq!(seq_of(&apply(&mut session, &disk, &at(6), &actor("ann"), 1, &text("hi"))), 2);
+    let stranger = apply(&mut session, &disk, &at(7), &actor("eve"), 1, &text("hi"));
     assert_eq!(code_of(&stranger), ErrorCode::NotMember);
 }
 
@@ -327,14 +351,14 @@ fn a_checkpoint_at_any_moment_and_a_replay_end_where_an_unbroken_run_ends() {
 fn cursors_are_monotone_and_links_go_by_version() {
     let mut bob = User::new(user("bob"));
     let link = |version, member| super::Link { session: group(), version, member, joined_seq: 3 };
-    assert_eq!(bob.link(&link(2, true)).user_frames.len(), 1);
-    assert!(bob.link(&link(2, true)).user_frames.is_empty(), "the same intent twice says nothing");
+    assert_eq!(bob.link(&link(2, true), 9).user_frames.len(), 1);
+    assert!(bob.link(&link(2, true), 9).user_frames.is_empty(), "the same intent twice says nothing");
     bob.read(&group(), 7, 5);
     let older = bob.read(&group(), 4, 2);
     assert!(matches!(older.answer, Some(Answer::ReadMark(mark)) if mark.seq == 7 && mark.count == 5));
-    bob.link(&link(3, false));
+    bob.link(&link(3, false), 9);
     assert_eq!(bob.sessions().count(), 0);
-    bob.link(&link(2, true));
+    bob.link(&link(2, true), 9);
     assert_eq!(bob.sessions().count(), 0, "an older join does not undo a removal");
     assert_eq!(code_of(&bob.read(&group(), 9, 6)), ErrorCode::NotMember);
 }

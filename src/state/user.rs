@@ -55,6 +55,8 @@ pub struct User {
     pub(super) last_epoch: u32,
     pub(super) devices: BTreeMap<DeviceId, Device>,
     pub(super) links: BTreeMap<SessionId, LinkState>,
+    /// Links of a member.
+    pub(super) present: u32,
     pub(super) dirty_head: bool,
     pub(super) dirty_links: BTreeSet<SessionId>,
 }
@@ -69,6 +71,7 @@ impl User {
             last_epoch: 0,
             devices: BTreeMap::new(),
             links: BTreeMap::new(),
+            present: 0,
             dirty_head: false,
             dirty_links: BTreeSet::new(),
         }
@@ -164,10 +167,26 @@ impl User {
         Outcome::answer(Answer::Done)
     }
 
-    /// An intent arrives: the membership as the session decided it, unless something newer is here already.
-    pub fn link(&mut self, link: &Link) -> Outcome {
+    /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
+    /// session more than `most` is refused, and leaves nothing here.
+    pub fn link(&mut self, link: &Link, most: u32) -> Outcome {
         if self.frozen {
             return frozen();
+        }
+        let known = self.links.get(&link.session);
+        if known.is_some_and(|known| link.version <= known.version) {
+            return Outcome::answer(Answer::Done);
+        }
+        let was_member = known.is_some_and(|known| known.member);
+        if link.member && !was_member && self.present >= most {
+            let text = format!("{} is in {} sessions, at most {most} are allowed", self.id, self.present);
+            let full = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
+            return Outcome::answer(Answer::Refused(full));
+        }
+        match (was_member, link.member) {
+            (false, true) => self.present += 1,
+            (true, false) => self.present = self.present.saturating_sub(1),
+            (true, true) | (false, false) => {}
         }
         let mut outcome = Outcome::answer(Answer::Done);
         let known = self.links.entry(link.session.clone()).or_insert_with(|| LinkState {
@@ -178,10 +197,6 @@ impl User {
             read_count: 0,
             delivered: BTreeMap::new(),
         });
-        if link.version <= known.version {
-            return outcome;
-        }
-        let was_member = known.member;
         known.version = link.version;
         known.member = link.member;
         known.joined_seq = link.joined_seq;

@@ -41,6 +41,7 @@ impl User {
             user.links.insert(session, row(key, Bytes::copy_from_slice(value))?);
             Ok(true)
         })?;
+        user.present = u32::try_from(user.sessions().count()).unwrap_or(u32::MAX);
         Ok(user)
     }
 
