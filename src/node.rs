@@ -126,7 +126,7 @@ impl Node {
             fatal_is.send_if_modified(|known| known.is_none() && known.replace(fault.to_string()).is_none());
         });
         let store = open_store(&config, &mine, &seams).await?;
-        let identity = claim(&store, number, seams.replace).await?;
+        let identity = claim(&store, &mine, seams.replace).await?;
         let app = Arc::new(peers::PeerApp::default());
         let machine = Arc::new(SystemMachine::open(&store).await?);
         let facts = machine.facts();
@@ -369,18 +369,14 @@ async fn open_store(config: &Config, mine: &NodeConfig, seams: &Seams) -> Result
 }
 
 /// Makes sure the folder belongs to this node, and writes that it does before anything else happens.
-async fn claim(store: &Store, node: u16, replace: bool) -> Result<FolderIdentity, StartError> {
-    if let Some(identity) = FolderIdentity::of(store).map_err(StartError::Store)? {
+async fn claim(store: &Store, mine: &NodeConfig, replace: bool) -> Result<FolderIdentity, StartError> {
+    let (node, folder) = (mine.id, mine.data.display());
+    let wrong = |why: String| StartError::Store(format!("the data folder {folder} cannot be used: {why}"));
+    if let Some(identity) = FolderIdentity::of(store).map_err(wrong)? {
         if identity.node != node {
-            return Err(StartError::Store(format!(
-                "the data folder belongs to node {}, not to node {node}; correct `data` in cluster.toml",
+            return Err(wrong(format!(
+                "it belongs to node {}, not to node {node}; correct node.data in cluster.toml",
                 identity.node
-            )));
-        }
-        if identity.format > FORMAT {
-            return Err(StartError::Store(format!(
-                "the data folder is in format {}, this program knows up to {FORMAT}; start a newer version",
-                identity.format
             )));
         }
         return Ok(identity);
@@ -483,7 +479,6 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
         entry_bytes: ENTRY_BYTES,
         queue: config.limits.lane_requests as usize * 4,
         page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
-        sessions_per_user: config.limits.sessions_per_user,
     }
 }
 

@@ -10,7 +10,7 @@ use super::keys::{Key, Kind, Section, number, pair, section, text};
 use super::secret::Secret;
 
 section! {
-    /// `[cluster]`: what all nodes share. `shards` and `name` are fixed when the cluster forms.
+    /// `[cluster]`: what all nodes share. `shards` is fixed when the cluster forms.
     Cluster, "cluster" {
         /// Name of the cluster, for people, logs and metrics.
         name: String = "rookery".to_owned(), text(1, 64);

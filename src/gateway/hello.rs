@@ -56,7 +56,7 @@ impl Refusal {
     }
 }
 
-/// Reads HELLO and establishes who it is. `Ok(None)`: the other side went, or said nothing in time.
+/// Reads HELLO and establishes who it is. `Ok(None)`: the other side went.
 pub(super) async fn greet(
     core: &Core,
     socket: &mut BoxStream,
@@ -65,7 +65,11 @@ pub(super) async fn greet(
     let wait = Duration::from_millis(core.options.timing.hello_ms);
     let frame = match timeout(wait, first_frame(socket, buffer)).await {
         Ok(Ok(Some(frame))) => frame,
-        Ok(Ok(None)) | Err(_) => return Ok(None),
+        Ok(Ok(None)) => return Ok(None),
+        Err(_) => {
+            let text = format!("no whole HELLO came within timing.hello_ms = {} ms", wait.as_millis());
+            return Err(Refusal::of(ErrorBody::new(ErrorCode::HelloRequired, text)));
+        }
         Ok(Err(error)) => return Err(Refusal::of(error)),
     };
     let request = frame.request_id;

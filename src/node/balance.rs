@@ -139,5 +139,10 @@ pub(super) async fn hand_over(shards: &[ShardHandle], facts: &Facts, peers: &Pee
             }
         }
     };
+    let led = shards.iter().filter(|shard| shard.status().leading).count();
     let _ = tokio::time::timeout(HAND_OVER, futures::future::join_all(shards.iter().map(give))).await;
+    let kept = shards.iter().filter(|shard| shard.status().leading).count();
+    if led > 0 {
+        tracing::info!(given = led.saturating_sub(kept), kept, "leads handed over");
+    }
 }

@@ -12,7 +12,7 @@ use bincode::{Decode, Encode};
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rookery_raft::{Clock, Entropy, Group, PeerNet, RaftId, Store};
-use rookery_wire::codec::decode;
+use rookery_wire::codec::{decode, decode_prefix};
 use tokio::sync::watch;
 
 use super::FORMAT;
@@ -51,13 +51,19 @@ pub struct FolderIdentity {
 }
 
 impl FolderIdentity {
-    /// Reads the record of a store.
+    /// Reads the record of a store. The format stands first and is judged first: of a record that a newer program
+    /// wrote nothing else need be readable.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Says what is wrong with it, and the remedy.
     pub fn of(store: &Store) -> Result<Option<Self>, String> {
         let Some(bytes) = store.identity() else { return Ok(None) };
-        decode(&bytes).map(Some).map_err(|fault| format!("the folder's identity cannot be read: {fault}"))
+        let unreadable = |fault| format!("its identity cannot be read: {fault}; start the program that wrote it");
+        let (format, _) = decode_prefix::<u32>(&bytes).map_err(unreadable)?;
+        if format > FORMAT {
+            return Err(newer(format));
+        }
+        decode(&bytes).map(Some).map_err(unreadable)
     }
     /// As it is stored.
     pub fn bytes(&self) -> Bytes {
@@ -178,7 +184,7 @@ impl Forming {
             let known = facts.borrow_and_update().clone();
             if let Some(cluster) = known.cluster {
                 match known.nodes.get(&self.node) {
-                    Some(mine) if mine.store == self.store => return Ok(known),
+                    Some(mine) if mine.store == self.store => return self.agree(known),
                     _ => return Err(self.refused(&cluster)),
                 }
             }
@@ -195,6 +201,22 @@ impl Forming {
             // Either the facts arrive or the next round asks again.
             let _ = tokio::time::timeout(ROUND, facts.changed()).await;
         }
+    }
+
+    /// Whether this program and its configuration can serve the cluster as it is.
+    fn agree(&self, known: Arc<Facts>) -> Result<Arc<Facts>, String> {
+        if known.format > FORMAT {
+            return Err(format!("node {} cannot serve this cluster: {}", self.node, newer(known.format)));
+        }
+        let shards = known.placement.count();
+        if shards != self.shards {
+            return Err(format!(
+                "cluster.shards in cluster.toml is {}, and the cluster was formed with {shards}, which is for ever: \
+                 set cluster.shards = {shards}",
+                self.shards
+            ));
+        }
+        Ok(known)
     }
 
     async fn step(&self, identity: &FolderIdentity, replace: bool) -> Result<(), Step> {
@@ -349,6 +371,11 @@ impl Forming {
             cluster_text(cluster)
         )
     }
+}
+
+/// What to say of something written in a later format than this program knows.
+fn newer(format: u32) -> String {
+    format!("it is in format {format}, this program knows formats up to {FORMAT}: start a newer version of rookery")
 }
 
 enum Step {

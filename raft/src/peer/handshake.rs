@@ -150,7 +150,7 @@ fn proof(secret: &[u8], role: Role, dialler: &[u8], acceptor: &[u8]) -> [u8; PRO
     mac(secret, role, dialler, acceptor).finalize().into_bytes().into()
 }
 
-const BAD_SECRET: &str = "the cluster secret differs; both nodes need the same `secret` in cluster.toml";
+const BAD_SECRET: &str = "the cluster secret differs; both nodes need the same cluster.secret in cluster.toml";
 
 /// Dials side: `meant` is the node number this address should belong to.
 pub(super) async fn dial(

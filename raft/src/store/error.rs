@@ -26,6 +26,20 @@ pub enum StoreError {
         why: String,
     },
 
+    /// A later version of this program wrote the folder. It is whole, and nothing in it may be touched.
+    #[error(
+        "folder {} is in store format {found}, this program knows {known}: start a newer version of rookery",
+        dir.display()
+    )]
+    NewerFormat {
+        /// The folder of the node.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one this program knows.
+        known: u32,
+    },
+
     /// The log lost or changed something it had promised to keep (R1, G12). The node must not vote with it.
     #[error(
         "the log in {} is damaged: {what}; the node's Raft identity is lost: move the folder away and let the node \

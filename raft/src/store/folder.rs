@@ -165,12 +165,16 @@ fn read_store_id(dir: &Path, path: &Path) -> Result<u64, StoreError> {
         |why: &str| StoreError::NoIdentity { dir: dir.to_owned(), why: format!("{} {why}", path.display()) };
     let raw = fs::read(path).map_err(|e| io_error("cannot read", path, e))?;
     let body = unframe(&raw).ok_or_else(|| refuse("fails its checksum"))?;
-    if body.len() != 20 || !body.starts_with(MAGIC) {
+    // A newer format may have more behind the version.
+    if body.len() < 20 || !body.starts_with(MAGIC) {
         return Err(refuse("is not a store id"));
     }
     let version = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
-    if version != VERSION {
-        return Err(refuse(&format!("has format {version}, this program knows {VERSION}")));
+    if version > VERSION {
+        return Err(StoreError::NewerFormat { dir: dir.to_owned(), found: version, known: VERSION });
+    }
+    if version != VERSION || body.len() != 20 {
+        return Err(refuse("is of no format there ever was"));
     }
     let mut id = [0; 8];
     id.copy_from_slice(&body[12..20]);
@@ -258,6 +262,19 @@ mod tests {
             }
             fs::write(&path, &good).unwrap();
         }
+    }
+
+    #[test]
+    fn a_newer_format_is_no_lost_identity() {
+        let temp = tempfile::tempdir().unwrap();
+        Folder::open(temp.path()).unwrap().finish_creation().unwrap();
+        let mut body = MAGIC.to_vec();
+        body.extend_from_slice(&2u32.to_le_bytes());
+        body.extend_from_slice(b"whatever comes later");
+        fs::write(temp.path().join("store"), frame(&body)).unwrap();
+        let error = Folder::open(temp.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerFormat { found: 2, .. }), "{error}");
+        assert!(!error.to_string().contains("move the folder away"), "{error}");
     }
 
     #[test]
