@@ -58,7 +58,8 @@ impl FolderIdentity {
     /// Says what is wrong with it, and the remedy.
     pub fn of(store: &Store) -> Result<Option<Self>, String> {
         let Some(bytes) = store.identity() else { return Ok(None) };
-        let unreadable = |fault| format!("its identity cannot be read: {fault}; start the program that wrote it");
+        let unreadable =
+            |fault| format!("its identity cannot be read: {fault}; start the program that wrote it");
         let (format, _) = decode_prefix::<u32>(&bytes).map_err(unreadable)?;
         if format > FORMAT {
             return Err(newer(format));
@@ -375,7 +376,9 @@ impl Forming {
 
 /// What to say of something written in a later format than this program knows.
 fn newer(format: u32) -> String {
-    format!("it is in format {format}, this program knows formats up to {FORMAT}: start a newer version of rookery")
+    format!(
+        "it is in format {format}, this program knows formats up to {FORMAT}: start a newer version of rookery"
+    )
 }
 
 enum Step {

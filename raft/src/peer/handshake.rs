@@ -16,6 +16,7 @@
 //! Owns: those bytes and the checks. Must never take a peer whose proof, cluster, number or format is wrong.
 
 use std::io;
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -41,6 +42,10 @@ const MAX_TEXT: usize = 1024;
 const CLIENT_VERSION: u8 = 1;
 /// No client frame is longer, in bytes: only to tell clients from garbage.
 const CLIENT_FRAME_MAX: u32 = 64 << 20;
+
+/// A refused caller may still be sending: so long and so many bytes are read and dropped.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 64 << 10;
 
 /// What one side says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +155,8 @@ fn proof(secret: &[u8], role: Role, dialler: &[u8], acceptor: &[u8]) -> [u8; PRO
     mac(secret, role, dialler, acceptor).finalize().into_bytes().into()
 }
 
-const BAD_SECRET: &str = "the cluster secret differs; both nodes need the same cluster.secret in cluster.toml";
+const BAD_SECRET: &str =
+    "the cluster secret differs; both nodes need the same cluster.secret in cluster.toml";
 
 /// Dials side: `meant` is the node number this address should belong to.
 pub(super) async fn dial(
@@ -258,7 +264,7 @@ async fn read_first_hello(stream: &mut BoxStream, options: &PeerOptions) -> Resu
         let len = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         return if bytes[4] == CLIENT_VERSION && len <= CLIENT_FRAME_MAX {
             stream.write_all(&options.client_refusal).await?;
-            stream.shutdown().await?;
+            hang_up(stream).await?;
             Err(Failure::Refused("a client's frame came to the peer port".to_owned()))
         } else {
             refuse(stream, "this is the peer port of a rookery node, and you are no peer".to_owned()).await
@@ -299,7 +305,7 @@ fn check(
     {
         return Err(format!(
             "node {me} is of cluster {}, node {} of cluster {}; a folder of another cluster was used: \
-             correct `data` in cluster.toml",
+             correct node.data in cluster.toml",
             hex(&mine),
             hello.node,
             hex(&theirs)
@@ -334,8 +340,27 @@ async fn refuse<T>(stream: &mut BoxStream, text: String) -> Result<T, Failure> {
     Sink::put_u16(&mut out, u16::try_from(bytes.len()).unwrap_or(0));
     out.put_slice(bytes);
     stream.write_all(&out).await?;
-    stream.shutdown().await?;
+    hang_up(stream).await?;
     Err(Failure::Refused(text))
+}
+
+/// Ends a refused connection in a way that lets the other side read why: closed over unread bytes, the kernel would
+/// send a reset that takes the refusal with it.
+async fn hang_up(stream: &mut BoxStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let drain = async {
+        let mut scratch = [0; 1024];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut scratch).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+    };
+    // Whoever goes on talking after that has had its chance.
+    let _ = tokio::time::timeout(LINGER, drain).await;
+    Ok(())
 }
 
 async fn read_verdict(stream: &mut BoxStream) -> Result<(), Failure> {
