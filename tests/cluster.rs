@@ -1,0 +1,43 @@
+//! Clusters of real processes: formed, fed wrong things, hurt, and asked afterwards what they kept.
+//!
+//! Every node is the built program under `serve`, on free ports, in a folder of its own, driven by signals and public
+//! addresses as an operator would. Each test ends every process it started, also when it fails, and then shows the end of
+//! their logs. One cluster runs at a time. `cluster/fixture.rs` starts and hurts nodes, `cluster/people.rs` speaks to
+//! them; the other files are the cases.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::large_futures,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking and says why on the terminal"
+)]
+
+#[path = "cluster/devices.rs"]
+mod devices;
+#[path = "cluster/disk.rs"]
+mod disk;
+#[path = "cluster/far.rs"]
+mod far;
+#[path = "cluster/fixture.rs"]
+mod fixture;
+#[path = "cluster/folders.rs"]
+mod folders;
+#[path = "cluster/formation.rs"]
+mod formation;
+#[path = "cluster/people.rs"]
+mod people;
+#[path = "cluster/pressure.rs"]
+mod pressure;
+#[path = "cluster/signals.rs"]
+mod signals;
+#[path = "cluster/starts.rs"]
+mod starts;
+#[path = "cluster/strangers.rs"]
+mod strangers;
+#[path = "cluster/tokens.rs"]
+mod tokens;
