@@ -10,14 +10,10 @@ use dashmap::DashMap;
 use rookery_wire::{SessionId, UserId};
 use tokio::sync::oneshot;
 
-use super::api::Origin;
-use super::entity::{Apply, Batch, Entity, EntityActor, Resident};
+use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Receiver, Topic};
-use crate::state::{At, Command, EntityKey, Session, User};
-
-/// A command at its place in the log, with who waits for it.
-pub type Placed = (At, Command, Option<Origin>);
+use crate::state::{EntityKey, Session, User};
 
 /// Executes a batch; `done` fires when every entity has.
 #[derive(Message)]
@@ -92,21 +88,21 @@ impl ShardActor {
     }
 
     fn dispatch(&self, commands: Vec<Placed>, done: oneshot::Sender<()>) {
-        let mut sessions: HashMap<SessionId, Vec<Placed>> = HashMap::new();
-        let mut users: HashMap<UserId, Vec<Placed>> = HashMap::new();
-        for placed in commands {
-            match placed.1.entity() {
-                EntityKey::Session(key) => sessions.entry(key).or_default().push(placed),
-                EntityKey::User(key) => users.entry(key).or_default().push(placed),
+        let mut sessions: HashMap<SessionId, Vec<usize>> = HashMap::new();
+        let mut users: HashMap<UserId, Vec<usize>> = HashMap::new();
+        for (place, (_, command, _)) in commands.iter().enumerate() {
+            match command.entity() {
+                EntityKey::Session(key) => sessions.entry(key).or_default().push(place),
+                EntityKey::User(key) => users.entry(key).or_default().push(place),
             }
         }
         // One more than there are entities: this call holds the batch open until all are handed out.
-        let batch = Batch::new(self.shared.clone(), sessions.len() + users.len() + 1, done);
-        for (key, items) in sessions {
-            self.session(&key).addr.do_send(Apply { items, batch: batch.clone() });
+        let batch = Batch::new(self.shared.clone(), commands, sessions.len() + users.len() + 1, done);
+        for (key, places) in sessions {
+            self.session(&key).addr.do_send(Apply { places, batch: batch.clone() });
         }
-        for (key, items) in users {
-            self.user(&key).addr.do_send(Apply { items, batch: batch.clone() });
+        for (key, places) in users {
+            self.user(&key).addr.do_send(Apply { places, batch: batch.clone() });
         }
         batch.finish(Vec::new());
     }

@@ -87,14 +87,23 @@ pub struct Flags {
     pub used: AtomicUsize,
 }
 
-/// The commands of one batch for one entity, in log order.
+/// A command at its place in the log, with who waits for it.
+pub type Placed = (At, Command, Option<Origin>);
+
+/// The commands of one batch for one entity.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Apply {
-    /// Position, command, and who waits.
-    pub items: Vec<(At, Command, Option<Origin>)>,
-    /// To be told when they are executed.
+    /// Which of the batch's commands, in log order.
+    pub places: Vec<usize>,
+    /// Holds them; to be told when they are executed.
     pub batch: Arc<Batch>,
+}
+
+impl Apply {
+    fn items(&self) -> impl Iterator<Item = &Placed> {
+        self.places.iter().filter_map(|place| self.batch.commands.get(*place))
+    }
 }
 
 /// Collects the rows that changed.
@@ -121,8 +130,10 @@ impl<E, T: Send + 'static> Message for Look<E, T> {
     type Result = T;
 }
 
-/// One applied batch of the log: counts the actors at work, gathers their answers, says when all are done.
+/// One applied batch of the log: holds its commands, which no actor moves or copies; counts the actors at work,
+/// gathers their answers, says when all are done.
 pub struct Batch {
+    commands: Vec<Placed>,
     left: AtomicUsize,
     answers: Mutex<Vec<(Origin, Answer)>>,
     done: Mutex<Option<oneshot::Sender<()>>>,
@@ -130,9 +141,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch on which `actors` actors will work.
-    pub fn new(shared: Arc<Shared>, actors: usize, done: oneshot::Sender<()>) -> Arc<Self> {
+    /// A batch of `commands`, in log order, on which `actors` actors will work.
+    pub fn new(
+        shared: Arc<Shared>,
+        commands: Vec<Placed>,
+        actors: usize,
+        done: oneshot::Sender<()>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            commands,
             left: AtomicUsize::new(actors),
             answers: Mutex::default(),
             done: Mutex::new(Some(done)),
@@ -191,14 +208,14 @@ impl<E: Entity> EntityActor<E> {
     fn apply_now(&mut self, apply: Apply) {
         let Some(state) = self.state.as_mut() else {
             // The actor failed to load, which has stopped the node.
-            apply.batch.finish(again(&apply.items));
+            apply.batch.finish(again(&apply));
             return;
         };
         let mut answers = Vec::new();
         let mut effects = Effects::default();
         let start = state.index();
         let mut last = start;
-        for (at, command, origin) in &apply.items {
+        for (at, command, origin) in apply.items() {
             if at.index <= start {
                 // A checkpoint or snapshot was ahead of the log: this is in already.
                 answers.extend(origin.map(|origin| (origin, AGAIN)));
@@ -304,8 +321,8 @@ fn is_told(given_up: &GivenUp, command: &Command) -> bool {
 
 const AGAIN: Answer = Answer::Again { leader: None, after_ms: 0 };
 
-fn again(items: &[(At, Command, Option<Origin>)]) -> Vec<(Origin, Answer)> {
-    items.iter().filter_map(|(_, _, origin)| origin.map(|origin| (origin, AGAIN))).collect()
+fn again(apply: &Apply) -> Vec<(Origin, Answer)> {
+    apply.items().filter_map(|(_, _, origin)| origin.map(|origin| (origin, AGAIN))).collect()
 }
 
 impl<E: Entity> Actor for EntityActor<E> {
@@ -347,7 +364,7 @@ impl<E: Entity> Handler<Apply> for EntityActor<E> {
         // Marked before anything waits, so that the shard does not let this actor go meanwhile.
         self.flags.dirty.store(true, Ordering::Release);
         let lookup = self.state.as_ref().and_then(|state| {
-            let mut commands = apply.items.iter().map(|(_, command, _)| command);
+            let mut commands = apply.items().map(|(_, command, _)| command);
             state.lookups(&mut commands)
         });
         let Some(fetch) = lookup else { return self.apply_now(apply) };

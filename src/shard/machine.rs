@@ -103,6 +103,7 @@ impl StateMachine for Machine {
                 permits.push(waiter.permit);
                 waiter.origins.into_iter()
             });
+            commands.reserve(entry.commands.len());
             for (position, command) in (0u32..).zip(entry.commands) {
                 let at =
                     At { shard: self.shared.shard, index: committed.index, position, time_ms: entry.time_ms };

@@ -222,7 +222,14 @@ impl Command {
 
     /// The bytes that travel between nodes and into the log.
     pub fn encode(&self) -> Bytes {
-        rookery_wire::encode(self)
+        // Room for the whole of a message, so that the buffer is not grown and copied.
+        let content = match self {
+            Command::Act { act: Act::Send { content, .. }, .. } => content.len(),
+            _ => 0,
+        };
+        let mut out = BytesMut::with_capacity(content + 192);
+        encode_into(self, &mut out);
+        out.freeze()
     }
 
     /// Reads what [`Command::encode`] wrote. Content stays a slice of `bytes`.
