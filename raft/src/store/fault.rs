@@ -29,15 +29,23 @@ impl FaultPolicy {
 impl Default for FaultPolicy {
     fn default() -> Self {
         Self(Arc::new(|reason| {
-            tracing::error!(
-                reason,
-                "storage fault: stopping at once, nothing that was not acknowledged is promised"
-            );
-            // Straight to the descriptor: the log may be asynchronous, and this is the last word.
+            // Straight to the descriptor and in one piece: the log may be asynchronous, it may be on the very disk that is
+            // full, and this is the last word. What a person must do stands before the long reason.
             use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "storage fault: {reason}; the node stops at once");
+            let text = format!("storage fault: the node stops at once; {}: {reason}\n", remedy(reason));
+            let _ = std::io::stderr().write_all(text.as_bytes());
             std::process::abort();
         }))
+    }
+}
+
+/// What a person must do, for the end of a process.
+fn remedy(reason: &str) -> &'static str {
+    // As the operating system numbers them: no space left, and a quota that is used up.
+    if reason.contains("os error 28)") || reason.contains("os error 122)") {
+        "free space on the disk of its data folder and start it again, nothing acknowledged is lost"
+    } else {
+        "look after its disk (the kernel's log says more) and start it again, nothing acknowledged is lost on the others"
     }
 }
 
