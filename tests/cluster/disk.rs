@@ -107,6 +107,15 @@ impl SmallDisk {
         let _ = ballast.sync_all();
     }
 
+    /// Leaves about so much.
+    fn fill_but(&self, mib: u64) {
+        self.fill();
+        let path = self.path().join("ballast");
+        let ballast = File::options().write(true).open(path).expect("there");
+        let size = ballast.metadata().expect("known").len();
+        ballast.set_len(size - (mib << 20)).and_then(|()| ballast.sync_all()).expect("shortened");
+    }
+
     fn free(&self) {
         fs::remove_file(self.path().join("ballast")).expect("removed");
     }
@@ -166,8 +175,9 @@ fn a_disk_that_is_really_full_stops_its_node_and_loses_nothing() {
         say(&ann, &session, texts("before", 5)).await;
         disk.fill();
         press(&ann, "full", &mut acked, async || !cluster.runs(1)).await;
+        // What the disk still had room for of its last words.
         let log = cluster.log(1);
-        println!("node 1 with a full disk: {}", log.lines().last().unwrap_or("(no room for last words)"));
+        println!("node 1 with a full disk: {}", log.lines().last().unwrap_or("(none)"));
         say(&ann, &session, texts("without it", 5)).await;
         acked.extend(texts("without it", 5));
         disk.free();
@@ -220,5 +230,39 @@ fn when_every_disk_is_full_nothing_acknowledged_is_lost() {
         }
         let distinct: std::collections::BTreeSet<&String> = kept.iter().collect();
         assert_eq!(distinct.len(), kept.len(), "nothing is there twice");
+    });
+}
+
+#[test]
+fn writes_wait_for_space_and_go_on_by_themselves() {
+    let Some(disk) = SmallDisk::mount(512) else { return };
+    play(async {
+        let place = disk.path();
+        let plan = Plan::new(3, 2).data_in(1, &place).data_in(2, &place).data_in(3, &place);
+        let mut cluster = Cluster::up(plan.with("storage", "low_water_mib = 96")).await;
+        let session = direct("ann", "bob");
+        let mut ann = Wire::of(&cluster, 1, "ann", "phone").await;
+        ann.send(&session, 1, "before").await.expect("acknowledged");
+        disk.fill_but(48);
+        let low = async |low: bool| {
+            for id in [1, 2, 3] {
+                if cluster.status(id).await.is_none_or(|status| status.disk.low != low) {
+                    return false;
+                }
+            }
+            true
+        };
+        until("all notice that their disk is low", async || low(true).await).await;
+        let refused = ann.send(&session, 2, "while low").await.expect_err("no room");
+        assert_eq!(refused.code, ErrorCode::DiskLow, "{refused}");
+        assert_eq!(
+            contents(&ann.pull(&session, Consistency::Linearizable).await.expect("a page")),
+            ["before"]
+        );
+        disk.free();
+        until("all notice that there is room", async || low(false).await).await;
+        ann.send(&session, 2, "after").await.expect("the same number, on the same connection");
+        assert!([1, 2, 3].into_iter().all(|id| cluster.runs(id)), "nobody had to be restarted");
+        assert_eq!(contents(&replicas(&cluster, &[1, 2, 3], &session).await), ["before", "after"]);
     });
 }

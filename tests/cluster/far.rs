@@ -53,6 +53,17 @@ fn a_node_without_a_replica_routes_and_delivers_also_when_the_leader_dies() {
 
         cluster.start(leader);
         cluster.serving().await;
+
+        // Whichever replica the far nodes are subscribed at, it dies now; one after the other.
+        for victim in [1, 2, 3] {
+            cluster.kill(victim);
+            let label = format!("without {victim}");
+            say(&ann, &session, texts(&label, 5)).await;
+            expected.extend(texts(&label, 5));
+            assert_eq!(bobs.up_to(&session, &format!("{label} 5")).await, expected);
+            cluster.start(victim);
+            cluster.serving().await;
+        }
         assert_eq!(contents(&replicas(&cluster, &[1, 2, 3], &session).await), expected);
     });
 }

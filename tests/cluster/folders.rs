@@ -49,12 +49,14 @@ fn a_folder_that_is_not_this_nodes_own_is_refused_and_a_lost_one_is_replaced() {
         let spare = tempfile::tempdir().expect("a folder");
         let foreign = spare.path().join("foreign");
         foreign_folder(&foreign).await;
-        let mut cluster = Cluster::up(Plan::new(3, 2)).await;
+        // A short log, so that an empty folder is filled by a snapshot and not from the log.
+        let plan = Plan::new(3, 2).with("storage", "log_keep = 5").with("storage", "checkpoint_ms = 200");
+        let mut cluster = Cluster::up(plan).await;
         let fleet = cluster.fleet.clone();
         let session = direct("ann", "bob");
         let (ann, _) = app(&cluster, &[2, 3], "ann", "phone").await;
-        let mut said = texts("hello", 10);
-        say(&ann, &session, texts("hello", 10)).await;
+        let mut said = texts("hello", 200);
+        say(&ann, &session, texts("hello", 200)).await;
         cluster.stop(1).await;
         let data = cluster.data(1);
 
@@ -91,6 +93,7 @@ fn a_folder_that_is_not_this_nodes_own_is_refused_and_a_lost_one_is_replaced() {
         // Replaced: it catches up, also with what was said while it was away, and is a node like any other.
         cluster.start_as(&fleet, 1, &["--replace"]);
         cluster.serving().await;
+        assert!(cluster.log(1).contains("snapshot"), "filled from what was purged: {}", cluster.log(1));
         goes_on(&ann, &mut said, "after the replacement").await;
         assert_eq!(contents(&replicas(&cluster, &[1, 2, 3], &session).await), said);
         cluster.kill(1);

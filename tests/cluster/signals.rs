@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use rookery::check::link::body;
 use rookery_client::Client;
 use rookery_wire::reply::GoAway;
+use rookery_wire::request::Consistency;
 use rookery_wire::{ErrorCode, GroupId, Kind, SessionId};
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::fixture::{Cluster, Plan, play, until};
-use super::people::{ANSWER, Wire, app, contents, group, replicas, say, texts, user};
+use super::people::{ANSWER, Wire, app, contents, direct, group, replicas, say, texts, user};
 
 /// Somebody who says one thing after the other until told to stop, and how long the longest took.
 struct Talker {
@@ -108,8 +109,18 @@ async fn freeze_and_thaw(cluster: &mut Cluster, session: &SessionId, said: &mut 
     let shard = cluster.shard_of(session);
     let leader = cluster.leader_of(session).await;
     let (bob, _) = app(cluster, &others(leader), "bob", "laptop").await;
+    // One whose node freezes under it: it notices the silence and goes elsewhere.
+    let [one, two] = others(leader);
+    let (held, _) = app(cluster, &[leader, one, two], "bob", "watch").await;
+    assert_eq!(held.node(), Some(leader));
     let talk = Talker::begin(bob, session.clone(), "freeze").await;
     cluster.signal(leader, Signal::STOP);
+    let stuck = tokio::spawn(async move {
+        let began = Instant::now();
+        say(&held, &direct("bob", "eve"), ["from the frozen node".to_owned()]).await;
+        assert_ne!(held.node(), Some(leader));
+        began.elapsed()
+    });
     let mut heir = None;
     until("another node leads", async || {
         heir = cluster.board().await.leader(shard);
@@ -119,13 +130,21 @@ async fn freeze_and_thaw(cluster: &mut Cluster, session: &SessionId, said: &mut 
     let (new, longest) = talk.end().await;
     println!("frozen leader: longest ack {longest:?} of {}", new.len());
     said.extend(new);
+    let moved = stuck.await.expect("acknowledged through another node");
+    println!("the client of the frozen node was served elsewhere after {moved:?}");
     cluster.signal(leader, Signal::CONT);
+    // The first thing it is asked: it led when it fell asleep, and must not answer from what it knew then.
+    let mut awake = Wire::of(cluster, leader, "bob", "glasses").await;
+    let read = awake.pull(session, Consistency::Linearizable).await.expect("a page");
+    assert_eq!(contents(&read), *said, "a linearizable read at the thawed node");
     until("the thawed leader follows", async || {
         cluster.replica(leader, shard).await.is_some_and(|replica| !replica.leading && replica.leader == heir)
     })
     .await;
     cluster.serving().await;
     assert_eq!(contents(&replicas(cluster, &[1, 2, 3], session).await), *said);
+    let once = replicas(cluster, &[1, 2, 3], &direct("bob", "eve")).await;
+    assert_eq!(contents(&once), ["from the frozen node"]);
 }
 
 async fn two_deaths(cluster: &mut Cluster, session: &SessionId, said: &mut Vec<String>) {
