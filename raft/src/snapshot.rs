@@ -133,6 +133,14 @@ impl Drop for TempPath {
 }
 
 impl Spool {
+    /// Reads all of it once. An error means that the disk does not hold what was received: a machine that began to
+    /// install it could only stop the node.
+    pub(crate) async fn verify(&self) -> Result<(), Fault> {
+        let mut reader = self.reader().await?;
+        while reader.next().await?.is_some() {}
+        Ok(())
+    }
+
     /// Opens it for the machine. The spool must outlive the reader.
     pub(crate) async fn reader(&self) -> Result<SnapshotReader, Fault> {
         let from = match &self.kept {
@@ -267,6 +275,17 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let error = spool.reader().await.unwrap().next().await.unwrap_err();
         assert!(error.to_string().contains("checksum"), "{error}");
+        assert!(spool.verify().await.is_err());
+        drop(spool);
+        assert!(!path.exists(), "a damaged spool goes too");
+
+        let spool = spooled(Some(dir.path())).await;
+        spool.verify().await.unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(spool.verify().await.is_err(), "cut at {length}");
+        }
 
         let mut short = SpoolWriter::create(None, "").await.unwrap();
         short.push(Bytes::from_static(b"x")).await.unwrap();

@@ -186,3 +186,34 @@ async fn a_snapshot_that_is_sent_while_entries_come_is_no_hole() {
     assert!(lagging.machine.installs.load(Ordering::Relaxed) >= 1);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spool_that_does_not_hold_what_was_received_is_thrown_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |node: u16| dir.path().join(node.to_string());
+    let cluster = Cluster::with(3, |options| {
+        let incoming = Some(folder(options.me.node));
+        HostOptions { incoming, ..keep_nothing(options) }
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.nodes.iter().find(|n| n.id != leader.id).unwrap();
+    fill(leader, 10).await;
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    fill(leader, 40).await;
+    let index = checkpoint_and_purge(leader).await;
+    // What is written here is gone: every write succeeds and nothing can be read. The link is removed with the spool,
+    // so the next one is a file.
+    let incoming = folder(lagging.id.node);
+    std::fs::create_dir_all(&incoming).unwrap();
+    let spool = incoming.join(format!("group-1-{index}.snapshot"));
+    std::os::unix::fs::symlink("/dev/null", &spool).unwrap();
+    cluster.cuts.heal();
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    same_lists(&nodes, 50).await;
+    assert!(!spool.exists());
+    assert!(leader.machine.snapshots_written.load(Ordering::Relaxed) >= 2, "it came again");
+    assert_eq!(lagging.machine.installs.load(Ordering::Relaxed), 1);
+    assert!(lagging.faults.lock().is_empty(), "the node goes on");
+    cluster.stop().await;
+}

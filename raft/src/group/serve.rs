@@ -75,6 +75,17 @@ impl Service for Served {
     }
 }
 
+/// Waits for work, and tells the sender now and then that it goes on.
+async fn alive<T>(duct: &mut Duct, work: impl Future<Output = T>) -> Result<T, String> {
+    let mut work = pin!(work);
+    loop {
+        match timeout(SIGN_OF_LIFE, &mut work).await {
+            Ok(done) => return Ok(done),
+            Err(_) => duct.send(Said::Took(0).encode()).map_err(|e| e.to_string())?,
+        }
+    }
+}
+
 impl Served {
     /// Requests go to openraft in the order in which they came; results go back in that order, as they are ready.
     async fn appends(self, from: RaftId, duct: Duct) {
@@ -101,7 +112,8 @@ impl Served {
         let said = match self.receive(vote, meta, &mut duct).await {
             Ok(vote) => Said::Installed(vote),
             Err(why) => {
-                tracing::info!(group = self.group, %from, %why, "snapshot not received");
+                // What came of it is removed with its spool; the sender begins anew.
+                tracing::warn!(group = self.group, %from, %why, "a snapshot was not received; it will come again");
                 Said::Failed(why)
             }
         };
@@ -112,14 +124,12 @@ impl Served {
     async fn receive(&self, vote: Vote, meta: SnapshotMeta, duct: &mut Duct) -> Result<Vote, String> {
         let _permits = self.permits()?;
         let spool = self.spool(&meta, duct).await?;
+        // Once openraft has it a snapshot cannot be refused any more: damage is looked for before.
+        let damaged = |fault| format!("the spooled snapshot is damaged and thrown away: {fault}");
+        alive(duct, spool.verify()).await?.map_err(damaged)?;
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(spool) };
-        let mut install = pin!(self.raft.install_full_snapshot(vote, snapshot));
-        loop {
-            match timeout(SIGN_OF_LIFE, &mut install).await {
-                Ok(installed) => return installed.map(|r| r.vote).map_err(|e| e.to_string()),
-                Err(_) => duct.send(Said::Took(0).encode()).map_err(|e| e.to_string())?,
-            }
-        }
+        let installed = alive(duct, self.raft.install_full_snapshot(vote, snapshot)).await?;
+        installed.map(|r| r.vote).map_err(|e| e.to_string())
     }
 
     fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], String> {
