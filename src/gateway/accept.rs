@@ -16,7 +16,7 @@ use super::core::Core;
 use super::hello::{Refusal, Welcomed, greet};
 use super::reader::{self, End};
 use super::stats::GatewayStats;
-use super::{cursors, linger, writer};
+use super::{cursors, linger, places, writer};
 
 /// Pause after a failed accept: most likely there are no file descriptors left, and trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -88,8 +88,8 @@ async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermi
 
 /// Registers a connection: first its WELCOME is put in, then pushes may follow, then an older one has to go.
 fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
-    let Welcomed { identity, epoch, request } = welcomed;
-    let connection = Connection::new(Arc::clone(core), identity, epoch);
+    let Welcomed { identity, epoch, turn, request } = welcomed;
+    let connection = Connection::new(Arc::clone(core), identity, epoch, turn);
     let body = Welcome {
         version: VERSION,
         cluster: core.options.cluster,
@@ -101,11 +101,7 @@ fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
     };
     connection.out.answer(frame_bytes(Kind::Welcome, request, &body));
     core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));
-    let key = (connection.user().clone(), connection.device().clone());
-    if let Some(older) = core.devices.insert(key, Arc::clone(&connection)) {
-        GatewayStats::add(&core.stats.replaced, 1);
-        older.go_away(ErrorCode::DeviceReplaced, "the same device connected again", 0);
-    }
+    places::take(&connection);
     GatewayStats::add(&core.stats.welcomed, 1);
     connection
 }

@@ -26,7 +26,7 @@ use super::sync::SyncPages;
 use crate::delivery::{Push, Receiver, Topic};
 use crate::identity::Identity;
 use crate::router::Waiter;
-use crate::shard::Answer;
+use crate::shard::{Answer, Turn};
 use crate::state::Actor;
 
 /// Reads (PULL, SYNC, member lists) of one connection that are under way at once; the others wait their turn, so that
@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) identity: Identity,
     pub(super) epoch: u32,
+    /// Its place among the connections of this device.
+    pub(super) turn: Turn,
     pub(super) core: Arc<Core>,
     pub(super) out: Outbox,
     pub(super) reads: Semaphore,
@@ -52,6 +54,8 @@ pub(super) struct Connection {
     pub(super) cancel: CancellationToken,
     /// The writer ends once all is written.
     closing: AtomicBool,
+    /// GOAWAY was said: once is enough.
+    told_to_go: AtomicBool,
     lagging: AtomicBool,
     in_flight: AtomicUsize,
     gate: Notify,
@@ -61,7 +65,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(core: Arc<Core>, identity: Identity, epoch: u32) -> Arc<Self> {
+    pub(super) fn new(core: Arc<Core>, identity: Identity, epoch: u32, turn: Turn) -> Arc<Self> {
         let mut series = Xxh3::new();
         (identity.user.as_str(), identity.device.as_str(), epoch).hash(&mut series);
         Arc::new(Self {
@@ -74,12 +78,14 @@ impl Connection {
             pages: Mutex::new(None),
             cancel: core.cancel.child_token(),
             closing: AtomicBool::new(false),
+            told_to_go: AtomicBool::new(false),
             lagging: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             gate: Notify::new(),
             ended: Notify::new(),
             identity,
             epoch,
+            turn,
             core,
         })
     }
@@ -171,9 +177,20 @@ impl Connection {
 
     /// Tells the client to go and lets the connection end once that is written.
     pub(super) fn go_away(&self, code: ErrorCode, text: &str, after_ms: u32) {
+        if self.told_to_go.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let body = GoAway { code, text: Blob::from(text), after_ms };
         self.out.answer(frame_bytes(Kind::GoAway, 0, &body));
         self.close();
+    }
+
+    /// The same device connected again, here or at another node.
+    pub(super) fn replaced(&self) {
+        if !self.told_to_go.load(Ordering::Acquire) {
+            GatewayStats::add(&self.core.stats.replaced, 1);
+        }
+        self.go_away(ErrorCode::DeviceReplaced, "the same device connected again", 0);
     }
 
     /// Ends the connection once everything is written.

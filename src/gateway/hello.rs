@@ -12,12 +12,15 @@ use tokio::time::timeout;
 
 use super::check;
 use super::core::Core;
+use super::reads::unexpected;
 use crate::identity::Identity;
-use crate::shard::{Answer, Freshness, Read, ReadReply};
+use crate::shard::{Answer, Freshness, Read, ReadReply, Turn};
 use crate::state::{Command, EntityKey};
 
 /// No HELLO needs more: names, a token and a label.
 const MAX_HELLO: u32 = 16 << 10;
+/// Bytes that are read ahead of WELCOME.
+const AHEAD: usize = 64 << 10;
 /// What the peer link's handshake begins with: a node that was given the wrong port is told so.
 const PEER_MAGIC: &[u8] = b"\x89RKp";
 /// A refusal must be written within this time.
@@ -27,6 +30,8 @@ const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
 pub(super) struct Welcomed {
     pub(super) identity: Identity,
     pub(super) epoch: u32,
+    /// Its place among the connections of the device.
+    pub(super) turn: Turn,
     /// The request id of HELLO.
     pub(super) request: u32,
 }
@@ -76,8 +81,24 @@ pub(super) async fn greet(
     let refused = |error| Refusal { request, error };
     let hello = read_hello(&frame).map_err(refused)?;
     let identity = core.authenticator.authenticate(&hello, core.clock.unix_ms()).map_err(refused)?;
-    let epoch = epoch(core, &hello, &identity).await.map_err(refused)?;
-    Ok(Some(Welcomed { identity, epoch, request }))
+    // Who has given up waiting has connected elsewhere by now, and must not be taken for the later of the two.
+    let (epoch, turn) = tokio::select! {
+        biased;
+        () = hung_up(socket, buffer) => return Ok(None),
+        arrived = arrive(core, &hello, &identity) => arrived.map_err(refused)?,
+    };
+    Ok(Some(Welcomed { identity, epoch, turn, request }))
+}
+
+/// Resolves when the other side closes; what it sends meanwhile waits in the buffer, up to a bound.
+async fn hung_up(socket: &mut BoxStream, buffer: &mut BytesMut) {
+    while buffer.len() < AHEAD {
+        match socket.read_buf(buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+    std::future::pending().await
 }
 
 async fn first_frame(socket: &mut BoxStream, buffer: &mut BytesMut) -> Result<Option<Frame>, ErrorBody> {
@@ -126,30 +147,32 @@ fn read_hello(frame: &Frame) -> Result<Hello, ErrorBody> {
     Ok(hello)
 }
 
-/// The device's registration: made now, or the one the client brings, if the user's shard knows it.
-async fn epoch(core: &Core, hello: &Hello, identity: &Identity) -> Result<u32, ErrorBody> {
+/// The device's registration, made now or the one the client brings if the user's shard knows it, and the turn of
+/// this connection. The turn is asked for last, so that who connects later has a later one.
+async fn arrive(core: &Core, hello: &Hello, identity: &Identity) -> Result<(u32, Turn), ErrorBody> {
     let (user, device) = (identity.user.clone(), identity.device.clone());
-    if hello.epoch == 0 {
-        let command = Command::Register { user, device, nonce: hello.nonce, agent: hello.agent.clone() };
-        return match core.router.execute(&command).await {
-            Answer::Epoch(epoch) => Ok(epoch),
-            Answer::Refused(error) => Err(error),
-            other => {
-                tracing::error!(?other, "a registration was answered with something else");
-                Err(ErrorBody::new(
-                    ErrorCode::Unavailable,
-                    "the registration was not answered; connect again",
-                )
-                .with_retry(Retry::Reconnect))
-            }
-        };
-    }
+    let wanted = if hello.epoch == 0 { register(core, hello, identity).await? } else { hello.epoch };
     let shard = core.router.shard_of(&EntityKey::User(user.clone()));
-    match core.router.read(shard, Read::UserSessions { user, device }, Freshness::Linearizable).await? {
-        ReadReply::UserSessions { epoch, .. } if epoch == hello.epoch => Ok(epoch),
-        _ => Err(ErrorBody::new(
+    match core.router.read(shard, Read::Arrive { user, device }, Freshness::Linearizable).await? {
+        ReadReply::Arrived { epoch, turn } if epoch == wanted => Ok((epoch, turn)),
+        ReadReply::Arrived { .. } => Err(ErrorBody::new(
             ErrorCode::BadEpoch,
-            format!("epoch {} is not this device's; register again with epoch 0", hello.epoch),
+            format!("epoch {wanted} is not this device's; register again with epoch 0"),
         )),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn register(core: &Core, hello: &Hello, identity: &Identity) -> Result<u32, ErrorBody> {
+    let (user, device) = (identity.user.clone(), identity.device.clone());
+    let command = Command::Register { user, device, nonce: hello.nonce, agent: hello.agent.clone() };
+    match core.router.execute(&command).await {
+        Answer::Epoch(epoch) => Ok(epoch),
+        Answer::Refused(error) => Err(error),
+        other => {
+            tracing::error!(?other, "a registration was answered with something else");
+            let text = "the registration was not answered; connect again";
+            Err(ErrorBody::new(ErrorCode::Unavailable, text).with_retry(Retry::Reconnect))
+        }
     }
 }

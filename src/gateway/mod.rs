@@ -1,7 +1,7 @@
 //! The gateway: the part of every node that holds connections. It keeps no durable state.
 //!
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
-//! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`connection`] (what it is), [`reader`] and
+//! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
 //! answered from state), [`cursors`] and [`news`] (delivered cursors, sessions joined and left), [`outbox`] and
 //! [`writer`] (the way out).
@@ -18,6 +18,7 @@ mod dispatch;
 mod hello;
 mod news;
 mod outbox;
+mod places;
 mod reader;
 mod reads;
 mod stats;
@@ -25,7 +26,7 @@ mod sync;
 mod writer;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rookery_raft::{Clock, Network};
@@ -118,6 +119,8 @@ impl Gateway {
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
+        let places: Weak<Core> = Arc::downgrade(&core);
+        core.router.set_places(places);
         core.spawn(accept::run(Arc::clone(&core), listener));
         core.spawn(cursors::run(Arc::clone(&core)));
         Ok(Self { core, address })

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::answers::AnswerBoxes;
 use super::feed::Feeds;
 use super::lane::{self, LaneState};
+use super::places::Greetings;
 use super::remote::Remotes;
 use super::seam::{Peers, Replica, Request};
 use super::{RouterOptions, RouterStats};
@@ -58,6 +59,7 @@ pub(super) struct Core {
     pub(super) boxes: AnswerBoxes,
     pub(super) feeds: Feeds,
     pub(super) remotes: Remotes,
+    pub(super) greetings: Greetings,
     pub(super) cancel: CancellationToken,
     pub(super) tasks: TaskTracker,
     replicas: RwLock<HashMap<u32, Arc<dyn Replica>>>,
@@ -85,6 +87,7 @@ impl Core {
             boxes: AnswerBoxes::default(),
             feeds: Feeds::default(),
             remotes: Remotes::new(options.shards),
+            greetings: Greetings::default(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
             replicas: RwLock::default(),

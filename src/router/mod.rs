@@ -7,21 +7,22 @@
 //!
 //! Read here in the order in which a request meets the parts: [`seam`] (what it is), [`lane`] (plain data: what to
 //! send, again, or give up), [`shuttle`] (the task that sends), [`peer`] (between nodes), [`serve`] (what this node
-//! does for others), [`answers`] (the way home); then [`reads`], and for shards without a replica here [`remote`]
-//! and [`feed`]. It must never look into content, never reorder the requests of a lane, never hold without a bound.
+//! does for others), [`answers`] (the way home); then [`reads`], for shards without a replica here [`remote`]
+//! and [`feed`], and [`places`] for devices that are connected twice. It must never look into content, never reorder the requests of a lane, never hold without a bound.
 
 mod answers;
 mod core;
 mod feed;
 mod lane;
 mod peer;
+mod places;
 mod reads;
 mod remote;
 pub mod seam;
 mod serve;
 mod shuttle;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -31,7 +32,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
 pub use self::lane::LaneLimits;
-pub use self::seam::{Order, Peers, Replica, Request, Waiter};
+pub use self::seam::{Arrival, Order, Peers, Places, Replica, Request, Waiter};
 use crate::delivery::{Delivery, Receiver, Topic};
 use crate::shard::{Answer, Answers, Freshness, Outbound, Read, ReadReply};
 use crate::state::{Command, EntityKey};
@@ -92,6 +93,7 @@ impl Router {
             core.tasks.spawn_on(shuttle::run(Arc::clone(&core), shard), &runtime);
         }
         core.tasks.spawn_on(remote::keep(Arc::clone(&core)), &runtime);
+        core.tasks.spawn_on(places::keep(Arc::clone(&core)), &runtime);
         Self(core)
     }
 
@@ -108,6 +110,16 @@ impl Router {
     /// For the shards of this node: their way to other shards.
     pub fn outbound(&self) -> Arc<dyn Outbound> {
         Arc::new(self.clone())
+    }
+
+    /// Sets whose devices are compared with those of the other nodes; the first one stays.
+    pub fn set_places(&self, places: Weak<dyn Places>) {
+        self.0.greetings.set(places);
+    }
+
+    /// Tells the other nodes that a device has connected here.
+    pub fn announce(&self, arrival: Arrival) {
+        places::announce(&self.0, arrival);
     }
 
     /// A replica of a shard is open on this node.

@@ -6,11 +6,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
 use rookery_wire::{DeviceId, UserId};
 
+use super::seam::Arrival;
 use crate::delivery::Topic;
 use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
 /// First byte of every message between routers. A node of another version is not guessed at.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -26,6 +27,8 @@ pub(super) enum Cast {
     Resumed { topics: Vec<(Topic, u64)> },
     /// Nobody there is attached to these any more.
     Unsubscribe { topics: Vec<Topic> },
+    /// These devices are connected to the sender.
+    Arrivals { arrivals: Vec<Arrival> },
 }
 
 /// A push on its way to another node.

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rookery_raft::{LinkState, PeerError, PeerNet};
+use rookery_wire::{DeviceId, UserId};
 use tokio::sync::watch;
 
 use crate::delivery::{Receiver, Topic};
-use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply, ShardHandle, Submission};
+use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply, ShardHandle, Submission, Turn};
 
 /// Who waits for answers; usually a connection.
 pub trait Waiter: Send + Sync + 'static {
@@ -109,6 +111,28 @@ pub trait Peers: Send + Sync + 'static {
     fn cast(&self, node: u16, body: Bytes) -> Result<(), PeerError>;
     /// The state of a link.
     fn link(&self, node: u16) -> watch::Receiver<LinkState>;
+    /// The other nodes.
+    fn nodes(&self) -> Vec<u16>;
+}
+
+/// A device that has connected to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Arrival {
+    /// Whose.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// When, in the order of this device's arrivals.
+    pub turn: Turn,
+}
+
+/// What a node's connections are to the others: places that devices have taken.
+pub trait Places: Send + Sync + 'static {
+    /// Devices have connected to another node: those that came here before them go. Returns those that came here
+    /// after them. Must not block.
+    fn taken(&self, arrivals: &[Arrival]) -> Vec<Arrival>;
+    /// Every device that is connected here.
+    fn here(&self) -> Vec<Arrival>;
 }
 
 impl Peers for PeerNet {
@@ -128,5 +152,9 @@ impl Peers for PeerNet {
 
     fn link(&self, node: u16) -> watch::Receiver<LinkState> {
         PeerNet::link(self, node)
+    }
+
+    fn nodes(&self) -> Vec<u16> {
+        PeerNet::nodes(self)
     }
 }

@@ -9,7 +9,7 @@ use rookery_raft::AppHandler;
 
 use super::core::Core;
 use super::peer::{self, Call, Cast, Reply};
-use super::remote;
+use super::{places, remote};
 use crate::delivery::{Receiver, Topic};
 use crate::shard::{Answer, Answers, Freshness, Origin, Read, ReadRefusal, Submission};
 
@@ -61,6 +61,7 @@ impl AppHandler for Service {
             Ok(Cast::Events { events }) => remote::events(&self.0, from, events),
             Ok(Cast::Resumed { topics }) => remote::resumed(&self.0, from, topics),
             Ok(Cast::Unsubscribe { topics }) => self.0.feeds.unsubscribe(&self.0, from, &topics),
+            Ok(Cast::Arrivals { arrivals }) => places::arrived(&self.0, from, &arrivals),
             Err(fault) => tracing::warn!(node = from, %fault, "a message of another node cannot be read"),
         }
     }

@@ -55,7 +55,8 @@ pub enum Read {
         /// The slice; its `consistency` is not looked at here.
         pull: Pull,
     },
-    /// When each of these sessions was last active, from memory: costs no wake-up.
+    /// When each of these sessions was last active and whether every user's list agrees with its members, from memory:
+    /// costs no wake-up and no row.
     Activity {
         /// Which, at most [`MAX_HEADS`].
         sessions: Vec<SessionId>,
@@ -87,13 +88,47 @@ pub enum Read {
         /// Which page.
         list: ListMembers,
     },
-    /// A user's sessions and cursors, and the epoch of one device (0 if it is not registered).
+    /// A page of a user's sessions and cursors.
     UserSessions {
         /// Whose.
         user: UserId,
-        /// Which device's cursors and epoch.
+        /// Which device's cursors.
+        device: DeviceId,
+        /// Those behind this one by name; the first page without.
+        after: Option<SessionId>,
+    },
+    /// A device connects: its epoch, and its turn among the connections of this device.
+    Arrive {
+        /// Whose.
+        user: UserId,
+        /// Which device.
         device: DeviceId,
     },
+}
+
+/// The order of arrivals of one device, given by the leader of its user's shard. Not replicated: a later leader has a
+/// later term, and within a term one leader counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Turn {
+    /// Term of the leader.
+    pub term: u64,
+    /// Its count.
+    pub count: u64,
+}
+
+/// Most sessions in one page of [`Read::UserSessions`]: with the longest names they fit a peer's frame.
+pub const LIST_PAGE: usize = 10_000;
+
+/// What memory knows of one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SessionActivity {
+    /// Last seq.
+    pub last_seq: u64,
+    /// Time of the last record, unix milliseconds.
+    pub time_ms: u64,
+    /// The session exists and no change of its members is on its way to a user's list: a list that is read after this
+    /// names it if, and only if, its user is a member.
+    pub settled: bool,
 }
 
 /// Most sessions in one [`Read::Heads`] or [`Read::Activity`].
@@ -146,8 +181,8 @@ pub struct SessionHead {
 pub enum ReadReply {
     /// An encoded body of [`rookery_wire::reply::Page`].
     Page(rookery_wire::Blob),
-    /// Last seq and time per session asked, in the order asked; zeros for one that does not exist.
-    Activity(Vec<(u64, u64)>),
+    /// In the order asked.
+    Activity(Vec<SessionActivity>),
     /// A head or the reason there is none, in the order asked.
     Heads(Vec<Result<SessionHead, ErrorCode>>),
     /// A running count.
@@ -156,10 +191,17 @@ pub enum ReadReply {
     Members(rookery_wire::reply::MemberPage),
     /// A user's sessions, by name.
     UserSessions {
-        /// Every session the user is a member of.
+        /// At most [`LIST_PAGE`] sessions the user is a member of.
         sessions: Vec<UserSession>,
-        /// The device's epoch, 0 if it is not registered.
+        /// There are more.
+        more: bool,
+    },
+    /// A device's registration and turn.
+    Arrived {
+        /// Its epoch, 0 if it is not registered.
         epoch: u32,
+        /// Its turn.
+        turn: Turn,
     },
 }
 

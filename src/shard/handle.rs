@@ -1,7 +1,7 @@
 //! Opening a shard on this node, and the handle through which the router uses it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ impl ShardHandle {
             checkpoint_wanted: Notify::new(),
             checkpoint_done: Notify::new(),
             leading: AtomicBool::new(false),
+            term: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             delivery: around.delivery.clone(),
             answers: around.answers.clone(),
             proposals: OnceLock::new(),
@@ -234,7 +236,7 @@ impl ShardHandle {
             Read::Pull { pull, .. } => &pull.session,
             Read::Members { list, .. } => &list.session,
             Read::CountAt { session, .. } => session,
-            Read::Activity { .. } | Read::Heads { .. } | Read::UserSessions { .. } => {
+            Read::Activity { .. } | Read::Heads { .. } | Read::UserSessions { .. } | Read::Arrive { .. } => {
                 return Err(ReadRefusal::NotFresh);
             }
         };

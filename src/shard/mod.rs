@@ -23,8 +23,8 @@ pub mod shared;
 pub mod snapshot;
 
 pub use api::{
-    Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionHead, Submission,
-    UserSession,
+    Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,
+    SessionHead, Submission, Turn, UserSession,
 };
 pub use handle::{ShardHandle, Stage, Surroundings};
 pub use shared::{Outbound, ShardOptions};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::Addr;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::future::join_all;
 use rookery_wire::codec::{Blob, decode, encode_into};
 use rookery_wire::record::{PREVIEW_BYTES, Preview};
 use rookery_wire::reply::MemberPage;
@@ -11,7 +12,9 @@ use rookery_wire::request::{Direction, ListMembers, Pull};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Record, SessionId, UserId};
 
 use super::actor::{FindSession, FindUser, ShardActor};
-use super::api::{MAX_HEADS, Read, ReadRefusal, ReadReply, SessionHead, UserSession};
+use super::api::{
+    LIST_PAGE, MAX_HEADS, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, UserSession,
+};
 use super::entity::{EntityActor, Look};
 use super::pages::Pages;
 use super::shared::Shared;
@@ -54,8 +57,13 @@ impl Reads {
             Read::Pull { user, pull } => self.pull(user, pull).await,
             Read::Activity { sessions } => {
                 bounded(&sessions)?;
-                let row = |session: &SessionId| {
-                    self.shared.table.get(session).map_or((0, 0), |row| (row.last_seq, row.time_ms))
+                let row = |session: &SessionId| match self.shared.table.get(session) {
+                    Some(row) => SessionActivity {
+                        last_seq: row.last_seq,
+                        time_ms: row.time_ms,
+                        settled: !self.shared.intents.lock().contains(session),
+                    },
+                    None => SessionActivity::default(),
                 };
                 Ok(ReadReply::Activity(sessions.iter().map(row).collect()))
             }
@@ -65,7 +73,8 @@ impl Reads {
             }
             Read::CountAt { user, session, seq } => self.count_at(user, session, seq).await,
             Read::Members { user, list } => self.members(user, list).await,
-            Read::UserSessions { user, device } => self.user_sessions(user, device).await,
+            Read::UserSessions { user, device, after } => self.user_sessions(user, device, after).await,
+            Read::Arrive { user, device } => self.arrive(user, device).await,
         }
     }
 
@@ -144,12 +153,26 @@ impl Reads {
         page.await?.map(ReadReply::Members).map_err(ReadRefusal::Refused)
     }
 
-    async fn user_sessions(&self, user: UserId, device: DeviceId) -> Result<ReadReply, ReadRefusal> {
+    async fn user(&self, user: UserId) -> Result<Addr<EntityActor<User>>, ReadRefusal> {
         let known = self.shared.users.get(&user).map(|resident| resident.addr.clone());
-        let addr = match known {
-            Some(addr) => addr,
-            None => self.actor.send(FindUser(user)).await.map_err(|_| GONE)?,
-        };
+        match known {
+            Some(addr) => Ok(addr),
+            None => self.actor.send(FindUser(user)).await.map_err(|_| GONE),
+        }
+    }
+
+    async fn arrive(&self, user: UserId, device: DeviceId) -> Result<ReadReply, ReadRefusal> {
+        let look = Look::new(move |state: &User| state.epoch(&device));
+        let epoch = self.user(user).await?.send(look).await.map_err(|_| GONE)?;
+        Ok(ReadReply::Arrived { epoch, turn: self.shared.next_turn() })
+    }
+
+    async fn user_sessions(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        after: Option<SessionId>,
+    ) -> Result<ReadReply, ReadRefusal> {
         let look = Look::new(move |state: &User| {
             let line = |(session, link): (&SessionId, &crate::state::user::LinkState)| UserSession {
                 session: session.clone(),
@@ -158,26 +181,33 @@ impl Reads {
                 read_count: link.read_count,
                 delivered_seq: link.delivered.get(&device).copied().unwrap_or(0),
             };
-            let epoch = state.epoch(&device);
-            ReadReply::UserSessions { sessions: state.sessions().map(line).collect(), epoch }
+            let mut sessions: Vec<UserSession> =
+                state.sessions_after(after.as_ref()).take(LIST_PAGE + 1).map(line).collect();
+            let more = sessions.len() > LIST_PAGE;
+            sessions.truncate(LIST_PAGE);
+            ReadReply::UserSessions { sessions, more }
         });
-        addr.send(look).await.map_err(|_| GONE)
+        self.user(user).await?.send(look).await.map_err(|_| GONE)
     }
 
     /// Summaries: from the actors that are awake, and for the others in one visit to the rows.
     async fn heads(&self, who: SenderKey, sessions: Vec<SessionId>) -> Result<ReadReply, ReadRefusal> {
         let mut heads: Vec<Option<Result<SessionHead, ErrorCode>>> = vec![None; sessions.len()];
-        let mut asleep = Vec::new();
+        let (mut asleep, mut looks) = (Vec::new(), Vec::new());
         for (at, session) in sessions.iter().enumerate() {
             let awake = self.shared.sessions.get(session).map(|resident| resident.addr.clone());
             match awake {
                 Some(addr) => {
                     let who = who.clone();
                     let look = Look::new(move |state: &Session| head_of(state, &who));
-                    heads[at] = Some(addr.send(look).await.map_err(|_| GONE)?);
+                    looks.push(async move { (at, addr.send(look).await) });
                 }
                 None => asleep.push((at, session.clone())),
             }
+        }
+        // All asked before the first answer is waited for: the arbiter is woken once and not once per session.
+        for (at, head) in join_all(looks).await {
+            heads[at] = Some(head.map_err(|_| GONE)?);
         }
         // One that woke and changed meanwhile has still been as its rows say, within this request: it was asleep,
         // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.

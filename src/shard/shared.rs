@@ -1,7 +1,7 @@
 //! What the parts of one shard on one node share: its name and bounds, its map, its tables, its neighbours.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rookery_raft::{Clock, Fault, Map};
 use rookery_wire::{SessionId, UserId};
 use tokio::sync::Notify;
 
-use super::api::{Answer, Answers};
+use super::api::{Answer, Answers, Turn};
 use super::entity::Resident;
 use super::proposer::Proposals;
 use crate::delivery::Delivery;
@@ -95,6 +95,10 @@ pub struct Shared {
     pub checkpoint_done: Notify,
     /// Whether this node leads the shard.
     pub leading: AtomicBool,
+    /// Term in which this node last began to lead.
+    pub term: AtomicU64,
+    /// The last turn given to an arrival.
+    pub turns: AtomicU64,
     /// Pushes.
     pub delivery: Arc<Delivery>,
     /// Answers.
@@ -117,6 +121,14 @@ impl Shared {
     /// Whether this node leads.
     pub fn is_leading(&self) -> bool {
         self.leading.load(Ordering::Acquire)
+    }
+    /// The next turn of an arrival; greater than all before it on this node, also before a restart within one term.
+    pub fn next_turn(&self) -> Turn {
+        let clock = self.clock.unix_ms().saturating_mul(1000);
+        let next = |last: u64| Some(clock.max(last + 1));
+        // The closure always returns a value.
+        let (Ok(last) | Err(last)) = self.turns.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        Turn { term: self.term.load(Ordering::Acquire), count: clock.max(last + 1) }
     }
     /// Notes that an entity has changed.
     pub fn touch(&self, key: EntityKey) {

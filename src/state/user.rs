@@ -101,7 +101,16 @@ impl User {
     }
     /// Sessions the user is a member of.
     pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &LinkState)> {
-        self.links.iter().filter(|(_, link)| link.member)
+        self.sessions_after(None)
+    }
+    /// Those of them behind `after` by name.
+    pub fn sessions_after(
+        &self,
+        after: Option<&SessionId>,
+    ) -> impl Iterator<Item = (&SessionId, &LinkState)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.links.range::<SessionId, _>((from, Unbounded)).filter(|(_, link)| link.member)
     }
 
     /// Gives the device an epoch.

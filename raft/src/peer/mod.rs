@@ -193,6 +193,11 @@ impl PeerNet {
         self.0.state(node)
     }
 
+    /// The other nodes it knows an address of.
+    pub fn nodes(&self) -> Vec<u16> {
+        self.0.nodes()
+    }
+
     /// What is between this node and each configured peer (secret, cluster, number, format, a folder that was replaced),
     /// in words; gone once their link is up. A stranger who can reach the peer port can put words here for a node
     /// that has no link, so one voice alone must not decide anything.

@@ -170,6 +170,10 @@ impl Inner {
         peer.link.lock().clone().ok_or(PeerError::Down { node })
     }
 
+    pub(super) fn nodes(&self) -> Vec<u16> {
+        self.peers.read().keys().copied().collect()
+    }
+
     pub(super) fn state(&self, node: u16) -> watch::Receiver<LinkState> {
         match self.peers.read().get(&node) {
             Some(peer) => peer.state.subscribe(),

@@ -24,7 +24,7 @@ async fn beyond_the_window_nothing_more_is_read() {
     // Each answer lets another request in, in order.
     bench.shard.mute.store(false, Ordering::Relaxed);
     let taken = std::mem::take(&mut *bench.shard.taken.lock());
-    bench.shard.submit(taken);
+    bench.shard.submit(1, taken);
     for number in 1..=100 {
         let (frame, ack) = client.expect::<Ack>(Kind::Ack).await;
         assert_eq!(

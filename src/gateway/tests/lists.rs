@@ -54,6 +54,41 @@ async fn pages_are_newest_first_and_whole() {
     bench.stop().await;
 }
 
+/// The work of a page is bound to shards: the first attaches, asks for activity and reads heads, the others attach and
+/// read heads; the list itself is read twice, then once.
+#[tokio::test]
+async fn a_page_asks_each_shard_a_few_times_however_many_sessions_there_are() {
+    const SHARDS: u64 = 8;
+    let bench = bench_at(1, SHARDS as u32, Arc::new(Alone), Arc::default(), |_, _| {}).await;
+    fill(&bench, 1000);
+    let mut client = bench.client("ada", "phone").await;
+    let asked = || {
+        let shard = &bench.shard;
+        (shard.reads.swap(0, Ordering::Relaxed), shard.attaches.swap(0, Ordering::Relaxed))
+    };
+    asked();
+    let (mut after, mut seen) = (Blob::default(), Vec::new());
+    for turn in 0..5 {
+        let page = page(&mut client, after, 200).await;
+        assert_eq!((page.sessions.len(), page.total, page.unresolved.len()), (200, 1000, 0));
+        let (reads, attaches) = asked();
+        let (lists, rounds) = if turn == 0 { (2, 2) } else { (1, 1) };
+        assert!(reads <= lists + rounds * SHARDS, "{reads} reads for page {turn}");
+        assert!(attaches <= 1 + SHARDS, "{attaches} attaches for page {turn}");
+        seen.extend(page.sessions.into_iter().map(|summary| summary.session));
+        after = page.next;
+        if turn == 0 {
+            // Every session is live from the first page on, whether it stands on it or not.
+            bench.publish(&group("g1"), 2..=2, 3);
+            assert_eq!(client.message().await.seq, 2);
+        }
+    }
+    assert!(after.is_empty());
+    let expected: Vec<_> = (1..=1000).rev().map(|number| group(&format!("g{number}"))).collect();
+    assert_eq!(seen, expected);
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_told_is_named_and_what_was_left_is_not() {
     let bench = bench(|_, _| {}).await;

@@ -4,6 +4,7 @@ mod bad_input;
 mod bounds;
 mod life;
 mod lists;
+mod places;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,8 +31,10 @@ use tokio::sync::watch;
 use super::*;
 use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
 use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
+use crate::shard::api::LIST_PAGE;
 use crate::shard::{
-    Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, SessionHead, Submission, UserSession,
+    Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
+    UserSession,
 };
 use crate::state::Command;
 use crate::system::Placement;
@@ -49,10 +52,14 @@ impl Peers for Alone {
     fn link(&self, _: u16) -> watch::Receiver<LinkState> {
         watch::channel(LinkState::default()).1
     }
+    fn nodes(&self) -> Vec<u16> {
+        Vec::new()
+    }
 }
 
 /// A shard that numbers what it is sent and forgets the content.
 pub(super) struct FakeShard {
+    node: u16,
     answers: Arc<dyn Answers>,
     delivery: Arc<Delivery>,
     pub(super) heads: Mutex<BTreeMap<SessionId, u64>>,
@@ -66,6 +73,9 @@ pub(super) struct FakeShard {
     pub(super) refused: Mutex<HashMap<SessionId, ErrorCode>>,
     pub(super) page_bytes: AtomicU64,
     pub(super) reads: AtomicU64,
+    /// Attaches: one for each request, however many topics it names.
+    pub(super) attaches: AtomicU64,
+    pub(super) turns: Arc<AtomicU64>,
     leader: watch::Sender<Option<u16>>,
 }
 
@@ -157,8 +167,12 @@ impl FakeShard {
                 ReadReply::Page(Blob(encode(&page)))
             }
             Read::Activity { sessions } => {
-                let heads = self.heads.lock();
-                let row = |session: &SessionId| heads.get(session).map_or((0, 0), |seq| (*seq, 1000 + seq));
+                let (heads, refused) = (self.heads.lock(), self.refused.lock());
+                let row = |session: &SessionId| {
+                    let last_seq = heads.get(session).copied().unwrap_or(0);
+                    let settled = last_seq > 0 && !refused.contains_key(session);
+                    SessionActivity { last_seq, time_ms: 1000 + last_seq, settled }
+                };
                 ReadReply::Activity(sessions.iter().map(row).collect())
             }
             Read::Heads { sessions, .. } => ReadReply::Heads(sessions.iter().map(|s| self.head(s)).collect()),
@@ -168,15 +182,55 @@ impl FakeShard {
                 more: false,
                 total: 1,
             }),
-            Read::UserSessions { .. } => {
-                ReadReply::UserSessions { sessions: self.list.lock().clone(), epoch: 1 }
+            Read::UserSessions { after, .. } => {
+                let mut sessions = self.list.lock().clone();
+                sessions.sort_by(|a, b| a.session.cmp(&b.session));
+                sessions.retain(|line| after.as_ref().is_none_or(|after| line.session > *after));
+                let more = sessions.len() > LIST_PAGE;
+                sessions.truncate(LIST_PAGE);
+                ReadReply::UserSessions { sessions, more }
+            }
+            Read::Arrive { .. } => {
+                let count = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+                ReadReply::Arrived { epoch: 1, turn: Turn { term: 1, count } }
             }
         }
     }
 }
 
-impl Replica for FakeShard {
+/// One of the shards, all of which the fake stands for.
+struct Numbered(u32, Arc<FakeShard>);
+
+impl Replica for Numbered {
     fn submit(&self, batch: Vec<Submission>) {
+        self.1.submit(self.0, batch);
+    }
+    fn leader(&self) -> Option<u16> {
+        Some(self.1.node)
+    }
+    fn watch_leader(&self) -> watch::Receiver<Option<u16>> {
+        self.1.leader.subscribe()
+    }
+    fn read(
+        &self,
+        read: Read,
+        _: Freshness,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
+        let reply = self.1.answer(read);
+        Box::pin(async move { Ok(reply) })
+    }
+    fn attach(
+        &self,
+        receiver: Arc<dyn Receiver>,
+        topics: Vec<Topic>,
+    ) -> BoxFuture<'static, Vec<(Topic, u64)>> {
+        self.1.attach(&receiver, topics)
+    }
+}
+
+impl FakeShard {
+    pub(super) fn submit(&self, shard: u32, batch: Vec<Submission>) {
         if self.mute.load(Ordering::Relaxed) {
             self.taken.lock().extend(batch);
             return;
@@ -185,28 +239,15 @@ impl Replica for FakeShard {
             .into_iter()
             .map(|s| (s.origin, self.apply(&Command::decode(&s.command).unwrap())))
             .collect();
-        self.answers.answer(1, answers);
+        self.answers.answer(shard, answers);
     }
-    fn leader(&self) -> Option<u16> {
-        Some(1)
-    }
-    fn watch_leader(&self) -> watch::Receiver<Option<u16>> {
-        self.leader.subscribe()
-    }
-    fn read(
-        &self,
-        read: Read,
-        _: Freshness,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
-        let reply = self.answer(read);
-        Box::pin(async move { Ok(reply) })
-    }
+
     fn attach(
         &self,
-        receiver: Arc<dyn Receiver>,
+        receiver: &Arc<dyn Receiver>,
         topics: Vec<Topic>,
     ) -> BoxFuture<'static, Vec<(Topic, u64)>> {
+        self.attaches.fetch_add(1, Ordering::Relaxed);
         let heads = self.heads.lock();
         let head = |topic: &Topic| match topic {
             Topic::Session(session) => heads.get(session).copied().unwrap_or(0),
@@ -215,7 +256,7 @@ impl Replica for FakeShard {
         let attached: Vec<_> = topics
             .into_iter()
             .map(|topic| {
-                let live_from = self.delivery.attach(&topic, &receiver, head(&topic));
+                let live_from = self.delivery.attach(&topic, receiver, head(&topic));
                 (topic, live_from)
             })
             .collect();
@@ -227,11 +268,22 @@ pub(super) struct Bench {
     pub(super) gateway: Gateway,
     pub(super) shard: Arc<FakeShard>,
     pub(super) delivery: Arc<Delivery>,
-    router: Router,
+    pub(super) router: Router,
 }
 
 /// A gateway with configuration as `change` leaves it.
 pub(super) async fn bench(change: impl FnOnce(&mut Limits, &mut Timing)) -> Bench {
+    bench_at(1, 1, Arc::new(Alone), Arc::default(), change).await
+}
+
+/// A gateway on a node among `peers`, over so many shards of which it holds all.
+pub(super) async fn bench_at(
+    node: u16,
+    shards: u32,
+    peers: Arc<dyn Peers>,
+    turns: Arc<AtomicU64>,
+    change: impl FnOnce(&mut Limits, &mut Timing),
+) -> Bench {
     let (mut limits, mut timing) = (Limits::default(), Timing::default());
     timing.delivered_ms = 20;
     change(&mut limits, &mut timing);
@@ -242,11 +294,12 @@ pub(super) async fn bench(change: impl FnOnce(&mut Limits, &mut Timing)) -> Benc
         bytes: 64 << 20,
         deadline: Duration::from_millis(timing.request_deadline_ms),
     };
-    let options = RouterOptions { node: 1, shards: 1, lane, reads: 1000, runtime: runtime.clone() };
-    let placement = watch::channel(Arc::new(Placement { shards: vec![vec![1]] })).1;
-    let router =
-        Router::start(options, Arc::new(Alone), placement, Arc::clone(&delivery), &SeededEntropy::new(1));
+    let options = RouterOptions { node, shards, lane, reads: 1000, runtime: runtime.clone() };
+    let placement = Placement { shards: vec![vec![node]; shards as usize] };
+    let placement = watch::channel(Arc::new(placement)).1;
+    let router = Router::start(options, peers, placement, Arc::clone(&delivery), &SeededEntropy::new(1));
     let shard = Arc::new(FakeShard {
+        node,
         answers: router.answers(),
         delivery: Arc::clone(&delivery),
         heads: Mutex::default(),
@@ -257,17 +310,15 @@ pub(super) async fn bench(change: impl FnOnce(&mut Limits, &mut Timing)) -> Benc
         refused: Mutex::default(),
         page_bytes: AtomicU64::new(0),
         reads: AtomicU64::new(0),
-        leader: watch::channel(Some(1)).0,
+        attaches: AtomicU64::new(0),
+        turns,
+        leader: watch::channel(Some(node)).0,
     });
-    router.add_replica(1, Arc::clone(&shard) as Arc<dyn Replica>);
-    let options = GatewayOptions {
-        node: 1,
-        cluster: [7; 16],
-        listen: "127.0.0.1:0".to_owned(),
-        limits,
-        timing,
-        runtime,
-    };
+    for number in 1..=shards {
+        router.add_replica(number, Arc::new(Numbered(number, Arc::clone(&shard))) as Arc<dyn Replica>);
+    }
+    let options =
+        GatewayOptions { node, cluster: [7; 16], listen: "127.0.0.1:0".to_owned(), limits, timing, runtime };
     let neighbours = Neighbours {
         router: router.clone(),
         delivery: Arc::clone(&delivery),
@@ -301,7 +352,7 @@ impl Bench {
         let mut client = self.raw().await;
         client.send(Kind::Hello, 1, &hello(user, device)).await;
         let (frame, welcome) = client.expect::<Welcome>(Kind::Welcome).await;
-        assert_eq!((frame.request_id, welcome.epoch, welcome.node), (1, 1, 1));
+        assert_eq!((frame.request_id, welcome.epoch, welcome.node), (1, 1, self.shard.node));
         client
     }
 

@@ -112,6 +112,11 @@ impl Peers for Port {
     fn link(&self, node: u16) -> watch::Receiver<LinkState> {
         self.net.state(self.node, node)
     }
+
+    fn nodes(&self) -> Vec<u16> {
+        let handlers = self.net.handlers.lock();
+        handlers.keys().copied().filter(|node| *node != self.node).collect()
+    }
 }
 
 /// What the replicas of the shard share: the numbers each sender has had, and who leads.
