@@ -65,7 +65,7 @@ pub(super) async fn run(
             Err(_) => {
                 GatewayStats::add(&connection.core.stats.idled, 1);
                 let after = "this connection said nothing for too long; PING in good time";
-                connection.go_away(ErrorCode::Unavailable, after, 0);
+                connection.go_away(ErrorCode::Idle, after, 0);
                 return End::Told;
             }
         }

@@ -79,6 +79,8 @@ codes! {
     DeviceReplaced = 204, "DEVICE_REPLACED", "use one connection per device";
     /// The epoch in HELLO is not the device's.
     BadEpoch = 205, "BAD_EPOCH", "register again with epoch 0; counters start at 1";
+    /// The client said nothing for `idle_ms`; the connection ends.
+    Idle = 206, "IDLE", "connect again, and send PING in good time";
     /// A field has a value that is not allowed; the text names it.
     BadRequest = 300, "BAD_REQUEST", "correct the field the text names";
     /// Content larger than the limit.
@@ -128,7 +130,7 @@ impl ErrorCode {
             ErrorCode::Busy => Retry::After(50),
             ErrorCode::Unavailable => Retry::After(200),
             ErrorCode::DiskLow | ErrorCode::TooManyConnections => Retry::After(1000),
-            ErrorCode::ShuttingDown => Retry::Reconnect,
+            ErrorCode::ShuttingDown | ErrorCode::Idle => Retry::Reconnect,
             _ => Retry::Never,
         }
     }

@@ -66,13 +66,15 @@ async fn who_says_nothing_is_let_go() {
     })
     .await;
     let mut silent = bench.raw().await;
+    silent.refused(0, ErrorCode::HelloRequired).await;
     silent.closed().await;
     let mut client = bench.client("ada", "phone").await;
     for _ in 0..6 {
         tokio::time::sleep(Duration::from_millis(120)).await;
         client.alive().await;
     }
-    client.expect::<GoAway>(Kind::GoAway).await;
+    let (_, goodbye) = client.expect::<GoAway>(Kind::GoAway).await;
+    assert_eq!(goodbye.code, ErrorCode::Idle);
     client.closed().await;
     until("gone", || bench.gateway.connections() == 0).await;
     bench.stop().await;
