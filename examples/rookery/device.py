@@ -19,8 +19,9 @@ from .link import Link, Lost, Refused
 
 BAD_REQUEST, CLIENT_SEQ_GAP, DEVICE_REPLACED = 300, 400, 204
 # Refusals after which the number is taken: CLIENT_SEQ_REUSED, ALREADY_TRIMMED, NOT_MEMBER, SESSION_EXISTS, NOT_ALLOWED,
-# GROUP_FULL. After any other the next request has the same number.
+# GROUP_FULL. After any other the next request has the same number, and after 403 and 405 too if `detail` is 0.
 NUMBER_TAKEN = {401, 402, 403, 405, 406, 407}
+PERHAPS_TAKEN = {403, 405}
 # Records kept aside in front of a gap, per session; what comes beyond is pulled with the gap.
 ASIDE = 1000
 
@@ -164,7 +165,8 @@ class Device:
                     if refused.code == CLIENT_SEQ_GAP and 0 < refused.detail < number:
                         number = refused.detail  # nothing was stored under ours
                         continue
-                    if refused.code not in NUMBER_TAKEN:
+                    free = refused.code in PERHAPS_TAKEN and refused.detail == 0
+                    if free or refused.code not in NUMBER_TAKEN:
                         self.numbers[session] = number - 1
                     raise
 

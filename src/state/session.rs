@@ -285,11 +285,18 @@ impl Session {
         }
         match self.judge(actor, act) {
             Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
+            Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
-                Outcome::answer(Answer::Refused(refusal))
+                Outcome::answer(Answer::Refused(taking(refusal, client_seq)))
             }
         }
+    }
+
+    /// Somebody of whom nothing is known here: a refusal keeps it so, and takes no number. Else anybody who asks for
+    /// something in vain would leave a row behind, for ever.
+    fn is_stranger(&self, actor: &Actor, key: &SenderKey) -> bool {
+        !self.members.contains_key(actor.name()) && !self.senders.contains_key(key)
     }
 
     /// The first answer again, to a number seen before.
@@ -305,7 +312,10 @@ impl Session {
                 gate: Some(self.version),
                 ..Outcome::default()
             },
-            Fate::Refused(code) => refused(*code, code.remedy().to_owned(), 0),
+            Fate::Refused(code) => {
+                let refusal = taking(ErrorBody::new(*code, code.remedy()), client_seq);
+                Outcome::answer(Answer::Refused(refusal))
+            }
         }
     }
 
@@ -455,6 +465,14 @@ impl Session {
 
 pub(super) fn sender_key(actor: &Actor) -> SenderKey {
     SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch }
+}
+
+/// Refusals that do not always take the number say in `detail` that they did.
+fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
+    match refusal.code {
+        ErrorCode::NotMember | ErrorCode::SessionExists => refusal.with_detail(client_seq),
+        _ => refusal,
+    }
 }
 
 pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {

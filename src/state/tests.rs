@@ -159,13 +159,41 @@ fn a_gap_names_the_expected_number_and_stores_nothing() {
 fn a_refusal_at_apply_consumes_its_number_for_ever() {
     let disk = Disk::default();
     let mut session = new_group(&disk);
-    let refused = apply(&mut session, &disk, &at(2), &actor("eve"), 1, &text("let me in"));
-    assert_eq!(code_of(&refused), ErrorCode::NotMember);
-    apply(&mut session, &disk, &at(3), &actor("ann"), 2, &change(ChangeKind::Add, &["eve"]));
-    let retried = apply(&mut session, &disk, &at(4), &actor("eve"), 1, &text("let me in"));
-    assert_eq!(code_of(&retried), ErrorCode::NotMember, "the same number is refused again");
-    let next = apply(&mut session, &disk, &at(5), &actor("eve"), 2, &text("hello"));
-    assert_eq!(seq_of(&next), 3);
+    apply(&mut session, &disk, &at(2), &actor("ann"), 2, &change(ChangeKind::Remove, &["bob"]));
+    let taken = |outcome: &Outcome| match &outcome.answer {
+        Some(Answer::Refused(refusal)) => (refusal.code, refusal.detail, refusal.takes_client_seq()),
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    let refused = apply(&mut session, &disk, &at(3), &actor("bob"), 1, &text("let me in"));
+    assert_eq!(taken(&refused), (ErrorCode::NotMember, 1, true));
+    apply(&mut session, &disk, &at(4), &actor("ann"), 3, &change(ChangeKind::Add, &["bob"]));
+    let retried = apply(&mut session, &disk, &at(5), &actor("bob"), 1, &text("let me in"));
+    assert_eq!(taken(&retried), (ErrorCode::NotMember, 1, true), "the same number is refused again");
+    let next = apply(&mut session, &disk, &at(6), &actor("bob"), 2, &text("hello"));
+    assert_eq!(seq_of(&next), 4);
+}
+
+#[test]
+fn strangers_who_are_refused_leave_nothing() {
+    let mut disk = Disk::default();
+    let mut session = new_group(&disk);
+    session.reflect(2);
+    disk.write(session.collect());
+    let before = disk.clone();
+    for n in 0..100u64 {
+        let eve = Actor { epoch: n as u32 + 1, ..actor("eve") };
+        let act = if n % 2 == 0 { text("let me in") } else { change(ChangeKind::Create, &[]) };
+        let refused = apply(&mut session, &disk, &at(10 + n), &eve, 1, &act);
+        let Some(Answer::Refused(refusal)) = &refused.answer else { panic!("expected a refusal") };
+        assert!(!refusal.takes_client_seq(), "{refusal}");
+    }
+    disk.write(session.collect());
+    let keys = |disk: &Disk| disk.0.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&disk), keys(&before), "not a row more");
+    assert_eq!(session.last_number(&super::session::sender_key(&actor("eve"))), 0);
+    // Once she is a member her first number is 1.
+    apply(&mut session, &disk, &at(211), &actor("ann"), 2, &change(ChangeKind::Add, &["eve"]));
+    assert_eq!(seq_of(&apply(&mut session, &disk, &at(212), &actor("eve"), 1, &text("at last"))), 3);
 }
 
 #[test]

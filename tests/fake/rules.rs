@@ -276,7 +276,12 @@ impl State {
         }
         let at = match fate {
             Ok(at) => at,
-            Err(code) => return no(request, code),
+            // It has taken the number, and says so.
+            Err(code) => {
+                let error =
+                    ErrorBody::new(code, code.name()).with_retry(Retry::Never).with_detail(client_seq);
+                return whole(Kind::Error, request, &error);
+            }
         };
         if known.is_none() {
             let seq = at as u64 + 1;

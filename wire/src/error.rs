@@ -137,7 +137,7 @@ impl ErrorCode {
 
     /// Whether the client_seq of a numbered request that was refused so is taken: by this refusal, which the session
     /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
-    /// same number.
+    /// same number. NOT_MEMBER and SESSION_EXISTS take none of a stranger: [`ErrorBody::takes_client_seq`] knows.
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, ClientSeqReused, GroupFull, NotAllowed, NotMember, SessionExists};
         matches!(self, ClientSeqReused | AlreadyTrimmed | NotMember | SessionExists | NotAllowed | GroupFull)
@@ -176,7 +176,7 @@ pub struct ErrorBody {
     pub code: ErrorCode,
     /// Whether a retry can help.
     pub retry: Retry,
-    /// A number that belongs to the code (expected client_seq, last seq, limit), else 0.
+    /// A number that belongs to the code (expected client_seq, the one taken, last seq, limit), else 0.
     pub detail: u64,
     /// What was wrong and what to do, for people.
     pub text: Blob,
@@ -198,6 +198,13 @@ impl ErrorBody {
     pub fn with_retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
+    }
+    /// Whether the client_seq of the numbered request that was refused so is taken.
+    pub fn takes_client_seq(&self) -> bool {
+        match self.code {
+            ErrorCode::NotMember | ErrorCode::SessionExists => self.detail != 0,
+            code => code.takes_client_seq(),
+        }
     }
     /// The text.
     pub fn message(&self) -> std::borrow::Cow<'_, str> {

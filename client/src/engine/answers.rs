@@ -227,7 +227,7 @@ impl Engine {
                 outbox.retry(number, now);
                 None
             }
-            Verdict::Final if body.code.takes_client_seq() => outbox.consumed(number),
+            Verdict::Final if body.takes_client_seq() => outbox.consumed(number),
             Verdict::Final => outbox.unused(number),
         };
         if let Some(flight) = flight {
