@@ -2,9 +2,10 @@
 
 mod balance;
 mod clock;
+mod folder;
 mod peers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,7 @@ pub struct Node {
     stages: Option<Stages>,
     tasks: Mutex<JoinSet<()>>,
     fatal: watch::Receiver<Option<String>>,
+    folder: folder::FolderSize,
 }
 
 impl Node {
@@ -213,6 +215,11 @@ impl Node {
         };
         let gateway =
             Gateway::start(options, neighbours, &*seams.network).await.map_err(StartError::Listen)?;
+        let folder = folder::FolderSize::of(data_dir(&config, &mine));
+        if seams.store.is_none() {
+            // So that the first who asks is told something.
+            folder.bytes();
+        }
         tracing::info!(
             node = number,
             cluster = cluster_text(&known.cluster.unwrap_or_default()),
@@ -236,6 +243,7 @@ impl Node {
             stages: Some(stages),
             tasks: Mutex::new(tasks),
             fatal,
+            folder,
         })
     }
 
@@ -292,7 +300,7 @@ impl Node {
             memory_bytes: resident_bytes(),
             shards: std::iter::once(system).chain(shards).collect(),
             disk: DiskStatus {
-                used_bytes: self.config.data_dir(self.number).map_or(0, |dir| folder_bytes(&dir)),
+                used_bytes: self.folder.bytes(),
                 free_bytes: health.free_disk,
                 low: health.low_disk,
             },
@@ -534,16 +542,6 @@ fn shard_status(id: u32, status: &rookery_raft::GroupStatus) -> ShardStatus {
         applied: status.applied,
         voters: status.voters.iter().map(|voter| voter.node).collect(),
     }
-}
-
-fn folder_bytes(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => folder_bytes(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
 }
 
 fn resident_bytes() -> u64 {
