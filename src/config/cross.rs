@@ -130,7 +130,7 @@ fn exposure(config: &Config, found: &mut Vec<String>) {
 fn sizes(config: &Config, found: &mut Vec<String>) {
     let (limits, timing) = (&config.limits, &config.timing);
     // Ids, extensions and the header travel in the same frame as the content.
-    let least = limits.content.saturating_add(8192);
+    let least = limits.content.saturating_add(super::AROUND_CONTENT);
     if limits.frame < least {
         found.push(format!(
             "limits.frame is {} and limits.content {}: a frame holds more than its content; allowed: {least} or more",
@@ -147,6 +147,15 @@ fn sizes(config: &Config, found: &mut Vec<String>) {
         found.push(format!(
             "limits.lane_bytes is {}: one frame (limits.frame = {}) must fit",
             limits.lane_bytes, limits.frame
+        ));
+    }
+    let segment = u64::from(config.storage.journal_segment_mib) << 20;
+    if segment < u64::from(least) * 2 {
+        found.push(format!(
+            "storage.journal_segment_mib is {} and limits.content {}: a message must fit half a segment; allowed: {} or more",
+            config.storage.journal_segment_mib,
+            limits.content,
+            (u64::from(least) * 2).div_ceil(1 << 20)
         ));
     }
     let (low, high) = timing.election_ms;

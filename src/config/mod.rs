@@ -29,6 +29,13 @@ pub const SAMPLE: &str = include_str!("../../cluster.toml");
 /// another machine.
 pub const SAMPLE_SECRET: &str = "rookery-sample-secret-change-me";
 
+/// Names, numbers, labels and extensions that travel with a content take no more, bytes.
+const AROUND_CONTENT: u32 = 8192;
+/// Largest log entry between nodes (`rookery_raft::HostOptions::max_entry`), which fits a frame of the peer link, bytes.
+const LARGEST_ENTRY: u64 = 4 << 20;
+/// A larger content could be taken from a client, and not be sent from node to node.
+const LARGEST_CONTENT: u64 = LARGEST_ENTRY - AROUND_CONTENT as u64;
+
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

@@ -91,8 +91,8 @@ section! {
     Limits, "limits" {
         /// Largest frame, either way.
         frame: u32 = 1 << 20, number(16_384, 16 << 20, "bytes");
-        /// Largest content of one message.
-        content: u32 = 64 << 10, number(256, 8 << 20, "bytes");
+        /// Largest content of one message. With what is around it, it fits one log entry between nodes.
+        content: u32 = 64 << 10, number(256, super::LARGEST_CONTENT, "bytes");
         /// Requests in flight on one connection; beyond it the node stops reading from it.
         window: u32 = 1024, number(1, 65_536, "requests");
         /// Most records in one page of a PULL.

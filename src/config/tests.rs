@@ -169,3 +169,26 @@ fn the_page_has_every_key_default_and_bound() {
     let written = page.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(written, rows, "docs/config.md has rows for keys that do not exist");
 }
+
+#[test]
+fn a_content_that_cannot_travel_between_nodes_is_refused() {
+    let me = rookery_raft::RaftId { node: 1, store: 1 };
+    let entry = rookery_raft::HostOptions::new(me).max_entry as u64;
+    let peers = rookery_raft::PeerOptions::new(1, 1, "", std::collections::BTreeMap::new(), Vec::new());
+    assert_eq!(super::LARGEST_ENTRY, entry, "the largest entry of the raft crate has moved");
+    // An entry travels in a frame with the entry's own header and that of the request around it.
+    assert!(super::LARGEST_ENTRY + (64 << 10) <= peers.max_frame as u64);
+    let limits = |frame: u64, content: u64| {
+        let rest = "queue_bytes = 33554432\nlane_bytes = 67108864\n";
+        parse(&format!("{SAMPLE}\n[limits]\nframe = {frame}\ncontent = {content}\n{rest}"))
+    };
+    let largest = super::LARGEST_CONTENT;
+    assert!(limits(8 << 20, largest).is_ok());
+    let message = limits(16 << 20, largest + 1).expect_err("larger than an entry").to_string();
+    assert!(message.contains(&format!("allowed: 256 to {largest}")), "{message}");
+    let small = format!("{SAMPLE}\n[limits]\ncontent = 600000\n[storage]\njournal_segment_mib = 1\n");
+    let message = parse(&small).expect_err("larger than a segment").to_string();
+    assert!(message.contains("a message must fit half a segment; allowed: 2 or more"), "{message}");
+    let message = limits(largest, largest).expect_err("no room in a frame").to_string();
+    assert!(message.contains(&format!("allowed: {} or more", largest + 8192)), "{message}");
+}

@@ -13,6 +13,8 @@ use crate::state::{Act, Actor, ChangeKind, Command};
 pub(super) const MAX_LABEL: usize = 64;
 /// Extensions of one message.
 const MAX_EXTENSIONS: usize = 16;
+/// Bytes of their data together: with the content they travel in one frame and one log entry.
+const MAX_EXTENSION_BYTES: usize = 4096;
 /// Users in one membership change, and in one page of members.
 pub(super) const MAX_USERS: usize = 1000;
 /// Cursors in one DELIVERED.
@@ -72,6 +74,11 @@ pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command,
     if send.extensions.len() > MAX_EXTENSIONS {
         let text = format!("{} extensions, at most {MAX_EXTENSIONS} are allowed", send.extensions.len());
         return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSIONS as u64));
+    }
+    let data: usize = send.extensions.iter().map(|extension| extension.data.len()).sum();
+    if data > MAX_EXTENSION_BYTES {
+        let text = format!("extensions of {data} bytes, at most {MAX_EXTENSION_BYTES} are allowed");
+        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSION_BYTES as u64));
     }
     let Send { session, client_seq, content_type, content, extensions, .. } = send;
     Ok(Command::Act { actor, session, client_seq, act: Act::Send { content_type, content, extensions } })

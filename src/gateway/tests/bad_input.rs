@@ -121,12 +121,15 @@ async fn what_may_not_be_is_refused_before_the_log() {
     labelled.content_type = Blob::from("y".repeat(65).as_str());
     let mut extended = send(&group("g"), 1, b"x");
     extended.extensions = vec![Extension { tag: 1, data: Blob::default() }; 17];
+    let mut heavy = send(&group("g"), 1, b"x");
+    heavy.extensions = vec![Extension { tag: 1, data: Blob(Bytes::from(vec![0; 1366])) }; 3];
     let sends = [
         (send(&others, 1, b"x"), ErrorCode::Forbidden),
         (named, ErrorCode::Forbidden),
         (send(&group("g"), 0, b"x"), ErrorCode::BadRequest),
         (labelled, ErrorCode::BadRequest),
         (extended, ErrorCode::TooMany),
+        (heavy, ErrorCode::TooMany),
         (send(&group("g"), 1, &[0; 1001]), ErrorCode::ContentTooLarge),
     ];
     for (request, (send, code)) in (10..).zip(sends) {
