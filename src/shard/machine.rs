@@ -90,8 +90,8 @@ impl StateMachine for Machine {
         for committed in entries {
             let entry = Entry::decode(committed.payload).map_err(|fault| {
                 let what = format!(
-                    "log entry {} of shard {} cannot be read: a newer version wrote it, or memory is bad; \
-                     update this node before it starts again",
+                    "log entry {} of shard {} cannot be read: another version wrote it, or memory is bad; \
+                     start the version that wrote it",
                     committed.index, self.shared.shard
                 );
                 Fault::with_source(what, fault)
