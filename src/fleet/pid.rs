@@ -113,11 +113,17 @@ impl Process {
 
 /// State and start time out of `/proc/PID/stat`. The name within may hold spaces and brackets, so fields are counted
 /// from the last bracket.
+///
+/// The first thread of a killed process is a zombie before its other threads have ended, and until they have, its
+/// ports and locks are taken: such a process is still running here.
 fn stat(pid: i32) -> Option<(char, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    // After the name: field 3 (state) is the first, field 22 (start time) the twentieth.
-    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
+    // After the name: field 3 (state) is the first, fields 20 (threads) and 22 (start time) the 18th and 20th.
+    let state = fields.first()?.chars().next()?;
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    let ending = state == 'Z' && threads > 1;
+    Some((if ending { 'R' } else { state }, fields.get(19)?.parse().ok()?))
 }
 
 #[cfg(test)]
