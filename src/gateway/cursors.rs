@@ -79,7 +79,7 @@ fn send(connection: &Arc<Connection>, cursors: HashMap<SessionId, u64>, request:
             }
             _ => (Arc::new(Sent { connection: Arc::clone(connection), cursors: part.to_vec() }), 0),
         };
-        Request { command: command.encode(), order: None, waiter, ticket }
+        Request { command: command.encode(), order: None, waiter, ticket, carried: false }
     });
     core.router.submit(shard, requests.collect::<Vec<_>>());
 }

@@ -96,8 +96,8 @@ fn act(connection: &Arc<Connection>, request: u32, command: Result<Command, Erro
                 other => (connection.core.router.shard_of(&other.entity()), None),
             };
             let waiter = Arc::clone(connection) as Arc<dyn Waiter>;
-            batch
-                .add(shard, Request { command: command.encode(), order, waiter, ticket: u64::from(request) });
+            let (command, ticket) = (command.encode(), u64::from(request));
+            batch.add(shard, Request { command, order, waiter, ticket, carried: false });
         }
         Err(error) => connection.refuse(request, &error),
     }

@@ -14,6 +14,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Retry};
 use tokio::time::Instant;
 
 use super::seam::{Order, Request};
+use super::turned::Turned;
 use crate::shard::Answer;
 
 /// Low bits of a number on the way: which attempt it was, so that a late answer to an earlier one is known as such.
@@ -95,6 +96,7 @@ pub(super) struct LaneState {
     backoff: Duration,
     patience: Duration,
     heard_at: Instant,
+    turned: Turned,
     pub(super) counts: LaneCounts,
 }
 
@@ -114,6 +116,7 @@ impl LaneState {
             backoff: BACKOFF.0,
             patience: PATIENCE.0,
             heard_at: now,
+            turned: Turned::default(),
             counts: LaneCounts::default(),
         }
     }
@@ -130,15 +133,23 @@ impl LaneState {
         self.bytes
     }
 
-    /// Takes a request, or gives it back with BUSY.
+    /// Takes a request, or gives it back with BUSY: when the lane is full, or a number before it of the same device was
+    /// turned away so a moment ago.
     pub(super) fn admit(&mut self, request: Request, now: Instant) -> Result<(), Settled> {
         let size = request.command.len();
         let full = self.live >= self.limits.requests
             || self.slots.len() >= self.limits.requests * SPAN
             || (self.bytes + size > self.limits.bytes && self.live > 0);
-        if full {
+        let full = full && !request.carried;
+        if full && let Some(order) = request.order {
+            self.turned.note(order, now);
+        }
+        if full || request.order.is_some_and(|order| self.turned.is_behind(order, now)) {
             self.counts.busy += 1;
             return Err((request, Answer::Refused(busy(self.live))));
+        }
+        if let Some(order) = request.order {
+            self.turned.admitted(order);
         }
         if self.live == 0 {
             self.heard_at = now;

@@ -38,6 +38,7 @@ impl Bench {
             order: Some(Order { sender: 1, number: client_seq }),
             waiter: Arc::new(Nobody),
             ticket: client_seq,
+            carried: false,
         };
         self.lane.admit(request, self.now()).map_err(|(_, answer)| answer)
     }
@@ -267,8 +268,8 @@ fn bounds_answer_busy_with_a_hint() {
     assert!(matches!(error.retry, Retry::After(ms) if ms > 0));
     let sent = bench.take();
     bench.answer(vec![(sent[7].0, Answer::Done)]);
-    bench.send(10).unwrap();
-    assert_eq!(bench.commands(), ["10"]);
+    bench.send(9).unwrap();
+    assert_eq!(bench.commands(), ["9"]);
 }
 
 #[test]
@@ -347,4 +348,46 @@ fn disk_low_is_not_said_of_what_may_be_stored() {
         let told = bench.answer(sent.into_iter().map(|(tag, _)| (tag, low())).collect());
         assert!(told.is_empty(), "its deadline decides, with UNAVAILABLE");
     }
+}
+
+#[test]
+fn behind_a_number_that_was_turned_away_there_is_no_room_either() {
+    let mut bench = Bench::new();
+    for number in 1..=8 {
+        bench.send(number).unwrap();
+    }
+    assert_eq!(code(&bench.send(9).unwrap_err()), Some(ErrorCode::Busy));
+    let tags: Vec<u64> = bench.take().into_iter().map(|(tag, _)| tag).collect();
+    bench.answer(tags[..4].iter().map(|tag| (*tag, Answer::Done)).collect());
+    // Four places are free: 10 would only be a gap, 9 opens the way for it.
+    assert_eq!(code(&bench.send(10).unwrap_err()), Some(ErrorCode::Busy));
+    bench.send(9).unwrap();
+    bench.send(10).unwrap();
+    // Nobody is held up for long: the device may have gone on elsewhere.
+    bench.send(11).unwrap();
+    bench.send(12).unwrap();
+    assert!(bench.send(13).is_err());
+    bench.answer(tags[4..].iter().map(|tag| (*tag, Answer::Done)).collect());
+    assert!(bench.send(14).is_err());
+    bench.ms = 600;
+    bench.send(14).unwrap();
+}
+
+#[test]
+fn a_word_between_shards_has_room_in_a_full_lane() {
+    let mut bench = Bench::new();
+    for number in 1..=8 {
+        bench.send(number).unwrap();
+    }
+    assert!(bench.send(9).is_err());
+    let request = Request {
+        command: Bytes::from("word"),
+        order: None,
+        waiter: Arc::new(Nobody),
+        ticket: 0,
+        carried: true,
+    };
+    assert!(bench.lane.admit(request, bench.now()).is_ok(), "the eight may be waiting for it");
+    assert!(bench.send(9).is_err());
+    assert_eq!(bench.commands().last().map(String::as_str), Some("word"));
 }

@@ -21,6 +21,7 @@ mod remote;
 pub mod seam;
 mod serve;
 mod shuttle;
+mod turned;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -155,8 +156,12 @@ impl Router {
 
     /// Sends one command and waits for its final answer.
     pub async fn execute(&self, command: &Command) -> Answer {
+        self.ask(command, false).await
+    }
+
+    async fn ask(&self, command: &Command, carried: bool) -> Answer {
         let (once, answer) = Once::new();
-        let request = Request { command: command.encode(), order: None, waiter: once, ticket: 0 };
+        let request = Request { command: command.encode(), order: None, waiter: once, ticket: 0, carried };
         self.submit(self.shard_of(&command.entity()), [request]);
         match answer.await {
             Ok(answer) => answer,
@@ -203,7 +208,7 @@ impl Outbound for Router {
     fn execute(&self, command: Command, deadline: Duration) -> BoxFuture<'static, Answer> {
         let router = self.clone();
         Box::pin(async move {
-            let answer = tokio::time::timeout(deadline, Router::execute(&router, &command)).await;
+            let answer = tokio::time::timeout(deadline, router.ask(&command, true)).await;
             answer.unwrap_or(Answer::Again { leader: None, after_ms: 0 })
         })
     }

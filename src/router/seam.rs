@@ -40,6 +40,9 @@ pub struct Request {
     pub waiter: Arc<dyn Waiter>,
     /// What the waiter knows it by.
     pub ticket: u64,
+    /// One shard's word to another, bounded by whoever carries it. It always has room: what fills the lane may be
+    /// waiting for this very word (R12).
+    pub carried: bool,
 }
 
 /// A replica of a shard on this node.

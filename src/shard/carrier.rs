@@ -23,6 +23,8 @@ const SESSIONS: usize = 32;
 const INTENTS: usize = 256;
 /// Deadline of one delivery; after it the intent is read again and tried anew.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Before a session is looked at again whose intents did not get through.
+const PAUSE: Duration = Duration::from_millis(50);
 /// A look even when nobody called, should a notice have been missed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -65,6 +67,7 @@ async fn carry(
         address.send(Look::new(|state: &Session| state.pending_intents().collect::<Vec<Intent>>())).await.ok()
     };
     let Some(intents) = pending.await else { return session };
+    let wanted = intents.len();
     let deliver = |intent: Intent| {
         let outbound = outbound.clone();
         async move {
@@ -93,12 +96,18 @@ async fn carry(
     }
     // Unanswered, they are tried again with the next look: clearing is idempotent too. The refusals go first, so that
     // a session does not open for some of its founders.
+    let mut stuck = done.len() + refused.len() < wanted;
     if !refused.is_empty() {
-        let _ =
-            outbound.execute(Command::Unlinked { session: session.clone(), refused, most }, DEADLINE).await;
+        let unlinked = Command::Unlinked { session: session.clone(), refused, most };
+        stuck |= !matches!(outbound.execute(unlinked, DEADLINE).await, Answer::Done);
     }
     if !done.is_empty() {
-        let _ = outbound.execute(Command::Linked { session: session.clone(), done }, DEADLINE).await;
+        let linked = Command::Linked { session: session.clone(), done };
+        stuck |= !matches!(outbound.execute(linked, DEADLINE).await, Answer::Done);
+    }
+    if stuck {
+        // Tried again at once it would fill the users' logs with repeats and find things as they are.
+        tokio::time::sleep(PAUSE).await;
     }
     session
 }

@@ -27,6 +27,8 @@ pub(super) struct Net {
     handlers: Mutex<HashMap<u16, Arc<dyn AppHandler>>>,
     links: Mutex<HashMap<(u16, u16), watch::Sender<LinkState>>>,
     wires: Mutex<HashMap<(u16, u16), mpsc::Sender<(u64, Bytes)>>>,
+    /// Answers to calls are taken up so much later than they came, milliseconds: messages overtake them.
+    pub(super) late_answers: AtomicU64,
 }
 
 pub(super) struct Port {
@@ -57,6 +59,11 @@ impl Net {
 
     pub(super) fn heal(&self, a: u16, b: u16) {
         self.set(a, b, true);
+    }
+
+    async fn late(&self) -> bool {
+        tokio::time::sleep(Duration::from_millis(self.late_answers.load(Ordering::Relaxed))).await;
+        true
     }
 
     fn wire(self: &Arc<Self>, from: u16, to: u16) -> mpsc::Sender<(u64, Bytes)> {
@@ -94,7 +101,11 @@ impl Peers for Port {
             let (true, Some(handler)) = (state.up, handler) else { return Err(PeerError::Down { node }) };
             tokio::time::sleep(Duration::from_micros(100)).await;
             match tokio::time::timeout(deadline, handler.call(me, body)).await {
-                Ok(answer) if net.state(me, node).borrow().generation == state.generation => Ok(answer),
+                Ok(answer)
+                    if net.late().await && net.state(me, node).borrow().generation == state.generation =>
+                {
+                    Ok(answer)
+                }
                 _ => Err(PeerError::Lost { node }),
             }
         })
@@ -309,6 +320,7 @@ pub(super) fn request(sender: u64, number: u64, waiter: &Arc<Notes>) -> Request 
         order: Some(Order { sender, number }),
         waiter: Arc::clone(waiter) as Arc<dyn Waiter>,
         ticket: number,
+        carried: false,
     }
 }
 
