@@ -35,6 +35,8 @@ struct Remote {
     head: u64,
     /// Node and link generation it is subscribed over; `None` while it is being asked for.
     via: Option<(u16, u64)>,
+    /// Its link broke and another node is being asked: whose events may come before its answer does.
+    renewing: bool,
 }
 
 type Topics = HashMap<Topic, Remote>;
@@ -157,7 +159,7 @@ fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) -> bool {
     let mut map = map.lock();
     let Some(remote) = map.get_mut(topic) else { return false };
     match remote.via {
-        Some((node, _)) if node != from => return true, // Another replica serves it now; this is a late echo.
+        Some((node, _)) if node != from && !remote.renewing => return true, // Another replica serves it now; this is a late echo.
         Some(_) if !core.delivery.has(topic) => {
             map.remove(topic);
             return false;
@@ -254,9 +256,15 @@ fn sweep(core: &Core, shard: u32) {
 async fn renew(core: &Core, shard: u32) {
     let Some(map) = core.remotes.of(shard) else { return };
     let broken: Vec<Topic> = {
-        let map = map.lock();
+        let mut map = map.lock();
         let alive = |remote: &Remote| remote.via.is_none_or(|(node, at)| core.link(node) == Some(at));
-        map.iter().filter(|(_, remote)| !alive(remote)).map(|(topic, _)| topic.clone()).collect()
+        let broken = map.iter_mut().filter(|(_, remote)| !alive(remote));
+        broken
+            .map(|(topic, remote)| {
+                remote.renewing = true;
+                topic.clone()
+            })
+            .collect()
     };
     for chunk in broken.chunks(CALL_TOPICS) {
         let Some((via, heads)) = subscribe(core, shard, chunk, Instant::now() + CALL_DEADLINE).await else {
@@ -267,7 +275,10 @@ async fn renew(core: &Core, shard: u32) {
             let Some(remote) = map.get_mut(&topic) else { continue };
             let head = live_from.saturating_sub(1);
             remote.via = Some(via);
-            if matches!(topic, Topic::User(_)) || head != remote.head {
+            remote.renewing = false;
+            // A replica that is behind repeats what was heard; events that came before this answer were in order or
+            // have made their receivers lag.
+            if matches!(topic, Topic::User(_)) || head > remote.head {
                 remote.head = head;
                 core.delivery.lag(&topic, head);
             }

@@ -172,6 +172,24 @@ async fn a_broken_link_that_missed_nothing_is_no_lag() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_that_overtakes_the_answer_to_a_renewal_is_not_lost() {
+    let cluster = cluster(3, 2);
+    let ada = phone("ada");
+    attach(&cluster, 3, &ada).await;
+    apply(&cluster, &[content(1)]);
+    until("pushed", || ada.seqs.lock().len() == 1).await;
+    let served_by = |node: u16| cluster.nodes[&node].delivery.stats().subscriptions == 1;
+    let (first, other) = if served_by(1) { (1, 2) } else { (2, 1) };
+    cluster.net.late_answers.store(500, Ordering::Relaxed);
+    cluster.net.cut(first, 3);
+    until("asked at the other", || served_by(other)).await;
+    apply(&cluster, &[content(2)]);
+    until("pushed", || ada.seqs.lock().len() == 2).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((ada.seqs.lock().clone(), ada.lags.load(Ordering::Relaxed)), (vec![1, 2], 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_wants_any_more_is_given_up() {
     let cluster = cluster(3, 1);
     let ada = phone("ada");
