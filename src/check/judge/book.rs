@@ -75,6 +75,8 @@ pub(super) struct Book<'a> {
     pub(super) sends: HashMap<Key, &'a Send>,
     /// The sends of one device in one session, as recorded.
     pub(super) by_device: HashMap<(SessionIx, DeviceIx), Vec<&'a Send>>,
+    /// When a session was first asked for anything: it may stand in lists from then on.
+    pub(super) first_asked: HashMap<SessionIx, u64>,
 }
 
 impl<'a> Book<'a> {
@@ -101,14 +103,17 @@ impl<'a> Book<'a> {
         }
         let mut sends = HashMap::with_capacity(history.sends.len());
         let mut by_device: HashMap<_, Vec<&'a Send>> = HashMap::new();
+        let mut first_asked: HashMap<SessionIx, u64> = HashMap::new();
         for send in &history.sends {
+            let first = first_asked.entry(send.session).or_insert(send.invoke);
+            *first = send.invoke.min(*first);
             by_device.entry((send.session, send.device)).or_default().push(send);
             let key = (send.session, send.device, send.epoch, send.client_seq);
             if sends.insert(key, send).is_some() {
                 verdict.inconclusive.push(format!("recorder: {} used twice", told(history, key)));
             }
         }
-        let book = Self { history, logs, sends, by_device };
+        let book = Self { history, logs, sends, by_device, first_asked };
         book.count_replicas(&dumps, verdict);
         book
     }

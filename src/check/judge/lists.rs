@@ -83,13 +83,18 @@ fn owed(book: &Book<'_>, user: UserIx, session: SessionIx, sync: &Sync) -> Owed 
 
 type Moment = (Micros, Micros);
 
-/// When a stretch of membership may have begun and ended. A direct session begins with its first message.
+/// When a stretch of membership may have begun and ended. A session stands in the lists of its founders before its first
+/// record is stored, and the request that opened it need not be the one whose record came first.
 fn moments(book: &Book<'_>, session: SessionIx, (from, to): Span) -> (Moment, Option<Moment>) {
     let window = |seq| {
         let entry = book.log(session).and_then(|log| log.at(seq));
         entry.and_then(|entry| book.window(session, entry)).unwrap_or((0, NEVER))
     };
-    (window(from), (to != u64::MAX).then(|| window(to)))
+    let mut joined = window(from);
+    if from == 1 {
+        joined.0 = book.first_asked.get(&session).map_or(joined.0, |first| joined.0.min(*first));
+    }
+    (joined, (to != u64::MAX).then(|| window(to)))
 }
 
 fn line_fault(book: &Book<'_>, user: UserIx, sync: &Sync, line: &Line) -> Option<(Harm, String)> {
