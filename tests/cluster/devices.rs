@@ -39,6 +39,13 @@ async fn replaced(cluster: &Cluster) {
     let records = bob.pull(&session, Consistency::Linearizable).await.expect("a page");
     assert_eq!(contents(&records), ["from the first", "from the second", "from bob"]);
 
+    // Also when the newer connection is on another node.
+    let mut third = Wire::of(cluster, 3, "ann", "phone").await;
+    let away: GoAway = body(&second.push(Kind::GoAway).await).expect("a GOAWAY");
+    assert_eq!(away.code, ErrorCode::DeviceReplaced);
+    assert!(second.rest().await.is_empty(), "nothing after it");
+    third.send(&session, 3, "from the third").await.expect("acknowledged");
+
     // The library does not fight over the device: the older client ends and says why.
     let options = Options::new([cluster.client(1)], user("carl"), device("phone"));
     let (older, mut events) = Client::connect(options.clone()).await.expect("connected");
