@@ -89,8 +89,8 @@ impl Delivery {
         registered.map_or(NOT_LIVE, |to| self.enter(topic, |subs| subs.attach(topic, &to, last_seq, max)))
     }
 
-    /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is
-    /// pushed everything; `None` when it is not attached any more.
+    /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is,
+    /// or has been, pushed everything; `None` when it is not attached any more.
     pub fn admit(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
         self.topics.get_mut(topic)?.admit(receiver, joined_seq)
     }
@@ -249,7 +249,7 @@ impl Delivery {
     /// The figures now.
     pub fn stats(&self) -> DeliveryStats {
         /// A subscription stands in the topic's list and, with the topic's name, in the receiver's.
-        const SUBSCRIPTION: u64 = 40 + size_of::<Topic>() as u64 * 2;
+        const SUBSCRIPTION: u64 = 48 + size_of::<Topic>() as u64 * 2;
         const TOPIC: u64 = (size_of::<Topic>() + size_of::<Subscribers>()) as u64 * 2;
         const RECEIVER: u64 = 512;
         let (topics, receivers) = (self.topics.len() as u64, self.receivers.len() as u64);

@@ -54,6 +54,8 @@ struct Subscription {
     to: Arc<Registered>,
     /// Last seq pushed, passed over as the receiver's own, or known to it from its sync.
     last: u64,
+    /// It has been live without a break since this seq.
+    since: u64,
     state: State,
 }
 
@@ -140,6 +142,7 @@ impl Subscribers {
         if let Some(sub) = self.find(to.receiver.id()) {
             if sub.state == State::Quiet {
                 sub.last = last_seq;
+                sub.since = last_seq + 1;
                 sub.state = State::Live;
             }
             return Attached::Already(sub.last + 1);
@@ -165,7 +168,7 @@ impl Subscribers {
             }
             lists.topics.insert(topic.clone());
         }
-        self.list.push(Subscription { to: Arc::clone(to), last, state });
+        self.list.push(Subscription { to: Arc::clone(to), last, since: last + 1, state });
         Attached::New(last + 1)
     }
 
@@ -174,15 +177,17 @@ impl Subscribers {
     }
 
     /// The receiver's user is a member since `joined_seq`: a quiet subscription goes live, with what comes after the
-    /// head, and with nothing before that seq. Returns from which seq on it is pushed everything.
+    /// head, and with nothing before that seq. Returns from which seq on it is, or has been, pushed everything: what was
+    /// pushed before the caller could say so lies behind it.
     pub(super) fn admit(&mut self, receiver: u64, joined_seq: u64) -> Option<u64> {
         let head = self.head;
         let sub = self.find(receiver)?;
         if sub.state == State::Quiet {
             sub.last = head.max(joined_seq.saturating_sub(1));
+            sub.since = sub.last + 1;
             sub.state = State::Live;
         }
-        Some(if sub.state == State::Live { sub.last } else { head } + 1)
+        Some(if sub.state == State::Live { sub.since } else { head + 1 })
     }
 
     /// Ends the subscription of one receiver; says how many ended (0 or 1).
@@ -258,6 +263,7 @@ impl Subscribers {
         let sub = self.find(receiver).filter(|sub| sub.state == State::Lagging)?;
         sub.state = State::Live;
         sub.last = head;
+        sub.since = head + 1;
         Some(if matches!(topic, Topic::Session(_)) { head + 1 } else { 0 })
     }
 }
