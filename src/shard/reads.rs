@@ -20,7 +20,7 @@ use super::pages::Pages;
 use super::shared::Shared;
 use crate::state::key::SenderKey;
 use crate::state::records;
-use crate::state::session_rows::{HeadRow, read_last_number, read_member};
+use crate::state::session_rows::{HeadRow, awaits, read_last_number, read_member};
 use crate::state::{RowFault, RowReader, Session, User};
 
 /// Most records in one page, whatever is asked.
@@ -244,6 +244,8 @@ fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), ErrorBody> {
     let session = state.id();
     let open = state.exists() || state.present() > 0;
     match user {
+        // It is empty, and his list names it already.
+        Some(user) if state.awaits(user) => Ok(()),
         _ if !open => Err(ErrorBody::new(ErrorCode::NoSuchSession, format!("there is no {session}"))),
         Some(user) if state.member(user).is_none() => {
             Err(ErrorBody::new(ErrorCode::NotMember, format!("{user} is not a member of {session}")))
@@ -329,6 +331,9 @@ fn preview(record: &Bytes) -> Option<Preview> {
 }
 
 fn head_of(state: &Session, who: &SenderKey) -> Result<SessionHead, ErrorCode> {
+    if state.awaits(&who.user) {
+        return Ok(opening_head(state.present()));
+    }
     let member = state.member(&who.user).ok_or(ErrorCode::NotMember)?;
     Ok(SessionHead {
         members: state.present(),
@@ -344,6 +349,22 @@ fn head_of(state: &Session, who: &SenderKey) -> Result<SessionHead, ErrorCode> {
     })
 }
 
+/// Of a session that opens, for one of its founders: there is nothing in it.
+fn opening_head(members: u32) -> SessionHead {
+    SessionHead {
+        members,
+        first_seq: 1,
+        last_seq: 0,
+        count: 0,
+        joined_seq: 1,
+        joined_count: 0,
+        own_count: 0,
+        last_client_seq: 0,
+        time_ms: 0,
+        last: None,
+    }
+}
+
 fn head_from_rows(
     rows: &dyn RowReader,
     session: &SessionId,
@@ -351,7 +372,10 @@ fn head_from_rows(
 ) -> Result<Result<SessionHead, ErrorCode>, RowFault> {
     let Some(head) = HeadRow::read(rows, session)? else { return Ok(Err(ErrorCode::NoSuchSession)) };
     let member = read_member(rows, session, &who.user)?.filter(|member| member.present);
-    let Some(member) = member else { return Ok(Err(ErrorCode::NotMember)) };
+    let Some(member) = member else {
+        let awaited = head.last_seq == 0 && awaits(rows, session, &who.user)?;
+        return Ok(if awaited { Ok(opening_head(head.present)) } else { Err(ErrorCode::NotMember) });
+    };
     Ok(Ok(SessionHead {
         members: head.present,
         first_seq: head.first_seq,

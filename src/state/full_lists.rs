@@ -73,6 +73,12 @@ fn a_direct_session_with_a_full_list_on_either_side_does_not_begin() {
     assert!(session.apply(&at(2), &LIMITS, &actor("ann"), 2, &text("there")).parked, "in order behind it");
     // The sender's list had room, in one order of arrival or the other.
     let anns: Vec<_> = arrived(&session).into_iter().filter(|(of, ..)| *of == user("ann")).collect();
+    assert!(session.awaits(&user("ann")) && session.awaits(&user("bob")) && !session.awaits(&user("eve")));
+    session.reflect(2);
+    let mut early = Disk::default();
+    early.write(session.collect());
+    let awaited = |name| session_rows::awaits(&early, session.id(), &user(name)).expect("rows");
+    assert!(awaited("ann") && awaited("bob") && !awaited("eve"), "whose list has it already can ask for it");
     session.linked(&at(3), &anns);
     let outcome = session.unlinked(&at(4), &LIMITS, &refused_by(&session, &["bob"]), 3);
     assert!(outcome.given_up.is_some_and(|given_up| given_up.of.is_none()), "whoever waits is told");

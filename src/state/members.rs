@@ -27,6 +27,11 @@ impl Session {
         !self.exists && self.intents.values().any(|link| link.member)
     }
 
+    /// Whether it opens for this user: his list may have it already, and he is a member as soon as all lists have it.
+    pub fn awaits(&self, user: &UserId) -> bool {
+        !self.exists && self.intents.get(user).is_some_and(|link| link.member)
+    }
+
     /// What becomes of an act while there is no record yet; none when it is to be judged like any other.
     pub(super) fn before_it_exists(
         &mut self,

@@ -88,6 +88,16 @@ pub fn read_member(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Resul
     rows.get(&key)?.map(|value| row(&key, value)).transpose()
 }
 
+/// Whether a session that has no record yet opens for `user`.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn awaits(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Result<bool, RowFault> {
+    let key = key::session_user(letter::INTENT, id, user);
+    let link: Option<Link> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(link.is_some_and(|link| link.member))
+}
+
 /// The last number of a sender, 0 if it has none.
 ///
 /// # Errors
