@@ -15,7 +15,7 @@ use rookery::status::{NodeStatus, ShardStatus};
 use rookery_wire::SessionId;
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rookery");
@@ -94,18 +94,16 @@ pub struct Cluster {
     running: BTreeMap<u16, Child>,
     // Dropped after the processes have ended.
     folder: TempDir,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// Writes the configuration; starts nothing.
     pub async fn planned(plan: Plan) -> Self {
-        let alone = ALONE.lock().await;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("cluster.toml");
         fs::write(&path, plan.text(&free_addresses(usize::from(plan.nodes) * 3))).expect("written");
         let fleet = Fleet::load(&path).expect("a good configuration");
-        Self { fleet, shards: plan.shards, running: BTreeMap::new(), folder, _alone: alone }
+        Self { fleet, shards: plan.shards, running: BTreeMap::new(), folder }
     }
 
     /// All nodes started, serving, and every shard led.
@@ -335,12 +333,16 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Runs a test on two threads, in bounded time.
+/// Runs a test on two threads, alone, in bounded time.
 pub fn play(test: impl Future<Output = ()>) {
-    const BOUND: Duration = Duration::from_secs(240);
+    const BOUND: Duration = Duration::from_secs(180);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(BOUND, test).await.expect("the test ends in time") });
+    runtime.block_on(async {
+        // The wait for the tests before this one is not this one's time.
+        let _alone = ALONE.lock().await;
+        tokio::time::timeout(BOUND, test).await.expect("the test ends in time");
+    });
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
