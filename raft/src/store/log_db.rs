@@ -9,7 +9,7 @@
 //! for ever), and the same thread does both, so the two cannot meet in a deadlock.
 
 use std::mem::ManuallyDrop;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -19,13 +19,13 @@ use crate::types::{Entry, GroupId, LogId};
 
 use super::meta::{GroupMeta, Metas, chain, index_after, seed};
 use super::record::{Record, decode_entry, u32_at, u64_at};
-use super::sled_open::{FANOUT, open_sled};
+use super::sled_open::{LOG_FANOUT, ascending, open_sled};
 
 const POSITION: u8 = 0;
 const META: u8 = 1;
 const ENTRY: u8 = 2;
 
-type Tree = sled::Tree<FANOUT>;
+type Tree = sled::Tree<LOG_FANOUT>;
 
 /// The open database. sled's handles cannot be shared between threads, so every use takes a clone of the tree (which
 /// keeps the whole database open) for as long as it holds the gate's read side; reopening takes the write side.
@@ -168,7 +168,8 @@ impl LogDb {
         let mut out = Vec::new();
         let mut bytes = 0;
         let tree = self.tree().map_err(|e| e.to_string())?;
-        let stored = tree.range(entry_key(group, range.start)..entry_key(group, range.end));
+        let (from, to) = (entry_key(group, range.start), entry_key(group, range.end));
+        let stored = ascending(&tree, &from, Bound::Excluded(&to));
         for (next, item) in (range.start..).zip(stored) {
             let (key, value) = item.map_err(|e| format!("sled cannot read `log`: {e}"))?;
             if bytes > 0 && bytes + value.len() > max_bytes {

@@ -8,10 +8,14 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 
-/// Keys per sled leaf: each is rewritten whole at a flush, 64 measured best for our sizes. Fixed with the folder.
-pub(crate) const FANOUT: usize = 64;
+/// Keys per leaf of `log`. A leaf is rewritten whole at each flush and read whole for one key, and an entry of many
+/// commands has tens of kilobytes, so leaves hold few. Fixed with the folder, like the next.
+pub(crate) const LOG_FANOUT: usize = 8;
+/// Keys per leaf of `state`: runs of records of up to 32 KiB beside rows of a hundred bytes.
+pub(crate) const STATE_FANOUT: usize = 16;
 /// sled's own flusher must never come first: ten years. (With none at all, dropping any iterator would flush.)
 const NEVER_MS: usize = 10 * 365 * 24 * 3600 * 1000;
 /// A negative level is zstd's fast mode. What we store is rarely compressible, and every flush rewrites whole leaves:
@@ -19,7 +23,10 @@ const NEVER_MS: usize = 10 * 365 * 24 * 3600 * 1000;
 const ZSTD_LEVEL: i32 = -5;
 
 /// Opens or makes the database at `path`. Durable, its name included, when this returns.
-pub(crate) fn open_sled(path: &Path, cache_bytes: usize) -> io::Result<sled::Db<FANOUT>> {
+pub(crate) fn open_sled<const FANOUT: usize>(
+    path: &Path,
+    cache_bytes: usize,
+) -> io::Result<sled::Db<FANOUT>> {
     let metadata = path.join("metadata");
     if metadata.is_dir() {
         ensure_a_log(&metadata)?;
@@ -33,6 +40,27 @@ pub(crate) fn open_sled(path: &Path, cache_bytes: usize) -> io::Result<sled::Db<
     // The new log's name, at once rather than with the first flush.
     File::open(&metadata)?.sync_all()?;
     Ok(db)
+}
+
+/// What a sled iterator yields.
+type Item = io::Result<(sled::InlineArray, sled::InlineArray)>;
+
+/// The keys from `from` up to `to`, in order.
+///
+/// sled's own forward range, once it has yielded its last key, reads every leaf from there to the end of the tree before
+/// it says so (`Iterator for Iter` in its tree.rs): a read of the log at start took as long as reading the whole log. So
+/// the range is open at its end, and the end is seen here.
+pub(crate) fn ascending<'a, const FANOUT: usize>(
+    tree: &sled::Tree<FANOUT>,
+    from: &[u8],
+    to: Bound<&'a [u8]>,
+) -> impl Iterator<Item = Item> + use<'a, FANOUT> {
+    let within = move |item: &Item| match (item, to) {
+        (Err(_), _) | (_, Bound::Unbounded) => true,
+        (Ok((key, _)), Bound::Excluded(to)) => key[..] < *to,
+        (Ok((key, _)), Bound::Included(to)) => key[..] <= *to,
+    };
+    tree.range(from..).take_while(within)
 }
 
 /// Puts an empty metadata log behind a snapshot that has none.
@@ -71,9 +99,9 @@ mod tests {
 
     fn value(path: &Path, guarded: bool) -> Option<sled::InlineArray> {
         let db = if guarded {
-            open_sled(path, 1 << 20).unwrap()
+            open_sled::<LOG_FANOUT>(path, 1 << 20).unwrap()
         } else {
-            sled::Config::new().path(path).flush_every_ms(Some(NEVER_MS)).open::<FANOUT>().unwrap()
+            sled::Config::new().path(path).flush_every_ms(Some(NEVER_MS)).open::<LOG_FANOUT>().unwrap()
         };
         db.get(b"key").unwrap()
     }
@@ -82,7 +110,7 @@ mod tests {
     fn a_lost_metadata_log_takes_nothing_with_it() {
         for guarded in [false, true] {
             let temp = tempfile::tempdir().unwrap();
-            let db = open_sled(temp.path(), 1 << 20).unwrap();
+            let db = open_sled::<LOG_FANOUT>(temp.path(), 1 << 20).unwrap();
             db.insert(b"key", b"value").unwrap();
             db.flush().unwrap();
             drop(db);

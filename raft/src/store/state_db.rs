@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::error::StoreError;
 use super::record::u64_at;
-use super::sled_open::{FANOUT, open_sled};
+use super::sled_open::{STATE_FANOUT, ascending, open_sled};
 
 const CRC: usize = 4;
 /// Under this key of the default tree, which holds no map: the number of the flush that wrote it.
@@ -29,7 +29,7 @@ const FLUSHES: &[u8] = b"flushes";
 /// Keys taken out at a time while a map is dropped.
 const DROP_SLICE: usize = 512;
 
-type Tree = sled::Tree<FANOUT>;
+type Tree = sled::Tree<STATE_FANOUT>;
 
 /// The database and its maps. sled's handles cannot be shared between threads, so everyone takes a clone of a tree for
 /// as long as it holds the gate's read side; reopening takes the write side, when no clone is left.
@@ -46,7 +46,7 @@ pub(crate) struct StateDb {
 
 struct Open {
     trees: BTreeMap<String, Tree>,
-    db: sled::Db<FANOUT>,
+    db: sled::Db<STATE_FANOUT>,
 }
 
 impl std::fmt::Debug for StateDb {
@@ -256,20 +256,19 @@ impl SledView<'_> {
         reverse: bool,
         each: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let range = self.tree.range::<&[u8], _>((Bound::Included(from), to));
         let mut step = |item: io::Result<(sled::InlineArray, sled::InlineArray)>| {
             let (key, value) = item.map_err(|e| self.failed(e))?;
             let value = self.checked(&key, value)?;
             Ok::<_, StoreError>(each(Bytes::from_owner(key), value))
         };
         if reverse {
-            for item in range.rev() {
+            for item in self.tree.range::<&[u8], _>((Bound::Included(from), to)).rev() {
                 if step(item)?.is_break() {
                     break;
                 }
             }
         } else {
-            for item in range {
+            for item in ascending(&self.tree, from, to) {
                 if step(item)?.is_break() {
                     break;
                 }
