@@ -84,7 +84,11 @@ impl Folder {
 
     /// Lets another process have the folder. Every thread that wrote below it has ended.
     pub(crate) fn unlock(&self) {
-        drop(self.lock.lock().take());
+        // Closing alone would leave it to a child that this process is about to start, between its fork and exec.
+        let held = self.lock.lock().take();
+        if let Some(Err(fault)) = held.map(|file| file.unlock()) {
+            tracing::warn!(folder = %self.dir.display(), %fault, "the folder's lock was not released by hand");
+        }
     }
 
     /// The path of a part of the folder.
