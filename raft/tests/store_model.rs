@@ -175,20 +175,36 @@ async fn maps_are_ordered_checked_and_synced_alike_on_disk_and_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_map_is_empty_when_it_is_made_again() {
+async fn a_dropped_map_is_empty_when_it_is_made_again_also_after_a_restart() {
     let temp = tempfile::tempdir().unwrap();
-    let store = Store::open(options(temp.path())).unwrap();
-    let map = store.map("generation 1").unwrap();
-    for part in 0..10_u32 {
+    for round in 0..3 {
+        let store = Store::open(options(temp.path())).unwrap();
+        let other = store.map("other").unwrap();
+        let map = store.map("generation 1").unwrap();
+        assert_eq!(map.read(|view| view.range(b"", b"", 9, 9999, false)).await.unwrap(), []);
+        for part in 0..10_u32 {
+            let mut batch = Batch::new();
+            (0..300_u32).for_each(|n| batch.put((part * 300 + n).to_be_bytes().to_vec(), vec![1; 50]));
+            map.apply(batch).await.unwrap();
+        }
         let mut batch = Batch::new();
-        (0..300_u32).for_each(|n| batch.put((part * 300 + n).to_be_bytes().to_vec(), vec![1; 50]));
-        map.apply(batch).await.unwrap();
+        batch.put(vec![round], vec![round]);
+        other.apply(batch).await.unwrap();
+        store.sync().await.unwrap();
+        store.drop_map("generation 1").await.unwrap();
+        assert!(map.read(|view| view.get(b"x")).await.is_err(), "a handle of a dropped map still reads");
+        let again = store.map("generation 1").unwrap();
+        assert_eq!(again.read(|view| view.range(b"", b"", 9, 9999, false)).await.unwrap(), []);
+        store.drop_map("generation 1").await.unwrap();
+        // A map made now takes the tree that the dropped one left.
+        assert_eq!(store.map("generation 2").unwrap().read(|view| view.get(b"x")).await.unwrap(), None);
+        store.sync().await.unwrap();
+        assert_eq!(
+            other.read(|view| view.range(b"", b"", 9, 9999, false)).await.unwrap().len(),
+            round as usize + 1
+        );
+        store.close().await;
     }
-    store.drop_map("generation 1").await.unwrap();
-    assert!(map.read(|view| view.get(b"x")).await.is_err(), "a handle of a dropped map still reads");
-    let again = store.map("generation 1").unwrap();
-    assert_eq!(again.read(|view| view.range(b"", b"", 9, 9999, false)).await.unwrap(), []);
-    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,10 +52,11 @@ pub enum StoreError {
         what: String,
     },
 
-    /// `state` cannot be opened or read. It can be rebuilt from the peers.
+    /// `state` cannot be opened or read. Without it the log, which is purged behind it, is of no use either.
     #[error(
-        "the state database in {} is damaged: {what}; move its `state` folder away and let the peers rebuild it",
-        dir.display()
+        "the state database in {} is damaged: {what}; move this whole folder away (not `state` alone) and start the \
+         node once with `serve --replace`: it learns everything from its peers, and nothing is lost while a majority \
+         of them lives", dir.display()
     )]
     StateDamaged {
         /// The folder of the node.

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::error::StoreError;
 
 const MAGIC: &[u8; 8] = b"ROOKSTOR";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Most bytes `set_identity` accepts.
 pub(crate) const IDENTITY_MAX: usize = 64 * 1024;
 
@@ -178,7 +178,7 @@ fn read_store_id(dir: &Path, path: &Path) -> Result<u64, StoreError> {
         return Err(StoreError::NewerFormat { dir: dir.to_owned(), found: version, known: VERSION });
     }
     if version != VERSION || body.len() != 20 {
-        return Err(refuse("is of no format there ever was"));
+        return Err(refuse("is of a format that this version does not read (it knows 2 only)"));
     }
     let mut id = [0; 8];
     id.copy_from_slice(&body[12..20]);
@@ -273,11 +273,11 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         Folder::open(temp.path()).unwrap().finish_creation().unwrap();
         let mut body = MAGIC.to_vec();
-        body.extend_from_slice(&2u32.to_le_bytes());
+        body.extend_from_slice(&(VERSION + 1).to_le_bytes());
         body.extend_from_slice(b"whatever comes later");
         fs::write(temp.path().join("store"), frame(&body)).unwrap();
         let error = Folder::open(temp.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerFormat { found: 2, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerFormat { found: 3, .. }), "{error}");
         assert!(!error.to_string().contains("move the folder away"), "{error}");
     }
 

@@ -11,6 +11,7 @@ use openraft::async_runtime::AsyncRuntime;
 use openraft::async_runtime::Oneshot;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 
+use crate::machine::Mark;
 use crate::types::{Entry, EntryPayload, GroupId, LeaderId, LogId, Payload, RaftId, TypeConfig, Vote};
 
 use super::Store;
@@ -45,6 +46,11 @@ fn leader(term: u64, node: u16) -> LeaderId {
 
 fn id((term, index): ProbeId) -> LogId {
     LogId { leader_id: leader(term, 1), index }
+}
+
+/// A mark at this entry, without members.
+pub fn mark(at: ProbeId) -> Mark {
+    Mark::new(id(at), Default::default())
 }
 
 fn plain(id: LogId) -> ProbeId {

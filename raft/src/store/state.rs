@@ -46,7 +46,7 @@ impl DiskState {
         let damaged = |what| StoreError::StateDamaged { dir: folder.dir.clone(), what };
         let path = folder.path("state");
         if !folder.created && !path.exists() {
-            tracing::warn!(path = %path.display(), "the state database is gone; what the log still holds and the peers rebuild it");
+            tracing::warn!(path = %path.display(), "the state database is gone; the log rebuilds it unless it was purged");
         }
         let dog =
             Watchdog::start(format!("opening {}", path.display()), options.fault.clone(), options.watchdog)

@@ -4,9 +4,12 @@
 //! database stands a mark, the number of flushes that have completed; the database holds the same number, and one that is
 //! behind its mark has forgotten a flush (sled does so silently over one damaged frame). Owns one workaround: sled never lets go of the memory of a leaf that was written since the database was opened (its eviction
 //! waits for a flag that no flush sets; measured: 480 MB written are 480 MB resident under a 32 MB cache), so the
-//! database is closed and opened again after so many bytes. Only the state writer's thread calls anything that writes.
+//! database is closed and opened again after so many bytes. And one more: a sled tree that was written is never dropped,
+//! for sled forgets the tree's name and keeps its leaf, and then refuses to open (a failed assertion in its db.rs). A
+//! map lives in a numbered tree; when it is dropped the tree is emptied and waits for the next map.
+//! Only the state writer's thread calls anything that writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -26,6 +29,8 @@ use super::sled_open::{STATE_FANOUT, ascending, open_sled};
 const CRC: usize = 4;
 /// Under this key of the default tree, which holds no map: the number of the flush that wrote it.
 const FLUSHES: &[u8] = b"flushes";
+/// Before a map's name, in the default tree: the number of its tree, u32 little-endian.
+const MAP: &[u8] = b"map:";
 /// Keys taken out at a time while a map is dropped.
 const DROP_SLICE: usize = 512;
 
@@ -47,6 +52,35 @@ pub(crate) struct StateDb {
 struct Open {
     trees: BTreeMap<String, Tree>,
     db: sled::Db<STATE_FANOUT>,
+}
+
+impl Open {
+    /// The number of the tree that holds map `name`, if there is such a map.
+    fn slot(&self, name: &str) -> io::Result<Option<u32>> {
+        self.db.get(map_key(name))?.map(|slot| slot_of(&slot)).transpose()
+    }
+
+    /// The lowest number of a tree that holds no map.
+    fn free_slot(&self) -> io::Result<u32> {
+        let maps = ascending(&self.db, MAP, Bound::Unbounded);
+        let maps =
+            maps.take_while(|item| item.as_ref().is_ok_and(|(key, _)| key.starts_with(MAP)) || item.is_err());
+        let used: BTreeSet<u32> = maps.map(|item| slot_of(&item?.1)).collect::<io::Result<_>>()?;
+        Ok((0..).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX))
+    }
+
+    fn tree(&self, slot: u32) -> io::Result<Tree> {
+        self.db.open_tree(format!("map-{slot}"))
+    }
+}
+
+fn map_key(name: &str) -> Vec<u8> {
+    [MAP, name.as_bytes()].concat()
+}
+
+fn slot_of(value: &[u8]) -> io::Result<u32> {
+    let slot = value.try_into().map(u32::from_le_bytes);
+    slot.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the number of a map's tree is damaged"))
 }
 
 impl std::fmt::Debug for StateDb {
@@ -96,10 +130,21 @@ impl StateDb {
     pub(crate) fn make_map(&self, name: &str) -> io::Result<()> {
         let mut open = self.open.lock();
         let open = open.as_mut().ok_or_else(closed)?;
-        if !open.trees.contains_key(name) {
-            let tree = open.db.open_tree(name)?;
-            open.trees.insert(name.to_owned(), tree);
+        if open.trees.contains_key(name) {
+            return Ok(());
         }
+        let slot = match open.slot(name)? {
+            Some(slot) => slot,
+            None => {
+                let slot = open.free_slot()?;
+                let mut batch = sled::Batch::default();
+                batch.insert(map_key(name), slot.to_le_bytes().as_slice());
+                open.db.apply_batch(batch)?;
+                slot
+            }
+        };
+        let tree = open.tree(slot)?;
+        open.trees.insert(name.to_owned(), tree);
         Ok(())
     }
 
@@ -141,10 +186,8 @@ impl StateDb {
         let _gate = self.gate.read();
         let mut open = self.open.lock();
         let open = open.as_mut().ok_or_else(closed)?;
-        if !open.db.contains_tree(name)? {
-            return Ok(true);
-        }
-        let tree = open.db.open_tree(name)?;
+        let Some(slot) = open.slot(name)? else { return Ok(true) };
+        let tree = open.tree(slot)?;
         let keys: Vec<_> = tree.iter().keys().take(DROP_SLICE).collect::<io::Result<_>>()?;
         for key in &keys {
             tree.remove(key)?;
@@ -153,7 +196,7 @@ impl StateDb {
             return Ok(false);
         }
         open.trees.remove(name);
-        open.db.drop_tree(name)?;
+        open.db.remove(map_key(name))?;
         Ok(true)
     }
 
@@ -166,8 +209,10 @@ impl StateDb {
         drop(open.take().map(ManuallyDrop::into_inner));
         let mut fresh = Self::open_sled(&self.path, self.cache_bytes)?;
         for name in names {
-            let tree = fresh.db.open_tree(&name)?;
-            fresh.trees.insert(name, tree);
+            if let Some(slot) = fresh.slot(&name)? {
+                let tree = fresh.tree(slot)?;
+                fresh.trees.insert(name, tree);
+            }
         }
         *open = Some(ManuallyDrop::new(fresh));
         tracing::debug!(took = ?started.elapsed(), "reopened the state database to free its memory");
