@@ -142,6 +142,7 @@ impl Node {
             .await
             .map_err(|fault| Fault::with_source("the system group cannot be opened", fault))?;
         machine.set_group(system.clone());
+        let (ahead_is, clock_ahead) = watch::channel(0);
         let forming = Arc::new(Forming {
             node: number,
             store: store.store_id(),
@@ -154,6 +155,7 @@ impl Node {
             facts: facts.clone(),
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
+            clock_ahead,
         });
         app.set_forming(forming.clone());
         let joined = tokio::select! {
@@ -189,9 +191,8 @@ impl Node {
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
-        let (ahead_is, clock_ahead) = watch::channel(0);
         tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
-        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming, clock_ahead };
+        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
@@ -479,10 +480,14 @@ fn gateway_options(config: &Config, mine: &NodeConfig, facts: &Facts) -> Gateway
 fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
     let each = |total: u32| (total as usize / shards_here.max(1)).max(16);
     ShardOptions {
-        limits: SessionLimits { ring: config.limits.ring_records as usize },
+        limits: SessionLimits {
+            ring: config.limits.ring_records as usize,
+            ring_bytes: config.limits.ring_bytes as usize,
+        },
         checkpoint_every: Duration::from_millis(config.storage.checkpoint_ms),
         unwritten_bytes: 32 << 20,
-        residents: each(config.limits.resident_sessions.max(config.limits.resident_users)),
+        resident_sessions: each(config.limits.resident_sessions),
+        resident_users: each(config.limits.resident_users),
         entries_in_flight: ENTRIES_IN_FLIGHT,
         entry_bytes: ENTRY_BYTES,
         queue: config.limits.lane_requests as usize * 4,

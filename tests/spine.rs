@@ -95,10 +95,11 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             stop: fatal,
         };
         let options = ShardOptions {
-            limits: SessionLimits { ring: 8 },
+            limits: SessionLimits { ring: 8, ring_bytes: 64 << 10 },
             checkpoint_every: Duration::from_millis(200),
             unwritten_bytes: 4 << 20,
-            residents: 4,
+            resident_sessions: 4,
+            resident_users: 4,
             entries_in_flight: 4,
             entry_bytes: 64 << 10,
             queue: 4096,

@@ -42,13 +42,17 @@ pub(super) struct SendArgs {
 
 /// Sends in flight while stdin is sent.
 const SEND_AHEAD: usize = 128;
+/// Devices over which the scripts of one user spread. Few beside the 64 a user may have: they must not push out a phone.
+const SEND_DEVICES: u32 = 8;
+
+/// Several scripts of one user may send at once, each as a device of its own as far as the names go.
+fn send_device() -> String {
+    format!("cli-send-{}", std::process::id() % SEND_DEVICES)
+}
 
 pub(super) async fn send(args: SendArgs) -> Result<()> {
     let session = args.who.session(&args.session)?;
-    // Several scripts of one user may send at once, each as a device of its own; the names are few, since the
-    // cluster remembers devices.
-    let device = format!("cli-send-{}", std::process::id() % 64);
-    let (client, events) = args.who.connect(&device).await?;
+    let (client, events) = args.who.connect(&send_device()).await?;
     drop(events);
     let make = |text: &str| {
         let mut message = Outgoing::text(text);
@@ -327,8 +331,7 @@ const MEMBER_PAGE: u32 = 1000;
 
 pub(super) async fn group(args: GroupArgs) -> Result<()> {
     let named = |group: &str| args.who.session(&format!("#{}", group.trim_start_matches('#')));
-    let device = format!("cli-send-{}", std::process::id() % 64);
-    let (client, events) = args.who.connect(&device).await?;
+    let (client, events) = args.who.connect(&send_device()).await?;
     drop(events);
     match &args.command {
         GroupCommand::Create { group, users } => {

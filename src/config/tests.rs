@@ -192,3 +192,48 @@ fn a_content_that_cannot_travel_between_nodes_is_refused() {
     let message = limits(largest, largest).expect_err("no room in a frame").to_string();
     assert!(message.contains(&format!("allowed: {} or more", largest + 8192)), "{message}");
 }
+
+/// The program's own source, line comments left out, without the configuration itself and without tests.
+fn source(folder: &Path, text: &mut String) {
+    let entries = std::fs::read_dir(folder).expect("a folder of sources");
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            if !["config", "tests"].contains(&name) {
+                source(&path, text);
+            }
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            let source = std::fs::read_to_string(&path).expect("a source file");
+            let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                text.push_str(line.trim());
+            }
+        }
+    }
+}
+
+/// Whether `section.key` is read: as a field, not as the beginning of a longer name.
+fn reads(code: &str, wanted: &str) -> bool {
+    code.match_indices(wanted).any(|(at, _)| {
+        let next = code[at + wanted.len()..].chars().next();
+        !next.is_some_and(|next| next.is_alphanumeric() || next == '_')
+    })
+}
+
+#[test]
+fn every_key_is_read_by_the_program() {
+    let mut code = String::new();
+    source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
+    assert!(reads("limits.page;", "limits.page") && !reads("limits.pages;", "limits.page"));
+    // Judged while the configuration is read, and of no meaning afterwards.
+    let judged_here = ["cluster.insecure_no_tls"];
+    for section in SECTIONS.iter().filter(|section| !section.many) {
+        for key in section.keys {
+            let name = format!("{}.{}", section.name, key.name);
+            assert!(
+                reads(&code, &name) || judged_here.contains(&name.as_str()),
+                "{name} is declared and documented, and nothing reads it"
+            );
+        }
+    }
+}

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rookery_raft::{Group, GroupStatus, PeerNet, RaftId, Waiter};
 use tokio::sync::watch;
 
-use super::clock::MOST_OFF_MS;
 use crate::shard::ShardHandle;
 use crate::system::forming::Forming;
 use crate::system::{Facts, SystemWaiter};
@@ -28,15 +27,13 @@ pub(super) struct View {
     pub peers: PeerNet,
     /// Asks the others.
     pub forming: Arc<Forming>,
-    /// How far this node's clock is ahead of its peers', milliseconds.
-    pub clock_ahead: watch::Receiver<i64>,
 }
 
 /// For one shard, while this node leads it: brings the voters in line with the facts, then gives the lead to the
 /// preferred node once that is steady; or away, when this node's clock is off (R10) or its disk is nearly full and another
 /// has room.
 pub(super) async fn keep(shard: ShardHandle, view: View) {
-    let View { facts, peers, forming, clock_ahead } = view;
+    let View { facts, peers, forming } = view;
     let me = forming.node;
     let mut steady = 0;
     loop {
@@ -49,9 +46,9 @@ pub(super) async fn keep(shard: ShardHandle, view: View) {
             steady = 0;
             continue;
         }
-        let clock_is_off = clock_ahead.borrow().abs() > MOST_OFF_MS;
-        if clock_is_off {
+        if forming.clock_is_off() {
             hand_over(std::slice::from_ref(&shard), &facts, &peers, me).await;
+            steady = 0;
             continue;
         }
         if forming.is_low() {

@@ -7,12 +7,10 @@ use rookery_raft::Clock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::system::forming::Forming;
+use crate::system::forming::{Forming, MOST_OFF_MS};
 
 /// Between two comparisons.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
-/// How far from the median of all nodes a clock may be before its node gives every lead away, in milliseconds.
-pub(super) const MOST_OFF_MS: i64 = 500;
 
 /// How far this node's clock is ahead of the median of all nodes, in milliseconds; 0 until it is known.
 pub(super) async fn compare(forming: Arc<Forming>, clock: Arc<dyn Clock>, ahead_is: watch::Sender<i64>) {

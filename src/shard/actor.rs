@@ -205,8 +205,8 @@ impl Handler<Passivate> for ShardActor {
 
     fn handle(&mut self, _: Passivate, _: &mut Self::Context) {
         if self.executing.load(Ordering::Acquire) == 0 {
-            passivate(&self.shared.sessions, self.shared.options.residents);
-            passivate(&self.shared.users, self.shared.options.residents);
+            passivate(&self.shared.sessions, self.shared.options.resident_sessions);
+            passivate(&self.shared.users, self.shared.options.resident_users);
         }
     }
 }

@@ -123,7 +123,7 @@ impl Entity for Session {
         Session::collect(self)
     }
     fn written(&mut self, limits: &SessionLimits) {
-        Session::written(self, limits.ring);
+        Session::written(self, limits);
     }
     fn is_clean(&self) -> bool {
         Session::is_clean(self)
@@ -202,7 +202,7 @@ impl Entity for User {
                 self.register(device, *nonce, agent, at.time_ms)
             }
             Command::Read { session, seq, count, .. } => self.read(session, *seq, *count),
-            Command::Delivered { device, cursors, .. } => self.delivered(device, cursors),
+            Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
             Command::Link { link, most, .. } => self.link(link, *most),
             // The shard hands commands to the entity they name; these name sessions.
             Command::Act { .. } | Command::Linked { .. } | Command::Unlinked { .. } => Outcome::default(),

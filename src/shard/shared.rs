@@ -36,8 +36,10 @@ pub struct ShardOptions {
     pub checkpoint_every: Duration,
     /// Bytes of records applied and not yet in the map: apply waits beyond it.
     pub unwritten_bytes: usize,
-    /// Sessions and users kept in memory, each, on this shard.
-    pub residents: usize,
+    /// Sessions kept in memory on this shard.
+    pub resident_sessions: usize,
+    /// Users kept in memory on this shard.
+    pub resident_users: usize,
     /// Log entries proposed and not yet applied.
     pub entries_in_flight: usize,
     /// Bytes of commands in one entry.

@@ -26,6 +26,8 @@ pub use session::{At, Session, SessionLimits};
 pub use user::User;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod full_lists;
 #[cfg(test)]
 mod tests;

@@ -46,8 +46,10 @@ impl At {
 /// Bounds of what a session keeps in memory. None of them may change what apply decides.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Messages kept in memory behind the written ones.
+    /// Written messages kept in memory, beside those that are not written yet.
     pub ring: usize,
+    /// Bytes of encoded messages beyond which written ones leave memory, the oldest first; the last one stays.
+    pub ring_bytes: usize,
 }
 
 /// A member of a session, present or past.
@@ -107,6 +109,8 @@ pub struct Session {
     pub(super) intents: BTreeMap<UserId, Link>,
     /// Encoded records `last_seq - tail.len() + 1 ..= last_seq`.
     pub(super) tail: VecDeque<Bytes>,
+    /// Bytes of the records in `tail`.
+    pub(super) tail_bytes: usize,
     /// Records up to this seq are rows.
     pub(super) written_seq: u64,
     pub(super) collected_seq: u64,
@@ -134,6 +138,7 @@ impl Session {
             senders: BTreeMap::new(),
             intents: BTreeMap::new(),
             tail: VecDeque::new(),
+            tail_bytes: 0,
             written_seq: 0,
             collected_seq: 0,
             dirty: Dirty::default(),
@@ -271,10 +276,10 @@ impl Session {
                 let text = format!("client_seq {client_seq} skips numbers, expected {}", last + 1);
                 return refused(ErrorCode::ClientSeqGap, text, last + 1);
             }
-            Known::Used(number) => return self.again(number, fingerprint, client_seq),
+            Known::Used(number) => return self.again(number, fingerprint, client_seq, act),
             Known::Old => {
                 return match self.recalled.get(&(key, client_seq)) {
-                    Some(Some(number)) => self.again(number, fingerprint, client_seq),
+                    Some(Some(number)) => self.again(number, fingerprint, client_seq, act),
                     _ => refused(
                         ErrorCode::AlreadyTrimmed,
                         format!("number {client_seq} was used long ago"),
@@ -300,7 +305,7 @@ impl Session {
     }
 
     /// The first answer again, to a number seen before.
-    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64) -> Outcome {
+    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64, act: &Act) -> Outcome {
         if number.fingerprint != fingerprint {
             let text = format!("number {client_seq} was used with other content");
             return refused(ErrorCode::ClientSeqReused, text, 0);
@@ -308,8 +313,9 @@ impl Session {
         match &number.fate {
             Fate::Stored(stored) => Outcome {
                 answer: Some(Answer::Ack(stored.ack(self.id.clone(), client_seq))),
-                // The first answer may have been waiting for intents when its node died; so does this one.
-                gate: Some(self.version),
+                // The first answer to a change may have been waiting for its intents when its node died; so does this
+                // one. A message leaves no intents, and waits for nobody else's.
+                gate: matches!(act, Act::Change { .. }).then_some(self.version),
                 ..Outcome::default()
             },
             Fate::Refused(code) => {
@@ -444,7 +450,8 @@ impl Session {
             extensions,
         };
         let record = encode_record(&record);
-        self.push_tail(record.clone(), limits.ring);
+        self.push_tail(record.clone());
+        self.trim_tail(limits);
         (stored, record)
     }
 
@@ -453,12 +460,20 @@ impl Session {
         self.dirty.senders.insert(key);
     }
 
-    /// Adds a record and lets go of those that rows hold and the ring need not.
-    fn push_tail(&mut self, record: Bytes, ring: usize) {
+    /// Keeps the newest record in memory.
+    pub(super) fn push_tail(&mut self, record: Bytes) {
+        self.tail_bytes += record.len();
         self.tail.push_back(record);
+    }
+
+    /// Lets go of the records that rows hold and the ring need not.
+    pub(super) fn trim_tail(&mut self, limits: &SessionLimits) {
         let unwritten = (self.last_seq - self.written_seq) as usize;
-        while self.tail.len() > unwritten.max(ring).max(1) {
-            self.tail.pop_front();
+        while self.tail.len() > unwritten.max(1)
+            && (self.tail.len() > limits.ring || self.tail_bytes > limits.ring_bytes)
+            && let Some(record) = self.tail.pop_front()
+        {
+            self.tail_bytes -= record.len();
         }
     }
 }

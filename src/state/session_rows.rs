@@ -10,7 +10,7 @@ use super::key::{self, SenderKey, letter};
 use super::records;
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::sender::{Fate, Number, Run, Sender, Stored};
-use super::session::{Member, Session};
+use super::session::{Member, Session, SessionLimits};
 use crate::plant::planted;
 
 /// First byte of every row value.
@@ -187,7 +187,7 @@ impl Session {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
                 RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
             })?;
-            session.tail.push_back(last);
+            session.push_tail(last);
         }
         Ok(session)
     }
@@ -226,15 +226,12 @@ impl Session {
     }
 
     /// What was collected can be read from rows: memory keeps the ring and lets go of the rest.
-    pub fn written(&mut self, ring: usize) {
+    pub fn written(&mut self, limits: &SessionLimits) {
         self.written_seq = self.collected_seq;
         for sender in self.senders.values_mut() {
             sender.written();
         }
-        let unwritten = (self.last_seq - self.written_seq) as usize;
-        while self.tail.len() > unwritten.max(ring).max(1) {
-            self.tail.pop_front();
-        }
+        self.trim_tail(limits);
     }
 
     /// Whether rows hold everything that is here.

@@ -52,7 +52,7 @@ impl RowReader for Disk {
     }
 }
 
-pub(super) const LIMITS: SessionLimits = SessionLimits { ring: 4 };
+pub(super) const LIMITS: SessionLimits = SessionLimits { ring: 4, ring_bytes: 1 << 20 };
 
 pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a name")
@@ -313,7 +313,7 @@ fn essence(
     acts: &[(At, Actor, u64, Act)],
 ) -> (Disk, Vec<Option<Answer>>, Vec<Bytes>) {
     disk.write(session.collect());
-    session.written(LIMITS.ring);
+    session.written(&LIMITS);
     let mut loaded = Session::load(disk, session.id()).expect("rows");
     let end = acts.len() as u64 + 10;
     let retries = acts.iter().zip(end..);
@@ -359,7 +359,7 @@ fn a_checkpoint_at_any_moment_and_a_replay_end_where_an_unbroken_run_ends() {
             next += 1;
             if rng.random_bool(0.1) {
                 disk.write(session.collect());
-                session.written(LIMITS.ring);
+                session.written(&LIMITS);
             }
             if rng.random_bool(0.03) {
                 // Killed: memory is gone, and the log comes again from some entry before the last checkpoint.

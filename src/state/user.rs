@@ -12,7 +12,8 @@ use super::command::Link;
 use super::outcome::{Answer, Outcome};
 use crate::plant::planted;
 
-/// Devices a user may have registered; the one registered longest ago makes room (its epoch is not given again).
+/// Devices a user may have registered; the one least recently registered or heard of makes room (its epoch is not given
+/// again). Part of what apply decides.
 pub const MAX_DEVICES: usize = 64;
 
 /// One registered device.
@@ -25,8 +26,8 @@ pub struct Device {
     pub nonce: u64,
     /// The client program.
     pub agent: Blob,
-    /// When, unix milliseconds.
-    pub registered_ms: u64,
+    /// When it last registered or had cursors stored, by the time of the log's entries, unix milliseconds.
+    pub used_ms: u64,
 }
 
 /// One session in the user's list, present or past (a removal keeps its version, R12).
@@ -118,20 +119,18 @@ impl User {
         if self.frozen {
             return frozen();
         }
-        if let Some(known) = self.devices.get(device)
+        if let Some(known) = self.devices.get_mut(device)
             && known.nonce == nonce
         {
+            known.used_ms = known.used_ms.max(time_ms);
             return Outcome::answer(Answer::Epoch(known.epoch));
         }
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(device) {
-            let oldest = self.devices.iter().min_by_key(|(_, device)| device.epoch).map(|(id, _)| id.clone());
-            if let Some(oldest) = oldest {
-                self.devices.remove(&oldest);
-            }
+            self.evict_one();
         }
         self.last_epoch += 1;
         let agent = Blob(bytes::Bytes::copy_from_slice(agent.as_ref()));
-        let known = Device { epoch: self.last_epoch, nonce, agent, registered_ms: time_ms };
+        let known = Device { epoch: self.last_epoch, nonce, agent, used_ms: time_ms };
         self.devices.insert(device.clone(), known);
         Outcome::answer(Answer::Epoch(self.last_epoch))
     }
@@ -159,11 +158,26 @@ impl User {
         outcome
     }
 
-    /// Moves delivered cursors of a device forward.
-    pub fn delivered(&mut self, device: &DeviceId, cursors: &[(SessionId, u64)]) -> Outcome {
+    /// The device least recently used goes, by its epoch among equals, and its cursors with it.
+    fn evict_one(&mut self) {
+        let least = self.devices.iter().min_by_key(|(_, device)| (device.used_ms, device.epoch));
+        let Some(evicted) = least.map(|(id, _)| id.clone()) else { return };
+        self.devices.remove(&evicted);
+        for (session, link) in &mut self.links {
+            if link.delivered.remove(&evicted).is_some() {
+                self.dirty_links.insert(session.clone());
+            }
+        }
+    }
+
+    /// Moves delivered cursors of a device forward. A device that is not registered (any more) has none, and sessions
+    /// that are not in the user's list are passed over.
+    pub fn delivered(&mut self, device: &DeviceId, cursors: &[(SessionId, u64)], time_ms: u64) -> Outcome {
         if self.frozen {
             return frozen();
         }
+        let Some(known) = self.devices.get_mut(device) else { return Outcome::answer(Answer::Done) };
+        known.used_ms = known.used_ms.max(time_ms);
         for (session, seq) in cursors {
             if let Some(link) = self.links.get_mut(session) {
                 let cursor = link.delivered.entry(device.clone()).or_default();

@@ -36,6 +36,9 @@ const ROUND: Duration = Duration::from_millis(200);
 const SHUT_OUT: Duration = Duration::from_secs(3);
 /// Deadline of one question.
 const ASK: Duration = Duration::from_secs(1);
+/// How far from the median of all nodes a clock may be before its node gives every lead away and takes none, in
+/// milliseconds.
+pub const MOST_OFF_MS: i64 = 500;
 
 /// What the folder says of itself; written before the node takes part in anything.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -84,7 +87,7 @@ pub enum Question {
     },
     /// What does your wall clock say?
     Clock,
-    /// Have you room to lead?
+    /// Can you lead: is there room on the disk, and is your clock right?
     Room,
     /// To the leader of the system group: this folder takes the place of the node's lost one.
     Replace {
@@ -139,6 +142,8 @@ pub struct Forming {
     pub entropy: Arc<dyn Entropy>,
     /// For those who compare theirs.
     pub clock: Arc<dyn Clock>,
+    /// How far this node's clock is ahead of the median of all nodes, milliseconds; 0 until it is known.
+    pub clock_ahead: watch::Receiver<i64>,
 }
 
 impl Forming {
@@ -152,8 +157,7 @@ impl Forming {
                 yours: facts.nodes.get(&node).map(|known| known.store),
             },
             Question::Clock => Reply::Clock(self.clock.unix_ms()),
-            Question::Room if self.is_low() => Reply::No("little disk space is free".to_owned()),
-            Question::Room => Reply::Done,
+            Question::Room => can_lead(self.is_low(), *self.clock_ahead.borrow()),
             Question::Replace { node, store } => {
                 match self.propose(FactsCommand::Replace { node, store }).await {
                     Ok(()) => Reply::Done,
@@ -352,7 +356,12 @@ impl Forming {
         self.store_health.health().low_disk
     }
 
-    /// Whether a peer answers that it has room to lead.
+    /// Whether this node's clock is off: then it must not lead, for a leader stamps time (R10).
+    pub fn clock_is_off(&self) -> bool {
+        is_off(*self.clock_ahead.borrow())
+    }
+
+    /// Whether a peer answers that it can lead: its disk has room and its clock is right.
     pub async fn ask_room(&self, node: u16) -> bool {
         matches!(self.ask(node, rookery_wire::encode(&Question::Room)).await, Some(Reply::Done))
     }
@@ -374,6 +383,21 @@ impl Forming {
     }
 }
 
+fn is_off(clock_ahead: i64) -> bool {
+    clock_ahead.unsigned_abs() > MOST_OFF_MS.unsigned_abs()
+}
+
+/// The answer to whether a node can lead. One that gives its leads away must not be given them back.
+fn can_lead(low_disk: bool, clock_ahead: i64) -> Reply {
+    if low_disk {
+        return Reply::No("little disk space is free".to_owned());
+    }
+    if is_off(clock_ahead) {
+        return Reply::No(format!("the clock is {clock_ahead} ms ahead of the other nodes'"));
+    }
+    Reply::Done
+}
+
 /// What to say of something written in a later format than this program knows.
 fn newer(format: u32) -> String {
     format!(
@@ -384,4 +408,20 @@ fn newer(format: u32) -> String {
 enum Step {
     Refuse(String),
     Wait(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_clock_is_off_or_whose_disk_is_full_takes_no_lead() {
+        for right in [0, MOST_OFF_MS, -MOST_OFF_MS] {
+            assert_eq!(can_lead(false, right), Reply::Done, "{right} ms");
+            assert!(matches!(can_lead(true, right), Reply::No(why) if why.contains("disk")));
+        }
+        for off in [MOST_OFF_MS + 1, -MOST_OFF_MS - 1, i64::MIN] {
+            assert!(matches!(can_lead(false, off), Reply::No(why) if why.contains("clock")), "{off} ms");
+        }
+    }
 }

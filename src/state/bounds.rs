@@ -1,0 +1,133 @@
+//! The bounds of what memory keeps, and of the devices a user has.
+
+use rookery_wire::codec::Blob;
+use rookery_wire::{DeviceId, GroupId, SessionId};
+
+use super::command::ChangeKind;
+use super::tests::{Disk, actor, apply, at, change, group, new_group, seq_of, text, user};
+use super::user::MAX_DEVICES;
+use super::{At, Link, Session, SessionLimits, User};
+
+/// Sends `content` under the next number, straight to the session.
+fn send(session: &mut Session, limits: &SessionLimits, number: u64, content: &str) {
+    let at = At { index: session.index() + 1, ..at(0) };
+    session.apply(&at, limits, &actor("ann"), number, &text(content));
+    session.reflect(at.index);
+}
+
+#[test]
+fn the_ring_is_bounded_in_bytes_and_keeps_what_no_row_holds() {
+    let limits = SessionLimits { ring: 100, ring_bytes: 4096 };
+    let mut disk = Disk::default();
+    let mut session = new_group(&disk);
+    let long = "x".repeat(1000);
+    for number in 2..=21 {
+        send(&mut session, &limits, number, &long);
+    }
+    assert_eq!(session.tail_first(), 1, "nothing is written, so nothing leaves");
+    disk.write(session.collect());
+    session.written(&limits);
+    let kept = |session: &Session| session.last_seq() + 1 - session.tail_first();
+    assert_eq!(kept(&session), 3, "three records of a little more than 1000 bytes fit into 4096");
+    let bytes = |session: &Session| -> usize {
+        (session.tail_first()..=session.last_seq())
+            .filter_map(|seq| session.record(seq))
+            .map(|r| r.len())
+            .sum()
+    };
+    assert_eq!(session.tail_bytes, bytes(&session));
+    // One more than fits all by itself stays, as the last one.
+    send(&mut session, &limits, 22, &"y".repeat(9000));
+    disk.write(session.collect());
+    session.written(&limits);
+    assert_eq!((kept(&session), session.tail_bytes), (1, bytes(&session)));
+    // Short ones make room for it to leave; loading counts the bytes as well.
+    let mut session = Session::load(&disk, &group()).expect("rows");
+    assert_eq!(session.tail_bytes, bytes(&session));
+    send(&mut session, &limits, 23, "short");
+    assert_eq!(kept(&session), 1, "the long one is in a row and leaves when the next one comes");
+    assert_eq!(session.tail_bytes, bytes(&session));
+}
+
+#[test]
+fn a_repeated_message_waits_for_nobody_and_a_repeated_change_for_its_intents() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    seq_of(&apply(&mut session, &disk, &at(2), &actor("ann"), 2, &text("hi")));
+    let add = change(ChangeKind::Add, &["eve"]);
+    assert!(apply(&mut session, &disk, &at(3), &actor("ann"), 3, &add).gate.is_some());
+    assert!(!session.gate_open(session.version), "the intent for eve has not arrived");
+    let message = apply(&mut session, &disk, &at(4), &actor("ann"), 2, &text("hi"));
+    assert_eq!((seq_of(&message), message.gate), (2, None));
+    let change = apply(&mut session, &disk, &at(5), &actor("ann"), 3, &add);
+    assert_eq!((seq_of(&change), change.gate), (3, Some(session.version)));
+}
+
+fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).expect("a name")
+}
+
+/// Bob in one session, with a phone and as many scripts as still fit, registered one a second.
+fn bob_with_all_devices() -> User {
+    let mut bob = User::new(user("bob"));
+    bob.link(&Link { session: group(), version: 2, member: true, joined_seq: 1 }, 9);
+    bob.register(&device("phone"), 1, &Blob::default(), 0);
+    for number in 1..MAX_DEVICES as u64 {
+        bob.register(&device(&format!("script-{number}")), 1, &Blob::default(), number * 1000);
+    }
+    bob
+}
+
+#[test]
+fn the_device_least_recently_used_makes_room_and_not_the_one_in_use() {
+    let mut bob = bob_with_all_devices();
+    bob.delivered(&device("phone"), &[(group(), 5)], 500_000);
+    // A registration repeated counts as use as well, and gives the same epoch.
+    bob.register(&device("script-1"), 1, &Blob::default(), 600_000);
+    bob.register(&device("tablet"), 1, &Blob::default(), 700_000);
+    assert_eq!(bob.epoch(&device("script-2")), 0, "the one least recently used is gone");
+    for kept in ["phone", "script-1", "script-3", "tablet"] {
+        assert_ne!(bob.epoch(&device(kept)), 0, "{kept} stays");
+    }
+    assert_eq!(bob.epoch(&device("phone")), 1);
+    // What is judged is what the rows say, so a node that has just loaded the user judges alike.
+    let mut disk = Disk::default();
+    bob.reflect(9);
+    disk.write(bob.collect());
+    let mut loaded = User::load(&disk, &user("bob")).expect("rows");
+    loaded.register(&device("desk"), 1, &Blob::default(), 1);
+    bob.register(&device("desk"), 1, &Blob::default(), 1);
+    for user in [&bob, &loaded] {
+        assert_eq!((user.epoch(&device("script-3")), user.epoch(&device("desk"))), (0, 66));
+    }
+}
+
+#[test]
+fn only_registered_devices_have_cursors() {
+    let mut bob = bob_with_all_devices();
+    let cursors =
+        |bob: &User| bob.sessions().map(|(_, link)| link.delivered.clone()).next().expect("a session");
+    bob.delivered(&device("nobody"), &[(group(), 3)], 1);
+    assert!(cursors(&bob).is_empty(), "a name that was never registered leaves nothing");
+    bob.delivered(
+        &device("phone"),
+        &[(group(), 5), (SessionId::group(GroupId::new("other").expect("a name")), 1)],
+        1,
+    );
+    assert_eq!(
+        (cursors(&bob).get(&device("phone")), bob.links.len()),
+        (Some(&5), 1),
+        "nor does an unknown session"
+    );
+    let mut disk = Disk::default();
+    bob.reflect(9);
+    disk.write(bob.collect());
+    bob.register(&device("tablet"), 1, &Blob::default(), 700_000);
+    assert_eq!(bob.epoch(&device("phone")), 0);
+    bob.delivered(&device("phone"), &[(group(), 8)], 800_000);
+    bob.reflect(10);
+    disk.write(bob.collect());
+    for user in [bob, User::load(&disk, &user("bob")).expect("rows")] {
+        assert!(cursors(&user).is_empty(), "evicted with its cursors, in memory and in rows");
+    }
+}
