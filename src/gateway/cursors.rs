@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use rookery_wire::SessionId;
+use rookery_wire::{Retry, SessionId};
 
+use super::check::MAX_CURSORS;
 use super::connection::Connection;
 use super::core::Core;
 use crate::router::{Request, Waiter};
@@ -14,12 +16,26 @@ use crate::state::{Command, EntityKey};
 
 /// Cursors in one command.
 const COMMAND_CURSORS: usize = 500;
-/// Sessions whose cursors may wait on one connection; beyond it they are sent at once.
-const GATHERED: usize = 2000;
+/// Sessions whose cursors may wait on one connection. A cursor beyond it is dropped: DELIVERED without an answer
+/// promises nothing, and the session's next cursor says it all again. As many as a DELIVERED holds, so that one that
+/// comes to an idle connection is taken whole.
+const GATHERED: usize = MAX_CURSORS;
 
 /// What a connection has acknowledged since the last command.
 #[derive(Default)]
-pub(super) struct Cursors(Mutex<HashMap<SessionId, u64>>);
+pub(super) struct Cursors {
+    waiting: Mutex<HashMap<SessionId, u64>>,
+    /// Commands on their way that nobody waits for. What comes meanwhile gathers: a client cannot fill the lane.
+    on_their_way: AtomicUsize,
+}
+
+#[cfg(test)]
+impl Cursors {
+    /// Sessions whose cursors wait, and commands on their way.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.waiting.lock().len(), self.on_their_way.load(Ordering::Acquire))
+    }
+}
 
 /// Connections with cursors that wait.
 #[derive(Default)]
@@ -27,37 +43,37 @@ pub(super) struct Flusher(Mutex<HashMap<u64, Arc<Connection>>>);
 
 /// Notes cursors; the flusher sends them soon.
 pub(super) fn gather(connection: &Arc<Connection>, cursors: Vec<(SessionId, u64)>) {
-    let waiting = merge(connection, cursors);
-    if waiting >= GATHERED {
-        flush(connection);
-        return;
-    }
+    raise(&mut connection.cursors.waiting.lock(), cursors);
+    flush_later(connection);
+}
+
+fn flush_later(connection: &Arc<Connection>) {
     connection.core.flusher.0.lock().entry(connection.id).or_insert_with(|| Arc::clone(connection));
 }
 
 /// Notes cursors and sends everything that waits; OK answers the request once it is replicated.
 pub(super) fn commit(connection: &Arc<Connection>, cursors: Vec<(SessionId, u64)>, request: u32) {
-    let mut gathered = std::mem::take(&mut *connection.cursors.0.lock());
-    raise(&mut gathered, cursors);
-    send(connection, gathered, Some(request));
+    // Its own first: of what has gathered, what goes beyond the bound is dropped.
+    let mut together = HashMap::new();
+    raise(&mut together, cursors);
+    raise(&mut together, std::mem::take(&mut *connection.cursors.waiting.lock()));
+    send(connection, together, Some(request));
 }
 
-fn merge(connection: &Connection, cursors: Vec<(SessionId, u64)>) -> usize {
-    let mut gathered = connection.cursors.0.lock();
-    raise(&mut gathered, cursors);
-    gathered.len()
-}
-
-fn raise(gathered: &mut HashMap<SessionId, u64>, cursors: Vec<(SessionId, u64)>) {
+/// Moves cursors forward, and adds new ones while there is room.
+fn raise(gathered: &mut HashMap<SessionId, u64>, cursors: impl IntoIterator<Item = (SessionId, u64)>) {
     for (session, seq) in cursors {
-        let cursor = gathered.entry(session).or_insert(0);
-        *cursor = (*cursor).max(seq);
+        if let Some(cursor) = gathered.get_mut(&session) {
+            *cursor = (*cursor).max(seq);
+        } else if gathered.len() < GATHERED {
+            gathered.insert(session, seq);
+        }
     }
 }
 
 /// Sends what has gathered.
 fn flush(connection: &Arc<Connection>) {
-    let gathered = std::mem::take(&mut *connection.cursors.0.lock());
+    let gathered = std::mem::take(&mut *connection.cursors.waiting.lock());
     send(connection, gathered, None);
 }
 
@@ -77,7 +93,7 @@ fn send(connection: &Arc<Connection>, cursors: HashMap<SessionId, u64>, request:
             Some(request) if at + 1 == parts => {
                 (Arc::clone(connection) as Arc<dyn Waiter>, u64::from(request))
             }
-            _ => (Arc::new(Sent { connection: Arc::clone(connection), cursors: part.to_vec() }), 0),
+            _ => (Arc::new(Sent::new(connection, part)), 0),
         };
         Request { command: command.encode(), order: None, waiter, ticket, carried: false }
     });
@@ -90,15 +106,34 @@ struct Sent {
     cursors: Vec<(SessionId, u64)>,
 }
 
+impl Sent {
+    fn new(connection: &Arc<Connection>, cursors: &[(SessionId, u64)]) -> Self {
+        connection.cursors.on_their_way.fetch_add(1, Ordering::AcqRel);
+        Self { connection: Arc::clone(connection), cursors: cursors.to_vec() }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.connection.cursors.on_their_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Waiter for Sent {
     fn complete(&self, answers: Vec<(u64, Answer)>) {
-        let refused = answers.iter().any(|(_, answer)| matches!(answer, Answer::Refused(_)));
-        if refused && !self.connection.is_closing() && !self.connection.cancel.is_cancelled() {
-            merge(&self.connection, self.cursors.clone());
-            let flusher = &self.connection.core.flusher;
-            flusher.0.lock().entry(self.connection.id).or_insert_with(|| Arc::clone(&self.connection));
+        if answers.iter().any(|(_, answer)| may_succeed(answer))
+            && !self.connection.is_closing()
+            && !self.connection.cancel.is_cancelled()
+        {
+            raise(&mut self.connection.cursors.waiting.lock(), self.cursors.iter().cloned());
+            flush_later(&self.connection);
         }
     }
+}
+
+/// Refused for now. What is refused for good would come back for ever.
+fn may_succeed(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(error) if error.retry != Retry::Never)
 }
 
 /// Sends the gathered cursors of all connections at a steady pace. Runs until the gateway ends.
@@ -111,7 +146,11 @@ pub(super) async fn run(core: Arc<Core>) {
         }
         let waiting = std::mem::take(&mut *core.flusher.0.lock());
         for connection in waiting.values() {
-            flush(connection);
+            if connection.cursors.on_their_way.load(Ordering::Acquire) > 0 {
+                flush_later(connection);
+            } else {
+                flush(connection);
+            }
         }
     }
 }
@@ -119,7 +158,7 @@ pub(super) async fn run(core: Arc<Core>) {
 /// The connection ends: its cursors leave now.
 pub(super) fn last_flush(connection: &Arc<Connection>) {
     let waiting = connection.core.flusher.0.lock().remove(&connection.id).is_some();
-    if waiting && !connection.cursors.0.lock().is_empty() {
+    if waiting && !connection.cursors.waiting.lock().is_empty() {
         flush(connection);
     }
 }

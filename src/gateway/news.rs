@@ -1,7 +1,8 @@
 //! News of sessions joined and left, on their way from the user's shard to the client.
 //!
 //! A JOINED frame leaves only after the connection is attached to the session, so that its `live_from` is true; a
-//! LEFT frame detaches it. Both are worked off in order by one task, which exists only while there is something to do.
+//! LEFT frame detaches it. Both are worked off in order by one task, which exists only while there is something to do
+//! and waits while the client does not read: what it would write is bounded as pushes are.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::delivery::{Receiver, Topic};
 use crate::shard::{Freshness, Read, ReadReply};
 use crate::state::EntityKey;
 
-/// News that may wait; beyond it the client is told to sync.
+/// News that may wait, for a session or for a client that does not read; beyond it the user's topic lags, and the client
+/// is told to sync once it reads again.
 const QUEUE: usize = 1024;
 
 /// What waits.
@@ -61,6 +63,7 @@ async fn run(connection: &Arc<Connection>) {
         let body = frame.slice((4 + HEADER_BYTES).min(frame.len())..);
         match frame.get(5).copied().and_then(Kind::from_number) {
             Some(Kind::Joined) => {
+                connection.out.room().await;
                 if let Ok(joined) = decode::<Joined>(&body) {
                     join(connection, joined.session).await;
                 }
@@ -69,9 +72,13 @@ async fn run(connection: &Arc<Connection>) {
                 if let Ok(left) = decode::<Left>(&body) {
                     connection.core.delivery.detach(&Topic::Session(left.session), connection.id);
                 }
+                connection.out.room().await;
                 connection.out.answer(frame);
             }
-            _ => connection.out.answer(frame),
+            _ => {
+                connection.out.room().await;
+                connection.out.answer(frame);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One client, however it behaves, holds a bounded amount and slows nobody else.
 
-use rookery_wire::reply::Lagged;
-use rookery_wire::request::{Consistency, Direction, Pull};
+use rookery_wire::reply::{Lagged, Left};
+use rookery_wire::request::{Consistency, Delivered, Direction, Pull};
 
 use super::*;
 
@@ -151,6 +151,88 @@ async fn a_node_that_is_full_says_so() {
         }
         assert!(tokio::time::Instant::now() < deadline, "never let in again");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bench.stop().await;
+}
+
+/// Cursors of ada's that wait, and commands with cursors on their way.
+fn cursors(bench: &Bench) -> (usize, usize) {
+    let core = &bench.gateway.core;
+    core.devices
+        .iter()
+        .find(|entry| entry.key().0 == user("ada"))
+        .map_or((0, 0), |entry| entry.cursors.counts())
+}
+
+#[tokio::test]
+async fn delivered_that_nobody_answers_holds_a_bounded_amount() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    bench.shard.mute.store(true, Ordering::Relaxed);
+    for round in 0..5 {
+        let cursors = (0..10_000).map(|number| (group(&format!("g{round}-{number}")), 1)).collect();
+        client.send(Kind::Delivered, 0, &Delivered { cursors }).await;
+    }
+    client.alive().await;
+    until("sent", || !bench.shard.taken.lock().is_empty()).await;
+    client.alive().await;
+    let (waiting, on_their_way) = cursors(&bench);
+    assert!(waiting <= 10_000, "{waiting} wait");
+    // While those are on their way no others follow, though the flusher has had its turns.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((bench.shard.taken.lock().len(), cursors(&bench).1), (on_their_way, on_their_way));
+    assert!(on_their_way <= 20, "{on_their_way} commands on their way");
+    bench.shard.mute.store(false, Ordering::Relaxed);
+    let taken = std::mem::take(&mut *bench.shard.taken.lock());
+    bench.shard.submit(1, taken);
+    until("all is sent", || cursors(&bench) == (0, 0)).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn cursors_refused_for_good_do_not_come_back() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    bench.shard.mute.store(true, Ordering::Relaxed);
+    client.send(Kind::Delivered, 0, &Delivered { cursors: vec![(group("g"), 3)] }).await;
+    let taken = || bench.shard.taken.lock().len();
+    let refuse = |code| {
+        let taken = std::mem::take(&mut *bench.shard.taken.lock());
+        let refused = |s: Submission| (s.origin, Answer::Refused(ErrorBody::new(code, "no")));
+        bench.shard.answers.answer(1, taken.into_iter().map(refused).collect());
+    };
+    until("sent", || taken() == 1).await;
+    refuse(ErrorCode::DiskLow);
+    until("sent again, for that may pass", || taken() == 1).await;
+    refuse(ErrorCode::Frozen);
+    until("answered", || cursors(&bench).1 == 0).await;
+    assert_eq!((cursors(&bench), taken()), ((0, 0), 0));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn news_to_one_who_does_not_read_is_bounded() {
+    const QUEUE: u32 = 64 << 10;
+    let bench = bench(|limits, _| limits.queue_bytes = QUEUE).await;
+    let mut client = bench.attached("ada", &group("g")).await;
+    let left = frame_bytes(Kind::Left, 0, &Left { session: group(&"x".repeat(64)) });
+    let news = vec![Push { seq: 0, frame: left, from: None }; 500];
+    let mut rounds = 0;
+    while bench.delivery.stats().lags == 0 || held(&bench, "ada") < QUEUE as usize / 2 {
+        bench.delivery.publish_user(&user("ada"), &news);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(held(&bench, "ada") <= QUEUE as usize, "held {} bytes", held(&bench, "ada"));
+        rounds += 1;
+        assert!(rounds < 10_000, "the client's sockets take everything");
+    }
+    // It reads again: what was queued, and that it must sync for what was not.
+    loop {
+        let frame = client.next().await.unwrap();
+        match Kind::from_number(frame.kind) {
+            Some(Kind::Left) => {}
+            Some(Kind::Lagged) => break assert!(decode::<Lagged>(&frame.body).unwrap().sessions.is_empty()),
+            other => panic!("{other:?}"),
+        }
     }
     bench.stop().await;
 }
