@@ -41,6 +41,21 @@ pub enum RaftError {
         #[source]
         fault: Fault,
     },
+    /// The machine lacks what its log was purged of: its checkpoints are gone, or older than they must be.
+    #[error(
+        "group {group}: the log is purged up to {purged}, but the `state` database holds {}: it was lost, moved away or \
+         damaged, and the log alone cannot rebuild it; stop the node, move its whole data folder away and start it once \
+         with `serve --replace`: it learns everything from its peers, and nothing is lost while a majority of them lives",
+        checkpoint.map_or_else(|| "no checkpoint of it".to_owned(), |index| format!("its checkpoint at {index} only"))
+    )]
+    StateLost {
+        /// The group.
+        group: GroupId,
+        /// Index up to which the log is purged.
+        purged: u64,
+        /// Index of the machine's checkpoint, if it has one.
+        checkpoint: Option<u64>,
+    },
     /// The group is stopped.
     #[error("group {group} is stopped")]
     Stopped {

@@ -74,6 +74,12 @@ enum Source {
 }
 
 impl SnapshotReader {
+    /// A snapshot at hand, for tests of machines.
+    #[doc(hidden)]
+    pub fn of(chunks: impl IntoIterator<Item = Bytes>) -> Self {
+        Self { from: Source::Memory(chunks.into_iter().collect()) }
+    }
+
     /// The next chunk, or `None` after the last one. An error is damage on the disk.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         match &mut self.from {

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kit::{Cluster, ListMachine, Node, eventually, id, introduce, propose, same_lists};
-use rookery_raft::{HostOptions, MemoryDisk};
+use rookery_raft::{HostOptions, MemoryDisk, RaftError};
 
 async fn fill(leader: &Node, count: usize) {
     for n in 0..count {
@@ -162,6 +162,35 @@ async fn a_restart_begins_at_the_checkpoint_and_replays_the_rest() {
     propose(&again.group, Bytes::from_static(b"more")).await.unwrap();
     assert!(faults.lock().is_empty() && again.faults.lock().is_empty());
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_lost_what_its_log_was_purged_of_is_refused_with_the_remedy() {
+    let mut cluster = Cluster::with(1, keep_nothing).await;
+    fill(cluster.leader().await, 20).await;
+    let node = cluster.nodes.remove(0);
+    let (entries, old) = node.machine.checkpoint();
+    fill(&node, 10).await;
+    let purged = checkpoint_and_purge(&node).await;
+    fill(&node, 5).await;
+    node.stop().await;
+    let disk = node.disk.clone();
+    drop(node);
+
+    let behind = old.as_ref().map(rookery_raft::Mark::index);
+    for (machine, held) in [(ListMachine::default(), None), (ListMachine::restored(entries, old), behind)] {
+        let options = keep_nothing(HostOptions::new(id(1)));
+        let opened = Node::try_start(id(1), disk.clone(), &cluster.cuts, options, machine).await;
+        let refusal = opened.err().expect("a machine behind the purge point is refused");
+        let text = refusal.to_string();
+        match refusal {
+            RaftError::StateLost { group: 1, purged: at, checkpoint } => {
+                assert_eq!((at, checkpoint), (purged, held));
+            }
+            other => panic!("refused, but not for its state: {other}"),
+        }
+        assert!(text.contains("whole data folder") && text.contains("--replace"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use openraft::errors::Fatal;
+use openraft::storage::RaftLogStorage;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -20,7 +21,7 @@ use super::status::{self, GroupStatus};
 use super::{BYTES_PER_PERMIT, Inner};
 use crate::error::RaftError;
 use crate::host::{HostCore, HostOptions};
-use crate::machine::Fault;
+use crate::machine::{Fault, Mark};
 use crate::snapshot::SnapshotWriter;
 use crate::store::GroupLog;
 use crate::types::{GroupId, StoredMembership, TypeConfig};
@@ -57,10 +58,11 @@ pub(crate) async fn open(
     host: Arc<HostCore>,
     id: GroupId,
     machine: Arc<dyn Machine>,
-    log: GroupLog,
+    mut log: GroupLog,
 ) -> Result<Arc<Inner>, RaftError> {
     let config = config(&host.options).map_err(|what| RaftError::Refused { group: id, what })?;
     let mark = machine.mark();
+    has_what_is_purged(id, &mut log, mark.as_ref()).await?;
     let checkpoints = Checkpoints::new(mark.clone());
     let hand = Arc::new(Mutex::new(None));
     let shell = Shell {
@@ -117,6 +119,26 @@ pub(crate) async fn open(
         tasks: Mutex::new(tasks),
         stopped,
     }))
+}
+
+/// The log is purged only behind a durable checkpoint (R7), so a machine behind the purge point has lost its own.
+/// openraft would notice too, but not know the remedy.
+async fn has_what_is_purged(
+    group: GroupId,
+    log: &mut GroupLog,
+    mark: Option<&Mark>,
+) -> Result<(), RaftError> {
+    let state = log.get_log_state().await.map_err(|error| RaftError::Broken {
+        group,
+        fault: Fault::with_source("reading the bounds of its log", error),
+    })?;
+    let checkpoint = mark.map(Mark::index);
+    match state.last_purged_log_id.map(|purged| purged.index) {
+        Some(purged) if checkpoint.is_none_or(|index| index < purged) => {
+            Err(RaftError::StateLost { group, purged, checkpoint })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn broken(group: GroupId, error: &Fatal<TypeConfig>) -> RaftError {

@@ -210,8 +210,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<LiveSnapshot, io::Error> {
         self.snapshot.take().ok_or_else(|| {
             io::Error::other(format!(
-                "group {}: its log is purged and there is no checkpoint; the `state` database is damaged and must be \
-                 rebuilt from the peers",
+                "group {}: a snapshot was wanted before its first checkpoint; please report this with the node's log",
                 self.group
             ))
         })

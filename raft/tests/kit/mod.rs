@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rookery_raft::{
-    Fault, Group, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, ProposeError, RaftId,
-    Store, Waiter,
+    Fault, Group, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, ProposeError, RaftError,
+    RaftId, Store, Waiter,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -71,6 +71,17 @@ impl Node {
         options: HostOptions,
         machine: ListMachine,
     ) -> Self {
+        Self::try_start(id, disk, cuts, options, machine).await.unwrap()
+    }
+
+    /// The same, where opening the group may be refused.
+    pub(crate) async fn try_start(
+        id: RaftId,
+        disk: MemoryDisk,
+        cuts: &Cuts,
+        options: HostOptions,
+        machine: ListMachine,
+    ) -> Result<Self, RaftError> {
         let network = Arc::new(cuts.network(id.node));
         let peers = PeerNet::start(peer_options(id), network, Arc::new(OsEntropy)).await.unwrap();
         let faults = Arc::new(Mutex::new(Vec::new()));
@@ -78,8 +89,14 @@ impl Node {
         let store = Store::in_memory(disk.clone());
         let host = Host::start(options, store, peers.clone(), Arc::new(move |fault| told.lock().push(fault)));
         let machine = Arc::new(machine);
-        let group = host.open_group(1, machine.clone()).await.unwrap();
-        Self { id, disk, peers, host, machine, group, faults }
+        let group = match host.open_group(1, machine.clone()).await {
+            Ok(group) => group,
+            Err(refusal) => {
+                peers.stop().await;
+                return Err(refusal);
+            }
+        };
+        Ok(Self { id, disk, peers, host, machine, group, faults })
     }
 
     /// Orderly.
