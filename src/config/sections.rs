@@ -96,7 +96,7 @@ section! {
         /// Requests in flight on one connection; beyond it the node stops reading from it.
         window: u32 = 1024, number(1, 65_536, "requests");
         /// Most records in one page of a PULL; a page has at most 512 KiB of records, whatever is asked.
-        page: u32 = 500, number(1, crate::shard::reads::MAX_PAGE as u64, "records");
+        page: u32 = 500, number(1, 1_000, "records");
         /// Members a group may have.
         group_members: u32 = 10_000, number(2, 100_000, "users");
         /// Sessions a user may be in.

@@ -236,3 +236,10 @@ async fn news_to_one_who_does_not_read_is_bounded() {
     }
     bench.stop().await;
 }
+
+#[test]
+fn a_page_is_configured_within_what_a_shard_gives() {
+    let limits = crate::config::SECTIONS.iter().find(|section| section.name == "limits").unwrap();
+    let page = limits.keys.iter().find(|key| key.name == "page").unwrap();
+    assert_eq!(page.kind.allowed(), format!("1 to {} records", crate::shard::reads::MAX_PAGE));
+}
