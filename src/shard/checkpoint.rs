@@ -54,41 +54,53 @@ impl Checkpointer {
     /// # Errors
     /// [`Fault`] when the store failed.
     pub async fn once(&self, last: &mut Option<Mark>) -> Result<(), Fault> {
-        // First the mark, then the entities: whatever is applied up to the mark is in the rows collected after it.
-        let Some(mark) = self.machine.applied.lock().clone() else { return Ok(()) };
-        if last.as_ref() == Some(&mark) {
-            return Ok(());
-        }
-        let map = self.shared.map();
-        let dirty: Vec<EntityKey> = std::mem::take(&mut *self.shared.dirty.lock()).into_iter().collect();
-        let mut sessions = Collected::new(&self.shared, &map);
-        let mut users = Collected::new(&self.shared, &map);
-        for key in dirty {
-            match key {
-                EntityKey::Session(key) => {
-                    let actor = self.shared.sessions.get(&key).map(|resident| resident.addr.clone());
-                    sessions.take(actor).await?;
-                }
-                EntityKey::User(key) => {
-                    let actor = self.shared.users.get(&key).map(|resident| resident.addr.clone());
-                    users.take(actor).await?;
-                }
-            }
-        }
-        sessions.write().await?;
-        users.write().await?;
-        self.write_mark(&map, &mark).await?;
-        self.machine.store.sync().await.map_err(store_fault)?;
+        let Some(mark) = write(&self.machine, last.as_ref()).await? else { return Ok(()) };
+        // No lock is held here: the group may be busy with a snapshot, and passes over a mark older than that.
         self.group.checkpointed(mark.clone()).await;
         *last = Some(mark);
         Ok(())
     }
+}
 
-    async fn write_mark(&self, map: &Map, mark: &Mark) -> Result<(), Fault> {
-        let mut batch = rookery_raft::Batch::default();
-        batch.put(bytes::Bytes::from_static(&APPLIED_KEY), mark.bytes());
-        map.apply(batch).await.map_err(store_fault)
+/// Writes what changed and then the mark, durably, and gives that mark; `None` when it is `last` or there is none.
+///
+/// # Errors
+/// [`Fault`] when the store failed.
+pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Option<Mark>, Fault> {
+    let shared = &*machine.shared;
+    let _one_generation = machine.turnover.lock().await;
+    // First the mark, then the entities: whatever is applied up to the mark is in the rows collected after it.
+    let Some(mark) = machine.applied.lock().clone() else { return Ok(None) };
+    if last == Some(&mark) {
+        return Ok(None);
     }
+    let map = shared.map();
+    let dirty: Vec<EntityKey> = std::mem::take(&mut *shared.dirty.lock()).into_iter().collect();
+    let mut sessions = Collected::new(shared, &map);
+    let mut users = Collected::new(shared, &map);
+    for key in dirty {
+        match key {
+            EntityKey::Session(key) => {
+                let actor = shared.sessions.get(&key).map(|resident| resident.addr.clone());
+                sessions.take(actor).await?;
+            }
+            EntityKey::User(key) => {
+                let actor = shared.users.get(&key).map(|resident| resident.addr.clone());
+                users.take(actor).await?;
+            }
+        }
+    }
+    sessions.write().await?;
+    users.write().await?;
+    write_mark(&map, &mark).await?;
+    machine.store.sync().await.map_err(store_fault)?;
+    Ok(Some(mark))
+}
+
+async fn write_mark(map: &Map, mark: &Mark) -> Result<(), Fault> {
+    let mut batch = rookery_raft::Batch::default();
+    batch.put(bytes::Bytes::from_static(&APPLIED_KEY), mark.bytes());
+    map.apply(batch).await.map_err(store_fault)
 }
 
 /// Rows collected from actors of one kind, and the actors to tell when they are written.

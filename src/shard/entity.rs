@@ -207,7 +207,7 @@ impl<E: Entity> EntityActor<E> {
 
     fn apply_now(&mut self, apply: Apply) {
         let Some(state) = self.state.as_mut() else {
-            // The actor failed to load, which has stopped the node.
+            // A snapshot replaced the shard while this actor was loaded.
             apply.batch.finish(again(&apply));
             return;
         };
@@ -336,10 +336,12 @@ impl<E: Entity> Actor for EntityActor<E> {
             return;
         }
         let key = self.key.clone();
-        let map = self.shared.map();
-        let load = async move { super::rows::read(&map, move |rows| E::load(rows, &key)).await };
+        let shared = self.shared.clone();
+        let load = async move { super::rows::read_in_use(&shared, move |rows| E::load(rows, &key)).await };
         ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| match loaded {
-            Ok(state) => actor.state = Some(state),
+            Ok(Some(state)) => actor.state = Some(state),
+            // The shard has forgotten this actor with the rows; whoever still holds its address is told to ask again.
+            Ok(None) => tracing::debug!(entity = ?actor.key, "a snapshot came while it was loaded"),
             Err(fault) => {
                 (actor.shared.stop)(Fault::new(format!("{:?} cannot be loaded: {fault}", actor.key)));
                 ctx.stop();
@@ -368,10 +370,15 @@ impl<E: Entity> Handler<Apply> for EntityActor<E> {
             state.lookups(&mut commands)
         });
         let Some(fetch) = lookup else { return self.apply_now(apply) };
-        let map = self.shared.map();
-        let read = async move { super::rows::read(&map, move |rows| fetch(rows)).await };
+        let shared = self.shared.clone();
+        let read = async move { super::rows::read_in_use(&shared, move |rows| fetch(rows)).await };
         ctx.wait(read.into_actor(self).map(move |found, actor, ctx| match found {
-            Ok(found) => {
+            // No snapshot is installed beside apply, but apply must return in any case (R5).
+            Ok(None) => {
+                apply.batch.finish(again(&apply));
+                ctx.stop();
+            }
+            Ok(Some(found)) => {
                 if let Some(state) = actor.state.as_mut() {
                     state.found(found);
                 }
@@ -414,14 +421,17 @@ impl<E: Entity> Handler<Written> for EntityActor<E> {
 impl<E: Entity, T: Send + 'static> Handler<Look<E, T>> for EntityActor<E> {
     type Result = ResponseActFuture<Self, T>;
 
-    fn handle(&mut self, look: Look<E, T>, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, look: Look<E, T>, ctx: &mut Self::Context) -> Self::Result {
         match &self.state {
             Some(state) => {
                 let found = (look.0)(state);
                 Box::pin(async move { found }.into_actor(self))
             }
-            // Failed to load: the node is stopping and this answer never comes; the reader has a deadline.
-            None => Box::pin(std::future::pending().into_actor(self)),
+            // A snapshot came while it was loaded: it ends here, and the reader learns that it is gone and asks again.
+            None => {
+                ctx.stop();
+                Box::pin(std::future::pending().into_actor(self))
+            }
         }
     }
 }

@@ -122,6 +122,7 @@ impl ShardHandle {
             applied: Mutex::new(opened_at.clone()),
             opened_at,
             generation: Mutex::new(generation),
+            turnover: tokio::sync::Mutex::new(()),
         });
         let opened = host.open_group(shard, machine.clone()).await;
         let group =

@@ -62,6 +62,10 @@ pub struct Machine {
     pub(super) applied: Mutex<Option<Mark>>,
     /// Generation of the map in use.
     pub(super) generation: Mutex<u64>,
+    /// Held while a checkpoint is written, and while an installed snapshot takes the shard over: so a checkpoint finds
+    /// mark, map and actors of one generation, and nobody writes to a map that is being dropped. Apply may wait for a
+    /// checkpoint, and never runs beside an installation, so neither waits for the other.
+    pub(super) turnover: tokio::sync::Mutex<()>,
 }
 
 impl Machine {

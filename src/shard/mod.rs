@@ -21,6 +21,8 @@ pub mod reads;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;
+#[cfg(test)]
+mod turnover_tests;
 
 pub use api::{
     Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use moka::future::Cache;
 use rookery_wire::SessionId;
 
+use super::rows;
 use super::shared::Shared;
 use crate::state::records;
 use crate::state::{RowFault, RowReader};
@@ -65,7 +66,8 @@ impl Pages {
             let session = session.clone();
             let first = number * PAGE + 1;
             let read = move |rows: &dyn RowReader| records::read(rows, &session, first, PAGE as usize);
-            super::rows::read(&shared.map(), read).await.map(Arc::new)
+            let records = rows::read_in_use(shared, read).await?;
+            records.map(Arc::new).ok_or_else(rows::replaced)
         };
         let page = self.0.try_get_with(key.clone(), load).await;
         let page = page.map_err(|fault: Arc<RowFault>| RowFault::Store(fault.to_string()))?;

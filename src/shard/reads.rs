@@ -212,12 +212,12 @@ impl Reads {
         // One that woke and changed meanwhile has still been as its rows say, within this request: it was asleep,
         // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.
         let _one_index = self.shared.rows_lock.read().await;
-        let map = self.shared.map();
-        let read = super::rows::read(&map, move |rows| {
+        let read = super::rows::read_in_use(&self.shared, move |rows| {
             let head = |(at, session): (usize, SessionId)| Ok((at, head_from_rows(rows, &session, &who)?));
             asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()
         });
-        for (at, head) in read.await.map_err(stop_worthy)? {
+        let found = read.await.and_then(|heads| heads.ok_or_else(super::rows::replaced));
+        for (at, head) in found.map_err(stop_worthy)? {
             heads[at] = Some(head);
         }
         let all = heads.into_iter().map(|head| head.unwrap_or(Err(ErrorCode::Unavailable)));

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use rookery_raft::{Batch, Map, MapView};
 
+use super::shared::Shared;
 use crate::state::{RowFault, RowReader, RowWrites};
 
 /// Reads rows of one map on the read pool.
@@ -66,6 +67,30 @@ pub async fn read<T: Send + 'static>(
 ) -> Result<T, RowFault> {
     let outer = map.read(move |view| Ok(read(&Rows(view)))).await;
     outer.map_err(|fault| RowFault::Store(fault.to_string()))?
+}
+
+/// Runs `read` over the rows in use. `None` when a snapshot replaced them meanwhile: the old rows are then being taken
+/// out one after another, so that neither what was found nor an error says anything.
+///
+/// # Errors
+/// [`RowFault`].
+pub async fn read_in_use<T: Send + 'static>(
+    shared: &Shared,
+    read: impl FnOnce(&dyn RowReader) -> Result<T, RowFault> + Send + 'static,
+) -> Result<Option<T>, RowFault> {
+    let map = shared.map();
+    let found = self::read(&map, read).await;
+    if is_replaced(shared, &map) { Ok(None) } else { found.map(Some) }
+}
+
+/// Whether a snapshot replaced `map`. Asked after a read: a map is replaced before the first of its rows is taken out.
+pub fn is_replaced(shared: &Shared, map: &Map) -> bool {
+    shared.map.read().name() != map.name()
+}
+
+/// What a reader says of rows that were replaced under him; he is sent to ask again.
+pub fn replaced() -> RowFault {
+    RowFault::Store("a snapshot replaced the rows while they were read".to_owned())
 }
 
 /// The map batch of an entity's changed rows.

@@ -12,7 +12,7 @@ use super::actor::Reset;
 use super::checkpoint::{APPLIED_KEY, store_fault};
 use super::entity::{map_name, open_map};
 use super::machine::Machine;
-use super::rows::after_prefix;
+use super::rows::{after_prefix, is_replaced};
 use super::shared::{Shared, TableRow};
 use crate::state::key::{self, letter};
 use crate::state::session_rows::{HeadRow, sessions_with_intents};
@@ -41,7 +41,7 @@ pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
     for (head, parts) in kinds {
         let mut from = vec![head];
         loop {
-            let heads = page(&map, from, after_prefix(&[head])).await?;
+            let heads = page(shared, &map, from, after_prefix(&[head])).await?;
             let Some((last, _)) = heads.last() else { break };
             from = successor(last);
             for (head_key, _) in heads {
@@ -80,8 +80,10 @@ async fn write_entity(
             }
             Ok(found)
         };
-        super::rows::read(map, read).await.map_err(row_fault)?
+        super::rows::read(map, read).await
     };
+    unless_replaced(shared, map).await;
+    let small = small.map_err(row_fault)?;
     let is_session = head_key.first() == Some(&letter::HEAD);
     for (key, value) in &small {
         packer.row(key, value).await?;
@@ -99,7 +101,7 @@ async fn write_entity(
     let mut from = key::record(&session, 0);
     let end = key::record(&session, head.last_seq + 1);
     while from < end {
-        let records = page(map, from, end.clone()).await?;
+        let records = page(shared, map, from, end.clone()).await?;
         let Some((last, _)) = records.last() else { break };
         from = successor(last);
         for (key, value) in &records {
@@ -133,8 +135,19 @@ impl RowReader for Small<'_> {
     }
 }
 
-async fn page(map: &Map, from: Vec<u8>, to: Vec<u8>) -> Result<Vec<(Bytes, Bytes)>, Fault> {
-    map.read(move |view| view.range(&from, &to, PAGE_ROWS, PAGE_BYTES, false)).await.map_err(store_fault)
+async fn page(shared: &Shared, map: &Map, from: Vec<u8>, to: Vec<u8>) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+    let rows = map.read(move |view| view.range(&from, &to, PAGE_ROWS, PAGE_BYTES, false)).await;
+    unless_replaced(shared, map).await;
+    rows.map_err(store_fault)
+}
+
+/// Never returns once a snapshot was installed over the rows that are streamed: what is still there of them is not the
+/// shard, and no reason to stop the node. The transfer takes silence for the end of this sender and gives up.
+async fn unless_replaced(shared: &Shared, map: &Map) {
+    if is_replaced(shared, map) {
+        tracing::info!(shard = shared.shard, "a snapshot was installed over one that was being sent");
+        std::future::pending::<()>().await;
+    }
 }
 
 fn successor(key: &[u8]) -> Vec<u8> {
@@ -239,6 +252,8 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
     pointers.apply(flip).await.map_err(store_fault)?;
     machine.store.sync().await.map_err(store_fault)?;
     let Tables { table, intents } = read_tables(&map).await?;
+    // A checkpoint under way still writes to the old map.
+    let _one_generation = machine.turnover.lock().await;
     *machine.generation.lock() = new;
     *machine.applied.lock() = Some(mark);
     let reset = Reset { map, table, intents };
