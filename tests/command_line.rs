@@ -118,10 +118,15 @@ fn a_port_in_use_names_address_and_key() {
     let temp = tempfile::tempdir().expect("folder");
     let free = configuration(temp.path());
     // The client port is taken only when the cluster has formed, which one node alone cannot do.
+    let file = temp.path().join("cluster.toml");
+    let config = fs::read_to_string(&file).expect("read");
     for (at, key) in [(1, "peer"), (2, "http")] {
-        let _held = TcpListener::bind(&free[at]).expect("free a moment ago");
+        let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let taken = held.local_addr().expect("address").to_string();
+        fs::write(&file, config.replace(&format!("\"{}\"", free[at]), &format!("\"{taken}\"")))
+            .expect("write");
         let error = bad(temp.path(), &["serve", "--node", "1"], 1);
-        assert!(error.contains(&free[at]) && error.contains(key), "{key}: {error}");
+        assert!(error.contains(&taken) && error.contains(key), "{key}: {error}");
     }
 }
 
@@ -135,7 +140,10 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     let table = good(folder, &["cluster", "up"]);
     assert_eq!(table.matches("serving").count(), 3, "{table}");
     // As the demo prints it: the configuration named after the command.
-    assert!(good(folder, &["cluster", "up", "--config", "cluster.toml"]).contains("serving"), "up twice is up");
+    assert!(
+        good(folder, &["cluster", "up", "--config", "cluster.toml"]).contains("serving"),
+        "up twice is up"
+    );
     let twice = bad(folder, &["serve", "--node", "1"], 1);
     assert!(twice.contains("runs already, as process"), "{twice}");
 

@@ -18,6 +18,8 @@ use crate::terminal as out;
 
 /// How long a node is asked for its status.
 const ASK: Duration = Duration::from_secs(2);
+/// What a node refuses is asked again for so long, as its peers may just be coming up.
+const SETTLING: Duration = Duration::from_secs(2);
 /// A transfer waits this long, somewhat more than the node itself gives it.
 const TRANSFER: Duration = Duration::from_secs(12);
 
@@ -179,7 +181,15 @@ async fn transfer(fleet: &Fleet, shard: u32, to: u16) -> Result<()> {
         return Ok(());
     }
     let http = &fleet.node(leader)?.http;
-    fetch::post(http, &format!("/transfer?shard={shard}&to={to}"), TRANSFER).await?;
+    let order = format!("/transfer?shard={shard}&to={to}");
+    let begun = std::time::Instant::now();
+    // Soon after a start the leader may not have its link to the heir yet.
+    while let Err(why) = fetch::post(http, &order, TRANSFER).await {
+        if begun.elapsed() > SETTLING {
+            return Err(why.into());
+        }
+        tokio::time::sleep(fleet::POLL).await;
+    }
     let end = std::time::Instant::now() + TRANSFER;
     while fleet::ask_all(fleet, ASK).await.leader(shard) != Some(to) {
         if std::time::Instant::now() > end {
