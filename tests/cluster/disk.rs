@@ -107,13 +107,16 @@ impl SmallDisk {
         let _ = ballast.sync_all();
     }
 
-    /// Leaves about so much.
+    /// Leaves about so much, and never less on the way there: a node that meets a full disk stops.
     fn fill_but(&self, mib: u64) {
-        self.fill();
-        let path = self.path().join("ballast");
-        let ballast = File::options().write(true).open(path).expect("there");
-        let size = ballast.metadata().expect("known").len();
-        ballast.set_len(size - (mib << 20)).and_then(|()| ballast.sync_all()).expect("shortened");
+        let space = rustix::fs::statvfs(&self.path()).expect("a file system");
+        let more = (space.f_bavail * space.f_frsize) >> 20;
+        let mut ballast = File::create(self.path().join("ballast")).expect("made");
+        let block = vec![0x5a; 1 << 20];
+        for _ in mib..more {
+            ballast.write_all(&block).expect("there is room");
+        }
+        ballast.sync_all().expect("written");
     }
 
     fn free(&self) {
