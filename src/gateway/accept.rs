@@ -71,9 +71,13 @@ fn too_many(core: &Core) -> ErrorBody {
 /// From HELLO to the end.
 async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermit) {
     let mut buffer = BytesMut::with_capacity(FIRST_ROOM);
-    let greeted = tokio::select! {
-        () = core.leaving.cancelled() => return,
-        greeted = greet(&core, &mut socket, &mut buffer) => greeted,
+    let greeted = {
+        // In a box of its own: an idle connection must not hold the room that its greeting took.
+        let mut greeting = Box::pin(greet(&core, &mut socket, &mut buffer));
+        tokio::select! {
+            () = core.leaving.cancelled() => return,
+            greeted = &mut greeting => greeted,
+        }
     };
     match greeted {
         Ok(Some(welcomed)) => {
@@ -81,7 +85,7 @@ async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermi
             serve(&connection, socket, buffer).await;
         }
         Ok(None) => {}
-        Err(refusal) => refusal.send(&core, socket).await,
+        Err(refusal) => Box::pin(refusal.send(&core, socket)).await,
     }
     drop(place);
 }

@@ -17,7 +17,7 @@ use super::hello::frame_error;
 use super::stats::GatewayStats;
 
 /// Room for one read: least and most. It doubles while reads fill it and halves while they do not.
-const ROOM: (usize, usize) = (2 << 10, 64 << 10);
+const ROOM: (usize, usize) = (1 << 10, 64 << 10);
 
 /// Why reading ended.
 pub(super) enum End {
