@@ -11,7 +11,7 @@ rookery=${ROOKERY:-$target/planted/release/rookery}
 # name, the fault that brings it out, rounds
 bugs=(
     "none kill 2"
-    "ack-before-fsync crash 4"
+    "ack-before-fsync crash 2"
     "dedup-lost kill 3"
     "deliver-before-commit kill 2"
     "apply-skips none 1"

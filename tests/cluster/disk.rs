@@ -109,7 +109,7 @@ impl SmallDisk {
 
     /// Leaves about so much, and never less on the way there: a node that meets a full disk stops.
     fn fill_but(&self, mib: u64) {
-        let space = rustix::fs::statvfs(&self.path()).expect("a file system");
+        let space = rustix::fs::statvfs(self.path()).expect("a file system");
         let more = (space.f_bavail * space.f_frsize) >> 20;
         let mut ballast = File::create(self.path().join("ballast")).expect("made");
         let block = vec![0x5a; 1 << 20];
