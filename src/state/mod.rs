@@ -26,8 +26,8 @@ pub use session::{At, Session, SessionLimits};
 pub use user::User;
 
 #[cfg(test)]
-mod bounds;
+mod bounds_tests;
 #[cfg(test)]
-mod full_lists;
+mod full_lists_tests;
 #[cfg(test)]
 mod tests;

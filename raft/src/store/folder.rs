@@ -178,7 +178,7 @@ fn read_store_id(dir: &Path, path: &Path) -> Result<u64, StoreError> {
         return Err(StoreError::NewerFormat { dir: dir.to_owned(), found: version, known: VERSION });
     }
     if version != VERSION || body.len() != 20 {
-        return Err(refuse("is of a format that this version does not read (it knows 2 only)"));
+        return Err(refuse(&format!("is of format {version}, and this version reads {VERSION} only")));
     }
     let mut id = [0; 8];
     id.copy_from_slice(&body[12..20]);

@@ -31,6 +31,8 @@ const CRC: usize = 4;
 const FLUSHES: &[u8] = b"flushes";
 /// Before a map's name, in the default tree: the number of its tree, u32 little-endian.
 const MAP: &[u8] = b"map:";
+/// Behind the last of those keys.
+const MAP_END: &[u8] = b"map;";
 /// Keys taken out at a time while a map is dropped.
 const DROP_SLICE: usize = 512;
 
@@ -62,9 +64,7 @@ impl Open {
 
     /// The lowest number of a tree that holds no map.
     fn free_slot(&self) -> io::Result<u32> {
-        let maps = ascending(&self.db, MAP, Bound::Unbounded);
-        let maps =
-            maps.take_while(|item| item.as_ref().is_ok_and(|(key, _)| key.starts_with(MAP)) || item.is_err());
+        let maps = ascending(&self.db, MAP, Bound::Excluded(MAP_END));
         let used: BTreeSet<u32> = maps.map(|item| slot_of(&item?.1)).collect::<io::Result<_>>()?;
         Ok((0..).find(|slot| !used.contains(slot)).unwrap_or(u32::MAX))
     }
@@ -183,18 +183,24 @@ impl StateDb {
 
     /// Takes some keys of a map out; true when none is left and the map is gone. Between two calls other work goes on.
     pub(crate) fn drop_slice(&self, name: &str) -> io::Result<bool> {
-        let _gate = self.gate.read();
+        {
+            let _gate = self.gate.read();
+            let open = self.open.lock();
+            let open = open.as_ref().ok_or_else(closed)?;
+            let Some(slot) = open.slot(name)? else { return Ok(true) };
+            let tree = open.tree(slot)?;
+            let keys: Vec<_> = tree.iter().keys().take(DROP_SLICE).collect::<io::Result<_>>()?;
+            for key in &keys {
+                tree.remove(key)?;
+            }
+            if keys.len() == DROP_SLICE {
+                return Ok(false);
+            }
+        }
+        // The tree goes to another map only when nobody reads it as this one any more.
+        let _gate = self.gate.write();
         let mut open = self.open.lock();
         let open = open.as_mut().ok_or_else(closed)?;
-        let Some(slot) = open.slot(name)? else { return Ok(true) };
-        let tree = open.tree(slot)?;
-        let keys: Vec<_> = tree.iter().keys().take(DROP_SLICE).collect::<io::Result<_>>()?;
-        for key in &keys {
-            tree.remove(key)?;
-        }
-        if keys.len() == DROP_SLICE {
-            return Ok(false);
-        }
         open.trees.remove(name);
         open.db.remove(map_key(name))?;
         Ok(true)
