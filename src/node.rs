@@ -486,6 +486,7 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
         },
         checkpoint_every: Duration::from_millis(config.storage.checkpoint_ms),
         unwritten_bytes: 32 << 20,
+        resident_idle: Duration::from_millis(config.limits.resident_idle_ms),
         resident_sessions: each(config.limits.resident_sessions),
         resident_users: each(config.limits.resident_users),
         entries_in_flight: ENTRIES_IN_FLIGHT,

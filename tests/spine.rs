@@ -99,6 +99,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             checkpoint_every: Duration::from_millis(200),
             unwritten_bytes: 4 << 20,
             resident_sessions: 4,
+            resident_idle: Duration::from_millis(300),
             resident_users: 4,
             entries_in_flight: 4,
             entry_bytes: 64 << 10,

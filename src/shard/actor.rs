@@ -65,7 +65,6 @@ pub struct Reset {
 /// See the module's words.
 pub struct ShardActor {
     shared: Arc<Shared>,
-    tick: usize,
     /// Batches handed out and not executed; entities are let go only between batches.
     executing: Arc<Batches>,
 }
@@ -75,16 +74,16 @@ type Batches = std::sync::atomic::AtomicUsize;
 impl ShardActor {
     /// An actor over what its shard shares.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tick: 0, executing: Arc::default() }
+        Self { shared, executing: Arc::default() }
     }
 
     fn session(&self, key: &SessionId) -> Resident<Session> {
         let unknown = !self.shared.table.contains_key(key);
-        find(&self.shared.sessions, key, unknown, &self.shared, self.tick)
+        find(&self.shared.sessions, key, unknown, &self.shared)
     }
 
     fn user(&self, key: &UserId) -> Resident<User> {
-        find(&self.shared.users, key, false, &self.shared, self.tick)
+        find(&self.shared.users, key, false, &self.shared)
     }
 
     fn dispatch(&self, commands: Vec<Placed>, done: oneshot::Sender<()>) {
@@ -113,7 +112,6 @@ fn find<E: Entity>(
     key: &E::Key,
     begins_empty: bool,
     shared: &Arc<Shared>,
-    tick: usize,
 ) -> Resident<E> {
     let known = registry.get(key).map(|resident| resident.clone());
     let resident = known.unwrap_or_else(|| {
@@ -121,22 +119,28 @@ fn find<E: Entity>(
         registry.insert(key.clone(), resident.clone());
         resident
     });
-    resident.flags.used.store(tick, Ordering::Relaxed);
+    resident.touch(shared);
     resident
 }
 
-/// Lets go of clean entities, those unused the longest first, until `most` are left.
-fn passivate<E: Entity>(registry: &DashMap<E::Key, Resident<E>>, most: usize) {
+/// A registry with so many times more room than entities gives it back.
+const SPARSE: usize = 8;
+
+/// Lets go of clean entities that nobody has used since `since`, and of more, those unused the longest first, until
+/// `most` are left.
+fn passivate<E: Entity>(registry: &DashMap<E::Key, Resident<E>>, most: usize, since: u64) {
     let surplus = registry.len().saturating_sub(most);
-    if surplus == 0 {
-        return;
-    }
     let clean = registry.iter().filter(|entry| !entry.flags.dirty.load(Ordering::Acquire));
-    let mut idle: Vec<(usize, E::Key)> =
-        clean.map(|entry| (entry.flags.used.load(Ordering::Relaxed), entry.key().clone())).collect();
+    let used = clean.map(|entry| (entry.flags.used_ms.load(Ordering::Relaxed), entry.key().clone()));
+    let mut idle: Vec<(u64, E::Key)> = used.filter(|(used, _)| surplus > 0 || *used < since).collect();
     idle.sort_unstable();
-    for (_, key) in idle.into_iter().take(surplus) {
-        registry.remove(&key);
+    for (at, (used, key)) in idle.into_iter().enumerate() {
+        if at < surplus || used < since {
+            registry.remove(&key);
+        }
+    }
+    if registry.capacity() > SPARSE * registry.len().max(1024) {
+        registry.shrink_to_fit();
     }
 }
 
@@ -152,7 +156,6 @@ impl Handler<Execute> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, execute: Execute, ctx: &mut Self::Context) {
-        self.tick += 1;
         self.executing.fetch_add(1, Ordering::AcqRel);
         let (done, executed) = oneshot::channel();
         self.dispatch(execute.commands, done);
@@ -205,8 +208,11 @@ impl Handler<Passivate> for ShardActor {
 
     fn handle(&mut self, _: Passivate, _: &mut Self::Context) {
         if self.executing.load(Ordering::Acquire) == 0 {
-            passivate(&self.shared.sessions, self.shared.options.resident_sessions);
-            passivate(&self.shared.users, self.shared.options.resident_users);
+            let options = &self.shared.options;
+            let idle_ms = u64::try_from(options.resident_idle.as_millis()).unwrap_or(u64::MAX);
+            let since = self.shared.uptime_ms().saturating_sub(idle_ms);
+            passivate(&self.shared.sessions, options.resident_sessions, since);
+            passivate(&self.shared.users, options.resident_users, since);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use actix::prelude::*;
 use parking_lot::Mutex;
@@ -72,6 +72,13 @@ pub struct Resident<E: Entity> {
     pub flags: Arc<Flags>,
 }
 
+impl<E: Entity> Resident<E> {
+    /// Notes that it is used now.
+    pub fn touch(&self, shared: &Shared) {
+        self.flags.used_ms.store(shared.uptime_ms(), Ordering::Relaxed);
+    }
+}
+
 impl<E: Entity> Clone for Resident<E> {
     fn clone(&self) -> Self {
         Self { addr: self.addr.clone(), flags: self.flags.clone() }
@@ -83,8 +90,8 @@ impl<E: Entity> Clone for Resident<E> {
 pub struct Flags {
     /// It holds something that rows do not, or someone waits for it.
     pub dirty: AtomicBool,
-    /// The shard's tick at its last use.
-    pub used: AtomicUsize,
+    /// When it was last used, by [`Shared::uptime_ms`].
+    pub used_ms: AtomicU64,
 }
 
 /// A command at its place in the log, with who waits for it.
@@ -173,6 +180,9 @@ impl Batch {
     }
 }
 
+/// An answer that leaves once the intents up to a version of the membership have arrived.
+type Gated = (u64, Origin, Answer);
+
 /// The shell. See the module's words.
 pub struct EntityActor<E: Entity> {
     key: E::Key,
@@ -182,7 +192,7 @@ pub struct EntityActor<E: Entity> {
     flags: Arc<Flags>,
     unwritten: usize,
     collected: usize,
-    gated: Vec<(u64, Origin, Answer)>,
+    gated: Vec<Gated>,
     /// Commands for a session that opens, and who waits here for them.
     parked: Vec<(Command, Origin)>,
 }
@@ -246,7 +256,9 @@ impl<E: Entity> EntityActor<E> {
             }
             if let (Some(origin), Some(answer)) = (origin, outcome.answer) {
                 match outcome.gate {
-                    Some(version) if !state.gate_open(version) => self.gated.push((version, *origin, answer)),
+                    Some(version) if !state.gate_open(version) => {
+                        hold(&mut self.gated, (version, *origin, answer), &mut answers);
+                    }
                     _ => answers.push((*origin, answer)),
                 }
             }
@@ -308,6 +320,17 @@ fn park(
         parked.push((command.clone(), origin));
     } else {
         answers.push((origin, AGAIN));
+    }
+}
+
+/// Answers of one entity that may wait for its intents; beyond it they are asked for again.
+const GATED: usize = 1024;
+
+fn hold(gated: &mut Vec<Gated>, answer: Gated, answers: &mut Vec<(Origin, Answer)>) {
+    if gated.len() < GATED {
+        gated.push(answer);
+    } else {
+        answers.push((answer.1, AGAIN));
     }
 }
 

@@ -1,15 +1,12 @@
 //! Opening a shard on this node, and the handle through which the router uses it.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle};
-use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use rookery_raft::{Clock, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::actor::{Attach, ShardActor};
@@ -22,7 +19,7 @@ use super::pages::Pages;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::shared::{Outbound, ShardOptions, Shared, Stop};
-use super::snapshot::{POINTERS, Tables, read_tables};
+use super::snapshot::{POINTERS, read_tables};
 use crate::delivery::{Delivery, Receiver, Topic};
 
 /// Where a shard's actors live.
@@ -85,45 +82,13 @@ impl ShardHandle {
             Some(bytes) => Some(Mark::from_bytes(&bytes)?),
             None => None,
         };
-        let Tables { table, intents } = read_tables(&map).await?;
-        let shared = Arc::new(Shared {
-            node: around.node,
-            shard,
-            shards: around.shards,
-            options,
-            map: RwLock::new(map),
-            rows_lock: tokio::sync::RwLock::new(()),
-            table: table.into_iter().collect(),
-            sessions: DashMap::new(),
-            users: DashMap::new(),
-            dirty: Mutex::default(),
-            intents: Mutex::new(intents.into_iter().collect::<BTreeSet<_>>()),
-            intents_moved: Notify::new(),
-            unwritten: AtomicUsize::new(0),
-            checkpoint_wanted: Notify::new(),
-            checkpoint_done: Notify::new(),
-            leading: AtomicBool::new(false),
-            term: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
-            delivery: around.delivery.clone(),
-            answers: around.answers.clone(),
-            proposals: OnceLock::new(),
-            outbound: OnceLock::new(),
-            clock: around.clock.clone(),
-            stop: around.stop.clone(),
-        });
+        let tables = read_tables(&map).await?;
+        let shared = Arc::new(Shared::new(shard, options, around, map, tables));
         #[cfg(feature = "planted-bugs")]
         super::plant::deliver_before_commit(&shared);
         let actor = start_actor(stage, shared.clone());
-        let machine = Arc::new(Machine {
-            shared: shared.clone(),
-            actor: actor.clone(),
-            store: around.store.clone(),
-            applied: Mutex::new(opened_at.clone()),
-            opened_at,
-            generation: Mutex::new(generation),
-            turnover: tokio::sync::Mutex::new(()),
-        });
+        let store = around.store.clone();
+        let machine = Arc::new(Machine::new(shared.clone(), actor.clone(), store, opened_at, generation));
         let opened = host.open_group(shard, machine.clone()).await;
         let group =
             opened.map_err(|fault| Fault::with_source(format!("shard {shard} cannot be opened"), fault))?;

@@ -69,6 +69,25 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Over what a shard shares, whose rows are those of `generation` and reflect the log up to `opened_at`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        actor: Addr<ShardActor>,
+        store: Store,
+        opened_at: Option<Mark>,
+        generation: u64,
+    ) -> Self {
+        Self {
+            shared,
+            actor,
+            store,
+            applied: Mutex::new(opened_at.clone()),
+            opened_at,
+            generation: Mutex::new(generation),
+            turnover: tokio::sync::Mutex::new(()),
+        }
+    }
+
     /// Waits until the map has caught up with what was applied: memory stays bounded when the disk is slow.
     async fn wait_for_room(&self) {
         while self.shared.unwritten.load(Ordering::Acquire) > self.shared.options.unwritten_bytes {

@@ -22,7 +22,7 @@ pub mod rows;
 pub mod shared;
 pub mod snapshot;
 #[cfg(test)]
-mod turnover_tests;
+mod tests;
 
 pub use api::{
     Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,

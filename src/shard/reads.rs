@@ -80,6 +80,7 @@ impl Reads {
 
     async fn session(&self, session: &SessionId) -> Result<Addr<EntityActor<Session>>, ReadRefusal> {
         if let Some(resident) = self.shared.sessions.get(session) {
+            resident.touch(&self.shared);
             return Ok(resident.addr.clone());
         }
         self.actor.send(FindSession(session.clone())).await.map_err(|_| GONE)
@@ -154,7 +155,10 @@ impl Reads {
     }
 
     async fn user(&self, user: UserId) -> Result<Addr<EntityActor<User>>, ReadRefusal> {
-        let known = self.shared.users.get(&user).map(|resident| resident.addr.clone());
+        let known = self.shared.users.get(&user).map(|resident| {
+            resident.touch(&self.shared);
+            resident.addr.clone()
+        });
         match known {
             Some(addr) => Ok(addr),
             None => self.actor.send(FindUser(user)).await.map_err(|_| GONE),

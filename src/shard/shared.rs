@@ -11,10 +11,13 @@ use parking_lot::{Mutex, RwLock};
 use rookery_raft::{Clock, Fault, Map};
 use rookery_wire::{SessionId, UserId};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::api::{Answer, Answers, Turn};
 use super::entity::Resident;
+use super::handle::Surroundings;
 use super::proposer::Proposals;
+use super::snapshot::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Session, SessionLimits, User};
 
@@ -36,6 +39,8 @@ pub struct ShardOptions {
     pub checkpoint_every: Duration,
     /// Bytes of records applied and not yet in the map: apply waits beyond it.
     pub unwritten_bytes: usize,
+    /// An entity that nobody has used for so long leaves memory, though there were room.
+    pub resident_idle: Duration,
     /// Sessions kept in memory on this shard.
     pub resident_sessions: usize,
     /// Users kept in memory on this shard.
@@ -113,9 +118,50 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Stops the node.
     pub stop: Stop,
+    began: Instant,
 }
 
 impl Shared {
+    /// What a shard over these rows shares. It follows, and has neither proposals nor a way out yet.
+    pub(super) fn new(
+        shard: u32,
+        options: ShardOptions,
+        around: &Surroundings,
+        map: Map,
+        tables: Tables,
+    ) -> Self {
+        Self {
+            node: around.node,
+            shard,
+            shards: around.shards,
+            options,
+            map: RwLock::new(map),
+            rows_lock: tokio::sync::RwLock::new(()),
+            table: tables.table.into_iter().collect(),
+            sessions: DashMap::new(),
+            users: DashMap::new(),
+            dirty: Mutex::default(),
+            intents: Mutex::new(tables.intents.into_iter().collect()),
+            intents_moved: Notify::new(),
+            unwritten: AtomicUsize::new(0),
+            checkpoint_wanted: Notify::new(),
+            checkpoint_done: Notify::new(),
+            leading: AtomicBool::new(false),
+            term: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            delivery: around.delivery.clone(),
+            answers: around.answers.clone(),
+            proposals: OnceLock::new(),
+            outbound: OnceLock::new(),
+            clock: around.clock.clone(),
+            stop: around.stop.clone(),
+            began: Instant::now(),
+        }
+    }
+    /// Milliseconds since the shard was opened.
+    pub fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
     /// The map in use.
     pub fn map(&self) -> Map {
         self.map.read().clone()

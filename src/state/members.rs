@@ -10,13 +10,21 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use rookery_wire::codec::Blob;
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal, UserId};
 
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::outcome::{Answer, GivenUp, Intent, Outcome, Publication};
-use super::session::{At, Member, Session, SessionLimits, Written, refused, sender_key};
+use super::session::{At, Member, Placed, Session, SessionLimits, Written, refused, sender_key};
+
+/// A membership change that is decided and not yet carried out.
+pub(super) struct Turnover {
+    joins: Vec<UserId>,
+    leaves: Vec<UserId>,
+    /// Who makes the group and was taken in when it opened.
+    founder: Option<UserId>,
+    owner: Option<UserId>,
+}
 
 /// Stands as the device of records that no device sent: a user leaves whose list is full.
 const NO_DEVICE: &str = "-";
@@ -100,9 +108,8 @@ impl Session {
                     }
                 }
                 // A repeat of an intent that had been refused arrived after all: that list is put right.
-                None if *member && self.member(user).is_none() => {
-                    self.version = self.version.max(*version);
-                    self.next_version(at);
+                None if *member && self.member(user).is_none() && !self.frozen => {
+                    self.version = version_after(self.version.max(*version), at);
                     self.intend(user.clone(), false, 1, &mut outcome);
                 }
                 Some(_) | None => {}
@@ -125,18 +132,28 @@ impl Session {
         };
         let full: BTreeSet<UserId> = refused.iter().filter(pending).map(|(user, _)| user.clone()).collect();
         let Some(first) = full.first().cloned() else { return outcome };
+        if self.frozen {
+            // Nothing is undone any more; only the carrying ends.
+            self.intents.retain(|user, _| !full.contains(user));
+            self.dirty.intents.extend(full);
+            return outcome;
+        }
+        let leaving = if self.exists { self.record_of_leaving(at, &first, &full) } else { None };
+        let owner = self.owner_without(&full);
         self.next_version(at);
         for user in &full {
             self.intents.remove(user);
             self.dirty.intents.insert(user.clone());
             self.drop_member(user);
         }
-        if self.exists {
-            outcome.removed.extend(full.iter().cloned());
-            self.hand_over(&full);
-            self.record_leaving(at, limits, first, full, &mut outcome);
-        } else {
-            self.give_up(first, most, &mut outcome);
+        match leaving {
+            Some((from, placed)) => {
+                self.owner = owner;
+                outcome.removed.extend(full);
+                let (stored, record) = self.append(limits, placed);
+                outcome.published = Some(Publication { seq: stored.seq, record, from });
+            }
+            None => self.give_up(first, most, &mut outcome),
         }
         outcome
     }
@@ -156,17 +173,17 @@ impl Session {
         outcome.given_up = Some(GivenUp { refusal, of });
     }
 
-    /// The record with which users leave whose lists are full. Its client_seq is 0: no device asked for it.
-    fn record_leaving(
-        &mut self,
+    /// The record with which users leave whose lists are full, and from whom it is said to be. Its client_seq is 0: no
+    /// device asked for it.
+    fn record_of_leaving(
+        &self,
         at: &At,
-        limits: &SessionLimits,
-        sender: UserId,
-        users: BTreeSet<UserId>,
-        outcome: &mut Outcome,
-    ) {
-        let Ok(device) = DeviceId::new(NO_DEVICE) else { return };
-        let users = users.into_iter().collect();
+        sender: &UserId,
+        users: &BTreeSet<UserId>,
+    ) -> Option<((UserId, DeviceId), Placed)> {
+        // The name is a good one, so there always is a record.
+        let device = DeviceId::new(NO_DEVICE).ok()?;
+        let users = users.iter().cloned().collect();
         let written = Written {
             sender: sender.clone(),
             device: device.clone(),
@@ -177,62 +194,73 @@ impl Session {
             content: Blob(rookery_wire::encode(&Signal { users })),
             extensions: Vec::new(),
         };
-        let (stored, record): (_, Bytes) = self.append(at, limits, written);
-        outcome.published = Some(Publication { seq: stored.seq, record, from: (sender, device) });
+        Some(((sender.clone(), device), self.place(at, written)))
     }
 
-    /// Carries out a membership change; returns the kind of its record and whom it really concerned.
-    pub(super) fn change(
-        &mut self,
-        at: &At,
+    /// Decides a membership change: the kind of its record, whom it really concerns, and what is to be carried out.
+    pub(super) fn decide_change(
+        &self,
         kind: ChangeKind,
         users: &[UserId],
         actor: &Actor,
-        outcome: &mut Outcome,
-    ) -> (RecordKind, Vec<UserId>) {
-        self.next_version(at);
-        let seq = self.last_seq + 1;
+    ) -> (RecordKind, Vec<UserId>, Turnover) {
         let mut concerned: BTreeSet<UserId> = users.iter().cloned().collect();
         concerned.retain(|user| self.member(user).is_some() == (kind == ChangeKind::Remove));
-        for user in &concerned {
-            if kind == ChangeKind::Remove {
-                self.leave(user, outcome);
-            } else {
-                self.join(user.clone(), seq, outcome);
-            }
-        }
-        if kind == ChangeKind::Remove {
-            self.hand_over(&concerned);
-        }
-        if kind == ChangeKind::Create
-            && let Some(creator) = creator(actor)
-        {
-            // A member since the opening; for everybody else from this record on.
-            outcome.added.push(creator.clone());
-            concerned.insert(creator.clone());
-            self.owner = Some(creator);
-        }
+        let all = |users: &BTreeSet<UserId>| users.iter().cloned().collect::<Vec<_>>();
+        let mut turnover =
+            Turnover { joins: Vec::new(), leaves: Vec::new(), founder: None, owner: self.owner.clone() };
         let kind = match kind {
-            ChangeKind::Create => RecordKind::CREATED,
-            ChangeKind::Add => RecordKind::MEMBERS_ADDED,
-            ChangeKind::Remove => RecordKind::MEMBERS_REMOVED,
+            ChangeKind::Remove => {
+                turnover.leaves = all(&concerned);
+                turnover.owner = self.owner_without(&concerned);
+                RecordKind::MEMBERS_REMOVED
+            }
+            ChangeKind::Add => {
+                turnover.joins = all(&concerned);
+                RecordKind::MEMBERS_ADDED
+            }
+            ChangeKind::Create => {
+                turnover.joins = all(&concerned);
+                if let Some(founder) = creator(actor) {
+                    concerned.insert(founder.clone());
+                    turnover.owner = Some(founder.clone());
+                    turnover.founder = Some(founder);
+                }
+                RecordKind::CREATED
+            }
         };
-        (kind, concerned.into_iter().collect())
+        (kind, all(&concerned), turnover)
     }
 
-    /// A group whose owner has left belongs to the member that is in it longest, by name among equals.
-    fn hand_over(&mut self, left: &BTreeSet<UserId>) {
-        if self.owner.as_ref().is_some_and(|owner| left.contains(owner)) {
-            let present = self.members.iter().filter(|(_, member)| member.present);
-            self.owner = present
-                .min_by_key(|(user, member)| (member.joined_seq, (*user).clone()))
-                .map(|(user, _)| user.clone());
+    /// Carries out what [`Session::decide_change`] decided, before its record is appended.
+    pub(super) fn carry_out(&mut self, at: &At, turnover: Turnover, outcome: &mut Outcome) {
+        self.next_version(at);
+        let seq = self.last_seq + 1;
+        for user in turnover.joins {
+            self.join(user, seq, outcome);
         }
+        for user in &turnover.leaves {
+            self.leave(user, outcome);
+        }
+        // A member since the opening; for everybody else from this record on.
+        outcome.added.extend(turnover.founder);
+        self.owner = turnover.owner;
     }
 
-    /// Grows with every change, and beyond every version an earlier opening of this session can have had.
+    /// Whose the session is once these have left: a group whose owner leaves belongs to the member that is in it
+    /// longest, by name among equals.
+    fn owner_without(&self, left: &BTreeSet<UserId>) -> Option<UserId> {
+        if self.owner.as_ref().is_none_or(|owner| !left.contains(owner)) {
+            return self.owner.clone();
+        }
+        let staying = self.members.iter().filter(|(user, member)| member.present && !left.contains(user));
+        staying
+            .min_by_key(|(user, member)| (member.joined_seq, (*user).clone()))
+            .map(|(user, _)| user.clone())
+    }
+
     fn next_version(&mut self, at: &At) {
-        self.version = (self.version + 1).max(at.index);
+        self.version = version_after(self.version, at);
     }
 
     /// A founder's list has the session.
@@ -283,6 +311,11 @@ impl Session {
         self.intents.insert(user.clone(), link.clone());
         outcome.intents.push(Intent { user, link });
     }
+}
+
+/// Grows with every change, and beyond every version an earlier opening of the session can have had.
+fn version_after(version: u64, at: &At) -> u64 {
+    (version + 1).max(at.index)
 }
 
 /// The user who makes a group; none when a service makes it in its own name, for it is no member.

@@ -1,7 +1,7 @@
 //! A session: its sequence, its senders' numbers and its recent messages; its members come and go in [`super::members`].
 //!
-//! [`Session::apply`] first decides without changing anything, then changes everything: a panic while deciding
-//! leaves the session whole (R9).
+//! Every command is decided in full, its record encoded, before anything changes; what follows are assignments and
+//! insertions. So a panic leaves the copy in memory as it was before the command, and freezing it is enough (R9).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -77,6 +77,13 @@ pub(super) struct Written {
     pub(super) content_type: Blob,
     pub(super) content: Blob,
     pub(super) extensions: Vec<Extension>,
+}
+
+/// A record with its place, encoded, that the session has not taken yet.
+pub(super) struct Placed {
+    stored: Stored,
+    encoded: Bytes,
+    sender: UserId,
 }
 
 /// What has changed since the rows were last collected.
@@ -216,7 +223,7 @@ impl Session {
     pub fn gate_open(&self, version: u64) -> bool {
         self.intents.values().all(|link| link.version > version)
     }
-    /// Stops every later command with FROZEN, after a panic (R9).
+    /// Refuses every later act with FROZEN, after a panic (R9). What was decided before goes on: intents still clear.
     pub fn freeze(&mut self, index: u64) {
         self.frozen = true;
         self.reflect(index);
@@ -383,6 +390,7 @@ impl Session {
         act: &Act,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        let mut turnover = None;
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
                 if !self.exists {
@@ -391,49 +399,47 @@ impl Session {
                 (RecordKind::CONTENT, content_type.clone(), content.clone(), extensions.clone())
             }
             Act::Change { kind, users, .. } => {
-                let (kind, users) = self.change(at, *kind, users, actor, &mut outcome);
+                let (kind, users, decided) = self.decide_change(*kind, users, actor);
+                turnover = Some(decided);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
             }
         };
-        let written = Written {
-            sender: actor.name().clone(),
-            device: actor.device.clone(),
-            epoch: actor.epoch,
-            client_seq,
-            kind,
-            content_type,
-            content,
-            extensions,
-        };
-        let (stored, record) = self.append(at, limits, written);
+        let placed = self.place(
+            at,
+            Written {
+                sender: actor.name().clone(),
+                device: actor.device.clone(),
+                epoch: actor.epoch,
+                client_seq,
+                kind,
+                content_type,
+                content,
+                extensions,
+            },
+        );
+        let from = (actor.user.clone(), actor.device.clone());
+        // All is decided; from here on the session changes.
+        if let Some(turnover) = turnover {
+            self.carry_out(at, turnover, &mut outcome);
+        }
+        let (stored, record) = self.append(limits, placed);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
             outcome.gate = Some(self.version);
         }
-        let from = (actor.user.clone(), actor.device.clone());
         outcome.published = Some(Publication { seq: stored.seq, record, from });
         outcome
     }
 
-    /// Gives the next seq to a record.
-    pub(super) fn append(&mut self, at: &At, limits: &SessionLimits, written: Written) -> (Stored, Bytes) {
+    /// Gives a record the next seq, without taking it.
+    pub(super) fn place(&self, at: &At, written: Written) -> Placed {
         let Written { sender, device, epoch, client_seq, kind, content_type, content, extensions } = written;
-        self.exists = true;
-        self.last_seq += 1;
-        self.time_ms = self.time_ms.max(at.time_ms);
-        if kind.is_countable() {
-            self.count += 1;
-            if let Some(member) = self.members.get_mut(&sender) {
-                member.own_count = self.count;
-                self.dirty.members.insert(sender.clone());
-            }
-        }
         let stored = Stored {
-            seq: self.last_seq,
+            seq: self.last_seq + 1,
             message_id: at.message_id(),
-            time_ms: self.time_ms,
-            count: self.count,
+            time_ms: self.time_ms.max(at.time_ms),
+            count: self.count + u64::from(kind.is_countable()),
         };
         let record = Record {
             seq: stored.seq,
@@ -449,10 +455,24 @@ impl Session {
             content,
             extensions,
         };
-        let record = encode_record(&record);
-        self.push_tail(record.clone());
+        Placed { stored, encoded: encode_record(&record), sender: record.sender }
+    }
+
+    /// Takes the record that [`Session::place`] made.
+    pub(super) fn append(&mut self, limits: &SessionLimits, placed: Placed) -> (Stored, Bytes) {
+        let Placed { stored, encoded, sender } = placed;
+        let countable = stored.count > self.count;
+        self.exists = true;
+        self.last_seq = stored.seq;
+        self.time_ms = stored.time_ms;
+        self.count = stored.count;
+        if countable && let Some(member) = self.members.get_mut(&sender) {
+            member.own_count = stored.count;
+            self.dirty.members.insert(sender);
+        }
+        self.push_tail(encoded.clone());
         self.trim_tail(limits);
-        (stored, record)
+        (stored, encoded)
     }
 
     fn consume(&mut self, key: SenderKey, number: Number) {

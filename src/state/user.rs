@@ -1,4 +1,6 @@
 //! A user: devices with their epochs, the list of sessions, and the cursors in them.
+//!
+//! As in a session, a command is decided and its frames are encoded before anything changes (R9).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,12 +127,13 @@ impl User {
             known.used_ms = known.used_ms.max(time_ms);
             return Outcome::answer(Answer::Epoch(known.epoch));
         }
+        let epoch = self.last_epoch + 1;
+        let agent = Blob(bytes::Bytes::copy_from_slice(agent.as_ref()));
+        let known = Device { epoch, nonce, agent, used_ms: time_ms };
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(device) {
             self.evict_one();
         }
-        self.last_epoch += 1;
-        let agent = Blob(bytes::Bytes::copy_from_slice(agent.as_ref()));
-        let known = Device { epoch: self.last_epoch, nonce, agent, used_ms: time_ms };
+        self.last_epoch = epoch;
         self.devices.insert(device.clone(), known);
         Outcome::answer(Answer::Epoch(self.last_epoch))
     }
@@ -145,15 +148,14 @@ impl User {
             return Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::NotMember, text)));
         };
         let moved = seq > link.read_seq || (planted("cursor-back") && seq != link.read_seq);
-        if moved {
-            link.read_seq = seq;
-            link.read_count = count;
-            self.dirty_links.insert(session.clone());
-        }
-        let mark = ReadMark { session: session.clone(), seq: link.read_seq, count: link.read_count };
+        let (seq, count) = if moved { (seq, count) } else { (link.read_seq, link.read_count) };
+        let mark = ReadMark { session: session.clone(), seq, count };
         let mut outcome = Outcome::answer(Answer::ReadMark(mark.clone()));
         if moved {
             outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            link.read_seq = seq;
+            link.read_count = count;
+            self.dirty_links.insert(session.clone());
         }
         outcome
     }
@@ -206,12 +208,20 @@ impl User {
             let full = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
             return Outcome::answer(Answer::Refused(full));
         }
+        let mut outcome = Outcome::answer(Answer::Done);
         match (was_member, link.member) {
-            (false, true) => self.present += 1,
-            (true, false) => self.present = self.present.saturating_sub(1),
+            (false, true) => {
+                let joined = Joined { session: link.session.clone(), live_from: 0 };
+                outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
+                self.present += 1;
+            }
+            (true, false) => {
+                let left = Left { session: link.session.clone() };
+                outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
+                self.present = self.present.saturating_sub(1);
+            }
             (true, true) | (false, false) => {}
         }
-        let mut outcome = Outcome::answer(Answer::Done);
         let known = self.links.entry(link.session.clone()).or_insert_with(|| LinkState {
             version: 0,
             member: false,
@@ -224,13 +234,6 @@ impl User {
         known.member = link.member;
         known.joined_seq = link.joined_seq;
         self.dirty_links.insert(link.session.clone());
-        if link.member && !was_member {
-            let joined = Joined { session: link.session.clone(), live_from: 0 };
-            outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
-        } else if was_member && !link.member {
-            let left = Left { session: link.session.clone() };
-            outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
-        }
         outcome
     }
 }

@@ -1,0 +1,113 @@
+//! A shard without a group around it: the test is the log.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod frozen;
+mod idle;
+mod turnover;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use parking_lot::Mutex;
+use rookery_raft::{Committed, Fault, StateMachine, Store, SystemClock, probe};
+use rookery_wire::{DeviceId, UserId};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::actor::ShardActor;
+use super::api::{Answer, Answers, Origin};
+use super::entity::open_map;
+use super::handle::Surroundings;
+use super::machine::{EntryWaiter, Machine};
+use super::shared::{ShardOptions, Shared};
+use super::snapshot::read_tables;
+use crate::delivery::{Delivery, DeliveryLimits};
+use crate::state::{Command, Entry, SessionLimits};
+
+/// What nothing here takes as long as.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keeps the answers, in the order in which they came.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(Origin, Answer)>>);
+
+impl Answers for Heard {
+    fn answer(&self, _: u32, mut answers: Vec<(Origin, Answer)>) {
+        self.0.lock().append(&mut answers);
+    }
+}
+
+/// The only shard of its cluster.
+struct Shard {
+    shared: Arc<Shared>,
+    machine: Arc<Machine>,
+    actor: Addr<ShardActor>,
+    store: Store,
+    heard: Arc<Heard>,
+    faults: Arc<Mutex<Vec<Fault>>>,
+}
+
+impl Shard {
+    /// Over the rows that the store has.
+    async fn over(store: Store) -> Self {
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        let told = faults.clone();
+        let options = ShardOptions {
+            limits: SessionLimits { ring: 8, ring_bytes: 64 << 10 },
+            checkpoint_every: PATIENCE,
+            unwritten_bytes: 4 << 20,
+            resident_idle: Duration::ZERO,
+            resident_sessions: 16,
+            resident_users: 16,
+            entries_in_flight: 4,
+            entry_bytes: 64 << 10,
+            queue: 16,
+            page_cache_bytes: 1 << 20,
+            sessions_per_user: 16,
+        };
+        let heard = Arc::new(Heard::default());
+        let around = Surroundings {
+            node: 1,
+            shards: 1,
+            store: store.clone(),
+            delivery: Arc::new(Delivery::new(DeliveryLimits::default())),
+            answers: heard.clone(),
+            clock: Arc::new(SystemClock),
+            stop: Arc::new(move |fault| told.lock().push(fault)),
+        };
+        let map = open_map(&store, 1, 0).expect("a map");
+        let tables = read_tables(&map).await.expect("tables");
+        let shared = Arc::new(Shared::new(1, options, &around, map, tables));
+        let actor = ShardActor::new(shared.clone()).start();
+        let machine = Arc::new(Machine::new(shared.clone(), actor.clone(), store.clone(), None, 0));
+        Self { shared, machine, actor, store, heard, faults }
+    }
+
+    /// Applies the entry `index` with this one command; returns the answer, if there was one at once.
+    async fn apply(&self, index: u64, command: Command) -> Option<Answer> {
+        let mut entry = Entry::begin(1, 64);
+        Entry::push(&mut entry, &command.encode());
+        let origin = Origin { node: 1, request: index };
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
+        let waiter = EntryWaiter { origins: vec![origin], shard: 1, answers: self.heard.clone(), permit };
+        let committed = Committed { index, term: 1, payload: entry.freeze(), waiter: Some(waiter) };
+        self.machine.apply(vec![committed], probe::mark((1, index))).await.expect("applied");
+        let mut heard = self.heard.0.lock();
+        let at = heard.iter().position(|(to, _)| *to == origin)?;
+        Some(heard.remove(at).1)
+    }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("a name")
+}
+
+fn device() -> DeviceId {
+    DeviceId::new("phone").expect("a name")
+}
+
+fn in_system(test: impl Future<Output = ()>) {
+    actix::System::new().block_on(async { timeout(PATIENCE, test).await.expect("in time") });
+}
