@@ -14,8 +14,21 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// Attempts to connect: right after the start a node may not take everybody at once.
 const ATTEMPTS: u32 = 20;
 
+/// A device the cluster knows, as it says HELLO.
+pub(super) struct Registration(Hello);
+
 /// Connects as `user` with one device.
 pub(super) async fn connect(addr: &str, user: &UserId, role: Role, token: &str) -> anyhow::Result<Link> {
+    register(addr, user, role, token).await.map(|(link, _)| link)
+}
+
+/// Connects as `user` with a new device, and gives what it needs to come back.
+pub(super) async fn register(
+    addr: &str,
+    user: &UserId,
+    role: Role,
+    token: &str,
+) -> anyhow::Result<(Link, Registration)> {
     let hello = Hello {
         min_version: rookery_wire::VERSION,
         max_version: rookery_wire::VERSION,
@@ -27,10 +40,20 @@ pub(super) async fn connect(addr: &str, user: &UserId, role: Role, token: &str) 
         token: Blob::from(token),
         agent: Blob::from("rookery bench"),
     };
+    let (link, epoch) = say_hello(addr, &hello).await?;
+    Ok((link, Registration(Hello { epoch, ..hello })))
+}
+
+/// Connects with a device that the cluster knows.
+pub(super) async fn reconnect(addr: &str, device: &Registration) -> anyhow::Result<Link> {
+    say_hello(addr, &device.0).await.map(|(link, _)| link)
+}
+
+async fn say_hello(addr: &str, hello: &Hello) -> anyhow::Result<(Link, u32)> {
     let mut attempt = 0;
     loop {
-        match Link::open(addr, &hello).await {
-            Ok((link, _)) => return Ok(link),
+        match Link::open(addr, hello).await {
+            Ok((link, welcome)) => return Ok((link, welcome.epoch)),
             Err(fault) if attempt >= ATTEMPTS => return Err(fault).context(format!("connecting to {addr}")),
             Err(_) => {}
         }

@@ -1,95 +1,172 @@
 //! Memory of connections that do nothing: resident bytes of each node before and after, divided by connections.
+//!
+//! The users are made known first, by short connections, a few at a time: what a user costs is another figure, and most
+//! of it stands in caches that are bounded however many users there are.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use rookery_wire::UserId;
 use rookery_wire::request::Role;
+use rookery_wire::{Kind, UserId};
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Ground;
 use super::args::{BenchArgs, IdleArgs};
-use super::connect::{connect, sync};
+use super::connect::{Registration, ask, reconnect, register, sync};
 use super::report::print;
+use crate::check::link::Link;
+use crate::config::Limits;
 
-/// How long memory is left to settle before it is read.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long memory is left to settle, once idle actors have left it, before it is read.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Pause between the PINGs of one connection, well within the time after which a silent one is closed.
+const PING: Duration = Duration::from_secs(20);
 /// Connections made at once, so that a node's backlog is never full.
-const AT_ONCE: u32 = 100;
+const AT_ONCE: usize = 100;
+
+/// Figures per node, by its id.
+type PerNode<T> = Vec<(u16, T)>;
 
 #[derive(Serialize)]
 struct IdleReport {
     connections_per_node: u32,
-    bytes_per_connection: Vec<(u16, f64)>,
-    resident_bytes_before: Vec<(u16, u64)>,
-    resident_bytes_after: Vec<(u16, u64)>,
+    bytes_per_connection: PerNode<f64>,
+    /// Of each user of the cluster, whichever node it connects to: caches that are not full yet, mostly.
+    bytes_per_user: PerNode<f64>,
+    resident_bytes_at_start: PerNode<u64>,
+    resident_bytes_before: PerNode<u64>,
+    resident_bytes_after: PerNode<u64>,
 }
 
 /// Runs `rookery bench idle`.
 pub(super) async fn run(args: &BenchArgs, idle: &IdleArgs) -> anyhow::Result<ExitCode> {
     let mut ground = Ground::prepare(args).await?;
     let tag = format!("i{:x}", rand::random::<u32>());
-    // The first connections pay for what is made once.
-    let mut links = open(&ground, &format!("{tag}-first"), AT_ONCE).await?;
-    sleep(SETTLE).await;
+    // The first ones pay for what is made once.
+    let few: Vec<Known> = make_known(&ground, &format!("{tag}-first"), AT_ONCE as u32).await?;
+    let mut links = open(few).await?;
+    settle(&mut links).await?;
+    let start = resident(&mut ground)?;
+    let known = make_known(&ground, &tag, idle.connections).await?;
+    let users = known.len();
+    settle(&mut links).await?;
     let before = resident(&mut ground)?;
-    links.extend(open(&ground, &tag, idle.connections).await?);
-    sleep(SETTLE).await;
+    links.extend(open(known).await?);
+    settle(&mut links).await?;
     let after = resident(&mut ground)?;
-    let each = before.iter().zip(&after).map(|((node, before), (_, after))| {
-        (*node, after.saturating_sub(*before) as f64 / f64::from(idle.connections.max(1)))
-    });
-    let bytes_per_connection: Vec<(u16, f64)> = each.collect();
-    let most = bytes_per_connection.iter().map(|(_, bytes)| *bytes).fold(0.0, f64::max);
-    let line = format!(
-        "bench idle: {} connections per node: {:.1} KB each at most ({})",
-        idle.connections,
-        most / 1024.0,
-        bytes_per_connection
-            .iter()
-            .map(|(node, bytes)| format!("node {node} {:.1} KB", bytes / 1024.0))
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
     let report = IdleReport {
         connections_per_node: idle.connections,
-        bytes_per_connection,
+        bytes_per_connection: growth(&before, &after, idle.connections as usize),
+        bytes_per_user: growth(&start, &before, users),
+        resident_bytes_at_start: start,
         resident_bytes_before: before,
         resident_bytes_after: after,
     };
+    let line = format!(
+        "bench idle: {} connections per node: {:.1} KB each at most ({}); {:.1} KB before that for each of {users} users",
+        idle.connections,
+        most(&report.bytes_per_connection),
+        report
+            .bytes_per_connection
+            .iter()
+            .map(|(node, bytes)| format!("node {node} {:.1} KB", bytes / 1024.0))
+            .collect::<Vec<_>>()
+            .join(", "),
+        most(&report.bytes_per_user),
+    );
     print(args.json, &report, &line)?;
     drop(links);
     Ok(ExitCode::SUCCESS)
 }
 
-/// So many connections to every node, each of a user of its own, welcomed and synced.
-async fn open(ground: &Ground, tag: &str, each: u32) -> anyhow::Result<Vec<crate::check::link::Link>> {
-    let mut links = Vec::new();
-    for from in (0..each).step_by(AT_ONCE as usize) {
-        let mut opening = JoinSet::new();
-        for (node, addr) in &ground.nodes {
-            for at in from..(from + AT_ONCE).min(each) {
-                let user = UserId::new(&format!("{tag}-{node}-{at}"))?;
-                let (addr, token) = (addr.clone(), ground.token.clone());
-                opening.spawn(async move {
-                    let mut link = connect(&addr, &user, Role::User, &token).await?;
-                    sync(&mut link).await?;
-                    anyhow::Ok(link)
-                });
-            }
+fn growth(from: &PerNode<u64>, to: &PerNode<u64>, by: usize) -> PerNode<f64> {
+    let each = from.iter().zip(to).map(|((node, from), (_, to))| {
+        // A node that shrank meanwhile shows as nothing, and not as a debt.
+        (*node, to.saturating_sub(*from) as f64 / by.max(1) as f64)
+    });
+    each.collect()
+}
+
+/// The largest figure of all nodes, in KB.
+fn most(bytes: &PerNode<f64>) -> f64 {
+    bytes.iter().map(|(_, bytes)| *bytes).fold(0.0, f64::max) / 1024.0
+}
+
+/// Nothing but PINGs until the actors of the users have left memory.
+async fn settle(links: &mut [Link]) -> anyhow::Result<()> {
+    let idle = Duration::from_millis(Limits::default().resident_idle_ms);
+    let until = Instant::now() + idle + SETTLE;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        sleep(left.min(PING)).await;
+        if left <= PING {
+            return Ok(());
         }
-        while let Some(link) = opening.join_next().await {
-            links.push(link??);
+        for link in &mut *links {
+            ask(link, Kind::Ping, &()).await?;
         }
     }
-    Ok(links)
+}
+
+/// A device that the cluster knows, and the node it connects to.
+struct Known {
+    addr: String,
+    device: Registration,
+}
+
+/// Registers so many users for every node.
+async fn make_known(ground: &Ground, tag: &str, each: u32) -> anyhow::Result<Vec<Known>> {
+    let mut users = Vec::new();
+    for (node, addr) in &ground.nodes {
+        for at in 0..each {
+            users.push((addr.clone(), UserId::new(&format!("{tag}-{node}-{at}"))?));
+        }
+    }
+    let token = &ground.token;
+    in_parts(users, |(addr, user)| {
+        let token = token.clone();
+        async move {
+            let (_, device) = register(&addr, &user, Role::User, &token).await?;
+            Ok(Known { addr, device })
+        }
+    })
+    .await
+}
+
+/// Connects these devices, welcomed and synced.
+async fn open(known: Vec<Known>) -> anyhow::Result<Vec<Link>> {
+    in_parts(known, |Known { addr, device }| async move {
+        let mut link = reconnect(&addr, &device).await?;
+        sync(&mut link).await?;
+        Ok(link)
+    })
+    .await
+}
+
+/// Does `work` for all, a few at a time.
+async fn in_parts<T, R, F>(all: Vec<T>, work: impl Fn(T) -> F) -> anyhow::Result<Vec<R>>
+where
+    R: Send + 'static,
+    F: Future<Output = anyhow::Result<R>> + Send + 'static,
+{
+    let mut done = Vec::with_capacity(all.len());
+    let mut waiting = all.into_iter();
+    loop {
+        let mut working: JoinSet<_> = waiting.by_ref().take(AT_ONCE).map(&work).collect();
+        if working.is_empty() {
+            return Ok(done);
+        }
+        while let Some(result) = working.join_next().await {
+            done.push(result??);
+        }
+    }
 }
 
 /// Resident bytes of every node's process.
-fn resident(ground: &mut Ground) -> anyhow::Result<Vec<(u16, u64)>> {
+fn resident(ground: &mut Ground) -> anyhow::Result<PerNode<u64>> {
     let processes = ground.own()?.processes();
     processes
         .into_iter()

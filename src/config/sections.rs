@@ -118,7 +118,7 @@ section! {
         /// Users whose actors one node keeps in memory.
         resident_users: u32 = 50_000, number(64, 10_000_000, "users");
         /// An actor that nobody has used for so long leaves memory, though there were room.
-        resident_idle_ms: u64 = 20_000, number(1_000, 86_400_000, "ms");
+        resident_idle_ms: u64 = 30_000, number(1_000, 86_400_000, "ms");
         /// Recent messages a session's ring holds.
         ring_records: u32 = 256, number(8, 65_536, "records");
         /// Bytes a session's ring holds; the older records leave first.
