@@ -33,8 +33,9 @@ pub enum Topic {
     User(UserId),
 }
 
-/// Who sent a record: this device is not pushed it, its ACK stands for it.
-pub type Sender = Arc<(UserId, DeviceId)>;
+/// Who sent a record, with the epoch of the device: it is not pushed it, its ACK stands for it. The same device registered
+/// anew is another, to which no ACK comes.
+pub type Sender = Arc<(UserId, DeviceId, u32)>;
 
 /// One thing to push: a whole encoded frame, shared by all who get it.
 #[derive(Clone, Debug)]
@@ -64,8 +65,8 @@ pub fn next_receiver_id() -> u64 {
 pub trait Receiver: Send + Sync + 'static {
     /// Unique among the receivers of this process.
     fn id(&self) -> u64;
-    /// The device behind it; `None` for a node.
-    fn origin(&self) -> Option<(&UserId, &DeviceId)>;
+    /// The device behind it and its epoch; `None` for a node.
+    fn origin(&self) -> Option<(&UserId, &DeviceId, u32)>;
     /// Takes all of the items, in order, or none of them. `false` = no room: the subscription lags from here on.
     fn push(&self, topic: &Topic, items: &[Push]) -> bool;
     /// Said once each time a topic begins to lag for it. It is to call [`Delivery::resume`] later, from elsewhere.

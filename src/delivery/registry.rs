@@ -52,7 +52,7 @@ impl Delivery {
 
     /// Makes a receiver known; one of a device is thereby attached to its user's topic. Once per receiver.
     pub fn connect(&self, receiver: Arc<dyn Receiver>) {
-        let user = receiver.origin().map(|(user, _)| user.clone());
+        let user = receiver.origin().map(|(user, ..)| user.clone());
         self.receivers
             .entry(receiver.id())
             .or_insert_with(|| Arc::new(Registered::new(Arc::clone(&receiver))));
@@ -237,7 +237,7 @@ impl Delivery {
     fn after_reset(&self, mut lags: u64, detached: &[Arc<Registered>]) {
         Counters::sub(&self.counters.subscriptions, detached.len() as u64);
         for device in detached {
-            let Some((user, _)) = device.receiver.origin() else { continue };
+            let Some((user, ..)) = device.receiver.origin() else { continue };
             let news = Topic::User(user.clone());
             let began =
                 self.topics.get_mut(&news).is_some_and(|mut subs| subs.lag_one(&news, device.receiver.id()));

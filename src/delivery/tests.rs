@@ -9,6 +9,9 @@ use rookery_wire::{DeviceId, GroupId, SessionId, UserId};
 
 use super::*;
 
+/// Of every device here.
+const EPOCH: u32 = 4;
+
 struct Fake {
     id: u64,
     origin: Option<(UserId, DeviceId)>,
@@ -21,8 +24,8 @@ impl Receiver for Fake {
     fn id(&self) -> u64 {
         self.id
     }
-    fn origin(&self) -> Option<(&UserId, &DeviceId)> {
-        self.origin.as_ref().map(|(user, device)| (user, device))
+    fn origin(&self) -> Option<(&UserId, &DeviceId, u32)> {
+        self.origin.as_ref().map(|(user, device)| (user, device, EPOCH))
     }
     fn push(&self, topic: &Topic, items: &[Push]) -> bool {
         if self.room.load(Ordering::Relaxed) < items.len() {
@@ -91,7 +94,7 @@ fn items(seqs: impl IntoIterator<Item = u64>) -> Vec<Push> {
 }
 
 fn sent_by(seq: u64, user: &str, device: &str) -> Push {
-    let from = Arc::new((UserId::new(user).unwrap(), DeviceId::new(device).unwrap()));
+    let from = Arc::new((UserId::new(user).unwrap(), DeviceId::new(device).unwrap(), EPOCH));
     Push { seq, frame: Bytes::new(), from: Some(from) }
 }
 
@@ -103,6 +106,17 @@ fn pushes_in_order_from_the_seq_after_the_one_known() {
     delivery.publish(&session("g"), &items(6..=9));
     delivery.publish(&session("g"), &items([10]));
     assert_eq!(ada.seqs(), [8, 9, 10]);
+}
+
+#[test]
+fn a_device_registered_anew_is_pushed_what_it_sent_before() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    join(&delivery, &topic("g"), &ada, 0);
+    let now = sent_by(1, "ada", "phone");
+    let before = Arc::new((user("ada"), DeviceId::new("phone").unwrap(), EPOCH - 1));
+    delivery.publish(&session("g"), &[now, Push { from: Some(before), ..sent_by(2, "ada", "phone") }]);
+    assert_eq!(ada.seqs(), [2], "the ACK of the second went to a connection that is gone");
 }
 
 #[test]

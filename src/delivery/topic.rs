@@ -30,7 +30,7 @@ impl Registered {
     }
 
     fn is_of(&self, user: &UserId) -> bool {
-        self.receiver.origin().is_some_and(|(of, _)| of == user)
+        self.receiver.origin().is_some_and(|(of, ..)| of == user)
     }
 
     fn forget(&self, topic: &Topic) {
@@ -301,7 +301,9 @@ impl Subscription {
 
     fn is_own(&self, item: &Push) -> bool {
         match (&item.from, self.to.receiver.origin()) {
-            (Some(from), Some((user, device))) => from.0 == *user && from.1 == *device,
+            (Some(from), Some((user, device, epoch))) => {
+                from.0 == *user && from.1 == *device && from.2 == epoch
+            }
             _ => false,
         }
     }

@@ -286,8 +286,8 @@ impl Receiver for Handle {
         self.0.id
     }
 
-    fn origin(&self) -> Option<(&UserId, &DeviceId)> {
-        Some((&self.0.identity.user, &self.0.identity.device))
+    fn origin(&self) -> Option<(&UserId, &DeviceId, u32)> {
+        Some((&self.0.identity.user, &self.0.identity.device, self.0.epoch))
     }
 
     fn push(&self, topic: &Topic, items: &[Push]) -> bool {

@@ -49,7 +49,7 @@ impl Receiver for Feed {
         self.id
     }
 
-    fn origin(&self) -> Option<(&UserId, &DeviceId)> {
+    fn origin(&self) -> Option<(&UserId, &DeviceId, u32)> {
         None
     }
 

@@ -11,7 +11,7 @@ use crate::delivery::Topic;
 use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
 /// First byte of every message between routers. A node of another version is not guessed at.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -38,7 +38,7 @@ pub(super) struct Event {
     pub(super) topic: Topic,
     pub(super) seq: u64,
     pub(super) frame: Blob,
-    pub(super) from: Option<(UserId, DeviceId)>,
+    pub(super) from: Option<(UserId, DeviceId, u32)>,
 }
 
 /// Asked, and answered by [`Reply`].

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use actix::Addr;
 use rookery_raft::{Fault, Group, Map, Mark};
 
-use super::actor::Passivate;
 use super::entity::{Collect, Entity, EntityActor, Written};
 use super::machine::{EntryWaiter, Machine};
 use super::rows;
@@ -45,7 +44,6 @@ impl Checkpointer {
                 Ok(()) => self.shared.checkpoint_done.notify_waiters(),
                 Err(fault) => return (self.shared.stop)(fault),
             }
-            self.machine.actor.do_send(Passivate);
         }
     }
 

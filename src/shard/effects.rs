@@ -1,5 +1,6 @@
 //! Carrying out effects: pushes in order with membership changes, tables, intents.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
 use crate::state::key::SenderKey;
 use crate::state::sender::Number;
-use crate::state::session_rows::read_number;
+use crate::state::session_rows::{read_last_number, read_number};
 use crate::state::{
     At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
 };
@@ -46,9 +47,19 @@ impl Effects {
     }
 }
 
+/// What rows say of a sender.
+#[derive(Debug)]
+pub struct Looked {
+    sender: SenderKey,
+    /// Its last number, 0 if there is none.
+    last: u64,
+    /// What came of those of the wanted numbers that are not beyond it; none when the message has been trimmed.
+    numbers: Vec<(u64, Option<Number>)>,
+}
+
 impl Entity for Session {
     type Key = SessionId;
-    type Found = Vec<((SenderKey, u64), Option<Number>)>;
+    type Found = Vec<Looked>;
 
     fn load(rows: &dyn RowReader, key: &SessionId) -> Result<Self, RowFault> {
         Session::load(rows, key)
@@ -70,10 +81,13 @@ impl Entity for Session {
     }
 
     fn lookups(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<Self::Found>> {
-        let mut wanted = Vec::new();
+        let mut wanted: BTreeMap<SenderKey, BTreeSet<u64>> = BTreeMap::new();
         for command in commands {
             if let Command::Act { actor, client_seq, .. } = command {
-                wanted.extend(self.lookup_for(actor, *client_seq));
+                let lookup = self.lookup_for(actor, *client_seq);
+                lookup.into_iter().for_each(|(sender, number)| {
+                    wanted.entry(sender).or_default().insert(number);
+                });
             }
         }
         if wanted.is_empty() {
@@ -81,17 +95,23 @@ impl Entity for Session {
         }
         let id = self.id().clone();
         Some(Box::new(move |rows| {
-            let read = wanted.into_iter().map(|(sender, client_seq)| {
-                let number = read_number(rows, &id, &sender, client_seq)?;
-                Ok(((sender, client_seq), number))
+            let read = wanted.into_iter().map(|(sender, numbers)| {
+                let last = read_last_number(rows, &id, &sender)?;
+                let old = numbers.range(1..last.saturating_add(1));
+                let read = old.map(|number| Ok((*number, read_number(rows, &id, &sender, *number)?)));
+                let numbers = read.collect::<Result<_, RowFault>>()?;
+                Ok(Looked { sender, last, numbers })
             });
             read.collect()
         }))
     }
 
     fn found(&mut self, found: Self::Found) {
-        for (wanted, number) in found {
-            self.recall(wanted, number);
+        for Looked { sender, last, numbers } in found {
+            for (number, fate) in numbers {
+                self.recall((sender.clone(), number), fate);
+            }
+            self.give_sender(sender, last);
         }
     }
 

@@ -225,6 +225,7 @@ impl<E: Entity> EntityActor<E> {
         let mut effects = Effects::default();
         let start = state.index();
         let mut last = start;
+        let mut changed = 0;
         for (at, command, origin) in apply.items() {
             if at.index <= start {
                 // A checkpoint or snapshot was ahead of the log: this is in already.
@@ -232,6 +233,7 @@ impl<E: Entity> EntityActor<E> {
                 continue;
             }
             last = at.index;
+            changed += CHANGE_BYTES;
             let limits = &self.shared.options.limits;
             let applied = catch_unwind(AssertUnwindSafe(|| state.apply(at, limits, command)));
             let mut outcome = applied.unwrap_or_else(|_| {
@@ -278,8 +280,10 @@ impl<E: Entity> EntityActor<E> {
         }
         state.settle();
         state.publish(&self.shared, &mut effects);
-        self.unwritten += effects.record_bytes;
-        self.shared.add_unwritten(effects.record_bytes);
+        // What left nothing behind will not be written, and must not be waited for.
+        changed = if state.is_clean() { 0 } else { changed + effects.record_bytes };
+        self.unwritten += changed;
+        self.shared.add_unwritten(changed);
         if !self.parked.is_empty() && !state.opening() {
             self.propose_parked();
         }
@@ -322,6 +326,10 @@ fn park(
         answers.push((origin, AGAIN));
     }
 }
+
+/// What a command leaves in memory until the next checkpoint besides its record, roughly: a number and what came of it, a
+/// cursor, the place of its entity among those that are to be written.
+const CHANGE_BYTES: usize = 128;
 
 /// Answers of one entity that may wait for its intents; beyond it they are asked for again.
 const GATED: usize = 1024;

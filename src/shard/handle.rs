@@ -9,7 +9,7 @@ use rookery_raft::{Clock, Fault, Group, GroupStatus, Host, Mark, RaftError, Raft
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::actor::{Attach, ShardActor};
+use super::actor::{Attach, Passivate, ShardActor};
 use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
 use super::carrier;
 use super::checkpoint::{APPLIED_KEY, Checkpointer, store_fault};
@@ -21,6 +21,9 @@ use super::reads::Reads;
 use super::shared::{Outbound, ShardOptions, Shared, Stop};
 use super::snapshot::{POINTERS, read_tables};
 use crate::delivery::{Delivery, Receiver, Topic};
+
+/// Longest time between two looks for idle entities.
+const PASSIVATE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a shard's actors live.
 #[derive(Clone, Debug)]
@@ -99,6 +102,7 @@ impl ShardHandle {
             let _ = proposing.await;
         });
         tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
+        tasks.spawn(passivate(actor.clone(), options.checkpoint_every.min(PASSIVATE_EVERY)));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
@@ -242,6 +246,17 @@ async fn generation(store: &Store, shard: u32) -> Result<u64, Fault> {
 
 fn leader_of(status: &GroupStatus) -> Option<u16> {
     status.leader.map(|leader| leader.node)
+}
+
+/// Lets idle entities go, also while a checkpoint is stuck. Runs for ever; aborted by its owner.
+async fn passivate(actor: Addr<ShardActor>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        // One at a time: a look takes long when there are many. A shard that is gone has nobody to let go.
+        if actor.send(Passivate).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn follow_leader(group: Group<EntryWaiter>, leader_is: watch::Sender<Option<u16>>) {

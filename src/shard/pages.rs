@@ -66,11 +66,14 @@ impl Pages {
             let session = session.clone();
             let first = number * PAGE + 1;
             let read = move |rows: &dyn RowReader| records::read(rows, &session, first, PAGE as usize);
-            let records = rows::read_in_use(shared, read).await?;
+            let records = rows::query_in_use(shared, read).await?;
             records.map(Arc::new).ok_or_else(rows::replaced)
         };
         let page = self.0.try_get_with(key.clone(), load).await;
-        let page = page.map_err(|fault: Arc<RowFault>| RowFault::Store(fault.to_string()))?;
+        let page = page.map_err(|fault: Arc<RowFault>| match &*fault {
+            RowFault::Busy => RowFault::Busy,
+            other => RowFault::Store(other.to_string()),
+        })?;
         if (page.len() as u64) < PAGE {
             // Its end was not written yet: good for this answer, stale for the next.
             self.0.invalidate(&key).await;

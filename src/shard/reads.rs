@@ -109,7 +109,7 @@ impl Reads {
         // Records are without a gap, so those not in memory are the front of the range.
         let cold_to = to - hot.len() as u64;
         let mut records =
-            self.pages.range(&self.shared, &session, from, cold_to).await.map_err(stop_worthy)?;
+            self.pages.range(&self.shared, &session, from, cold_to).await.map_err(unreadable)?;
         records.extend(hot);
         let records = bound_bytes(records, direction, max_bytes);
         Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))
@@ -133,7 +133,7 @@ impl Reads {
             (None, Some(record)) => Some(record),
             (None, None) if seq == 0 => return Ok(ReadReply::Count(0)),
             (None, None) => {
-                self.pages.range(&self.shared, &session, seq, seq).await.map_err(stop_worthy)?.pop()
+                self.pages.range(&self.shared, &session, seq, seq).await.map_err(unreadable)?.pop()
             }
         };
         let record = record.and_then(|bytes| decode::<Record>(&bytes).ok());
@@ -204,25 +204,40 @@ impl Reads {
                 Some(addr) => {
                     let who = who.clone();
                     let look = Look::new(move |state: &Session| head_of(state, &who));
-                    looks.push(async move { (at, addr.send(look).await) });
+                    let session = session.clone();
+                    looks.push(async move { (at, session, addr.send(look).await) });
                 }
                 None => asleep.push((at, session.clone())),
             }
         }
         // All asked before the first answer is waited for: the arbiter is woken once and not once per session.
-        for (at, head) in join_all(looks).await {
-            heads[at] = Some(head.map_err(|_| GONE)?);
+        let mut unknown = Vec::new();
+        for (at, session, head) in join_all(looks).await {
+            let head = head.map_err(|_| GONE)?;
+            if head.as_ref().is_ok_and(|head| head.last_client_seq == UNKNOWN) {
+                unknown.push((at, session));
+            }
+            heads[at] = Some(head);
         }
         // One that woke and changed meanwhile has still been as its rows say, within this request: it was asleep,
         // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.
         let _one_index = self.shared.rows_lock.read().await;
-        let read = super::rows::read_in_use(&self.shared, move |rows| {
+        let read = super::rows::query_in_use(&self.shared, move |rows| {
             let head = |(at, session): (usize, SessionId)| Ok((at, head_from_rows(rows, &session, &who)?));
-            asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()
+            let asleep = asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()?;
+            let number =
+                |(at, session): (usize, SessionId)| Ok((at, read_last_number(rows, &session, &who)?));
+            Ok((asleep, unknown.into_iter().map(number).collect::<Result<Vec<_>, RowFault>>()?))
         });
         let found = read.await.and_then(|heads| heads.ok_or_else(super::rows::replaced));
-        for (at, head) in found.map_err(stop_worthy)? {
+        let (asleep, numbers) = found.map_err(unreadable)?;
+        for (at, head) in asleep {
             heads[at] = Some(head);
+        }
+        for (at, number) in numbers {
+            if let Some(Ok(head)) = &mut heads[at] {
+                head.last_client_seq = number;
+            }
         }
         let all = heads.into_iter().map(|head| head.unwrap_or(Err(ErrorCode::Unavailable)));
         Ok(ReadReply::Heads(all.collect()))
@@ -258,8 +273,13 @@ fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), ErrorBody> {
     }
 }
 
-/// Rows that cannot be read are never a wrong answer: the asker is sent elsewhere and the log says why.
-fn stop_worthy(fault: RowFault) -> ReadRefusal {
+/// Rows that cannot be read are never a wrong answer: the asker is sent elsewhere and the log says why. Of too many
+/// reads he is told.
+fn unreadable(fault: RowFault) -> ReadRefusal {
+    if matches!(fault, RowFault::Busy) {
+        let text = "this node has more reads from disk to do than it can hold";
+        return ReadRefusal::Refused(ErrorBody::new(ErrorCode::Busy, text));
+    }
     tracing::error!(%fault, "rows cannot be read");
     ReadRefusal::Again { leader: None }
 }
@@ -347,11 +367,15 @@ fn head_of(state: &Session, who: &SenderKey) -> Result<SessionHead, ErrorCode> {
         joined_seq: member.joined_seq,
         joined_count: member.joined_count,
         own_count: member.own_count,
-        last_client_seq: state.last_number(who),
+        // Filled in from the row where memory does not know it.
+        last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
         time_ms: state.time_ms(),
         last: state.record(state.last_seq()).and_then(preview),
     })
 }
+
+/// Stands for a last number that is a row's to tell.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Of a session that opens, for one of its founders: there is nothing in it.
 fn opening_head(members: u32) -> SessionHead {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use rookery_raft::{Batch, Map, MapView};
+use rookery_raft::{Batch, Map, MapView, StoreError};
 
 use super::shared::Shared;
 use crate::state::{RowFault, RowReader, RowWrites};
@@ -67,6 +67,23 @@ pub async fn read<T: Send + 'static>(
 ) -> Result<T, RowFault> {
     let outer = map.read(move |view| Ok(read(&Rows(view)))).await;
     outer.map_err(|fault| RowFault::Store(fault.to_string()))?
+}
+
+/// The same as [`read_in_use`] for a client's request: behind what the shard needs itself.
+///
+/// # Errors
+/// [`RowFault`], also [`RowFault::Busy`].
+pub async fn query_in_use<T: Send + 'static>(
+    shared: &Shared,
+    read: impl FnOnce(&dyn RowReader) -> Result<T, RowFault> + Send + 'static,
+) -> Result<Option<T>, RowFault> {
+    let map = shared.map();
+    let found = match map.query(move |view| Ok(read(&Rows(view)))).await {
+        Ok(found) => found,
+        Err(StoreError::Busy(_)) => Err(RowFault::Busy),
+        Err(fault) => Err(RowFault::Store(fault.to_string())),
+    };
+    if is_replaced(shared, &map) { Ok(None) } else { found.map(Some) }
 }
 
 /// Runs `read` over the rows in use. `None` when a snapshot replaced them meanwhile: the old rows are then being taken

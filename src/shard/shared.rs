@@ -37,7 +37,7 @@ pub struct ShardOptions {
     pub limits: SessionLimits,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
-    /// Bytes of records applied and not yet in the map: apply waits beyond it.
+    /// Bytes applied and not yet in the map, of records and what else a command leaves: apply waits beyond it.
     pub unwritten_bytes: usize,
     /// An entity that nobody has used for so long leaves memory, though there were room.
     pub resident_idle: Duration,

@@ -1,7 +1,8 @@
 //! Snapshots: the shard as a stream of rows, and a stream of rows as the shard (R8).
 //!
 //! A chunk is rows packed as `u32 key length, u32 value length, key, value` (little-endian). Each entity is read at one
-//! index: its small rows while no checkpoint writes, its records after that, for records do not change.
+//! index: its small rows while no checkpoint writes, its records and old numbers after that, a page at a time, for those
+//! do not change. What comes of them beyond that index says what the replay will say again.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
@@ -34,10 +35,8 @@ pub const POINTERS: &str = "shards";
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
-    let kinds: [(u8, &[u8]); 2] = [
-        (letter::HEAD, &[letter::MEMBER, letter::SENDER, letter::NUMBERS, letter::INTENT]),
-        (letter::USER, &[letter::LINK]),
-    ];
+    let kinds: [(u8, &[u8]); 2] =
+        [(letter::HEAD, &[letter::MEMBER, letter::SENDER, letter::INTENT]), (letter::USER, &[letter::LINK])];
     for (head, parts) in kinds {
         let mut from = vec![head];
         loop {
@@ -97,14 +96,26 @@ async fn write_entity(
         HeadRow::read(&rows, &session).map_err(row_fault)?
     };
     let Some(head) = head else { return Ok(()) };
+    let numbers = key::session(letter::NUMBERS, &session);
+    let end = after_prefix(&numbers);
+    pages(shared, map, packer, numbers, end).await?;
     // The run that holds the first kept record may begin before it.
-    let mut from = key::record(&session, 0);
-    let end = key::record(&session, head.last_seq + 1);
+    pages(shared, map, packer, key::record(&session, 0), key::record(&session, head.last_seq + 1)).await
+}
+
+/// The rows of a range, a page at a time.
+async fn pages(
+    shared: &Shared,
+    map: &Map,
+    packer: &mut Packer,
+    mut from: Vec<u8>,
+    end: Vec<u8>,
+) -> Result<(), Fault> {
     while from < end {
-        let records = page(shared, map, from, end.clone()).await?;
-        let Some((last, _)) = records.last() else { break };
+        let rows = page(shared, map, from, end.clone()).await?;
+        let Some((last, _)) = rows.last() else { break };
         from = successor(last);
-        for (key, value) in &records {
+        for (key, value) in &rows {
             packer.row(key, value).await?;
         }
     }

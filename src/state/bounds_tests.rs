@@ -1,12 +1,12 @@
 //! The bounds of what memory keeps, and of the devices a user has.
 
 use rookery_wire::codec::Blob;
-use rookery_wire::{DeviceId, GroupId, SessionId};
+use rookery_wire::{DeviceId, ErrorCode, GroupId, SessionId};
 
 use super::command::ChangeKind;
-use super::tests::{Disk, actor, apply, at, change, group, new_group, seq_of, text, user};
+use super::tests::{Disk, LIMITS, actor, apply, at, change, code_of, group, new_group, seq_of, text, user};
 use super::user::MAX_DEVICES;
-use super::{At, Link, Session, SessionLimits, User};
+use super::{Actor, At, Link, Session, SessionLimits, User};
 
 /// Sends `content` under the next number, straight to the session.
 fn send(session: &mut Session, limits: &SessionLimits, number: u64, content: &str) {
@@ -129,5 +129,34 @@ fn only_registered_devices_have_cursors() {
     disk.write(bob.collect());
     for user in [bob, User::load(&disk, &user("bob")).expect("rows")] {
         assert!(cursors(&user).is_empty(), "evicted with its cursors, in memory and in rows");
+    }
+}
+
+#[test]
+fn senders_are_read_when_they_are_needed_and_leave_memory_when_there_are_many() {
+    let mut disk = Disk::default();
+    let mut session = new_group(&disk);
+    let names: Vec<String> = (0..400).map(|n| format!("script{n}")).collect();
+    let service = |name: &str| Actor { service: true, ..actor(name) };
+    for (name, index) in names.iter().zip(10..) {
+        let sent = apply(&mut session, &disk, &at(index), &service(name), 1, &text(name));
+        assert_eq!(seq_of(&sent), index - 8);
+    }
+    for _ in 0..2 {
+        disk.write(session.collect());
+        session.written(&LIMITS);
+    }
+    assert!(session.senders.len() < names.len(), "{} stay", session.senders.len());
+
+    // Loaded anew nobody is in memory; whoever asks is answered as ever.
+    let loaded = Session::load(&disk, session.id()).expect("rows");
+    assert!(loaded.senders.is_empty());
+    for mut session in [session, loaded] {
+        let again = apply(&mut session, &disk, &at(1000), &service("script7"), 1, &text("script7"));
+        assert_eq!(seq_of(&again), 9, "its first answer");
+        let next = apply(&mut session, &disk, &at(1001), &service("script8"), 2, &text("more"));
+        assert_eq!(seq_of(&next), 402);
+        let gap = apply(&mut session, &disk, &at(1002), &service("script9"), 3, &text("more"));
+        assert_eq!(code_of(&gap), ErrorCode::ClientSeqGap);
     }
 }

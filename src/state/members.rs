@@ -180,7 +180,7 @@ impl Session {
         at: &At,
         sender: &UserId,
         users: &BTreeSet<UserId>,
-    ) -> Option<((UserId, DeviceId), Placed)> {
+    ) -> Option<((UserId, DeviceId, u32), Placed)> {
         // The name is a good one, so there always is a record.
         let device = DeviceId::new(NO_DEVICE).ok()?;
         let users = users.iter().cloned().collect();
@@ -194,7 +194,7 @@ impl Session {
             content: Blob(rookery_wire::encode(&Signal { users })),
             extensions: Vec::new(),
         };
-        Some(((sender.clone(), device), self.place(at, written)))
+        Some(((sender.clone(), device, 0), self.place(at, written)))
     }
 
     /// Decides a membership change: the kind of its record, whom it really concerns, and what is to be carried out.

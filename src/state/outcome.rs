@@ -39,8 +39,8 @@ pub struct Publication {
     pub seq: u64,
     /// The encoded [`rookery_wire::Record`].
     pub record: Bytes,
-    /// The device that sent it.
-    pub from: (UserId, DeviceId),
+    /// The device that sent it, and its epoch.
+    pub from: (UserId, DeviceId, u32),
 }
 
 /// What must still happen in a user's list.

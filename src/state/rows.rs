@@ -9,6 +9,9 @@ pub enum RowFault {
     /// The store below said so.
     #[error("{0}")]
     Store(String),
+    /// So many others read that this request would have had to wait too long.
+    #[error("too many reads are waiting")]
+    Busy,
     /// Bytes that are no row.
     #[error("row {key} cannot be read: {why}")]
     Damaged {

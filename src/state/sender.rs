@@ -12,6 +12,9 @@ use rookery_wire::reply::Ack;
 /// Numbers kept in memory behind the written ones, per sender.
 pub const WINDOW: usize = 64;
 
+/// Most numbers in a row.
+pub const RUN_NUMBERS: usize = 1024;
+
 /// What came of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -78,6 +81,8 @@ pub struct Sender {
     written: u64,
     /// Numbers up to this one are in a batch on its way to become rows.
     collected: u64,
+    /// Not used since [`Sender::rest`] was last called.
+    rested: bool,
 }
 
 /// What is known of a number.
@@ -96,7 +101,7 @@ pub enum Known<'a> {
 impl Sender {
     /// A sender as its row says: all its numbers up to `last` are rows.
     pub fn loaded(last: u64) -> Self {
-        Self { last, recent: VecDeque::new(), written: last, collected: last }
+        Self { last, recent: VecDeque::new(), written: last, collected: last, rested: false }
     }
 
     /// What is known of `client_seq`.
@@ -115,14 +120,21 @@ impl Sender {
     pub fn consume(&mut self, number: Number) {
         self.last += 1;
         self.recent.push_back(number);
+        self.rested = false;
     }
 
-    /// The numbers that no row holds yet, with the first of them; they count as collected from now on.
-    pub fn collect(&mut self) -> Option<(u64, Run)> {
-        let first = self.collected + 1;
-        if first > self.last {
-            return None;
-        }
+    /// Rows say all of it, and nobody used it for a while.
+    pub fn is_idle(&self) -> bool {
+        self.rested && self.written == self.last
+    }
+
+    /// Called now and then: who is not used until the next time is idle.
+    pub fn rest(&mut self) {
+        self.rested = true;
+    }
+
+    /// The numbers that no row holds yet, in runs with the first of each; they count as collected from now on.
+    pub fn collect(&mut self) -> Vec<(u64, Run)> {
         let fresh = (self.last - self.collected) as usize;
         let items = self.recent.iter().skip(self.recent.len() - fresh).map(|number| RunItem {
             fingerprint: number.fingerprint,
@@ -131,9 +143,13 @@ impl Sender {
                 Fate::Refused(code) => Err(*code),
             },
         });
-        let run = Run { items: items.collect() };
+        let items: Vec<RunItem> = items.collect();
+        let firsts = (self.collected + 1..).step_by(RUN_NUMBERS);
         self.collected = self.last;
-        Some((first, run))
+        firsts
+            .zip(items.chunks(RUN_NUMBERS))
+            .map(|(first, run)| (first, Run { items: run.to_vec() }))
+            .collect()
     }
 
     /// What was collected can be read from rows now; forgets what is beyond the window.
@@ -170,17 +186,19 @@ mod tests {
     #[test]
     fn collects_each_number_once_and_keeps_what_is_not_written() {
         let mut sender = Sender::default();
-        for seq in 1..=200 {
+        let last = RUN_NUMBERS as u64 + 200;
+        for seq in 1..=last {
             sender.consume(number(seq));
         }
-        let (first, run) = sender.collect().expect("fresh numbers");
-        assert_eq!((first, run.items.len()), (1, 200));
-        assert!(sender.collect().is_none());
-        sender.consume(number(201));
+        let runs = sender.collect();
+        let sizes: Vec<_> = runs.iter().map(|(first, run)| (*first, run.items.len())).collect();
+        assert_eq!(sizes, [(1, RUN_NUMBERS), (1 + RUN_NUMBERS as u64, 200)]);
+        assert!(sender.collect().is_empty());
+        sender.consume(number(last + 1));
         sender.written();
-        assert_eq!(sender.known(201), Known::Used(&number(201)));
-        assert_eq!(sender.known(201 - WINDOW as u64), Known::Old);
-        let (first, run) = sender.collect().expect("one more");
-        assert_eq!((first, run.items.len()), (201, 1));
+        assert_eq!(sender.known(last + 1), Known::Used(&number(last + 1)));
+        assert_eq!(sender.known(last + 1 - WINDOW as u64), Known::Old);
+        let runs = sender.collect();
+        assert_eq!((runs.len(), runs[0].0, runs[0].1.items.len()), (1, last + 1, 1));
     }
 }

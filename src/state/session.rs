@@ -67,6 +67,9 @@ pub struct Member {
     pub own_count: u64,
 }
 
+/// Senders of a session that stay in memory though nobody used them since the last checkpoint.
+const SENDERS: usize = 256;
+
 /// What a record is made of, before it has its place.
 pub(super) struct Written {
     pub(super) sender: UserId,
@@ -112,7 +115,10 @@ pub struct Session {
     pub(super) version: u64,
     pub(super) present: u32,
     pub(super) members: BTreeMap<UserId, Member>,
+    /// Those in memory; of the others rows know the last number.
     pub(super) senders: BTreeMap<SenderKey, Sender>,
+    /// Whether there may be senders that only rows know.
+    pub(super) senders_in_rows: bool,
     pub(super) intents: BTreeMap<UserId, Link>,
     /// Encoded records `last_seq - tail.len() + 1 ..= last_seq`.
     pub(super) tail: VecDeque<Bytes>,
@@ -143,6 +149,7 @@ impl Session {
             present: 0,
             members: BTreeMap::new(),
             senders: BTreeMap::new(),
+            senders_in_rows: false,
             intents: BTreeMap::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -202,9 +209,14 @@ impl Session {
             .filter(|(_, member)| member.present)
             .map(|(user, _)| user)
     }
-    /// The last number a device used.
-    pub fn last_number(&self, key: &SenderKey) -> u64 {
-        self.senders.get(key).map_or(0, |sender| sender.last)
+    /// The last number a device used; `None` when only rows know.
+    pub fn last_number_here(&self, key: &SenderKey) -> Option<u64> {
+        let here = self.senders.get(key).map(|sender| sender.last);
+        here.or((!self.senders_in_rows).then_some(0))
+    }
+    /// The same where the batch at hand has read what it needs.
+    pub(super) fn last_number(&self, key: &SenderKey) -> u64 {
+        self.last_number_here(key).unwrap_or(0)
     }
     /// Records from memory: the seq of the first one held.
     pub fn tail_first(&self) -> u64 {
@@ -234,16 +246,26 @@ impl Session {
         self.dirty.head = self.is_something();
     }
 
-    /// The row that must be read before this act can be judged: an old number of this sender.
+    /// The rows that must be read before this act can be judged: the last number of a sender who is not in memory, and
+    /// an old number.
     pub fn lookup_for(&self, actor: &Actor, client_seq: u64) -> Option<(SenderKey, u64)> {
         let key = sender_key(actor);
-        let sender = self.senders.get(&key)?;
-        let wanted = (key, client_seq);
-        (client_seq > 0 && sender.known(client_seq) == Known::Old && !self.recalled.contains_key(&wanted))
-            .then_some(wanted)
+        let wanted = match self.senders.get(&key) {
+            None => self.senders_in_rows,
+            Some(sender) => client_seq > 0 && sender.known(client_seq) == Known::Old,
+        };
+        let wanted_number = (key, client_seq);
+        (wanted && !self.recalled.contains_key(&wanted_number)).then_some(wanted_number)
     }
 
-    /// Gives what [`Session::lookup_for`] asked for; `None` when its message has been trimmed.
+    /// Gives the last number of a sender as its row has it; 0 when there is none.
+    pub fn give_sender(&mut self, key: SenderKey, last: u64) {
+        if last > 0 {
+            self.senders.entry(key).or_insert_with(|| Sender::loaded(last));
+        }
+    }
+
+    /// Gives the old number that [`Session::lookup_for`] asked for; `None` when its message has been trimmed.
     pub fn recall(&mut self, wanted: (SenderKey, u64), number: Option<Number>) {
         self.recalled.insert(wanted, number);
     }
@@ -417,7 +439,7 @@ impl Session {
                 extensions,
             },
         );
-        let from = (actor.user.clone(), actor.device.clone());
+        let from = (actor.user.clone(), actor.device.clone(), actor.epoch);
         // All is decided; from here on the session changes.
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, &mut outcome);
@@ -473,6 +495,16 @@ impl Session {
         self.push_tail(encoded.clone());
         self.trim_tail(limits);
         (stored, encoded)
+    }
+
+    /// Lets go of senders whose rows say all, when there are many; those used since the last time stay.
+    pub(super) fn trim_senders(&mut self) {
+        if self.senders.len() > SENDERS {
+            let dirty = &self.dirty.senders;
+            self.senders.retain(|key, sender| dirty.contains(key) || !sender.is_idle());
+            self.senders_in_rows = true;
+        }
+        self.senders.values_mut().for_each(Sender::rest);
     }
 
     fn consume(&mut self, key: SenderKey, number: Number) {

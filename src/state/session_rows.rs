@@ -3,13 +3,13 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{DeviceId, Record, SessionId, UserId};
+use rookery_wire::{Record, SessionId, UserId};
 
 use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
 use super::records;
 use super::rows::{RowFault, RowReader, RowWrites};
-use super::sender::{Fate, Number, Run, Sender, Stored};
+use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
 use crate::plant::planted;
 
@@ -168,15 +168,7 @@ impl Session {
             session.members.insert(user, row(key, Bytes::copy_from_slice(value))?);
             Ok(true)
         })?;
-        let prefix = key::session(letter::SENDER, id);
-        rows.scan(&prefix, &mut |key, value| {
-            let last = row(key, Bytes::copy_from_slice(value))?;
-            if planted("dedup-lost") {
-                return Ok(true);
-            }
-            session.senders.insert(sender_at(key, &prefix)?, Sender::loaded(last));
-            Ok(true)
-        })?;
+        session.senders_in_rows = !planted("dedup-lost");
         let prefix = key::session(letter::INTENT, id);
         rows.scan(&prefix, &mut |key, value| {
             let link: Link = row(key, Bytes::copy_from_slice(value))?;
@@ -208,7 +200,7 @@ impl Session {
         for sender_key in &dirty.senders {
             let Some(sender) = self.senders.get_mut(sender_key) else { continue };
             rows.put(key::sender(letter::SENDER, &self.id, sender_key), row_value(&sender.last));
-            if let Some((first, run)) = sender.collect() {
+            for (first, run) in sender.collect() {
                 rows.put(key::numbers(&self.id, sender_key, first), row_value(&run));
             }
         }
@@ -231,6 +223,7 @@ impl Session {
         for sender in self.senders.values_mut() {
             sender.written();
         }
+        self.trim_senders();
         self.trim_tail(limits);
     }
 
@@ -278,13 +271,4 @@ fn user_at(key: &[u8], prefix: &[u8]) -> Result<UserId, RowFault> {
     let mut rest = key.get(prefix.len()..).unwrap_or_default();
     let text = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no user in the key"))?;
     UserId::new(text).map_err(|fault| RowFault::damaged(key, fault))
-}
-
-fn sender_at(key: &[u8], prefix: &[u8]) -> Result<SenderKey, RowFault> {
-    let damaged = || RowFault::damaged(key, "no sender in the key");
-    let mut rest = key.get(prefix.len()..).unwrap_or_default();
-    let user = key::take_text(&mut rest).and_then(|text| UserId::new(text).ok()).ok_or_else(damaged)?;
-    let device = key::take_text(&mut rest).and_then(|text| DeviceId::new(text).ok()).ok_or_else(damaged)?;
-    let epoch = u32::from_be_bytes(rest.try_into().map_err(|_| damaged())?);
-    Ok(SenderKey { user, device, epoch })
 }

@@ -10,7 +10,7 @@ use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{DeviceId, ErrorCode, GroupId, Record, SessionId, UserId};
 
 use super::command::{Act, Actor, ChangeKind};
-use super::session_rows::read_number;
+use super::session_rows::{read_last_number, read_number};
 use super::{
     Answer, At, Command, Entry, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
 };
@@ -92,8 +92,12 @@ pub(super) fn apply(
         return Outcome::default();
     }
     if let Some((sender, number)) = session.lookup_for(actor, client_seq) {
-        let found = read_number(disk, session.id(), &sender, number).expect("rows");
-        session.recall((sender, number), found);
+        let last = read_last_number(disk, session.id(), &sender).expect("rows");
+        if (1..=last).contains(&number) {
+            let found = read_number(disk, session.id(), &sender, number).expect("rows");
+            session.recall((sender.clone(), number), found);
+        }
+        session.give_sender(sender, last);
     }
     let mut outcome = session.apply(at, &LIMITS, actor, client_seq, act);
     if outcome.parked {
@@ -318,13 +322,8 @@ fn essence(
     let end = acts.len() as u64 + 10;
     let retries = acts.iter().zip(end..);
     let answers = retries.map(|((_, actor, number, act), index)| {
-        if *number
-            > loaded.last_number(&super::key::SenderKey {
-                user: actor.user.clone(),
-                device: actor.device.clone(),
-                epoch: 1,
-            })
-        {
+        let sender = super::session::sender_key(actor);
+        if *number > read_last_number(disk, loaded.id(), &sender).expect("rows") {
             return None;
         }
         apply(&mut loaded, disk, &at(index), actor, *number, act).answer

@@ -10,8 +10,9 @@
 //! text     u16 length, UTF-8
 //! ```
 //! `meant` is the number under which the other side was dialled (0 in the acceptor's hello). Each side checks the other
-//! only after the other proved the secret, so that a stranger learns nothing but the protocol version. The link is
-//! authenticated when it is made; it is not encrypted.
+//! only after the other proved the secret. A stranger who dials learns what stands in the acceptor's hello (node, store,
+//! cluster, format), and gets a proof to which it can try secrets at leisure: the secret must be one that cannot be
+//! guessed. The link is authenticated when it is made; it is not encrypted.
 //!
 //! Owns: those bytes and the checks. Must never take a peer whose proof, cluster, number or format is wrong.
 

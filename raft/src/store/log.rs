@@ -28,7 +28,7 @@ use super::keeper::{Groups, Keeper, free_disk};
 use super::log_db::{Loaded, LogDb};
 use super::meta::{GroupMeta, Metas};
 use super::queue::{Op, Queue};
-use super::read_pool::{ReadPool, panic_text};
+use super::read_pool::{ReadPool, Whose, panic_text};
 use super::settle::Settled;
 use super::tail::Group;
 use super::watchdog::Watchdog;
@@ -186,7 +186,7 @@ impl DiskLog {
         max_bytes: usize,
     ) -> Result<Result<Vec<Entry>, String>, StoreError> {
         let db = self.db.clone();
-        let read = self.pool.run(move || db.read(group, range, max_bytes)).await?;
+        let read = self.pool.run(Whose::Own, move || db.read(group, range, max_bytes)).await?;
         Ok(read.unwrap_or_else(|panic| Err(format!("sled panicked: {panic}"))))
     }
 

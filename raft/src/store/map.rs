@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::error::StoreError;
 use super::memory::MemoryStore;
+use super::read_pool::Whose;
 use super::state::DiskState;
 use super::state_db::SledView;
 
@@ -113,14 +114,32 @@ impl Map {
         }
     }
 
-    /// Runs `read` on the bounded read pool (inline in memory). It sees whole batches, but two calls on the view may
-    /// see different ones. Errors: what `read` returns, busy, closed.
+    /// Runs `read` on the read pool (inline in memory), however long its turn takes to come: for what the node cannot go
+    /// on without. It sees whole batches, but two calls on the view may see different ones. Errors: what `read`
+    /// returns, closed.
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&MapView<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.read_for(Whose::Own, read).await
+    }
+
+    /// The same for a client: behind everything that the node needs itself, and with an end. Errors: also
+    /// [`StoreError::Busy`].
+    pub async fn query<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&MapView<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read_for(Whose::Asked, read).await
+    }
+
+    async fn read_for<T: Send + 'static>(
+        &self,
+        whose: Whose,
+        read: impl FnOnce(&MapView<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         match &self.home {
-            Home::Disk(state) => state.read(self.name.clone(), read).await,
+            Home::Disk(state) => state.read(self.name.clone(), whose, read).await,
             Home::Memory(store) => store.read(&self.name, read),
         }
     }

@@ -63,7 +63,7 @@ use folder::Folder;
 use group_log::Home;
 use log::DiskLog;
 use memory::MemoryStore;
-use read_pool::ReadPool;
+use read_pool::{ReadPool, Whose};
 use state::DiskState;
 
 /// Bytes of records at which a batch is written even if more waits.
@@ -224,7 +224,7 @@ impl Store {
             Inner::Memory(store) => return store.set_identity(bytes),
         };
         let (folder, record) = (disk.folder.clone(), bytes.clone());
-        let written = disk.pool.run(move || folder.write_identity(&record)).await?;
+        let written = disk.pool.run(Whose::Own, move || folder.write_identity(&record)).await?;
         written.map_err(|panic| StoreError::io("writing the identity", std::io::Error::other(panic)))??;
         *disk.identity.lock() = Some(bytes);
         Ok(())

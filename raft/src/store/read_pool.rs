@@ -1,9 +1,11 @@
 //! The threads on which blocking reads happen (R14).
 //!
-//! Owns a few threads and one bounded queue of jobs. A read never runs on its caller's thread. A panic inside sled
-//! (it panics over some damaged leaves) is caught here and becomes an error. Must never queue without a bound or wait
-//! without a deadline. A read that has run for longer than the watchdog's limit is a fault: sled can spin over damage, and
-//! the thread would be lost.
+//! Owns a few threads and two bounded queues of jobs: what the node itself needs in order to go on (entities of a batch,
+//! entries for a follower, a snapshot), and what clients ask for. The first goes before the second and waits its turn
+//! however long that is, for an error there would stop the node; the second is bounded and refused with BUSY. A read never
+//! runs on its caller's thread. A panic inside sled (it panics over some damaged leaves) is caught here and becomes an
+//! error. A read that has run for longer than the watchdog's limit is a fault: sled can spin over damage, and the thread
+//! would be lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,17 +20,47 @@ use tokio::sync::{Semaphore, oneshot};
 use super::error::StoreError;
 use super::fault::FaultPolicy;
 
-/// Jobs that may wait.
-const WAITING: usize = 4096;
-/// How long a caller waits for room in the queue.
-const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+/// Jobs of the node itself that may wait; who comes then waits for room.
+const OWN: usize = 4096;
+/// Jobs of clients that may wait.
+const ASKED: usize = 1024;
+/// How long a client's job waits for room, and how long for a thread.
+const PATIENCE: Duration = Duration::from_secs(5);
 type Job = Box<dyn FnOnce() + Send>;
+
+/// For whom a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The node's: it cannot go on without.
+    Own,
+    /// A client's, who can be told that the node is busy.
+    Asked,
+}
+
+/// One queue and the room in it.
+#[derive(Debug)]
+struct Queue {
+    jobs: Mutex<Option<Sender<Job>>>,
+    room: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn new(places: usize) -> (Self, Receiver<Job>) {
+        let (jobs, queue) = crossbeam_channel::bounded(places);
+        (Self { jobs: Mutex::new(Some(jobs)), room: Arc::new(Semaphore::new(places)) }, queue)
+    }
+
+    fn close(&self) {
+        drop(self.jobs.lock().take());
+        self.room.close();
+    }
+}
 
 /// The pool. Ends its threads when stopped.
 #[derive(Debug)]
 pub(crate) struct ReadPool {
-    jobs: Mutex<Option<Sender<Job>>>,
-    room: Arc<Semaphore>,
+    own: Queue,
+    asked: Queue,
     threads: Mutex<Vec<JoinHandle<()>>>,
     limit: Duration,
     policy: FaultPolicy,
@@ -36,28 +68,34 @@ pub(crate) struct ReadPool {
 
 impl ReadPool {
     pub(crate) fn start(threads: usize, limit: Duration, policy: FaultPolicy) -> Result<Self, StoreError> {
-        let (jobs, queue) = crossbeam_channel::bounded::<Job>(WAITING);
+        let (own, own_jobs) = Queue::new(OWN);
+        let (asked, asked_jobs) = Queue::new(ASKED);
         let mut handles = Vec::new();
         for n in 0..threads.max(1) {
-            let queue: Receiver<Job> = queue.clone();
-            let work = move || queue.iter().for_each(|job| job());
+            let (own_jobs, asked_jobs) = (own_jobs.clone(), asked_jobs.clone());
+            let work = move || work(&own_jobs, &asked_jobs);
             let spawned = std::thread::Builder::new().name(format!("rookery-read-{n}")).spawn(work);
             handles.push(spawned.map_err(|e| StoreError::io("cannot start a read thread", e))?);
         }
-        let room = Arc::new(Semaphore::new(WAITING));
-        Ok(Self { jobs: Mutex::new(Some(jobs)), room, threads: Mutex::new(handles), limit, policy })
+        Ok(Self { own, asked, threads: Mutex::new(handles), limit, policy })
     }
 
     /// Runs `read` on the pool. The inner error is a panic's message.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        whose: Whose,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Result<T, String>, StoreError> {
-        let room = match tokio::time::timeout(ROOM_DEADLINE, self.room.clone().acquire_owned()).await {
-            Ok(Ok(room)) => room,
-            Ok(Err(_closed)) => return Err(StoreError::Closed),
-            Err(_late) => return Err(StoreError::Busy("the read queue")),
+        let queue = if whose == Whose::Own { &self.own } else { &self.asked };
+        let room = queue.room.clone().acquire_owned();
+        let room = match whose {
+            Whose::Own => room.await,
+            Whose::Asked => match tokio::time::timeout(self.limit.min(PATIENCE), room).await {
+                Ok(room) => room,
+                Err(_late) => return Err(StoreError::Busy("the read queue")),
+            },
         };
+        let room = room.map_err(|_closed| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
         let running = Arc::new(AtomicBool::new(false));
         let runs = running.clone();
@@ -69,32 +107,34 @@ impl ReadPool {
             }
             drop(room);
         });
-        let sent = self.jobs.lock().as_ref().map(|jobs| jobs.try_send(job).is_ok());
+        let sent = queue.jobs.lock().as_ref().map(|jobs| jobs.try_send(job).is_ok());
         if sent != Some(true) {
             return Err(StoreError::Closed);
         }
         let mut answered = answered;
-        for waited in 1.. {
+        let patience = if whose == Whose::Own { self.limit } else { self.limit.min(PATIENCE) };
+        let mut ran_for = Duration::ZERO;
+        loop {
             let ran = running.load(Ordering::Acquire);
-            match tokio::time::timeout(self.limit, &mut answered).await {
+            match tokio::time::timeout(patience, &mut answered).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(_ended)) => return Err(StoreError::Closed),
-                Err(_late) if ran => {
-                    let limit = self.limit;
-                    self.policy.fault(&format!("a read ran for more than {limit:?}: the files are damaged"));
-                    return Err(StoreError::Closed);
-                }
-                Err(_late) if waited > 1 => break,
+                Err(_late) if ran => ran_for += patience,
+                Err(_late) if whose == Whose::Asked => return Err(StoreError::Busy("the read threads")),
                 Err(_late) => {}
             }
+            if ran_for >= self.limit {
+                let limit = self.limit;
+                self.policy.fault(&format!("a read ran for more than {limit:?}: the files are damaged"));
+                return Err(StoreError::Closed);
+            }
         }
-        Err(StoreError::Busy("the read threads"))
     }
 
     /// Finishes what is queued and joins the threads.
     pub(crate) fn stop(&self) {
-        drop(self.jobs.lock().take());
-        self.room.close();
+        self.own.close();
+        self.asked.close();
         for thread in self.threads.lock().drain(..) {
             // A job may itself have dropped the last handle of the store.
             if thread.thread().id() != std::thread::current().id() {
@@ -104,8 +144,93 @@ impl ReadPool {
     }
 }
 
+/// Does the jobs of the node before those of clients, until both queues are closed and empty.
+fn work(own: &Receiver<Job>, asked: &Receiver<Job>) {
+    loop {
+        let job = crossbeam_channel::select_biased! {
+            recv(own) -> job => job,
+            recv(asked) -> job => job,
+        };
+        match job {
+            Ok(job) => job(),
+            // One is closed, which the other is then too.
+            Err(_closed) => {
+                own.iter().chain(asked.iter()).for_each(|job| job());
+                return;
+            }
+        }
+    }
+}
+
 pub(crate) fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
         .unwrap_or_else(|| "a panic".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(200);
+    const PATIENT: Duration = Duration::from_secs(20);
+
+    /// A pool whose one thread is held until the sender is dropped; what the watchdog says is a failure.
+    async fn held(limit: Duration) -> (Arc<ReadPool>, std::sync::mpsc::Sender<()>) {
+        let policy = FaultPolicy::observed(|reason| panic!("{reason}"));
+        let pool = Arc::new(ReadPool::start(1, limit, policy).unwrap());
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (began, begun) = oneshot::channel();
+        let on = pool.clone();
+        let holding = tokio::spawn(async move {
+            let hold = move || {
+                let _ = began.send(());
+                let _ = held.recv();
+            };
+            on.run(Whose::Own, hold).await
+        });
+        tokio::time::timeout(PATIENT, begun).await.unwrap().unwrap();
+        // Nobody waits for this one, so no watchdog looks at it.
+        holding.abort();
+        (pool, release)
+    }
+
+    #[tokio::test]
+    async fn clients_are_told_busy_and_the_node_waits_its_turn() {
+        let (pool, release) = held(LIMIT).await;
+        let asked = tokio::time::timeout(PATIENT, pool.run(Whose::Asked, || 1)).await.unwrap();
+        assert!(matches!(asked, Err(StoreError::Busy(_))), "{asked:?}");
+        let on = pool.clone();
+        let mut own = tokio::spawn(async move { on.run(Whose::Own, || 2).await });
+        let early = tokio::time::timeout(LIMIT * 3, &mut own).await;
+        assert!(early.is_err(), "nothing can have been read yet: {early:?}");
+        drop(release);
+        let read = tokio::time::timeout(PATIENT, own).await.unwrap().unwrap();
+        assert_eq!(read.unwrap().unwrap(), 2);
+        tokio::task::spawn_blocking(move || pool.stop()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_node_goes_before_clients() {
+        let (pool, release) = held(PATIENT).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |whose: Whose| {
+            let (pool, order) = (pool.clone(), order.clone());
+            tokio::spawn(async move { pool.run(whose, move || order.lock().push(whose)).await })
+        };
+        let asked = note(Whose::Asked);
+        while pool.asked.room.available_permits() == ASKED {
+            tokio::task::yield_now().await;
+        }
+        let own = note(Whose::Own);
+        while pool.own.room.available_permits() > OWN - 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(release);
+        for reading in [asked, own] {
+            tokio::time::timeout(PATIENT, reading).await.unwrap().unwrap().unwrap().unwrap();
+        }
+        assert_eq!(*order.lock(), [Whose::Own, Whose::Asked]);
+        tokio::task::spawn_blocking(move || pool.stop()).await.unwrap();
+    }
 }

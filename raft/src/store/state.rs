@@ -16,7 +16,7 @@ use super::StoreOptions;
 use super::error::StoreError;
 use super::folder::Folder;
 use super::map::MapView;
-use super::read_pool::ReadPool;
+use super::read_pool::{ReadPool, Whose};
 use super::state_db::StateDb;
 use super::state_writer::{Command, Queued, StateWriter, WAITING};
 use super::watchdog::Watchdog;
@@ -149,10 +149,11 @@ impl DiskState {
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         map: Arc<str>,
+        whose: Whose,
         read: impl FnOnce(&MapView<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let db = self.db.clone();
-        let done = self.pool.run(move || read(&MapView::sled(db.view(&map)?))).await?;
+        let done = self.pool.run(whose, move || read(&MapView::sled(db.view(&map)?))).await?;
         done.unwrap_or_else(|what| {
             let what = format!("sled panicked while reading: {what}");
             Err(StoreError::StateDamaged { dir: self.dir.clone(), what })

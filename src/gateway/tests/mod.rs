@@ -96,7 +96,7 @@ pub(super) fn message(session: &SessionId, seq: u64, from: (&UserId, &DeviceId),
     };
     let mut frame = BytesMut::new();
     encode_frame(Kind::Message, 0, &Message { session: session.clone(), record }, &mut frame);
-    Push { seq, frame: frame.freeze(), from: Some(Arc::new((from.0.clone(), from.1.clone()))) }
+    Push { seq, frame: frame.freeze(), from: Some(Arc::new((from.0.clone(), from.1.clone(), 1))) }
 }
 
 impl FakeShard {

@@ -24,8 +24,8 @@ impl Receiver for Phone {
     fn id(&self) -> u64 {
         self.id
     }
-    fn origin(&self) -> Option<(&UserId, &DeviceId)> {
-        Some((&self.origin.0, &self.origin.1))
+    fn origin(&self) -> Option<(&UserId, &DeviceId, u32)> {
+        Some((&self.origin.0, &self.origin.1, 1))
     }
     fn push(&self, _topic: &Topic, items: &[Push]) -> bool {
         self.seqs.lock().extend(items.iter().map(|item| item.seq));
@@ -55,7 +55,7 @@ fn topic() -> Topic {
 
 fn push(seq: u64, kind: RecordKind, users: &[&str], from: (&str, &str)) -> Push {
     let users = users.iter().map(|user| UserId::new(user).unwrap()).collect();
-    let from = (UserId::new(from.0).unwrap(), DeviceId::new(from.1).unwrap());
+    let from = (UserId::new(from.0).unwrap(), DeviceId::new(from.1).unwrap(), 1);
     let record = Record {
         seq,
         message_id: seq,
