@@ -33,6 +33,8 @@ mod formation;
 mod people;
 #[path = "cluster/pressure.rs"]
 mod pressure;
+#[path = "cluster/recall.rs"]
+mod recall;
 #[path = "cluster/signals.rs"]
 mod signals;
 #[path = "cluster/starts.rs"]

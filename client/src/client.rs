@@ -108,18 +108,29 @@ impl Client {
         session: &SessionId,
         content: Outgoing,
     ) -> Result<PendingAck, ClientError> {
-        let limit = self.shared.content_limit.load(Ordering::Relaxed) as usize;
-        if limit > 0 && content.content.len() > limit {
-            return Err(ClientError::TooLarge { size: content.content.len(), limit });
-        }
-        if content.content_type.len() > MAX_CONTENT_TYPE {
-            return Err(ClientError::Invalid(format!("a content type has at most {MAX_CONTENT_TYPE} bytes")));
-        }
-        if content.extensions.len() > MAX_EXTENSIONS {
-            return Err(ClientError::Invalid(format!("a message has at most {MAX_EXTENSIONS} extensions")));
-        }
+        self.check(&content)?;
         let Outgoing { content_type, content, extensions, on_behalf_of } = content;
         self.numbered(session, Op::Send { content_type, content, extensions, on_behalf_of }).await
+    }
+
+    /// Takes the content of a message back: the user's own within the cluster's window, any as the owner of a group. The
+    /// ACK is that of the signal; once it is there nobody is shown the content any more.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; `NOT_ALLOWED`, `TOO_LATE`, `RECALLED` and `NO_SUCH_MESSAGE` among the refusals.
+    pub async fn recall(&self, session: &SessionId, seq: u64) -> Result<Ack, ClientError> {
+        self.numbered(session, Op::Recall { seq }).await?.await
+    }
+
+    /// Puts other content in the place of an own message's. Devices learn by a signal that names the seq, and pull what
+    /// it says now.
+    ///
+    /// # Errors
+    /// As [`Client::recall`].
+    pub async fn edit(&self, session: &SessionId, seq: u64, content: Outgoing) -> Result<Ack, ClientError> {
+        self.check(&content)?;
+        let Outgoing { content_type, content, extensions, .. } = content;
+        self.numbered(session, Op::Edit { seq, content_type, content, extensions }).await?.await
     }
 
     /// Creates a group of these members and the user itself.
@@ -257,6 +268,21 @@ impl Client {
         if self.commands.send(Command::Close { done }).await.is_ok() {
             let _ = tokio::time::timeout(CLOSE_DEADLINE, ended).await;
         }
+    }
+
+    /// What need not be asked to be refused.
+    fn check(&self, content: &Outgoing) -> Result<(), ClientError> {
+        let limit = self.shared.content_limit.load(Ordering::Relaxed) as usize;
+        if limit > 0 && content.content.len() > limit {
+            return Err(ClientError::TooLarge { size: content.content.len(), limit });
+        }
+        if content.content_type.len() > MAX_CONTENT_TYPE {
+            return Err(ClientError::Invalid(format!("a content type has at most {MAX_CONTENT_TYPE} bytes")));
+        }
+        if content.extensions.len() > MAX_EXTENSIONS {
+            return Err(ClientError::Invalid(format!("a message has at most {MAX_EXTENSIONS} extensions")));
+        }
+        Ok(())
     }
 
     async fn membership(

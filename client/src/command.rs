@@ -16,6 +16,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, ClientError>>;
 pub(crate) enum Op {
     Send { content_type: Bytes, content: Bytes, extensions: Vec<Extension>, on_behalf_of: Option<UserId> },
     Members { kind: Kind, users: Vec<UserId> },
+    Recall { seq: u64 },
+    Edit { seq: u64, content_type: Bytes, content: Bytes, extensions: Vec<Extension> },
 }
 
 /// An unnumbered request: asking twice does no harm.
@@ -65,6 +67,8 @@ impl Op {
         match self {
             Self::Send { .. } => Kind::Send,
             Self::Members { kind, .. } => *kind,
+            Self::Recall { .. } => Kind::Recall,
+            Self::Edit { .. } => Kind::Edit,
         }
     }
 }

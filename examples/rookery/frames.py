@@ -12,6 +12,8 @@ RECORD = Struct(
     kind=U16, content_type=BYTES, content=BYTES, extensions=ListOf(EXTENSION),
 )  # fmt: skip
 SIGNAL = Struct(users=ListOf(NAME))
+TARGET = Struct(seq=U64)
+REWRITTEN = Struct(by=NAME, time_ms=U64, seq=U64)
 PREVIEW = Struct(seq=U64, time_ms=U64, sender=NAME, kind=U16, content_type=BYTES, content=BYTES)
 SUMMARY = Struct(
     session=SESSION, members=U32, first_seq=U64, last_seq=U64, count=U64, unread=U64, joined_seq=U64,
@@ -53,6 +55,9 @@ ADD_MEMBERS = kind(8, "ADD_MEMBERS", **CHANGE)
 REMOVE_MEMBERS = kind(9, "REMOVE_MEMBERS", **CHANGE)
 LIST_MEMBERS = kind(10, "LIST_MEMBERS", session=SESSION, after=OptionOf(NAME), limit=U32)
 PING = kind(11, "PING")
+RECALL = kind(12, "RECALL", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), seq=U64)
+EDIT = kind(13, "EDIT", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), seq=U64, content_type=BYTES,
+            content=BYTES, extensions=ListOf(EXTENSION))  # fmt: skip
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS)  # fmt: skip

@@ -56,6 +56,10 @@ enum Command {
     Chat(Box<chat::ChatArgs>),
     /// Send messages
     Send(talk::SendArgs),
+    /// Take the content of a message back
+    Recall(talk::RecallArgs),
+    /// Put other content in the place of a message's
+    Edit(talk::EditArgs),
     /// Print messages as they arrive
     Tail(talk::TailArgs),
     /// Print a part of a session's history
@@ -102,6 +106,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Cluster(args) => return block_on(cluster::run(args)),
         Command::Chat(args) => block_on(chat::run(*args))?,
         Command::Send(args) => block_on(talk::send(args))?,
+        Command::Recall(args) => block_on(talk::recall(args))?,
+        Command::Edit(args) => block_on(talk::edit(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
         Command::Sessions(args) => block_on(talk::sessions(args))?,

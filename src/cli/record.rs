@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 use rookery_client::wire::codec;
 use rookery_client::wire::reply::Summary;
-use rookery_client::wire::{Record, RecordKind, SessionId, Signal, UserId};
+use rookery_client::wire::{Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId};
 use serde_json::{Value, json};
 
 use super::connect::session_name;
@@ -43,8 +43,22 @@ pub(crate) fn words(record: &Record) -> String {
         RecordKind::CREATED => paint(DIM, format_args!("made this session: {}", users())),
         RecordKind::MEMBERS_ADDED => paint(DIM, format_args!("added {}", users())),
         RecordKind::MEMBERS_REMOVED => paint(DIM, format_args!("removed {}", users())),
+        RecordKind::RECALL => paint(DIM, format_args!("recalled message {}", target(record))),
+        RecordKind::EDIT => paint(DIM, format_args!("edited message {}", target(record))),
+        RecordKind::RECALLED => paint(DIM, "(recalled)"),
         RecordKind(other) => paint(DIM, format_args!("(a record of kind {other}, newer than this program)")),
     }
+}
+
+/// The message that a recall or an edit is about; 0 if it cannot be read.
+fn target(record: &Record) -> u64 {
+    codec::decode::<Target>(&record.content.0).map_or(0, |target| target.seq)
+}
+
+/// Who changed a record, and when, if somebody did.
+fn rewritten(record: &Record) -> Option<Rewritten> {
+    let mark = record.extensions.iter().find(|extension| extension.tag == Rewritten::TAG)?;
+    codec::decode(&mark.data.0).ok()
 }
 
 /// The text with control characters replaced by their pictures.
@@ -64,6 +78,9 @@ fn kind_name(kind: RecordKind) -> Value {
         RecordKind::CREATED => "created".into(),
         RecordKind::MEMBERS_ADDED => "members_added".into(),
         RecordKind::MEMBERS_REMOVED => "members_removed".into(),
+        RecordKind::RECALL => "recall".into(),
+        RecordKind::EDIT => "edit".into(),
+        RecordKind::RECALLED => "recalled".into(),
         RecordKind(other) => other.into(),
     }
 }
@@ -77,12 +94,17 @@ fn object(session: &SessionId, record: &Record) -> Value {
     let more = match (record.kind, std::str::from_utf8(record.content.as_ref())) {
         (RecordKind::CONTENT, Ok(text)) => ("text", text.into()),
         (RecordKind::CONTENT, Err(_)) => ("hex", hex(record.content.as_ref()).into()),
+        (RecordKind::RECALL | RecordKind::EDIT, _) => ("target", target(record).into()),
+        (RecordKind::RECALLED, _) => ("text", Value::Null),
         _ => {
             let signal: Option<Signal> = codec::decode(&record.content.0).ok();
             ("users", json!(signal.map(|signal| signal.users)))
         }
     };
     object[more.0] = more.1;
+    if let Some(Rewritten { by, time_ms, seq }) = rewritten(record) {
+        object["rewritten"] = json!({ "by": by, "time_ms": time_ms, "seq": seq });
+    }
     if record.kind == RecordKind::CONTENT {
         object["content_type"] = String::from_utf8_lossy(record.content_type.as_ref()).into();
     }

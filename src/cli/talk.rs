@@ -5,6 +5,7 @@ use std::io::BufRead;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use rookery_client::wire::UserId;
+use rookery_client::wire::reply::Ack;
 use rookery_client::wire::request::{Consistency, Direction};
 use rookery_client::{Client, Event, Outgoing, PendingAck, StartAt};
 
@@ -104,12 +105,76 @@ async fn report(args: &SendArgs, pending: PendingAck) -> Result<()> {
         }
         Err(fault) => return Err(fault).context("not stored"),
     };
-    if args.json {
+    acknowledge(args.json, &ack)
+}
+
+fn acknowledge(json: bool, ack: &Ack) -> Result<()> {
+    if json {
         out::line(serde_json::json!({
             "session": ack.session, "seq": ack.seq, "message_id": ack.message_id, "time_ms": ack.time_ms,
         }))?;
     }
     Ok(())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  rookery recall --user ann @bob 17                    nobody is shown message 17 any more
+  rookery recall --user ann '#team' 204 --json         prints the signal's seq, id and time
+
+{NAMES}"))]
+pub(super) struct RecallArgs {
+    /// Which session
+    session: String,
+    /// Which message
+    seq: u64,
+    /// Print the acknowledgement as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: ConnectArgs,
+}
+
+pub(super) async fn recall(args: RecallArgs) -> Result<()> {
+    let session = args.who.session(&args.session)?;
+    let (client, events) = args.who.connect(&send_device()).await?;
+    drop(events);
+    let ack = client.recall(&session, args.seq).await.context("not recalled")?;
+    client.close().await;
+    acknowledge(args.json, &ack)
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:
+  rookery edit --user ann @bob 17 'hello, Bob'
+
+{NAMES}"))]
+pub(super) struct EditArgs {
+    /// Which session
+    session: String,
+    /// Which message
+    seq: u64,
+    /// What it says from now on
+    text: String,
+    /// Media type
+    #[arg(long, default_value = "text/plain")]
+    content_type: String,
+    /// Print the acknowledgement as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: ConnectArgs,
+}
+
+pub(super) async fn edit(args: EditArgs) -> Result<()> {
+    let session = args.who.session(&args.session)?;
+    let (client, events) = args.who.connect(&send_device()).await?;
+    drop(events);
+    let mut content = Outgoing::text(&args.text);
+    content.content_type = args.content_type.clone().into_bytes().into();
+    let ack = client.edit(&session, args.seq, content).await.context("not edited")?;
+    client.close().await;
+    acknowledge(args.json, &ack)
 }
 
 #[derive(Debug, Args)]

@@ -46,6 +46,9 @@ pub struct Push {
     pub frame: Bytes,
     /// The sending device, which is passed over.
     pub from: Option<Sender>,
+    /// The seq of an earlier record that this one changes, and that record's frame as it is now: it takes the place of
+    /// the one that may still wait to be written somewhere (G7).
+    pub replaces: Option<Arc<(u64, Bytes)>>,
 }
 
 /// `live_from` of a subscription that could not be made (the receiver is gone, or a bound is reached): nothing
@@ -67,7 +70,8 @@ pub trait Receiver: Send + Sync + 'static {
     fn id(&self) -> u64;
     /// The device behind it and its epoch; `None` for a node.
     fn origin(&self) -> Option<(&UserId, &DeviceId, u32)>;
-    /// Takes all of the items, in order, or none of them. `false` = no room: the subscription lags from here on.
+    /// Takes all of the items, in order, or none of them. `false` = no room: the subscription lags from here on. What an
+    /// item replaces is replaced in either case.
     fn push(&self, topic: &Topic, items: &[Push]) -> bool;
     /// Said once each time a topic begins to lag for it. It is to call [`Delivery::resume`] later, from elsewhere.
     fn lagged(&self, topic: &Topic);

@@ -90,12 +90,12 @@ fn user(name: &str) -> UserId {
 }
 
 fn items(seqs: impl IntoIterator<Item = u64>) -> Vec<Push> {
-    seqs.into_iter().map(|seq| Push { seq, frame: Bytes::new(), from: None }).collect()
+    seqs.into_iter().map(|seq| Push { seq, frame: Bytes::new(), from: None, replaces: None }).collect()
 }
 
 fn sent_by(seq: u64, user: &str, device: &str) -> Push {
     let from = Arc::new((UserId::new(user).unwrap(), DeviceId::new(device).unwrap(), EPOCH));
-    Push { seq, frame: Bytes::new(), from: Some(from) }
+    Push { seq, frame: Bytes::new(), from: Some(from), replaces: None }
 }
 
 #[test]

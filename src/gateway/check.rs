@@ -3,8 +3,9 @@
 //! Pure: a request and who asks go in, a command or a refusal comes out. Membership, blocks and numbers are judged
 //! at apply, where every replica judges alike (G8).
 
-use rookery_wire::request::{Consistency, ListMembers, Members, Pull, Send};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, SessionId, UserId};
+use rookery_wire::record::FIRST_APPLICATION_TAG;
+use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Extension, SessionId, UserId};
 
 use crate::config::Limits;
 use crate::state::{Act, Actor, ChangeKind, Command};
@@ -60,26 +61,64 @@ fn numbered(client_seq: u64) -> Result<(), ErrorBody> {
     Ok(())
 }
 
+/// What a message is made of.
+fn message(
+    content_type: &Blob,
+    content: &Blob,
+    extensions: &[Extension],
+    limits: &Limits,
+) -> Result<(), ErrorBody> {
+    label(content_type, "content_type")?;
+    if content.len() > limits.content as usize {
+        let text = format!("content has {} bytes, at most {} are allowed", content.len(), limits.content);
+        return Err(ErrorBody::new(ErrorCode::ContentTooLarge, text).with_detail(u64::from(limits.content)));
+    }
+    if extensions.len() > MAX_EXTENSIONS {
+        let text = format!("{} extensions, at most {MAX_EXTENSIONS} are allowed", extensions.len());
+        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSIONS as u64));
+    }
+    let data: usize = extensions.iter().map(|extension| extension.data.len()).sum();
+    if data > MAX_EXTENSION_BYTES {
+        let text = format!("extensions of {data} bytes, at most {MAX_EXTENSION_BYTES} are allowed");
+        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSION_BYTES as u64));
+    }
+    match extensions.iter().find(|extension| extension.tag < FIRST_APPLICATION_TAG) {
+        None => Ok(()),
+        Some(Extension { tag, .. }) => {
+            let text = format!("extension {tag}: tags below {FIRST_APPLICATION_TAG} are the protocol's own");
+            refuse(ErrorCode::BadRequest, text)
+        }
+    }
+}
+
+/// A RECALL as a command.
+pub(super) fn recall(actor: Actor, recall: Recall, limits: &Limits) -> Result<Command, ErrorBody> {
+    may_name(&actor)?;
+    is_theirs(&recall.session, actor.name())?;
+    numbered(recall.client_seq)?;
+    let Recall { session, client_seq, seq, .. } = recall;
+    let act = Act::Recall { seq, window_ms: limits.recall_window_ms };
+    Ok(Command::Act { actor, session, client_seq, act })
+}
+
+/// An EDIT as a command.
+pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command, ErrorBody> {
+    may_name(&actor)?;
+    is_theirs(&edit.session, actor.name())?;
+    numbered(edit.client_seq)?;
+    message(&edit.content_type, &edit.content, &edit.extensions, limits)?;
+    let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
+    let window_ms = limits.edit_window_ms;
+    let act = Act::Edit { seq, window_ms, content_type, content, extensions };
+    Ok(Command::Act { actor, session, client_seq, act })
+}
+
 /// A SEND as a command.
 pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
     is_theirs(&send.session, actor.name())?;
     numbered(send.client_seq)?;
-    label(&send.content_type, "content_type")?;
-    if send.content.len() > limits.content as usize {
-        let text =
-            format!("content has {} bytes, at most {} are allowed", send.content.len(), limits.content);
-        return Err(ErrorBody::new(ErrorCode::ContentTooLarge, text).with_detail(u64::from(limits.content)));
-    }
-    if send.extensions.len() > MAX_EXTENSIONS {
-        let text = format!("{} extensions, at most {MAX_EXTENSIONS} are allowed", send.extensions.len());
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSIONS as u64));
-    }
-    let data: usize = send.extensions.iter().map(|extension| extension.data.len()).sum();
-    if data > MAX_EXTENSION_BYTES {
-        let text = format!("extensions of {data} bytes, at most {MAX_EXTENSION_BYTES} are allowed");
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSION_BYTES as u64));
-    }
+    message(&send.content_type, &send.content, &send.extensions, limits)?;
     let Send { session, client_seq, content_type, content, extensions, .. } = send;
     Ok(Command::Act { actor, session, client_seq, act: Act::Send { content_type, content, extensions } })
 }

@@ -294,7 +294,13 @@ impl Receiver for Handle {
         let connection = &self.0;
         let frames = || items.iter().map(|item| &item.frame);
         let pushed = match topic {
-            Topic::Session(_) => connection.out.push(frames().map(Bytes::len).sum(), frames()),
+            Topic::Session(session) => {
+                for replaced in items.iter().filter_map(|item| item.replaces.as_deref()) {
+                    let (seq, frame) = replaced;
+                    connection.out.replace(frame, rookery_wire::encode(&(session, *seq)).len());
+                }
+                connection.out.push(frames().map(Bytes::len).sum(), frames())
+            }
             Topic::User(_) => {
                 let is_news = |frame: &&Bytes| {
                     frame

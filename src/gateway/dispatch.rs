@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bincode::Decode;
 use rookery_wire::codec::Source;
-use rookery_wire::request::{Delivered, ListMembers, Members, Pull, Send, Sync};
+use rookery_wire::request::{Delivered, Edit, ListMembers, Members, Pull, Recall, Send, Sync};
 use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
@@ -46,6 +46,20 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
             let command = body::<Send>(&frame).and_then(|mut send| {
                 let actor = connection.actor(send.on_behalf_of.take());
                 check::send(actor, send, limits)
+            });
+            act(connection, request, command, batch);
+        }
+        Some(Kind::Recall) => {
+            let command = body::<Recall>(&frame).and_then(|mut recall| {
+                let actor = connection.actor(recall.on_behalf_of.take());
+                check::recall(actor, recall, limits)
+            });
+            act(connection, request, command, batch);
+        }
+        Some(Kind::Edit) => {
+            let command = body::<Edit>(&frame).and_then(|mut edit| {
+                let actor = connection.actor(edit.on_behalf_of.take());
+                check::edit(actor, edit, limits)
             });
             act(connection, request, command, batch);
         }

@@ -95,7 +95,8 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
         user: connection.user().clone(),
         device: connection.device().clone(),
         epoch: connection.epoch,
-        sessions: vec![session.clone()],
+        // Of this only where the user joined is wanted.
+        sessions: vec![(session.clone(), 0)],
     };
     let head = match core.router.read(shard, read, Freshness::Linearizable).await {
         Ok(ReadReply::Heads(mut heads)) => heads.pop().unwrap_or(Err(ErrorCode::Unavailable)),

@@ -7,7 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rookery_wire::HEADER_BYTES;
 use tokio::sync::Notify;
+
+/// Where a frame's kind stands, and where its body begins.
+const KIND_AT: usize = 5;
+const FRAME_HEADER: usize = 4 + HEADER_BYTES;
 
 /// The queue of one connection.
 pub(super) struct Outbox {
@@ -49,6 +54,22 @@ impl Outbox {
         drop(queue);
         self.wake.notify_one();
         true
+    }
+
+    /// Puts a frame in the place of one that waits and says the same up to `known` bytes behind the header: which session
+    /// and which seq.
+    pub(super) fn replace(&self, frame: &Bytes, known: usize) {
+        let same = KIND_AT..FRAME_HEADER;
+        let names = FRAME_HEADER..FRAME_HEADER + known;
+        for waiting in self.frames.lock().iter_mut() {
+            if waiting.get(same.clone()) == frame.get(same.clone())
+                && waiting.get(names.clone()) == frame.get(names.clone())
+            {
+                self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
+                self.bytes.fetch_sub(waiting.len(), Ordering::AcqRel);
+                *waiting = frame.clone();
+            }
+        }
     }
 
     /// Takes everything, for the writer.
@@ -93,5 +114,37 @@ impl Outbox {
     /// Makes the writer look again.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_wire::frame::frame_bytes;
+    use rookery_wire::{GroupId, Kind, SessionId};
+
+    use super::*;
+
+    fn frame(group: &str, seq: u64, content: &str) -> (Bytes, usize) {
+        let session = SessionId::group(GroupId::new(group).unwrap());
+        let known = rookery_wire::encode(&(&session, seq)).len();
+        (frame_bytes(Kind::Message, 0, &(session, seq, rookery_wire::Blob::from(content))), known)
+    }
+
+    #[test]
+    fn what_waits_is_replaced_where_session_and_seq_are_the_same_and_nowhere_else() {
+        let outbox = Outbox::new(1 << 20);
+        let waiting = [("team", 7), ("team", 8), ("teams", 8), ("team", 80)]
+            .map(|(group, seq)| frame(group, seq, "a secret"));
+        assert!(outbox.push(0, waiting.iter().map(|(frame, _)| frame)));
+        outbox.bytes.store(waiting.iter().map(|(frame, _)| frame.len()).sum(), Ordering::Release);
+        let (tombstone, known) = frame("team", 8, "");
+        outbox.replace(&tombstone, known);
+        let left = outbox.bytes();
+        let frames = outbox.take();
+        assert_eq!(frames[1], tombstone);
+        for at in [0, 2, 3] {
+            assert_eq!(frames[at], waiting[at].0);
+        }
+        assert_eq!(left, frames.iter().map(Bytes::len).sum::<usize>());
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
     if start > 0 {
         attach(&connection, &wanted).await;
     }
-    let mut found = visit(&connection, &wanted).await;
+    let mut found = visit(&connection, &wanted, &listed).await;
     unresolved.extend(found.iter().filter_map(|(session, found)| failure(session, found)));
     let summaries =
         wanted.into_iter().filter_map(|session| match (found.remove(&session), listed.get(&session)) {
@@ -148,7 +148,7 @@ async fn begin(connection: &Arc<Connection>) -> Result<(Listed, Unresolved), Err
             }
         }
     }
-    for (session, found) in visit(connection, &doubtful).await {
+    for (session, found) in visit(connection, &doubtful, &listed).await {
         unresolved.extend(failure(&session, &found));
         if let Ok((head, _)) = found {
             order.push((head.time_ms, session));
@@ -203,11 +203,17 @@ async fn activity(
 }
 
 /// Asks sessions for their heads, one request per shard, and lets those go live of which the user is a member.
-async fn visit(connection: &Arc<Connection>, sessions: &[SessionId]) -> HashMap<SessionId, Found> {
+async fn visit(
+    connection: &Arc<Connection>,
+    sessions: &[SessionId],
+    listed: &Listed,
+) -> HashMap<SessionId, Found> {
     let asked = by_shard(connection, sessions).into_iter().map(|(shard, sessions)| async move {
         let mut found = Vec::with_capacity(sessions.len());
         for chunk in sessions.chunks(MAX_HEADS) {
-            let heads = heads(connection, shard, chunk.to_vec()).await;
+            let read = |session: &SessionId| listed.get(session).map_or(0, |own| own.read_count);
+            let asked = chunk.iter().map(|session| (session.clone(), read(session))).collect();
+            let heads = heads(connection, shard, asked).await;
             found.extend(heads.into_iter().map(|(session, head)| {
                 let found = admit(connection, &session, head);
                 (session, found)
@@ -276,7 +282,7 @@ fn read_token(token: &Bytes) -> Result<Option<(u64, usize)>, ErrorBody> {
 async fn heads(
     connection: &Connection,
     shard: u32,
-    sessions: Vec<SessionId>,
+    sessions: Vec<(SessionId, u64)>,
 ) -> Vec<(SessionId, Result<SessionHead, ErrorCode>)> {
     let read = Read::Heads {
         user: connection.user().clone(),
@@ -284,27 +290,24 @@ async fn heads(
         epoch: connection.epoch,
         sessions: sessions.clone(),
     };
+    let asked = sessions.len();
+    let sessions = sessions.into_iter().map(|(session, _)| session);
     let code = match connection.core.router.read(shard, read, Freshness::Linearizable).await {
-        Ok(ReadReply::Heads(heads)) if heads.len() == sessions.len() => {
-            return sessions.into_iter().zip(heads).collect();
-        }
+        Ok(ReadReply::Heads(heads)) if heads.len() == asked => return sessions.zip(heads).collect(),
         Ok(other) => unexpected(&other).code,
         Err(error) => error.code,
     };
-    sessions.into_iter().map(|session| (session, Err(code))).collect()
+    sessions.map(|session| (session, Err(code))).collect()
 }
 
-/// Unread = countable messages after max(read, own last sent, joined − 1); running counts only grow, so the largest
-/// of the three counts is the count at the largest of the three seqs (G6).
 fn summary(session: SessionId, live_from: u64, head: SessionHead, own: &UserSession) -> Summary {
-    let seen = own.read_count.max(head.own_count).max(head.joined_count);
     Summary {
         session,
         members: head.members,
         first_seq: head.first_seq,
         last_seq: head.last_seq,
         count: head.count,
-        unread: head.count.saturating_sub(seen),
+        unread: head.unread,
         joined_seq: head.joined_seq,
         read_seq: own.read_seq,
         delivered_seq: own.delivered_seq,

@@ -28,10 +28,24 @@ const MESSAGE_BYTES: usize = 512 << 10;
 /// Pause while the link's queue is full.
 const FULL_PAUSE: Duration = Duration::from_millis(2);
 
+fn weight(item: &Push) -> usize {
+    item.frame.len() + 64
+}
+
 #[derive(Default)]
 struct Queue {
     events: Vec<Event>,
     bytes: usize,
+}
+
+impl Queue {
+    /// Puts another frame in the place of one that waits.
+    fn replace(&mut self, topic: &Topic, (seq, frame): &(u64, Bytes)) {
+        for event in self.events.iter_mut().filter(|event| event.seq == *seq && event.topic == *topic) {
+            self.bytes = self.bytes + frame.len() - event.frame.len();
+            event.frame = Blob(frame.clone());
+        }
+    }
 }
 
 /// The receiver that stands for a node.
@@ -54,8 +68,11 @@ impl Receiver for Feed {
     }
 
     fn push(&self, topic: &Topic, items: &[Push]) -> bool {
-        let bytes: usize = items.iter().map(|item| item.frame.len() + 64).sum();
+        let bytes: usize = items.iter().map(weight).sum();
         let mut queue = self.queue.lock();
+        for replaced in items.iter().filter_map(|item| item.replaces.as_deref()) {
+            queue.replace(topic, replaced);
+        }
         if queue.events.len() + items.len() > QUEUE_EVENTS || queue.bytes + bytes > QUEUE_BYTES {
             return false;
         }
@@ -65,6 +82,7 @@ impl Receiver for Feed {
             seq: item.seq,
             frame: Blob(item.frame.clone()),
             from: item.from.as_deref().cloned(),
+            replaces: item.replaces.as_deref().map(|(seq, frame)| (*seq, Blob(frame.clone()))),
         }));
         drop(queue);
         self.wake.notify_one();

@@ -39,6 +39,7 @@ pub(super) struct Event {
     pub(super) seq: u64,
     pub(super) frame: Blob,
     pub(super) from: Option<(UserId, DeviceId, u32)>,
+    pub(super) replaces: Option<(u64, Blob)>,
 }
 
 /// Asked, and answered by [`Reply`].

@@ -177,7 +177,8 @@ fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) -> bool {
                 .for_each(|user| core.delivery.member_added(session, user, event.seq.saturating_sub(1)));
         }
         let sender = event.from.clone().map(Arc::new);
-        let push = Push { seq: event.seq, frame: event.frame.0.clone(), from: sender };
+        let replaces = event.replaces.as_ref().map(|(seq, frame)| Arc::new((*seq, frame.0.clone())));
+        let push = Push { seq: event.seq, frame: event.frame.0.clone(), from: sender, replaces };
         core.delivery.publish_topic(topic, std::slice::from_ref(&push));
         if let (Some(session), Some((false, users))) = (session, &signal) {
             users.iter().for_each(|user| core.delivery.member_removed(session, user));

@@ -69,8 +69,8 @@ pub enum Read {
         device: DeviceId,
         /// Its epoch.
         epoch: u32,
-        /// Which, at most [`MAX_HEADS`].
-        sessions: Vec<SessionId>,
+        /// Which, at most [`MAX_HEADS`], and the running count at the user's read cursor there.
+        sessions: Vec<(SessionId, u64)>,
     },
     /// The running count of countable messages at `seq`, for a read cursor; the user must be a member.
     CountAt {
@@ -161,12 +161,10 @@ pub struct SessionHead {
     pub last_seq: u64,
     /// Countable messages.
     pub count: u64,
+    /// Countable messages, less the recalled ones, after max(read, own last, joined - 1) (G6).
+    pub unread: u64,
     /// Seq at which this user joined.
     pub joined_seq: u64,
-    /// Running count before the user joined.
-    pub joined_count: u64,
-    /// Running count at the user's own last message (0 if none).
-    pub own_count: u64,
     /// The device's last number under its epoch.
     pub last_client_seq: u64,
     /// Time of the last message, unix milliseconds.

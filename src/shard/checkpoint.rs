@@ -2,6 +2,7 @@
 //! may the log be purged (R7). Entities may be ahead of the mark; replay passes over what they reflect.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::Addr;
 use rookery_raft::{Fault, Group, Map, Mark};
@@ -55,8 +56,25 @@ impl Checkpointer {
         let Some(mark) = write(&self.machine, last.as_ref()).await? else { return Ok(()) };
         // No lock is held here: the group may be busy with a snapshot, and passes over a mark older than that.
         self.group.checkpointed(mark.clone()).await;
+        let before = last.as_ref().map_or(0, Mark::index);
+        if (before + 1..=mark.index()).contains(&self.shared.recalled_at.load(Ordering::Acquire)) {
+            self.shared.purge_wanted.notify_one();
+        }
         *last = Some(mark);
         Ok(())
+    }
+}
+
+/// Purges the log each time a checkpoint covers a recall, so that the content leaves it too (G7). Runs for ever; aborted
+/// by its owner.
+pub async fn purge_recalled(shared: Arc<Shared>, group: Group<EntryWaiter>) {
+    loop {
+        shared.purge_wanted.notified().await;
+        if let Err(fault) = group.purge_all().await {
+            tracing::warn!(shard = shared.shard, %fault, "recalled content is still in the log; tried again");
+            tokio::time::sleep(shared.options.checkpoint_every).await;
+            shared.purge_wanted.notify_one();
+        }
     }
 }
 
@@ -88,8 +106,10 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
             }
         }
     }
+    let stale = std::mem::take(&mut *shared.stale_pages.lock());
     sessions.write().await?;
     users.write().await?;
+    shared.pages.forget(&stale).await;
     write_mark(&map, &mark).await?;
     machine.store.sync().await.map_err(store_fault)?;
     Ok(Some(mark))

@@ -9,9 +9,11 @@ use rookery_wire::frame::{begin_frame, end_frame};
 use rookery_wire::{Kind, SessionId};
 
 use super::entity::{Entity, Fetch};
+use super::pages::page_of;
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
 use crate::state::key::SenderKey;
+use crate::state::records::{Runs, runs_with};
 use crate::state::sender::Number;
 use crate::state::session_rows::{read_last_number, read_number};
 use crate::state::{
@@ -47,9 +49,17 @@ impl Effects {
     }
 }
 
+/// What a session's batch reads of its rows before it is applied.
+#[derive(Debug, Default)]
+pub struct Looked {
+    senders: Vec<KnownSender>,
+    /// Records that are to be recalled or edited, with those that stand in one row with them.
+    runs: Runs,
+}
+
 /// What rows say of a sender.
 #[derive(Debug)]
-pub struct Looked {
+struct KnownSender {
     sender: SenderKey,
     /// Its last number, 0 if there is none.
     last: u64,
@@ -59,7 +69,7 @@ pub struct Looked {
 
 impl Entity for Session {
     type Key = SessionId;
-    type Found = Vec<Looked>;
+    type Found = Looked;
 
     fn load(rows: &dyn RowReader, key: &SessionId) -> Result<Self, RowFault> {
         Session::load(rows, key)
@@ -82,37 +92,44 @@ impl Entity for Session {
 
     fn lookups(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<Self::Found>> {
         let mut wanted: BTreeMap<SenderKey, BTreeSet<u64>> = BTreeMap::new();
+        let mut targets = Vec::new();
         for command in commands {
-            if let Command::Act { actor, client_seq, .. } = command {
+            if let Command::Act { actor, client_seq, act, .. } = command {
                 let lookup = self.lookup_for(actor, *client_seq);
                 lookup.into_iter().for_each(|(sender, number)| {
                     wanted.entry(sender).or_default().insert(number);
                 });
+                targets.extend(self.target_in_rows(act));
             }
         }
-        if wanted.is_empty() {
+        if wanted.is_empty() && targets.is_empty() {
             return None;
         }
         let id = self.id().clone();
         Some(Box::new(move |rows| {
-            let read = wanted.into_iter().map(|(sender, numbers)| {
+            let mut looked = Looked::default();
+            for (sender, numbers) in wanted {
                 let last = read_last_number(rows, &id, &sender)?;
                 let old = numbers.range(1..last.saturating_add(1));
                 let read = old.map(|number| Ok((*number, read_number(rows, &id, &sender, *number)?)));
                 let numbers = read.collect::<Result<_, RowFault>>()?;
-                Ok(Looked { sender, last, numbers })
-            });
-            read.collect()
+                looked.senders.push(KnownSender { sender, last, numbers });
+            }
+            for seq in targets {
+                looked.runs.extend(runs_with(rows, &id, seq)?);
+            }
+            Ok(looked)
         }))
     }
 
-    fn found(&mut self, found: Self::Found) {
-        for Looked { sender, last, numbers } in found {
+    fn found(&mut self, found: Looked) {
+        for KnownSender { sender, last, numbers } in found.senders {
             for (number, fate) in numbers {
                 self.recall((sender.clone(), number), fate);
             }
             self.give_sender(sender, last);
         }
+        self.give_runs(found.runs);
     }
 
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome {
@@ -163,9 +180,15 @@ impl Entity for Session {
                 delivery.member_added(self.id(), user, published.seq - 1);
             }
         }
+        let replaces = outcome.rewritten.take();
+        if let Some((seq, _)) = &replaces {
+            shared.rewritten(page_of(self.id(), self.rows_revision(), *seq), self.rewritten_at());
+        }
         if delivery.has(&Topic::Session(self.id().clone())) {
             let frame = message_frame(self.id(), &published.record);
-            effects.pushes.push(Push { seq: published.seq, frame, from: Some(Arc::new(published.from)) });
+            let replaces = replaces.map(|(seq, record)| (seq, message_frame(self.id(), &record)));
+            let from = Some(Arc::new(published.from));
+            effects.pushes.push(Push { seq: published.seq, frame, from, replaces: replaces.map(Arc::new) });
         }
         if !outcome.removed.is_empty() {
             effects.flush(shared, self.id());
@@ -248,8 +271,11 @@ impl Entity for User {
         if outcome.user_frames.is_empty() || !shared.delivery.has(&Topic::User(self.id().clone())) {
             return;
         }
-        let pushes: Vec<Push> =
-            outcome.user_frames.drain(..).map(|frame| Push { seq: 0, frame, from: None }).collect();
+        let pushes: Vec<Push> = outcome
+            .user_frames
+            .drain(..)
+            .map(|frame| Push { seq: 0, frame, from: None, replaces: None })
+            .collect();
         shared.delivery.publish_user(self.id(), &pushes);
     }
 

@@ -12,10 +12,9 @@ use tokio::task::JoinSet;
 use super::actor::{Attach, Passivate, ShardActor};
 use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
 use super::carrier;
-use super::checkpoint::{APPLIED_KEY, Checkpointer, store_fault};
+use super::checkpoint::{APPLIED_KEY, Checkpointer, purge_recalled, store_fault};
 use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
-use super::pages::Pages;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::shared::{Outbound, ShardOptions, Shared, Stop};
@@ -103,14 +102,11 @@ impl ShardHandle {
         });
         tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
         tasks.spawn(passivate(actor.clone(), options.checkpoint_every.min(PASSIVATE_EVERY)));
+        tasks.spawn(purge_recalled(shared.clone(), group.clone()));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
-        let reads = Reads {
-            shared: shared.clone(),
-            actor: actor.clone(),
-            pages: Pages::new(options.page_cache_bytes),
-        };
+        let reads = Reads { shared: shared.clone(), actor: actor.clone() };
         Ok(Self { shared, group, actor, proposer, reads, leader, tasks: Arc::new(Mutex::new(tasks)) })
     }
 

@@ -1,6 +1,7 @@
 //! Cold records: pages of consecutive records read from the rows, kept for a while, loaded once however many ask.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
@@ -14,21 +15,41 @@ use crate::state::{RowFault, RowReader};
 /// Records in a page: seqs `64 k + 1 ..= 64 k + 64`.
 const PAGE: u64 = 64;
 
-/// A bounded cache of whole pages. Only pages that lie entirely in rows are kept, and records in rows do not change,
-/// so a page is never stale; a shard that was reset by a snapshot has the same records.
+/// A page that nobody asks for leaves memory after this time, whatever room there is: one that was read while its
+/// messages were being recalled must not stay.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A page: of a session as its rows were at a revision ([`crate::state::Session::rows_revision`]), and which.
+pub type PageKey = (SessionId, u64, u64);
+
+/// The page that holds `seq`.
+pub fn page_of(session: &SessionId, revision: u64, seq: u64) -> PageKey {
+    (session.clone(), revision, seq.saturating_sub(1) / PAGE)
+}
+
+/// A bounded cache of whole pages. Only pages that lie entirely in rows are kept. Records in rows change when messages
+/// are recalled or edited: then the session has another revision, whose pages are others.
 #[derive(Clone)]
-pub struct Pages(Cache<(SessionId, u64), Arc<Vec<Bytes>>>);
+pub struct Pages(Cache<PageKey, Arc<Vec<Bytes>>>);
 
 impl Pages {
     /// A cache of at most `bytes` of records.
     pub fn new(bytes: u64) -> Self {
-        let weigh = |_: &(SessionId, u64), page: &Arc<Vec<Bytes>>| {
+        let weigh = |_: &PageKey, page: &Arc<Vec<Bytes>>| {
             u32::try_from(page.iter().map(|record| record.len() + 64).sum::<usize>()).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(bytes).weigher(weigh).build())
+        Self(Cache::builder().max_capacity(bytes).weigher(weigh).time_to_idle(IDLE).build())
     }
 
-    /// The records `from..=to` of a session, all of which are rows. Empty when `from > to`.
+    /// Lets go of pages.
+    pub async fn forget(&self, pages: &[PageKey]) {
+        for page in pages {
+            self.0.invalidate(page).await;
+        }
+    }
+
+    /// The records `from..=to` of a session, all of which are rows of this revision or a newer one. Empty when
+    /// `from > to`.
     ///
     /// # Errors
     /// [`RowFault`], also when a record is missing: a slice is whole or not given.
@@ -36,6 +57,7 @@ impl Pages {
         &self,
         shared: &Shared,
         session: &SessionId,
+        revision: u64,
         from: u64,
         to: u64,
     ) -> Result<Vec<Bytes>, RowFault> {
@@ -43,7 +65,7 @@ impl Pages {
         let mut next = from.max(1);
         while next <= to {
             let number = (next - 1) / PAGE;
-            let page = self.page(shared, session, number).await?;
+            let page = self.page(shared, (session.clone(), revision, number)).await?;
             let first = number * PAGE + 1;
             let upto = to.min(first + PAGE - 1);
             for seq in next..=upto {
@@ -55,15 +77,9 @@ impl Pages {
         Ok(records)
     }
 
-    async fn page(
-        &self,
-        shared: &Shared,
-        session: &SessionId,
-        number: u64,
-    ) -> Result<Arc<Vec<Bytes>>, RowFault> {
-        let key = (session.clone(), number);
+    async fn page(&self, shared: &Shared, key: PageKey) -> Result<Arc<Vec<Bytes>>, RowFault> {
         let load = async {
-            let session = session.clone();
+            let (session, _, number) = key.clone();
             let first = number * PAGE + 1;
             let read = move |rows: &dyn RowReader| records::read(rows, &session, first, PAGE as usize);
             let records = rows::query_in_use(shared, read).await?;

@@ -91,5 +91,5 @@ fn push_early(shared: &Shared, seqs: &mut HashMap<SessionId, u64>, at: &At, comm
     };
     let frame = message_frame(&session, &rookery_wire::encode(&record));
     let from = Some(Arc::new((actor.user.clone(), actor.device.clone())));
-    shared.delivery.publish(&session, &[Push { seq, frame, from }]);
+    shared.delivery.publish(&session, &[Push { seq, frame, from, replaces: None }]);
 }

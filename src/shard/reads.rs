@@ -16,11 +16,11 @@ use super::api::{
     LIST_PAGE, MAX_HEADS, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, UserSession,
 };
 use super::entity::{EntityActor, Look};
-use super::pages::Pages;
 use super::shared::Shared;
 use crate::state::key::SenderKey;
 use crate::state::records;
-use crate::state::session_rows::{HeadRow, awaits, read_last_number, read_member};
+use crate::state::session::Member;
+use crate::state::session_rows::{HeadRow, awaits, read_last_number, read_member, read_recalled_after};
 use crate::state::{RowFault, RowReader, Session, User};
 
 /// Most records in one page, whatever is asked.
@@ -35,16 +35,22 @@ pub struct Reads {
     pub shared: Arc<Shared>,
     /// To wake sessions and users.
     pub actor: Addr<ShardActor>,
-    /// Cold records.
-    pub pages: Pages,
 }
 
 /// What a pull found in the actor.
-enum Slice {
-    /// Refused.
-    No(ErrorBody),
-    /// The range to give, and those of its records that memory holds.
-    Range { first: u64, last: u64, from: u64, to: u64, hot: Vec<Bytes> },
+struct Slice {
+    /// The session's bounds.
+    first: u64,
+    last: u64,
+    /// The range to give …
+    from: u64,
+    to: u64,
+    /// … the end of it that memory holds …
+    hot: Vec<Bytes>,
+    /// … the revision of the rows that have the rest …
+    revision: u64,
+    /// … and what they do not have as it is now.
+    patches: Vec<(u64, Bytes)>,
 }
 
 impl Reads {
@@ -56,7 +62,7 @@ impl Reads {
         match read {
             Read::Pull { user, pull } => self.pull(user, pull).await,
             Read::Activity { sessions } => {
-                bounded(&sessions)?;
+                bounded(sessions.len())?;
                 let row = |session: &SessionId| match self.shared.table.get(session) {
                     Some(row) => SessionActivity {
                         last_seq: row.last_seq,
@@ -68,7 +74,7 @@ impl Reads {
                 Ok(ReadReply::Activity(sessions.iter().map(row).collect()))
             }
             Read::Heads { user, device, epoch, sessions } => {
-                bounded(&sessions)?;
+                bounded(sessions.len())?;
                 self.heads(SenderKey { user, device, epoch }, sessions).await
             }
             Read::CountAt { user, session, seq } => self.count_at(user, session, seq).await,
@@ -100,19 +106,32 @@ impl Reads {
 
     async fn pull(&self, user: Option<UserId>, pull: Pull) -> Result<ReadReply, ReadRefusal> {
         let session = pull.session.clone();
+        let direction = pull.direction;
+        let max_bytes = pull.max_bytes.clamp(1, MAX_PAGE_BYTES) as usize;
         let slice = self.look(&session, move |state| slice(state, user.as_ref(), &pull)).await?;
-        let (first, last, from, to, hot) = match slice {
-            (Slice::No(refusal), _) => return Err(ReadRefusal::Refused(refusal)),
-            (Slice::Range { first, last, from, to, hot }, bounds) => (first, last, from, to, (hot, bounds)),
-        };
-        let (hot, (direction, max_bytes)) = hot;
+        let Slice { first, last, from, to, hot, revision, patches } = slice.map_err(ReadRefusal::Refused)?;
         // Records are without a gap, so those not in memory are the front of the range.
         let cold_to = to - hot.len() as u64;
-        let mut records =
-            self.pages.range(&self.shared, &session, from, cold_to).await.map_err(unreadable)?;
+        let mut records = self.cold(&session, revision, from, cold_to).await?;
+        for (seq, record) in patches {
+            if let Some(place) = seq.checked_sub(from).and_then(|at| records.get_mut(at as usize)) {
+                *place = record;
+            }
+        }
         records.extend(hot);
         let records = bound_bytes(records, direction, max_bytes);
         Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))
+    }
+
+    async fn cold(
+        &self,
+        session: &SessionId,
+        revision: u64,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Bytes>, ReadRefusal> {
+        let pages = &self.shared.pages;
+        pages.range(&self.shared, session, revision, from, to).await.map_err(unreadable)
     }
 
     async fn count_at(&self, user: UserId, session: SessionId, seq: u64) -> Result<ReadReply, ReadRefusal> {
@@ -124,17 +143,16 @@ impl Reads {
                 return Err(ErrorBody::new(ErrorCode::BeyondEnd, text).with_detail(state.last_seq()));
             }
             if seq == state.last_seq() {
-                return Ok((Some(state.count()), None));
+                return Ok((Some(state.count()), Err(0)));
             }
-            Ok((None, state.record(seq).cloned()))
+            // A running count is the same in every revision.
+            Ok((None, state.record(seq).cloned().ok_or(state.rows_revision())))
         });
         let record = match found.await?.map_err(ReadRefusal::Refused)? {
             (Some(count), _) => return Ok(ReadReply::Count(count)),
-            (None, Some(record)) => Some(record),
-            (None, None) if seq == 0 => return Ok(ReadReply::Count(0)),
-            (None, None) => {
-                self.pages.range(&self.shared, &session, seq, seq).await.map_err(unreadable)?.pop()
-            }
+            (None, Ok(record)) => Some(record),
+            (None, Err(_)) if seq == 0 => return Ok(ReadReply::Count(0)),
+            (None, Err(revision)) => self.cold(&session, revision, seq, seq).await?.pop(),
         };
         let record = record.and_then(|bytes| decode::<Record>(&bytes).ok());
         record.map(|record| ReadReply::Count(record.count)).ok_or_else(|| no_such(&session))
@@ -195,19 +213,18 @@ impl Reads {
     }
 
     /// Summaries: from the actors that are awake, and for the others in one visit to the rows.
-    async fn heads(&self, who: SenderKey, sessions: Vec<SessionId>) -> Result<ReadReply, ReadRefusal> {
+    async fn heads(&self, who: SenderKey, sessions: Vec<(SessionId, u64)>) -> Result<ReadReply, ReadRefusal> {
         let mut heads: Vec<Option<Result<SessionHead, ErrorCode>>> = vec![None; sessions.len()];
         let (mut asleep, mut looks) = (Vec::new(), Vec::new());
-        for (at, session) in sessions.iter().enumerate() {
-            let awake = self.shared.sessions.get(session).map(|resident| resident.addr.clone());
+        for (at, (session, read_count)) in sessions.into_iter().enumerate() {
+            let awake = self.shared.sessions.get(&session).map(|resident| resident.addr.clone());
             match awake {
                 Some(addr) => {
                     let who = who.clone();
-                    let look = Look::new(move |state: &Session| head_of(state, &who));
-                    let session = session.clone();
+                    let look = Look::new(move |state: &Session| head_of(state, &who, read_count));
                     looks.push(async move { (at, session, addr.send(look).await) });
                 }
-                None => asleep.push((at, session.clone())),
+                None => asleep.push((at, session, read_count)),
             }
         }
         // All asked before the first answer is waited for: the arbiter is woken once and not once per session.
@@ -223,7 +240,9 @@ impl Reads {
         // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.
         let _one_index = self.shared.rows_lock.read().await;
         let read = super::rows::query_in_use(&self.shared, move |rows| {
-            let head = |(at, session): (usize, SessionId)| Ok((at, head_from_rows(rows, &session, &who)?));
+            let head = |(at, session, read_count): (usize, SessionId, u64)| {
+                Ok((at, head_from_rows(rows, &session, &who, read_count)?))
+            };
             let asleep = asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()?;
             let number =
                 |(at, session): (usize, SessionId)| Ok((at, read_last_number(rows, &session, &who)?));
@@ -246,11 +265,11 @@ impl Reads {
 
 const GONE: ReadRefusal = ReadRefusal::Again { leader: None };
 
-fn bounded(sessions: &[SessionId]) -> Result<(), ReadRefusal> {
-    if sessions.len() <= MAX_HEADS {
+fn bounded(sessions: usize) -> Result<(), ReadRefusal> {
+    if sessions <= MAX_HEADS {
         return Ok(());
     }
-    let text = format!("{} sessions in one read, at most {MAX_HEADS}", sessions.len());
+    let text = format!("{sessions} sessions in one read, at most {MAX_HEADS}");
     Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::TooMany, text)))
 }
 
@@ -284,13 +303,9 @@ fn unreadable(fault: RowFault) -> ReadRefusal {
     ReadRefusal::Again { leader: None }
 }
 
-/// What to give for a pull, and in which direction and size.
-fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> (Slice, (Direction, usize)) {
-    let bytes = pull.max_bytes.clamp(1, MAX_PAGE_BYTES) as usize;
-    let bounds = (pull.direction, bytes);
-    if let Err(refusal) = may_read(state, user) {
-        return (Slice::No(refusal), bounds);
-    }
+/// What to give for a pull.
+fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> Result<Slice, ErrorBody> {
+    may_read(state, user)?;
     let (first, last) = (state.first_seq(), state.last_seq());
     let count = u64::from(pull.max_count.clamp(1, MAX_PAGE));
     let (from, to) = match pull.direction {
@@ -306,7 +321,8 @@ fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> (Slice, (Direct
     // An empty range has `to` just before `from`.
     let to = to.max(from.saturating_sub(1));
     let hot = (from.max(state.tail_first())..=to).filter_map(|seq| state.record(seq).cloned()).collect();
-    (Slice::Range { first, last, from, to, hot }, bounds)
+    let (revision, patches) = (state.rows_revision(), state.patches(from, to));
+    Ok(Slice { first, last, from, to, hot, revision, patches })
 }
 
 /// Keeps as many records as fit, at least one, at the end where the reading begins.
@@ -354,19 +370,19 @@ fn preview(record: &Bytes) -> Option<Preview> {
     })
 }
 
-fn head_of(state: &Session, who: &SenderKey) -> Result<SessionHead, ErrorCode> {
+fn head_of(state: &Session, who: &SenderKey, read_count: u64) -> Result<SessionHead, ErrorCode> {
     if state.awaits(&who.user) {
         return Ok(opening_head(state.present()));
     }
     let member = state.member(&who.user).ok_or(ErrorCode::NotMember)?;
+    let seen = seen_count(member, read_count);
     Ok(SessionHead {
         members: state.present(),
         first_seq: state.first_seq(),
         last_seq: state.last_seq(),
         count: state.count(),
+        unread: state.count().saturating_sub(seen + state.recalled_after(seen)),
         joined_seq: member.joined_seq,
-        joined_count: member.joined_count,
-        own_count: member.own_count,
         // Filled in from the row where memory does not know it.
         last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
         time_ms: state.time_ms(),
@@ -377,6 +393,11 @@ fn head_of(state: &Session, who: &SenderKey) -> Result<SessionHead, ErrorCode> {
 /// Stands for a last number that is a row's to tell.
 const UNKNOWN: u64 = u64::MAX;
 
+/// The running count up to which a member has seen everything (G6).
+fn seen_count(member: &Member, read_count: u64) -> u64 {
+    read_count.max(member.own_count).max(member.joined_count)
+}
+
 /// Of a session that opens, for one of its founders: there is nothing in it.
 fn opening_head(members: u32) -> SessionHead {
     SessionHead {
@@ -384,9 +405,8 @@ fn opening_head(members: u32) -> SessionHead {
         first_seq: 1,
         last_seq: 0,
         count: 0,
+        unread: 0,
         joined_seq: 1,
-        joined_count: 0,
-        own_count: 0,
         last_client_seq: 0,
         time_ms: 0,
         last: None,
@@ -397,6 +417,7 @@ fn head_from_rows(
     rows: &dyn RowReader,
     session: &SessionId,
     who: &SenderKey,
+    read_count: u64,
 ) -> Result<Result<SessionHead, ErrorCode>, RowFault> {
     let Some(head) = HeadRow::read(rows, session)? else { return Ok(Err(ErrorCode::NoSuchSession)) };
     let member = read_member(rows, session, &who.user)?.filter(|member| member.present);
@@ -404,14 +425,15 @@ fn head_from_rows(
         let awaited = head.last_seq == 0 && awaits(rows, session, &who.user)?;
         return Ok(if awaited { Ok(opening_head(head.present)) } else { Err(ErrorCode::NotMember) });
     };
+    let seen = seen_count(&member, read_count);
+    let recalled = read_recalled_after(rows, session, seen)?;
     Ok(Ok(SessionHead {
         members: head.present,
         first_seq: head.first_seq,
         last_seq: head.last_seq,
         count: head.count,
+        unread: head.count.saturating_sub(seen + recalled),
         joined_seq: member.joined_seq,
-        joined_count: member.joined_count,
-        own_count: member.own_count,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,
         last: records::read_one(rows, session, head.last_seq)?.as_ref().and_then(preview),

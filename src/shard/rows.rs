@@ -16,9 +16,10 @@ impl RowReader for Rows<'_> {
         self.0.get(key).map_err(|fault| RowFault::Store(fault.to_string()))
     }
 
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
     ) -> Result<(), RowFault> {
         let mut failed = None;
@@ -31,7 +32,7 @@ impl RowReader for Rows<'_> {
             }
         };
         let end = after_prefix(prefix);
-        self.0.for_each(prefix, &end, &mut visit).map_err(|fault| RowFault::Store(fault.to_string()))?;
+        self.0.for_each(from, &end, &mut visit).map_err(|fault| RowFault::Store(fault.to_string()))?;
         failed.map_or(Ok(()), Err)
     }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::api::{Answer, Answers, Turn};
 use super::entity::Resident;
 use super::handle::Surroundings;
+use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::snapshot::Tables;
 use crate::delivery::Delivery;
@@ -84,6 +85,14 @@ pub struct Shared {
     pub rows_lock: tokio::sync::RwLock<()>,
     /// Every session of the shard.
     pub table: DashMap<SessionId, TableRow>,
+    /// Records read from rows.
+    pub pages: Pages,
+    /// Pages of which a message was recalled or edited, to be let go of around the next checkpoint.
+    pub stale_pages: Mutex<Vec<PageKey>>,
+    /// Log index of the last recall: once a checkpoint covers it the log is purged up to there (G7).
+    pub recalled_at: AtomicU64,
+    /// A checkpoint covers a recall.
+    pub purge_wanted: Notify,
     /// Registry of session actors.
     pub sessions: DashMap<SessionId, Resident<Session>>,
     /// Registry of user actors.
@@ -137,6 +146,10 @@ impl Shared {
             options,
             map: RwLock::new(map),
             rows_lock: tokio::sync::RwLock::new(()),
+            pages: Pages::new(options.page_cache_bytes),
+            stale_pages: Mutex::default(),
+            recalled_at: AtomicU64::new(0),
+            purge_wanted: Notify::new(),
             table: tables.table.into_iter().collect(),
             sessions: DashMap::new(),
             users: DashMap::new(),
@@ -181,6 +194,12 @@ impl Shared {
     /// Notes that an entity has changed.
     pub fn touch(&self, key: EntityKey) {
         self.dirty.lock().insert(key);
+    }
+    /// A message was recalled or edited, in the log's entry `index`: what rows and caches have of it must go soon.
+    pub fn rewritten(&self, page: PageKey, index: u64) {
+        self.stale_pages.lock().push(page);
+        self.recalled_at.fetch_max(index, Ordering::AcqRel);
+        self.checkpoint_wanted.notify_one();
     }
     /// Counts records that are in the map now. A snapshot sets the count to 0 under the feet of older actors.
     pub fn sub_unwritten(&self, bytes: usize) {

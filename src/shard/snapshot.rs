@@ -1,8 +1,9 @@
 //! Snapshots: the shard as a stream of rows, and a stream of rows as the shard (R8).
 //!
 //! A chunk is rows packed as `u32 key length, u32 value length, key, value` (little-endian). Each entity is read at one
-//! index: its small rows while no checkpoint writes, its records and old numbers after that, a page at a time, for those
-//! do not change. What comes of them beyond that index says what the replay will say again.
+//! index: its small rows while no checkpoint writes, its records and old numbers after that, a page at a time. What comes
+//! of those beyond that index says what the replay will say again: new numbers, and records that are recalled or edited by
+//! then, which the replay knows by their mark.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
@@ -35,8 +36,10 @@ pub const POINTERS: &str = "shards";
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
-    let kinds: [(u8, &[u8]); 2] =
-        [(letter::HEAD, &[letter::MEMBER, letter::SENDER, letter::INTENT]), (letter::USER, &[letter::LINK])];
+    let kinds: [(u8, &[u8]); 2] = [
+        (letter::HEAD, &[letter::MEMBER, letter::SENDER, letter::INTENT, letter::RECALLED]),
+        (letter::USER, &[letter::LINK]),
+    ];
     for (head, parts) in kinds {
         let mut from = vec![head];
         loop {
@@ -129,12 +132,13 @@ impl RowReader for Small<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowFault> {
         Ok(self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone()))
     }
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
     ) -> Result<(), RowFault> {
-        for (key, value) in self.0.iter().filter(|(key, _)| key.starts_with(prefix)) {
+        for (key, value) in self.0.iter().filter(|(key, _)| key.starts_with(prefix) && key.as_ref() >= from) {
             if !each(key, value)? {
                 break;
             }

@@ -11,7 +11,7 @@ use rookery_wire::{DeviceId, Extension, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 2;
+pub const ENTRY_VERSION: u8 = 3;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,26 @@ pub enum Act {
         /// Skippable additions.
         extensions: Vec<Extension>,
     },
+    /// Takes the content of a message back.
+    Recall {
+        /// Which.
+        seq: u64,
+        /// How old its sender's message may be, milliseconds; carried along as `most` below.
+        window_ms: u64,
+    },
+    /// Puts other content in the place of a message's.
+    Edit {
+        /// Which.
+        seq: u64,
+        /// As in a recall.
+        window_ms: u64,
+        /// Media type.
+        content_type: Blob,
+        /// Opaque bytes.
+        content: Blob,
+        /// Skippable additions.
+        extensions: Vec<Extension>,
+    },
     /// A membership change.
     Change {
         /// Which.
@@ -100,14 +120,24 @@ impl Act {
             hash.update(bytes);
         };
         part(on_behalf_of.map_or("", UserId::as_str).as_bytes());
+        let mut message = |content_type: &Blob, content: &Blob, extensions: &[Extension]| {
+            part(content_type.as_ref());
+            part(content.as_ref());
+            for extension in extensions {
+                part(&extension.tag.to_le_bytes());
+                part(extension.data.as_ref());
+            }
+        };
         match self {
-            Act::Send { content_type, content, extensions } => {
-                part(content_type.as_ref());
-                part(content.as_ref());
-                for extension in extensions {
-                    part(&extension.tag.to_le_bytes());
-                    part(extension.data.as_ref());
-                }
+            Act::Send { content_type, content, extensions } => message(content_type, content, extensions),
+            Act::Edit { seq, content_type, content, extensions, .. } => {
+                message(content_type, content, extensions);
+                part(&[8]);
+                part(&seq.to_le_bytes());
+            }
+            Act::Recall { seq, .. } => {
+                part(&[9]);
+                part(&seq.to_le_bytes());
             }
             Act::Change { kind, users, .. } => {
                 part(&[*kind as u8 + 1]);
@@ -224,7 +254,7 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         // Room for the whole of a message, so that the buffer is not grown and copied.
         let content = match self {
-            Command::Act { act: Act::Send { content, .. }, .. } => content.len(),
+            Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => content.len(),
             _ => 0,
         };
         let mut out = BytesMut::with_capacity(content + 192);

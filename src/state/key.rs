@@ -10,6 +10,7 @@
 //! | `n` | session, user, device, epoch, first number | run of numbers → seq or refusal |
 //! | `i` | session, user | intent |
 //! | `r` | session, seq of the first | run of records |
+//! | `x` | session, running count | a message that was recalled: its seq |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 
@@ -33,6 +34,8 @@ pub mod letter {
     pub const INTENT: u8 = b'i';
     /// Run of records.
     pub const RECORD: u8 = b'r';
+    /// A message that was recalled.
+    pub const RECALLED: u8 = b'x';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -84,6 +87,13 @@ pub fn numbers(id: &SessionId, key: &SenderKey, first: u64) -> Vec<u8> {
 pub fn record(id: &SessionId, seq: u64) -> Vec<u8> {
     let mut out = session(letter::RECORD, id);
     out.extend_from_slice(&seq.to_be_bytes());
+    out
+}
+
+/// The recalled message with this running count.
+pub fn recalled(id: &SessionId, count: u64) -> Vec<u8> {
+    let mut out = session(letter::RECALLED, id);
+    out.extend_from_slice(&count.to_be_bytes());
     out
 }
 

@@ -63,7 +63,7 @@ impl Session {
         if opened || client_seq != next {
             return None;
         }
-        if let Err(refusal) = self.judge(actor, act) {
+        if let Err(refusal) = self.judge(at, actor, act) {
             return Some(Outcome::answer(Answer::Refused(refusal)));
         }
         let founders = self.founders(actor);

@@ -12,6 +12,7 @@ pub mod key;
 mod members;
 pub mod outcome;
 pub mod records;
+mod rewrite;
 pub mod rows;
 pub mod sender;
 pub mod session;
@@ -29,5 +30,7 @@ pub use user::User;
 mod bounds_tests;
 #[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod rewrite_tests;
 #[cfg(test)]
 mod tests;

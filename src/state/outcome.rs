@@ -70,6 +70,8 @@ pub struct Outcome {
     pub gate: Option<u64>,
     /// The record it made.
     pub published: Option<Publication>,
+    /// A record that another one has taken the place of: its seq, and the new one.
+    pub rewritten: Option<(u64, Bytes)>,
     /// Members that came (before the record is published) …
     pub added: Vec<UserId>,
     /// … and went (after it).

@@ -4,6 +4,8 @@
 //! load: keys compared, values checksummed and compressed one by one. What runs save is not measured yet. Runs may overlap after a snapshot was installed:
 //! the one that begins last before a seq is whole and holds it.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_wire::SessionId;
 
@@ -13,24 +15,71 @@ use super::rows::{RowFault, RowReader, RowWrites};
 /// First byte of a run.
 const VERSION: u8 = 1;
 /// Most records in a run.
-const RUN_RECORDS: usize = 64;
+pub const RUN_RECORDS: usize = 64;
 /// A run is closed once it has so many bytes.
 const RUN_BYTES: usize = 32 << 10;
 
-/// Puts records, of which the first has seq `first`, into rows.
-pub fn write(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[&Bytes]) {
+/// Runs by the seq of their first record.
+pub type Runs = BTreeMap<u64, Vec<Bytes>>;
+
+/// Puts records, of which the first has seq `first`, into rows; gives first seq and length of each run.
+pub fn write(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[&Bytes]) -> Vec<(u64, usize)> {
+    let mut runs = Vec::new();
     let mut at = 0;
     while at < records.len() {
         let begin = at;
         let mut value = BytesMut::with_capacity(RUN_BYTES / 4);
         value.put_u8(VERSION);
         while at < records.len() && at - begin < RUN_RECORDS && value.len() < RUN_BYTES {
-            value.put_u32_le(records[at].len() as u32);
-            value.put_slice(records[at]);
+            push(&mut value, records[at]);
             at += 1;
         }
         rows.put(key::record(id, first + begin as u64), value.freeze());
+        runs.push((first + begin as u64, at - begin));
     }
+    runs
+}
+
+/// Writes one run anew, with the records it had places for.
+pub fn rewrite(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[Bytes]) {
+    let total: usize = records.iter().map(|record| record.len() + 4).sum();
+    let mut value = BytesMut::with_capacity(1 + total);
+    value.put_u8(VERSION);
+    for record in records {
+        push(&mut value, record);
+    }
+    rows.put(key::record(id, first), value.freeze());
+}
+
+fn push(value: &mut BytesMut, record: &Bytes) {
+    value.put_u32_le(record.len() as u32);
+    value.put_slice(record);
+}
+
+/// The run that readers take a record from: the last that begins at or before it, if it reaches so far.
+pub fn run_of(runs: &Runs, seq: u64) -> Option<(u64, &Vec<Bytes>)> {
+    let (first, run) = runs.range(..=seq).next_back()?;
+    (seq - first < run.len() as u64).then_some((*first, run))
+}
+
+/// Every run that holds this record: one, or more where runs overlap.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn runs_with(rows: &dyn RowReader, id: &SessionId, seq: u64) -> Result<Runs, RowFault> {
+    let mut found = Runs::new();
+    let lowest = key::record(id, seq.saturating_sub(RUN_RECORDS as u64 - 1));
+    let mut upto = seq;
+    while let Some((key, value)) = rows.last_between(&lowest, &key::record(id, upto))? {
+        let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let run = unpack(&key, value)?;
+        if seq - first < run.len() as u64 {
+            found.insert(first, run);
+        }
+        let Some(before) = first.checked_sub(1) else { break };
+        upto = before;
+    }
+    Ok(found)
 }
 
 /// The records from `from` on that are rows, at most `count`; fewer when the rows end before.

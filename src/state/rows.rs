@@ -44,6 +44,18 @@ pub trait RowReader {
         &self,
         prefix: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
+    ) -> Result<(), RowFault> {
+        self.scan_from(prefix, prefix, each)
+    }
+    /// Those of them from the key `from` on, which begins with `prefix` too.
+    ///
+    /// # Errors
+    /// As [`RowReader::scan`].
+    fn scan_from(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
     ) -> Result<(), RowFault>;
     /// The last row with `from <= key <= to`.
     ///

@@ -14,6 +14,7 @@ use rookery_wire::{
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::key::SenderKey;
 use super::outcome::{Answer, Intent, Outcome, Publication};
+use super::rewrite::Rewrites;
 use super::sender::{Fate, Known, Number, Sender, Stored};
 use crate::plant::planted;
 
@@ -128,6 +129,7 @@ pub struct Session {
     pub(super) written_seq: u64,
     pub(super) collected_seq: u64,
     pub(super) dirty: Dirty,
+    pub(super) rewrites: Rewrites,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -156,6 +158,7 @@ impl Session {
             written_seq: 0,
             collected_seq: 0,
             dirty: Dirty::default(),
+            rewrites: Rewrites::default(),
             recalled: BTreeMap::new(),
         }
     }
@@ -270,9 +273,10 @@ impl Session {
         self.recalled.insert(wanted, number);
     }
 
-    /// Forgets what was recalled, after the batch.
+    /// Forgets what was read for the batch.
     pub fn forget_recalled(&mut self) {
         self.recalled.clear();
+        self.rewrites.forget_fetched();
     }
 
     /// Applies a numbered act.
@@ -317,7 +321,7 @@ impl Session {
                 };
             }
         }
-        match self.judge(actor, act) {
+        match self.judge(at, actor, act) {
             Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
             Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
@@ -355,7 +359,7 @@ impl Session {
     }
 
     /// Whether the act is allowed. Judged here, at apply, so that every replica judges alike (G8).
-    pub(super) fn judge(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+    pub(super) fn judge(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         let name = actor.name();
         let stranger =
             || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
@@ -363,7 +367,7 @@ impl Session {
         let is_member = speaks_for_itself || self.member(name).is_some() || planted("no-membership");
         let Act::Change { kind, users, most } = act else {
             let allowed = is_member || (!self.exists && self.id.pair_has(name) == Some(true));
-            return if allowed { Ok(()) } else { Err(stranger()) };
+            return if allowed { self.judge_rewrite(at, actor, act) } else { Err(stranger()) };
         };
         if matches!(self.id, SessionId::Direct { .. }) {
             return Err(ErrorBody::new(
@@ -412,13 +416,23 @@ impl Session {
         act: &Act,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut turnover = None;
+        let (mut turnover, mut rewriting) = (None, None);
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
                 if !self.exists {
                     outcome.added.extend(self.founders(actor));
                 }
                 (RecordKind::CONTENT, content_type.clone(), content.clone(), extensions.clone())
+            }
+            Act::Recall { .. } | Act::Edit { .. } => {
+                let kind =
+                    if matches!(act, Act::Recall { .. }) { RecordKind::RECALL } else { RecordKind::EDIT };
+                let Some((decided, target)) = self.decide_rewrite(at, actor.name(), act) else {
+                    // Judged just now, so it is there.
+                    return refused(ErrorCode::NoSuchMessage, format!("{} has no such message", self.id), 0);
+                };
+                rewriting = Some(decided);
+                (kind, Blob::default(), Blob(rookery_wire::encode(&target)), Vec::new())
             }
             Act::Change { kind, users, .. } => {
                 let (kind, users, decided) = self.decide_change(*kind, users, actor);
@@ -444,6 +458,7 @@ impl Session {
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, &mut outcome);
         }
+        outcome.rewritten = rewriting.map(|rewriting| self.rewrite(at, rewriting));
         let (stored, record) = self.append(limits, placed);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
@@ -547,7 +562,7 @@ pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
 }
 
 /// A record in the one encoding that is stored, pushed and pulled.
-fn encode_record(record: &Record) -> Bytes {
+pub(super) fn encode_record(record: &Record) -> Bytes {
     let mut out = BytesMut::with_capacity(96 + record.content.len() + record.content_type.len());
     encode_into(record, &mut out);
     out.freeze()

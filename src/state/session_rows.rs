@@ -1,5 +1,7 @@
 //! A session as rows: loading it, collecting what changed, and looking up what memory has let go.
 
+use std::collections::BTreeMap;
+
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
@@ -8,6 +10,7 @@ use rookery_wire::{Record, SessionId, UserId};
 use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
 use super::records;
+use super::rewrite::Rewrites;
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
@@ -37,6 +40,8 @@ pub struct HeadRow {
     pub version: u64,
     /// Present members.
     pub present: u32,
+    /// Log index of the last recall or edit.
+    pub revision: u64,
 }
 
 impl HeadRow {
@@ -175,6 +180,13 @@ impl Session {
             session.intents.insert(user_at(key, &prefix)?, link);
             Ok(true)
         })?;
+        let prefix = key::session(letter::RECALLED, id);
+        let mut recalled = BTreeMap::new();
+        rows.scan(&prefix, &mut |key, value| {
+            recalled.insert(count_at(key)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        session.rewrites = Rewrites::loaded(head.revision, recalled);
         if session.last_seq >= session.first_seq {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
                 RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
@@ -190,7 +202,13 @@ impl Session {
         let dirty = std::mem::take(&mut self.dirty);
         let fresh: Vec<&Bytes> =
             (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq)).collect();
-        records::write(&mut rows, &self.id, self.collected_seq + 1, &fresh);
+        let runs = records::write(&mut rows, &self.id, self.collected_seq + 1, &fresh);
+        for (first, records) in self.rewrites.collect(runs) {
+            records::rewrite(&mut rows, &self.id, first, records);
+        }
+        for (count, seq) in self.rewrites.collect_recalled() {
+            rows.put(key::recalled(&self.id, count), row_value(&seq));
+        }
         self.collected_seq = self.last_seq;
         for user in &dirty.members {
             if let Some(member) = self.members.get(user) {
@@ -220,6 +238,7 @@ impl Session {
     /// What was collected can be read from rows: memory keeps the ring and lets go of the rest.
     pub fn written(&mut self, limits: &SessionLimits) {
         self.written_seq = self.collected_seq;
+        self.rewrites.written();
         for sender in self.senders.values_mut() {
             sender.written();
         }
@@ -234,6 +253,7 @@ impl Session {
             && self.dirty.members.is_empty()
             && self.dirty.senders.is_empty()
             && self.dirty.intents.is_empty()
+            && self.rewrites.is_clean()
     }
 
     fn head_row(&self) -> HeadRow {
@@ -247,8 +267,23 @@ impl Session {
             time_ms: self.time_ms,
             version: self.version,
             present: self.present,
+            revision: self.rewrites.revision(),
         }
     }
+}
+
+/// Messages with a running count above `count` that were recalled.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_recalled_after(rows: &dyn RowReader, id: &SessionId, count: u64) -> Result<u64, RowFault> {
+    let mut recalled = 0;
+    let prefix = key::session(letter::RECALLED, id);
+    rows.scan_from(&prefix, &key::recalled(id, count.saturating_add(1)), &mut |_, _| {
+        recalled += 1;
+        Ok(true)
+    })?;
+    Ok(recalled)
 }
 
 /// Sessions of a shard that have intents to carry.
@@ -265,6 +300,11 @@ pub fn sessions_with_intents(rows: &dyn RowReader) -> Result<Vec<SessionId>, Row
         Ok(true)
     })?;
     Ok(found)
+}
+
+fn count_at(key: &[u8]) -> Result<u64, RowFault> {
+    let count = key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+    count.ok_or_else(|| RowFault::damaged(key, "no running count in the key"))
 }
 
 fn user_at(key: &[u8], prefix: &[u8]) -> Result<UserId, RowFault> {

@@ -10,6 +10,7 @@ use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{DeviceId, ErrorCode, GroupId, Record, SessionId, UserId};
 
 use super::command::{Act, Actor, ChangeKind};
+use super::records::runs_with;
 use super::session_rows::{read_last_number, read_number};
 use super::{
     Answer, At, Command, Entry, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
@@ -30,16 +31,25 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Takes the rows of one kind over from a later state.
+    pub(super) fn take_newer(&mut self, later: &Disk, letter: u8) {
+        let rows = later.0.iter().filter(|(key, _)| key.first() == Some(&letter));
+        self.0.extend(rows.map(|(key, value)| (key.clone(), value.clone())));
+    }
+}
+
 impl RowReader for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowFault> {
         Ok(self.0.get(key).cloned())
     }
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, RowFault>,
     ) -> Result<(), RowFault> {
-        for (key, value) in self.0.iter().filter(|(key, _)| key.starts_with(prefix)) {
+        for (key, value) in self.0.iter().filter(|(key, _)| key.starts_with(prefix) && key.as_ref() >= from) {
             if !each(key, value)? {
                 break;
             }
@@ -98,6 +108,9 @@ pub(super) fn apply(
             session.recall((sender.clone(), number), found);
         }
         session.give_sender(sender, last);
+    }
+    if let Some(seq) = session.target_in_rows(act) {
+        session.give_runs(runs_with(disk, session.id(), seq).expect("rows"));
     }
     let mut outcome = session.apply(at, &LIMITS, actor, client_seq, act);
     if outcome.parked {
@@ -294,6 +307,14 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
         let act = match rng.random_range(0..10) {
             0 => change(ChangeKind::Add, &[names[rng.random_range(0..names.len())]]),
             1 => change(ChangeKind::Remove, &[names[rng.random_range(0..names.len())]]),
+            2 => Act::Recall { seq: rng.random_range(1..=index), window_ms: 50 },
+            3 => Act::Edit {
+                seq: rng.random_range(1..=index),
+                window_ms: 50,
+                content_type: Blob::from("text/plain"),
+                content: Blob::from(format!("edited at {index}").as_str()),
+                extensions: Vec::new(),
+            },
             _ => text(&format!("{name} {number}")),
         };
         let client_seq = match rng.random_range(0..10) {

@@ -107,6 +107,12 @@ codes! {
     BeyondEnd = 408, "BEYOND_END", "read only what is there";
     /// The user is in as many sessions as allowed.
     TooManySessions = 409, "TOO_MANY_SESSIONS", "leave some sessions";
+    /// There is no content of that seq: beyond the end, trimmed, or a signal.
+    NoSuchMessage = 410, "NO_SUCH_MESSAGE", "name the seq of a message with content that is still kept";
+    /// The message is too old for that; `detail` is the window in milliseconds.
+    TooLate = 411, "TOO_LATE", "ask an admin of the group, who may at any time";
+    /// The message was recalled.
+    Recalled = 412, "RECALLED", "nothing is left to change";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -139,8 +145,20 @@ impl ErrorCode {
     /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
     /// same number. NOT_MEMBER and SESSION_EXISTS take none of a stranger: [`ErrorBody::takes_client_seq`] knows.
     pub fn takes_client_seq(self) -> bool {
-        use ErrorCode::{AlreadyTrimmed, ClientSeqReused, GroupFull, NotAllowed, NotMember, SessionExists};
-        matches!(self, ClientSeqReused | AlreadyTrimmed | NotMember | SessionExists | NotAllowed | GroupFull)
+        use ErrorCode::{AlreadyTrimmed, ClientSeqReused, GroupFull, NoSuchMessage, NotAllowed, NotMember};
+        use ErrorCode::{Recalled, SessionExists, TooLate};
+        matches!(
+            self,
+            ClientSeqReused
+                | AlreadyTrimmed
+                | NotMember
+                | SessionExists
+                | NotAllowed
+                | GroupFull
+                | NoSuchMessage
+                | TooLate
+                | Recalled
+        )
     }
 }
 

@@ -67,6 +67,10 @@ kinds! {
     ListMembers = 10, "LIST_MEMBERS";
     /// No body; answered by PONG.
     Ping = 11, "PING";
+    /// [`crate::request::Recall`].
+    Recall = 12, "RECALL";
+    /// [`crate::request::Edit`].
+    Edit = 13, "EDIT";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].

@@ -20,7 +20,7 @@ pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
 pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
 pub use id::{DeviceId, GroupId, SessionId, UserId};
-pub use record::{Extension, Preview, Record, RecordKind, Signal};
+pub use record::{Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.
 pub const DEFAULT_MAX_FRAME: u32 = 1 << 20;

@@ -19,6 +19,14 @@ impl RecordKind {
     /// Signal: members left or were removed; content is a [`Signal`].
     pub const MEMBERS_REMOVED: RecordKind = RecordKind(3);
 
+    /// Signal: the content of a message was taken back; content is a [`Target`].
+    pub const RECALL: RecordKind = RecordKind(4);
+    /// Signal: the content of a message is another now; content is a [`Target`].
+    pub const EDIT: RecordKind = RecordKind(5);
+    /// What is left of content that was recalled: everything but content and media type, with a [`Rewritten`] among
+    /// the extensions. It counted when it was stored, and does not any more.
+    pub const RECALLED: RecordKind = RecordKind(6);
+
     /// Whether records of this kind are counted as unread.
     pub fn is_countable(self) -> bool {
         self == Self::CONTENT
@@ -65,12 +73,38 @@ pub struct Record {
     pub extensions: Vec<Extension>,
 }
 
-/// The body of a signal record. Every signal has this shape, its [`RecordKind`] says what happened.
+/// The body of a signal about members.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Signal {
     /// The users it concerns.
     pub users: Vec<UserId>,
 }
+
+/// The body of a signal about another message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Target {
+    /// That message.
+    pub seq: u64,
+}
+
+/// The data of the [`Rewritten::TAG`] extension, which a record has that was recalled or edited; the last one who did.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Rewritten {
+    /// In whose name.
+    pub by: UserId,
+    /// When, unix milliseconds.
+    pub time_ms: u64,
+    /// The signal that says so.
+    pub seq: u64,
+}
+
+impl Rewritten {
+    /// The tag of the extension.
+    pub const TAG: u16 = 1;
+}
+
+/// Tags of extensions from here on are the application's; those below are the protocol's own.
+pub const FIRST_APPLICATION_TAG: u16 = 1024;
 
 /// The last message of a session, shortened for a list.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

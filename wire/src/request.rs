@@ -135,6 +135,40 @@ pub struct Members {
     pub users: Vec<UserId>,
 }
 
+/// `RECALL`: take back the content of a message. Numbered like a send, and answered by the ACK of the signal that says
+/// so.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Recall {
+    /// Where.
+    pub session: SessionId,
+    /// The device's next number in this session.
+    pub client_seq: u64,
+    /// Named user, for a service only.
+    pub on_behalf_of: Option<UserId>,
+    /// The message.
+    pub seq: u64,
+}
+
+/// `EDIT`: put other content in the place of a message's. Numbered and answered as RECALL is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct Edit {
+    /// Where.
+    pub session: SessionId,
+    /// The device's next number in this session.
+    pub client_seq: u64,
+    /// Named user, for a service only.
+    pub on_behalf_of: Option<UserId>,
+    /// The message.
+    pub seq: u64,
+    /// As in [`Send`].
+    pub content_type: Blob,
+    /// As in [`Send`].
+    pub content: Blob,
+    /// As in [`Send`].
+    pub extensions: Vec<Extension>,
+}
+
 /// `MEMBERS`: who is in a group, by name, paged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ListMembers {

@@ -1,7 +1,7 @@
 //! Sends: from the call into the session's outbox, from there into bytes.
 
 use rookery_wire::reply::Ack;
-use rookery_wire::request::{Members, Send};
+use rookery_wire::request::{Edit, Members, Recall, Send};
 use rookery_wire::{Blob, SessionId, encode_frame};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -72,6 +72,23 @@ impl Engine {
                     users: users.clone(),
                 };
                 encode_frame(*kind, id, &members, &mut self.out);
+            }
+            Op::Recall { seq } => {
+                let (session, client_seq) = (session.clone(), number);
+                let recall = Recall { session, client_seq, on_behalf_of: None, seq: *seq };
+                encode_frame(flight.op.kind(), id, &recall, &mut self.out);
+            }
+            Op::Edit { seq, content_type, content, extensions } => {
+                let edit = Edit {
+                    session: session.clone(),
+                    client_seq: number,
+                    on_behalf_of: None,
+                    seq: *seq,
+                    content_type: Blob(content_type.clone()),
+                    content: Blob(content.clone()),
+                    extensions: extensions.clone(),
+                };
+                encode_frame(flight.op.kind(), id, &edit, &mut self.out);
             }
         }
         if outbox.wrote(number) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rookery_client::wire::reply::{Ack, Page, ReadMark, Summary};
-use rookery_client::wire::{DeviceId, Record, RecordKind, SessionId, Signal, UserId, decode};
+use rookery_client::wire::{DeviceId, Record, RecordKind, SessionId, Signal, Target, UserId, decode};
 
 use super::wrap::harmless;
 
@@ -125,7 +125,7 @@ impl Conversation {
                 self.pending.remove(at);
             }
         }
-        if record.kind != RecordKind::CONTENT && record.kind != RecordKind::CREATED {
+        if matches!(record.kind, RecordKind::MEMBERS_ADDED | RecordKind::MEMBERS_REMOVED) {
             // Who is in it has changed; the number is asked for when it is wanted.
             self.members = None;
         }
@@ -146,6 +146,23 @@ impl Conversation {
         let counts = record.kind.is_countable();
         self.unread += u64::from(counts);
         counts
+    }
+
+    /// A recall or an edit changes another message: what was recalled goes at once, and the seq of one that was edited and
+    /// is shown here is given, to be pulled again.
+    pub(super) fn rewritten(&mut self, record: &Record) -> Option<u64> {
+        let target = decode::<Target>(&record.content.0).ok()?.seq;
+        let entry = self.entries.get_mut(&target);
+        match record.kind {
+            RecordKind::RECALL => {
+                if let Some(entry) = entry {
+                    entry.body = Body::Signal(harmless(&format!("{} recalled this", record.sender)));
+                }
+                None
+            }
+            RecordKind::EDIT => entry.map(|_| target),
+            _ => None,
+        }
     }
 
     /// Takes a page of history.
@@ -208,6 +225,12 @@ fn body(kind: RecordKind, sender: &UserId, content_type: &[u8], content: &[u8]) 
             }
             _ => Body::Other(format!("[{}, {} bytes]", harmless(&content_type), content.len())),
         };
+    }
+    match kind {
+        RecordKind::RECALLED => return Body::Signal("(recalled)".to_owned()),
+        RecordKind::RECALL => return Body::Signal(harmless(&format!("{sender} recalled a message"))),
+        RecordKind::EDIT => return Body::Signal(harmless(&format!("{sender} edited a message"))),
+        _ => {}
     }
     let users = decode::<Signal>(&bytes::Bytes::copy_from_slice(content)).map(|signal| signal.users);
     let names = match users.as_deref() {

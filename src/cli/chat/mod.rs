@@ -244,6 +244,18 @@ impl Talk {
                         Outcome::Done { what: "done".to_owned(), session, result }
                     });
                 }
+                Action::Recall { session, seq } => {
+                    self.work.spawn(async move {
+                        let result = client.recall(&session, seq).await;
+                        Outcome::Done { what: "recalled".to_owned(), session, result }
+                    });
+                }
+                Action::Edit { session, seq, text } => {
+                    self.work.spawn(async move {
+                        let result = client.edit(&session, seq, Outgoing::text(&text)).await;
+                        Outcome::Done { what: "edited".to_owned(), session, result }
+                    });
+                }
                 Action::Members { session, show } => {
                     self.work.spawn(async move {
                         let result = client.members(&session, None, MEMBERS_SHOWN).await;

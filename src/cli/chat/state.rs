@@ -7,7 +7,7 @@ use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
 use rookery_client::wire::{DeviceId, GroupId, SessionId, UserId};
 use rookery_client::{ClientError, Event, SyncList};
 
-use super::conversation::{Conversation, Pending};
+use super::conversation::{Body, Conversation, Pending};
 use super::history;
 use super::input::Input;
 use super::words::{self, COMMANDS, KEYS, Line};
@@ -43,6 +43,15 @@ pub(super) enum Action {
         session: SessionId,
         add: bool,
         users: Vec<UserId>,
+    },
+    Recall {
+        session: SessionId,
+        seq: u64,
+    },
+    Edit {
+        session: SessionId,
+        seq: u64,
+        text: String,
     },
     Members {
         session: SessionId,
@@ -227,6 +236,16 @@ impl Chat {
             }
             Line::Add(users) => self.change(true, users),
             Line::Remove(users) => self.change(false, users),
+            Line::Recall(seq) => {
+                if let Some((session, seq)) = self.own_message(seq) {
+                    self.actions.push(Action::Recall { session, seq });
+                }
+            }
+            Line::Edit(text) => {
+                if let Some((session, seq)) = self.own_message(None) {
+                    self.actions.push(Action::Edit { session, seq, text });
+                }
+            }
             Line::Leave => self.change(false, vec![self.me.clone()]),
             Line::Members => match self.open.clone() {
                 Some(session) => self.actions.push(Action::Members { session, show: true }),
@@ -251,6 +270,24 @@ impl Chat {
         self.actions.push(Action::Send { session, id, text });
     }
 
+    /// The message of the open session with this seq, or the last one from this terminal.
+    fn own_message(&mut self, seq: Option<u64>) -> Option<(SessionId, u64)> {
+        let Some(session) = self.current() else {
+            self.say("no session is open");
+            return None;
+        };
+        let last = session
+            .entries
+            .iter()
+            .rev()
+            .find(|(_, entry)| entry.own && !matches!(entry.body, Body::Signal(_)));
+        let found = seq.or(last.map(|(seq, _)| *seq)).map(|seq| (session.id.clone(), seq));
+        if found.is_none() {
+            self.say("no message of yours is loaded; name its number");
+        }
+        found
+    }
+
     fn change(&mut self, add: bool, users: Vec<UserId>) {
         match self.open.clone() {
             Some(session @ SessionId::Group(_)) => self.actions.push(Action::Change { session, add, users }),
@@ -267,6 +304,12 @@ impl Chat {
                 let session = self.session(&session);
                 let rows_before = history::rows_of(session, record.seq, &me, width);
                 session.arrive(&record, &me, &device);
+                if let Some(edited) = session.rewritten(&record) {
+                    // What it says now is pulled; the signal does not say it, for it may be recalled later.
+                    let (session, before) = (session.id.clone(), edited + 1);
+                    self.actions.push(Action::Pull { session, before });
+                    return;
+                }
                 if session.scroll > 0 {
                     // Whoever reads older messages is not moved.
                     session.scroll +=

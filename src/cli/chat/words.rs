@@ -15,6 +15,10 @@ pub(super) enum Line {
     Add(Vec<UserId>),
     /// Remove members from the open group.
     Remove(Vec<UserId>),
+    /// Recall a message of the open session; the last own one if none is named.
+    Recall(Option<u64>),
+    /// Say something else in the place of the last own message.
+    Edit(String),
     /// Leave the open group.
     Leave,
     /// Show who is in the open session.
@@ -31,6 +35,8 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/group", "NAME USER…", "create a group and open it"),
     ("/add", "USER…", "add members to the open group"),
     ("/remove", "USER…", "remove members from the open group"),
+    ("/recall", "[N]", "take back your last message, or the one with this number"),
+    ("/edit", "TEXT", "say something else in the place of your last message"),
     ("/leave", "", "leave the open group"),
     ("/members", "", "show who is in the open session"),
     ("/help", "", "show keys and commands"),
@@ -74,6 +80,15 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
         }
         "add" => some(users(words)?).map(Line::Add).ok_or_else(usage),
         "remove" => some(users(words)?).map(Line::Remove).ok_or_else(usage),
+        "recall" => match (words.next().map(str::parse), words.next()) {
+            (None, _) => Ok(Line::Recall(None)),
+            (Some(Ok(seq)), None) => Ok(Line::Recall(Some(seq))),
+            _ => Err(usage()),
+        },
+        "edit" => match command.trim_start_matches("edit").trim() {
+            "" => Err(usage()),
+            text => Ok(Line::Edit(text.to_owned())),
+        },
         "leave" => Ok(Line::Leave),
         "members" => Ok(Line::Members),
         "help" => Ok(Line::Help),
@@ -115,11 +130,15 @@ mod tests {
         let group = Line::Group("team".parse().expect("a group"), vec![user("bob"), user("cat")]);
         assert_eq!(understand("/group #team @bob, cat"), Ok(group));
         assert_eq!(understand("/add bob"), Ok(Line::Add(vec![user("bob")])));
+        assert_eq!(understand("/recall"), Ok(Line::Recall(None)));
+        assert_eq!(understand("/recall 17"), Ok(Line::Recall(Some(17))));
+        assert_eq!(understand("/edit  so it  is "), Ok(Line::Edit("so it  is".to_owned())));
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         assert_eq!(understand("/dm"), Err("write /dm USER".to_owned()));
+        assert!(understand("/recall it").is_err() && understand("/edit").is_err());
         assert_eq!(understand("/remove"), Err("write /remove USER…".to_owned()));
         assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));
         assert!(understand(&format!("/dm {}", "x".repeat(65))).is_err());

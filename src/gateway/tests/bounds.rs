@@ -216,7 +216,7 @@ async fn news_to_one_who_does_not_read_is_bounded() {
     let bench = bench(|limits, _| limits.queue_bytes = QUEUE).await;
     let mut client = bench.attached("ada", &group("g")).await;
     let left = frame_bytes(Kind::Left, 0, &Left { session: group(&"x".repeat(64)) });
-    let news = vec![Push { seq: 0, frame: left, from: None }; 500];
+    let news = vec![Push { seq: 0, frame: left, from: None, replaces: None }; 500];
     let mut rounds = 0;
     while bench.delivery.stats().lags == 0 || held(&bench, "ada") < QUEUE as usize / 2 {
         bench.delivery.publish_user(&user("ada"), &news);

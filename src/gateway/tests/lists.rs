@@ -145,7 +145,7 @@ async fn a_joined_session_is_attached_before_it_is_named() {
             Kind::Joined => frame_bytes(kind, 0, &Joined { session: session.clone(), live_from: 0 }),
             _ => frame_bytes(kind, 0, &Left { session: session.clone() }),
         };
-        Push { seq: 0, frame, from: None }
+        Push { seq: 0, frame, from: None, replaces: None }
     };
     bench.delivery.publish_user(&user("ada"), &[news(Kind::Joined, &group("new"))]);
     let (_, joined) = client.expect::<Joined>(Kind::Joined).await;

@@ -96,7 +96,12 @@ pub(super) fn message(session: &SessionId, seq: u64, from: (&UserId, &DeviceId),
     };
     let mut frame = BytesMut::new();
     encode_frame(Kind::Message, 0, &Message { session: session.clone(), record }, &mut frame);
-    Push { seq, frame: frame.freeze(), from: Some(Arc::new((from.0.clone(), from.1.clone(), 1))) }
+    Push {
+        seq,
+        frame: frame.freeze(),
+        from: Some(Arc::new((from.0.clone(), from.1.clone(), 1))),
+        replaces: None,
+    }
 }
 
 impl FakeShard {
@@ -109,7 +114,7 @@ impl FakeShard {
                 *head += 1;
                 let content = match act {
                     crate::state::Act::Send { content, .. } => content.0.clone(),
-                    crate::state::Act::Change { .. } => Bytes::new(),
+                    _ => Bytes::new(),
                 };
                 let push = message(session, *head, (&actor.user, &actor.device), &content);
                 self.delivery.publish(session, &[push]);
@@ -144,8 +149,7 @@ impl FakeShard {
             last_seq,
             count: last_seq,
             joined_seq: 1,
-            joined_count: 0,
-            own_count: 0,
+            unread: last_seq,
             last_client_seq: 0,
             time_ms: 1000 + last_seq,
             last: None,
@@ -175,7 +179,9 @@ impl FakeShard {
                 };
                 ReadReply::Activity(sessions.iter().map(row).collect())
             }
-            Read::Heads { sessions, .. } => ReadReply::Heads(sessions.iter().map(|s| self.head(s)).collect()),
+            Read::Heads { sessions, .. } => {
+                ReadReply::Heads(sessions.iter().map(|(s, _)| self.head(s)).collect())
+            }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
             Read::Members { .. } => ReadReply::Members(rookery_wire::reply::MemberPage {
                 users: vec![user("ada")],

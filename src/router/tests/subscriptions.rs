@@ -72,7 +72,7 @@ fn push(seq: u64, kind: RecordKind, users: &[&str], from: (&str, &str)) -> Push 
     };
     let mut frame = BytesMut::new();
     encode_frame(Kind::Message, 0, &Message { session: session(), record }, &mut frame);
-    Push { seq, frame: frame.freeze(), from: Some(Arc::new(from)) }
+    Push { seq, frame: frame.freeze(), from: Some(Arc::new(from)), replaces: None }
 }
 
 fn content(seq: u64) -> Push {

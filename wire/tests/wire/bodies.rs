@@ -59,6 +59,8 @@ bodies! {
     RemoveMembers(request::Members),
     ListMembers(request::ListMembers),
     Ping(()),
+    Recall(request::Recall),
+    Edit(request::Edit),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rookery_wire::reply::{self, Limits, Summary};
 use rookery_wire::request::{self, Consistency, Direction, Role};
 use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind};
-use rookery_wire::{Retry, SessionId, Signal, UserId, encode};
+use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
 
@@ -54,6 +54,7 @@ const NOW: u64 = 1_790_000_000_000;
 pub(crate) fn requests() -> Vec<Case> {
     let mut cases = hellos();
     cases.extend(sends());
+    cases.extend(rewrites());
     cases.extend(reads());
     cases.extend(group_changes());
     cases
@@ -132,6 +133,25 @@ fn sends() -> Vec<Case> {
             5,
             Body::Send(largest),
         ),
+    ]
+}
+
+fn rewrites() -> Vec<Case> {
+    let recall = request::Recall { session: pair(), client_seq: 2, on_behalf_of: None, seq: 1 };
+    let admin = request::Recall { session: team(), on_behalf_of: Some(user("alice")), ..recall.clone() };
+    let edit = request::Edit {
+        session: team(),
+        client_seq: 7,
+        on_behalf_of: None,
+        seq: 251,
+        content_type: Blob::from("text/plain"),
+        content: Blob::from("hello, all"),
+        extensions: Vec::new(),
+    };
+    vec![
+        case("recall", "", 22, Body::Recall(recall)),
+        case("recall for", "a service acts for alice", 23, Body::Recall(admin)),
+        case("edit", "", 24, Body::Edit(edit)),
     ]
 }
 
@@ -222,6 +242,18 @@ fn record(seq: u64) -> Record {
 fn signal(seq: u64, kind: RecordKind, names: &[&str]) -> Record {
     let content = Blob(encode(&Signal { users: users(names) }));
     Record { kind, content_type: Blob::default(), content, count: 0, ..record(seq) }
+}
+
+/// What is left of record 1 once alice has recalled it by record 6.
+fn tombstone() -> Record {
+    let by = Rewritten { by: user("alice"), time_ms: NOW + 6, seq: 6 };
+    Record {
+        kind: RecordKind::RECALLED,
+        content_type: Blob::default(),
+        content: Blob::default(),
+        extensions: vec![Extension { tag: Rewritten::TAG, data: Blob(encode(&by)) }],
+        ..record(1)
+    }
 }
 
 pub(crate) fn replies() -> Vec<Case> {
@@ -348,6 +380,8 @@ pub(crate) fn pushes() -> Vec<Case> {
     };
     let added = signal(4, RecordKind::MEMBERS_ADDED, &["dörte"]);
     let removed = signal(5, RecordKind::MEMBERS_REMOVED, &["bob", "carol"]);
+    let content = Blob(encode(&Target { seq: 1 }));
+    let recall = Record { kind: RecordKind::RECALL, content, ..signal(6, RecordKind::RECALL, &[]) };
     let goaway = reply::GoAway {
         code: ErrorCode::ShuttingDown,
         text: Blob::from("node 2 is going down"),
@@ -359,6 +393,8 @@ pub(crate) fn pushes() -> Vec<Case> {
         case("message rich", "a kind and an extension to be passed over", 0, message(team(), rich)),
         case("message members added", "the content is a signal", 0, message(team(), added)),
         case("message members removed", "the content is a signal", 0, message(team(), removed)),
+        case("message recall", "the content is a target", 0, message(pair(), recall)),
+        case("message recalled", "as pages have it from then on", 0, message(pair(), tombstone())),
         case("read mark push", "another device of the user has read", 0, {
             Body::ReadMark(reply::ReadMark { session: pair(), seq: 251, count: 250 })
         }),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rookery_wire::request::{Consistency, Direction, Role};
 use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind};
-use rookery_wire::{Retry, SessionId, Signal, UserId, reply, request};
+use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, reply, request};
 use serde_json::{Value, json};
 
 /// The largest integer every JSON reader keeps exactly; larger ones are written as text.
@@ -76,6 +76,8 @@ structs! {
     ::request Read { session, seq }
     ::request Members { session, client_seq, on_behalf_of, users }
     ::request ListMembers { session, after, limit }
+    ::request Recall { session, client_seq, on_behalf_of, seq }
+    ::request Edit { session, client_seq, on_behalf_of, seq, content_type, content, extensions }
     ::reply Limits { frame, content, window, page }
     ::reply Welcome { version, cluster, node, epoch, time_ms, idle_ms, limits }
     ::reply Ack { session, client_seq, seq, message_id, time_ms, count }
@@ -99,6 +101,8 @@ structs! {
         extensions,
     }
     Signal { users }
+    Target { seq }
+    Rewritten { by, time_ms, seq }
     Preview { seq, time_ms, sender, kind, content_type, content }
 }
 

@@ -112,6 +112,28 @@ fn send() -> impl Strategy<Value = Body> {
     )
 }
 
+fn rewrite() -> impl Strategy<Value = Body> {
+    let recall = (session(), number(), option::of(user()), number()).prop_map(
+        |(session, client_seq, on_behalf_of, seq)| {
+            Body::Recall(request::Recall { session, client_seq, on_behalf_of, seq })
+        },
+    );
+    let edit = (session(), number(), option::of(user()), number(), blob(), blob(), extensions()).prop_map(
+        |(session, client_seq, on_behalf_of, seq, content_type, content, extensions)| {
+            Body::Edit(request::Edit {
+                session,
+                client_seq,
+                on_behalf_of,
+                seq,
+                content_type,
+                content,
+                extensions,
+            })
+        },
+    );
+    prop_oneof![recall, edit]
+}
+
 fn pull() -> impl Strategy<Value = Body> {
     let direction = prop_oneof![Just(Direction::Forward), Just(Direction::Backward)];
     let consistency = prop_oneof![
@@ -257,6 +279,7 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         send(),
         pull(),
         members(),
+        rewrite(),
         small_request(),
         welcome(),
         ack(),

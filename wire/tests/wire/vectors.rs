@@ -7,7 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
-use rookery_wire::{DecodeFault, Decoder, ErrorCode, FrameFault, Kind, SessionId, Signal, decode, encode};
+use rookery_wire::{DecodeFault, Decoder, ErrorCode, FrameFault, Kind, Rewritten, SessionId, Signal, Target};
+use rookery_wire::{decode, encode};
 use serde_json::{Value, json};
 
 use crate::bodies::Body;
@@ -141,6 +142,8 @@ fn check_value(vector: &Value) {
         "session" => both_ways::<SessionId>(vector),
         "code" => both_ways::<ErrorCode>(vector),
         "signal" => both_ways::<Signal>(vector),
+        "target" => both_ways::<Target>(vector),
+        "rewritten" => both_ways::<Rewritten>(vector),
         other => panic!("no check for {other}"),
     }
 }
@@ -158,6 +161,9 @@ fn vectors_of_single_values() {
     values.extend(texts.map(|text| value("session", &text.parse::<SessionId>().unwrap())));
     values.extend([ErrorCode::BadFrame, ErrorCode::Busy].map(|code| value("code", &code)));
     values.extend([signal(&[]), signal(&["alice", "bob"])].map(|signal| value("signal", &signal)));
+    values.extend([1, 251].map(|seq| value("target", &Target { seq })));
+    let rewritten = Rewritten { by: "alice".parse().unwrap(), time_ms: 1_790_000_000_006, seq: 6 };
+    values.push(value("rewritten", &rewritten));
     let vectors = file("values.json", &Value::Array(values));
     vectors.as_array().unwrap().iter().for_each(check_value);
 }

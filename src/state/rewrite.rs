@@ -1,0 +1,262 @@
+//! Recall and edit: putting another record in the place of one that is stored (G7).
+//!
+//! A record that changes keeps its seq, id, time, count and numbers; only its content goes or is replaced. It may stand in
+//! memory, in rows, and in rows that are being written at this moment, so it is replaced in all three: in the ring at
+//! once, in rows by writing the whole run anew with the next checkpoint. Until that is durable the new run stays in
+//! memory, and readers take it from here. [`Session::rows_revision`] tells readers which pages of older rows are stale.
+//!
+//! A recalled message still stands in the running counts of later records, which are never rewritten. What is unread is
+//! a difference of counts less the recalled ones between them: an ordered index of exceptions, one row each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rookery_wire::codec::{Blob, decode};
+use rookery_wire::{ErrorBody, ErrorCode, Extension, Record, RecordKind, Rewritten, Target, UserId, encode};
+
+use super::command::{Act, Actor};
+use super::records::{RUN_RECORDS, Runs, run_of};
+use super::session::{At, Session, encode_record};
+
+/// Runs of records that were rewritten, and what the batch at hand has read of those that may be.
+#[derive(Debug, Default)]
+pub(super) struct Rewrites {
+    /// Rewritten, and not known to be durable: whole runs by their first seq.
+    pending: Runs,
+    /// Those of them that changed since they were last collected.
+    dirty: BTreeSet<u64>,
+    /// First seq and length of the runs that are being written for the first time.
+    fresh: Vec<(u64, usize)>,
+    /// Runs that hold what this batch wants to rewrite, as the rows have them.
+    fetched: Runs,
+    /// Running counts of recalled messages, with their seqs.
+    recalled: BTreeMap<u64, u64>,
+    dirty_recalled: BTreeSet<u64>,
+    /// Log index of the last rewriting …
+    revision: u64,
+    /// … of the last one that was collected …
+    collected: u64,
+    /// … and of the last one that rows hold.
+    written: u64,
+}
+
+/// A rewriting that is decided and not yet carried out.
+pub(super) struct Rewriting {
+    seq: u64,
+    record: Bytes,
+    /// The running count of a message that is recalled.
+    recalled: Option<u64>,
+}
+
+impl Rewrites {
+    /// As rows have it: the last rewriting, and the running counts and seqs of recalled messages.
+    pub(super) fn loaded(revision: u64, recalled: BTreeMap<u64, u64>) -> Self {
+        Self { recalled, revision, collected: revision, written: revision, ..Self::default() }
+    }
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+    /// Runs to be written anew; they count as collected. `fresh` are the runs that are written for the first time.
+    pub(super) fn collect(&mut self, fresh: Vec<(u64, usize)>) -> Vec<(u64, &[Bytes])> {
+        self.fresh = fresh;
+        self.collected = self.revision;
+        let dirty = std::mem::take(&mut self.dirty);
+        let runs = dirty.into_iter();
+        runs.filter_map(|first| Some((first, self.pending.get(&first)?.as_slice()))).collect()
+    }
+    /// Counts and seqs of messages that were recalled since this was last asked.
+    pub(super) fn collect_recalled(&mut self) -> Vec<(u64, u64)> {
+        let counts = std::mem::take(&mut self.dirty_recalled);
+        counts.into_iter().filter_map(|count| Some((count, *self.recalled.get(&count)?))).collect()
+    }
+    /// What was collected is in rows.
+    pub(super) fn written(&mut self) {
+        self.fresh.clear();
+        self.written = self.collected;
+        let Self { pending, dirty, .. } = self;
+        pending.retain(|first, _| dirty.contains(first));
+    }
+    pub(super) fn is_clean(&self) -> bool {
+        self.pending.is_empty() && self.dirty_recalled.is_empty() && self.written == self.revision
+    }
+    pub(super) fn forget_fetched(&mut self) {
+        self.fetched.clear();
+    }
+}
+
+impl Session {
+    /// Log index of the last rewriting that rows hold: pages read from rows under another one may be stale.
+    pub fn rows_revision(&self) -> u64 {
+        self.rewrites.written
+    }
+
+    /// Log index of the last recall or edit.
+    pub fn rewritten_at(&self) -> u64 {
+        self.rewrites.revision
+    }
+
+    /// Rewritten records among `from..=to` that rows do not hold yet: they stand for what the rows say.
+    pub fn patches(&self, from: u64, to: u64) -> Vec<(u64, Bytes)> {
+        let mut patches = BTreeMap::new();
+        for (first, run) in self.rewrites.pending.range(..=to) {
+            let records = (*first..).zip(run).filter(|(seq, _)| (from..=to).contains(seq));
+            patches.extend(records.map(|(seq, record)| (seq, record.clone())));
+        }
+        patches.into_iter().collect()
+    }
+
+    /// Messages with a running count above `count` that were recalled.
+    pub fn recalled_after(&self, count: u64) -> u64 {
+        self.rewrites.recalled.range(count.saturating_add(1)..).count() as u64
+    }
+
+    /// The seq whose runs must be read before this act can be carried out; none when memory has all of it.
+    pub fn target_in_rows(&self, act: &Act) -> Option<u64> {
+        target_of(act).filter(|seq| (self.first_seq..=self.written_seq).contains(seq))
+    }
+
+    /// Gives the runs that [`Session::target_in_rows`] asked for.
+    pub fn give_runs(&mut self, runs: Runs) {
+        self.rewrites.fetched.extend(runs);
+    }
+
+    /// A record, wherever it is; of those in rows only what this batch has asked for.
+    fn stored_record(&self, seq: u64) -> Option<Record> {
+        if !(self.first_seq..=self.last_seq).contains(&seq) {
+            return None;
+        }
+        let in_runs = |runs| run_of(runs, seq).and_then(|(first, run)| run.get((seq - first) as usize));
+        let bytes = self.record(seq);
+        let bytes = bytes.or_else(|| in_runs(&self.rewrites.pending));
+        let bytes = bytes.or_else(|| in_runs(&self.rewrites.fetched))?;
+        decode(bytes).ok()
+    }
+
+    /// Whether the actor, who is a member or a service, may recall or edit that.
+    pub(super) fn judge_rewrite(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+        let (seq, window_ms, recall) = match act {
+            Act::Recall { seq, window_ms } => (*seq, *window_ms, true),
+            Act::Edit { seq, window_ms, .. } => (*seq, *window_ms, false),
+            Act::Send { .. } | Act::Change { .. } => return Ok(()),
+        };
+        let none =
+            || ErrorBody::new(ErrorCode::NoSuchMessage, format!("{} has no content at {seq}", self.id));
+        let record = self.stored_record(seq).ok_or_else(none)?;
+        match record.kind {
+            RecordKind::CONTENT => {}
+            // Rows of a snapshot may be newer than the session they came with: this replay has not got there yet.
+            RecordKind::RECALLED if mark_of(&record).is_some_and(|mark| mark.seq > self.last_seq) => {}
+            RecordKind::RECALLED => {
+                let text = format!("message {seq} of {} was recalled", self.id);
+                return Err(ErrorBody::new(ErrorCode::Recalled, text));
+            }
+            _ => return Err(none()),
+        }
+        let name = actor.name();
+        if actor.service || (recall && self.owner.as_ref() == Some(name)) {
+            return Ok(());
+        }
+        if record.sender != *name {
+            let text = format!("message {seq} of {} is not {name}'s", self.id);
+            return Err(ErrorBody::new(ErrorCode::NotAllowed, text));
+        }
+        let age = self.time_ms.max(at.time_ms).saturating_sub(record.time_ms);
+        if age > window_ms {
+            let text =
+                format!("message {seq} of {} is {age} ms old, at most {window_ms} are allowed", self.id);
+            return Err(ErrorBody::new(ErrorCode::TooLate, text).with_detail(window_ms));
+        }
+        Ok(())
+    }
+
+    /// What a recall or edit does to its message, the signal of which takes `signal` as its seq; and the signal's content.
+    pub(super) fn decide_rewrite(&self, at: &At, by: &UserId, act: &Act) -> Option<(Rewriting, Target)> {
+        let seq = target_of(act)?;
+        let record = self.stored_record(seq)?;
+        let time_ms = self.time_ms.max(at.time_ms);
+        let mark = Rewritten { by: by.clone(), time_ms, seq: self.last_seq + 1 };
+        let mark = Extension { tag: Rewritten::TAG, data: Blob(encode(&mark)) };
+        let count = record.count;
+        let (record, recalled) = match act {
+            Act::Edit { content_type, content, extensions, .. } => {
+                let mut extensions = extensions.clone();
+                extensions.push(mark);
+                let (content_type, content) = (content_type.clone(), content.clone());
+                (Record { kind: RecordKind::CONTENT, content_type, content, extensions, ..record }, None)
+            }
+            _ => {
+                let tombstone = Record {
+                    kind: RecordKind::RECALLED,
+                    content_type: Blob::default(),
+                    content: Blob::default(),
+                    extensions: vec![mark],
+                    ..record
+                };
+                (tombstone, Some(count))
+            }
+        };
+        Some((Rewriting { seq, record: encode_record(&record), recalled }, Target { seq }))
+    }
+
+    /// Carries out what [`Session::decide_rewrite`] decided; gives the record as it is now.
+    pub(super) fn rewrite(&mut self, at: &At, rewriting: Rewriting) -> (u64, Bytes) {
+        let Rewriting { seq, record, recalled } = rewriting;
+        let collected =
+            self.rewrites.fresh.iter().find(|(first, len)| (*first..*first + *len as u64).contains(&seq));
+        if seq > self.written_seq
+            && let Some((first, len)) = collected.copied()
+        {
+            // On its way into rows: all that is not written is in memory, the whole run with it.
+            let run = (first..first + len as u64).filter_map(|seq| self.record(seq).cloned());
+            let run: Vec<Bytes> = run.collect();
+            self.rewrites.pending.entry(first).or_insert(run);
+        }
+        self.replace_in_memory(seq, record.clone());
+        let Rewrites { pending, dirty, fetched, .. } = &mut self.rewrites;
+        for (first, run) in runs_with(fetched, seq) {
+            pending.entry(first).or_insert_with(|| run.clone());
+        }
+        for (first, run) in pending.range_mut(seq.saturating_sub(RUN_RECORDS as u64)..=seq) {
+            if let Some(place) = run.get_mut((seq - first) as usize) {
+                *place = record.clone();
+                dirty.insert(*first);
+            }
+        }
+        if let Some(count) = recalled {
+            self.rewrites.recalled.insert(count, seq);
+            self.rewrites.dirty_recalled.insert(count);
+        }
+        self.rewrites.revision = at.index;
+        (seq, record)
+    }
+
+    /// Puts a record into the ring in the place of the one with its seq, if that is there.
+    fn replace_in_memory(&mut self, seq: u64, record: Bytes) {
+        let Some(at) = seq.checked_sub(self.tail_first()).and_then(|at| usize::try_from(at).ok()) else {
+            return;
+        };
+        if let Some(place) = self.tail.get_mut(at) {
+            self.tail_bytes = self.tail_bytes + record.len() - place.len();
+            *place = record;
+        }
+    }
+}
+
+/// How the record came to be as it is, if it was recalled or edited.
+fn mark_of(record: &Record) -> Option<Rewritten> {
+    let mark = record.extensions.iter().find(|extension| extension.tag == Rewritten::TAG)?;
+    decode(&mark.data.0).ok()
+}
+
+/// The message a recall or an edit is about.
+fn target_of(act: &Act) -> Option<u64> {
+    match act {
+        Act::Recall { seq, .. } | Act::Edit { seq, .. } => Some(*seq),
+        Act::Send { .. } | Act::Change { .. } => None,
+    }
+}
+
+fn runs_with(runs: &Runs, seq: u64) -> impl Iterator<Item = (u64, &Vec<Bytes>)> {
+    let near = runs.range(seq.saturating_sub(RUN_RECORDS as u64)..=seq);
+    near.filter(move |(first, run)| seq - **first < run.len() as u64).map(|(first, run)| (*first, run))
+}
