@@ -20,7 +20,7 @@ import time
 
 from rookery import smoke
 from rookery.device import Device
-from rookery.frames import ADD_MEMBERS, CREATE_GROUP, LIST_MEMBERS, READ, REMOVE_MEMBERS, SIGNAL
+from rookery.frames import ADD_MEMBERS, CREATE_GROUP, GROUP_ACTION, LIST_MEMBERS, READ, REMOVE_MEMBERS, SIGNAL
 from rookery.link import Lost, Refused
 from rookery.values import decode, direct, group
 from rookery.vectors import check_folder
@@ -37,7 +37,16 @@ def describe(record):
     if record.kind in SIGNALS:
         users = ", ".join(decode(SIGNAL, record.content).users)
         return f"{when} {record.seq:>5}  * {record.sender} {SIGNALS[record.kind]} {users}"
+    if record.kind == 7:
+        return f"{when} {record.seq:>5}  * {record.sender}: {action_words(decode(GROUP_ACTION, record.content))}"
     return f"{when} {record.seq:>5}  * a record of kind {record.kind}"
+
+
+def action_words(action):
+    """A change to a group: its name, and its fields if it has any."""
+    name, fields = action if isinstance(action, tuple) else (action, None)
+    shown = (f"{key}={value}" for key, value in vars(fields).items() if value is not None) if fields else ()
+    return " ".join([name.replace("_", " "), *shown])
 
 
 def printer(of=None):

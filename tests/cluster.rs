@@ -29,6 +29,8 @@ mod fixture;
 mod folders;
 #[path = "cluster/formation.rs"]
 mod formation;
+#[path = "cluster/groups.rs"]
+mod groups;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/pressure.rs"]

@@ -158,6 +158,7 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     assert!(tail.contains("psst"), "{tail}");
     assert!(bad(folder, &["pull", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
 
+    groups_are_managed(folder);
     good(folder, &["cluster", "kill", "2"]);
     good(folder, &["send", "--user", "ann", "#team", "one of us is gone"]);
     let status = good(folder, &["cluster", "status", "--json"]);
@@ -178,6 +179,35 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     let down = good(folder, &["cluster", "down"]);
     assert_eq!(down.matches("stopped").count(), 3, "{down}");
     bad_status(folder);
+}
+
+/// The commands of `rookery group` beside those that change members.
+fn groups_are_managed(folder: &Path) {
+    let ann = |more: &[&str]| good(folder, &[&["group", "--user", "ann", "--json"], more].concat());
+    let changed = ann(&["profile", "team", "--name", "The team"]);
+    assert!(changed.contains("\"seq\":3"), "{changed}");
+    ann(&["attribute", "team", "colour", "black"]);
+    ann(&["role", "team", "bob", "admin"]);
+    ann(&["policy", "team", "--invite", "admins"]);
+    let info: serde_json::Value = serde_json::from_str(&ann(&["info", "team"])).expect("JSON");
+    assert_eq!((&info["name"], &info["owner"]), (&"The team".into(), &"ann".into()), "{info}");
+    assert_eq!(
+        (&info["attributes"]["colour"], &info["policy"]["invite"]),
+        (&"black".into(), &"admins".into())
+    );
+    assert_eq!(info["policy"]["write"], "all", "what was not named stays");
+    ann(&["mute", "team", "eve", "600"]);
+    assert!(bad(folder, &["send", "--user", "eve", "#team", "hi"], 1).contains("MUTED"));
+    let roles = good(folder, &["group", "--user", "ann", "roles", "team"]);
+    assert!(roles.starts_with("ann owner\nbob admin\neve member muted until "), "{roles}");
+    ann(&["unmute", "team", "eve"]);
+    let page = good(folder, &["pull", "--user", "eve", "#team"]);
+    assert!(page.contains("ann: made bob an admin") && page.contains("lets eve write again"), "{page}");
+    let page = good(folder, &["pull", "--user", "eve", "#team", "--from", "5", "-n", "1", "--json"]);
+    assert!(page.contains("\"kind\":\"group_changed\"") && page.contains("\"set_role\""), "{page}");
+    good(folder, &["group", "--user", "bob", "create", "brief"]);
+    good(folder, &["group", "--user", "bob", "dissolve", "brief"]);
+    assert!(bad(folder, &["send", "--user", "bob", "#brief", "hi"], 1).contains("DISSOLVED"));
 }
 
 /// A cluster that is down is a failure, although the table is shown.

@@ -29,7 +29,9 @@ use rookery_raft::{
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::reply::Page;
 use rookery_wire::request::{Consistency, Direction, Pull};
-use rookery_wire::{DeviceId, ErrorCode, GroupId, RecordKind, SessionId, UserId};
+use rookery_wire::{
+    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, MemberRole, RecordKind, SessionId, UserId,
+};
 
 const SHARDS: u32 = 4;
 /// One group, forty peers, and room for one session more.
@@ -202,6 +204,7 @@ async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
         let router = &cluster[&((n % 3) as u16 + 1)].router;
         assert_eq!(acked(router, act("ann", group, n, text(&format!("message {n}")))).await, n);
     }
+    a_group_is_set(&cluster[&1].router).await;
     // Other sessions push the first one out of memory (4 residents a shard).
     for n in 0..40 {
         let other = SessionId::direct(&user("ann"), &user(&format!("peer-{n}"))).expect("a pair");
@@ -289,11 +292,40 @@ async fn a_full_list_refuses(cluster: &BTreeMap<u16, Node>) {
     assert_eq!(acked(one, create()).await, 1);
 }
 
+/// What is not in the head row of a session must be found again too.
+async fn a_group_is_set(router: &Router) {
+    let crows = named("crows");
+    let key = AttributeKey::new("colour").expect("a key");
+    let changes = [
+        GroupAction::SetProfile { name: Some(Blob::from("Crows")), avatar: None },
+        GroupAction::SetAttribute { key, value: Some(Blob::from("black")) },
+        GroupAction::SetRole { user: user("hal"), role: MemberRole::Admin },
+    ];
+    assert_eq!(acked(router, act("gil", &crows, 1, of(ChangeKind::Create, &["hal"]))).await, 1);
+    for (number, action) in (2..).zip(changes) {
+        assert_eq!(acked(router, act("gil", &crows, number, Act::Manage { action })).await, number);
+    }
+}
+
+async fn the_group_is_as_it_was_set(router: &Router) {
+    let crows = named("crows");
+    let shard = router.shard_of(&EntityKey::Session(crows.clone()));
+    let read = Read::Group { user: Some(user("hal")), session: crows };
+    match router.read(shard, read, Freshness::Linearizable).await.expect("a group") {
+        ReadReply::Group(group) => {
+            assert_eq!((&group.name, group.attributes.len()), (&Blob::from("Crows"), 1));
+            assert_eq!((group.owner, group.role), (Some(user("gil")), Some(MemberRole::Admin)));
+        }
+        other => panic!("expected a group, got {other:?}"),
+    }
+}
+
 /// All of them again, from their folders.
 async fn after_a_restart(nodes: &Nodes, group: &SessionId) {
     let cluster = start(nodes).await;
     let page = pull(&cluster[&1].router, group, "bob").await;
     assert_eq!(page.records.len(), 41);
+    the_group_is_as_it_was_set(&cluster[&2].router).await;
     assert_eq!(acked(&cluster[&1].router, act("ann", group, 7, text("message 7"))).await, 7);
     assert_eq!(acked(&cluster[&3].router, act("ann", group, 42, text("message 42"))).await, 42);
     for node in cluster.into_values() {

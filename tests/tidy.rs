@@ -201,6 +201,25 @@ fn no_path_of_one_machine_is_written_down() {
     nothing(wrong);
 }
 
+/// docs/features.md names the tests that show each feature, in the last cell of its row.
+#[test]
+fn every_feature_is_shown_by_tests_that_exist() {
+    let page = read(&root().join("docs/features.md"));
+    let all: String =
+        sources(&["src", "raft", "wire", "client", "tests"]).iter().map(|file| read(file)).collect();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let mut wrong = Vec::new();
+    for row in rows.filter(|row| !row.starts_with("feature ")) {
+        let tests: Vec<&str> = row.rsplit(" | ").next().unwrap_or("").split('`').skip(1).step_by(2).collect();
+        if tests.is_empty() {
+            wrong.push(format!("no test shows: {row}"));
+        }
+        let dead = tests.iter().filter(|test| !all.contains(&format!("fn {test}()")));
+        wrong.extend(dead.map(|test| format!("there is no test {test}")));
+    }
+    nothing(wrong);
+}
+
 #[test]
 fn the_rules_see_what_they_look_for() {
     let source = "//! openraft\nuse sled::Db; /* sled /* sled */ */ let a = \"sled\"; let b = 'x'; // sled\nlet c = r#\"sled\"#;";

@@ -113,7 +113,7 @@ impl Client {
         self.numbered(session, Op::Send { content_type, content, extensions, on_behalf_of }).await
     }
 
-    /// Takes the content of a message back: the user's own within the cluster's window, any as the owner of a group. The
+    /// Takes the content of a message back: the user's own within the cluster's window, any as an admin of a group. The
     /// ACK is that of the signal; once it is there nobody is shown the content any more.
     ///
     /// # Errors
@@ -297,17 +297,17 @@ impl Client {
         self.numbered(session, Op::Members { kind, users: users.to_vec() }).await?.await
     }
 
-    async fn numbered(&self, session: &SessionId, op: Op) -> Result<PendingAck, ClientError> {
+    pub(crate) async fn numbered(&self, session: &SessionId, op: Op) -> Result<PendingAck, ClientError> {
         let permit = self.room(&self.window, op.kind().name()).await?;
         let (reply, answer) = oneshot::channel();
-        self.hand_over(Command::Numbered { session: session.clone(), op, reply, permit })?;
+        self.submit(Command::Numbered { session: session.clone(), op, reply, permit })?;
         Ok(PendingAck { answer, shared: Arc::clone(&self.shared) })
     }
 
-    async fn ask(&self, question: Question) -> Result<Answer, ClientError> {
+    pub(crate) async fn ask(&self, question: Question) -> Result<Answer, ClientError> {
         let permit = self.room(&self.asks, question.name()).await?;
         let (reply, answer) = oneshot::channel();
-        self.hand_over(Command::Ask { question, reply, permit })?;
+        self.submit(Command::Ask { question, reply, permit })?;
         answer.await.unwrap_or_else(|_| Err(self.shared.ended()))
     }
 
@@ -332,7 +332,7 @@ impl Client {
     }
 
     /// The queue has a place for every permit, so this neither waits nor reorders.
-    fn hand_over(&self, command: Command) -> Result<(), ClientError> {
+    fn submit(&self, command: Command) -> Result<(), ClientError> {
         self.commands.try_send(command).map_err(|_| self.shared.ended())
     }
 }
@@ -343,6 +343,6 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn mismatch(answer: &Answer) -> ClientError {
+pub(crate) fn mismatch(answer: &Answer) -> ClientError {
     ClientError::Protocol(format!("an answer of another kind than asked for: {answer:?}"))
 }

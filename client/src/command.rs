@@ -1,9 +1,10 @@
 //! What the handle asks of the driver.
 
 use bytes::Bytes;
+use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
-use rookery_wire::{Extension, Kind, SessionId, UserId};
+use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::ClientError;
@@ -18,6 +19,7 @@ pub(crate) enum Op {
     Members { kind: Kind, users: Vec<UserId> },
     Recall { seq: u64 },
     Edit { seq: u64, content_type: Bytes, content: Bytes, extensions: Vec<Extension> },
+    Manage(GroupAction),
 }
 
 /// An unnumbered request: asking twice does no harm.
@@ -27,6 +29,8 @@ pub(crate) enum Question {
     Pull(Pull),
     Read(Read),
     Members(ListMembers),
+    Group(GroupInfo),
+    Roles(ListRoles),
     Ping,
 }
 
@@ -37,6 +41,8 @@ pub(crate) enum Answer {
     Page(Page),
     ReadMark(ReadMark),
     Members(MemberPage),
+    Group(Box<Group>),
+    Roles(RolePage),
     Pong,
 }
 
@@ -56,6 +62,8 @@ impl Question {
             Self::Pull(_) => "PULL",
             Self::Read(_) => "READ",
             Self::Members(_) => "LIST_MEMBERS",
+            Self::Group(_) => "GROUP_INFO",
+            Self::Roles(_) => "LIST_ROLES",
             Self::Ping => "PING",
         }
     }
@@ -69,6 +77,7 @@ impl Op {
             Self::Members { kind, .. } => *kind,
             Self::Recall { .. } => Kind::Recall,
             Self::Edit { .. } => Kind::Edit,
+            Self::Manage(_) => Kind::ManageGroup,
         }
     }
 }

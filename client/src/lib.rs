@@ -31,6 +31,7 @@ mod driver;
 mod engine;
 mod error;
 mod event;
+mod groups;
 mod memory;
 mod options;
 mod outgoing;

@@ -14,6 +14,19 @@ RECORD = Struct(
 SIGNAL = Struct(users=ListOf(NAME))
 TARGET = Struct(seq=U64)
 REWRITTEN = Struct(by=NAME, time_ms=U64, seq=U64)
+MEMBER_ROLE = Enumeration("member", "admin", "owner")
+WHO = Enumeration("all", "admins")
+POLICY = Struct(write=WHO, invite=WHO, change=WHO, history_before_joining=BOOL)
+GROUP_ACTION = Enumeration(
+    "set_profile", "set_attribute", "set_role", "hand_over", "set_policy", "mute", "mute_all", "dissolve",
+    set_profile=Struct(name=OptionOf(BYTES), avatar=OptionOf(BYTES)),
+    set_attribute=Struct(key=NAME, value=OptionOf(BYTES)),
+    set_role=Struct(user=NAME, role=MEMBER_ROLE),
+    hand_over=Struct(user=NAME),
+    set_policy=POLICY,
+    mute=Struct(user=NAME, until_ms=U64),
+    mute_all=Struct(on=BOOL),
+)  # fmt: skip
 PREVIEW = Struct(seq=U64, time_ms=U64, sender=NAME, kind=U16, content_type=BYTES, content=BYTES)
 SUMMARY = Struct(
     session=SESSION, members=U32, first_seq=U64, last_seq=U64, count=U64, unread=U64, joined_seq=U64,
@@ -30,7 +43,7 @@ class Kind(NamedTuple):
 KINDS = {}
 
 
-def kind(number, name, **fields):
+def kind(number, name, /, **fields):  # a field may be called name
     KINDS[number] = Kind(number, name, Struct(**fields))
     return KINDS[number]
 
@@ -58,6 +71,10 @@ PING = kind(11, "PING")
 RECALL = kind(12, "RECALL", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), seq=U64)
 EDIT = kind(13, "EDIT", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), seq=U64, content_type=BYTES,
             content=BYTES, extensions=ListOf(EXTENSION))  # fmt: skip
+MANAGE_GROUP = kind(14, "MANAGE_GROUP", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME),
+                    action=GROUP_ACTION)  # fmt: skip
+GROUP_INFO = kind(15, "GROUP_INFO", session=SESSION)
+LIST_ROLES = kind(16, "LIST_ROLES", session=SESSION, after=OptionOf(NAME), limit=U32)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS)  # fmt: skip
@@ -75,6 +92,11 @@ LEFT = kind(139, "LEFT", session=SESSION)
 LAGGED = kind(140, "LAGGED", sessions=ListOf(Tuple(SESSION, U64)))
 GOAWAY = kind(141, "GOAWAY", code=U16, text=BYTES, after_ms=U32)
 ERROR = kind(142, "ERROR", code=U16, retry=RETRY, detail=U64, text=BYTES)
+GROUP = kind(143, "GROUP", session=SESSION, name=BYTES, avatar=BYTES, attributes=ListOf(Tuple(NAME, BYTES)),
+             policy=POLICY, mute_all=BOOL, owner=OptionOf(NAME), role=OptionOf(MEMBER_ROLE), muted_until_ms=U64,
+             members=U32, dissolved=BOOL)  # fmt: skip
+ROLE_PAGE = kind(144, "ROLE_PAGE", roles=ListOf(Struct(user=NAME, role=MEMBER_ROLE, muted_until_ms=U64)),
+                 more=BOOL)  # fmt: skip
 
 HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
 MAX_FRAME = 1 << 20

@@ -8,6 +8,8 @@ mod chat;
 mod cluster;
 mod config;
 mod connect;
+mod group;
+pub(crate) mod group_words;
 mod record;
 mod serve;
 mod talk;
@@ -66,8 +68,8 @@ enum Command {
     Pull(talk::PullArgs),
     /// List a user's sessions with unread counts
     Sessions(talk::SessionsArgs),
-    /// Create a group, or change its members
-    Group(talk::GroupArgs),
+    /// Create groups, manage them and their members
+    Group(Box<group::GroupArgs>),
     /// Issue a token for `auth.mode = "token"`
     Token(token::TokenArgs),
     /// Load a cluster, hurt it, and prove that no message was lost, doubled or reordered
@@ -111,7 +113,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
         Command::Sessions(args) => block_on(talk::sessions(args))?,
-        Command::Group(args) => block_on(talk::group(args))?,
+        Command::Group(args) => block_on(group::group(*args))?,
         Command::Demo(args) => return crate::demo::main(&args),
         Command::Check(args) => return crate::check::main(*args),
         Command::Bench(args) => return crate::bench::main(*args),

@@ -3,10 +3,11 @@
 use comfy_table::{Table, presets};
 use rookery_client::wire::codec;
 use rookery_client::wire::reply::Summary;
-use rookery_client::wire::{Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId};
+use rookery_client::wire::{GroupAction, Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId};
 use serde_json::{Value, json};
 
 use super::connect::session_name;
+use super::group_words::{action_json, action_words};
 use crate::terminal::{BOLD, DIM, paint};
 
 /// How a message is printed.
@@ -46,6 +47,11 @@ pub(crate) fn words(record: &Record) -> String {
         RecordKind::RECALL => paint(DIM, format_args!("recalled message {}", target(record))),
         RecordKind::EDIT => paint(DIM, format_args!("edited message {}", target(record))),
         RecordKind::RECALLED => paint(DIM, "(recalled)"),
+        RecordKind::GROUP_CHANGED => {
+            let action: Option<GroupAction> = codec::decode(&record.content.0).ok();
+            let words = action.as_ref().map_or_else(|| "changed the group".to_owned(), action_words);
+            paint(DIM, words)
+        }
         RecordKind(other) => paint(DIM, format_args!("(a record of kind {other}, newer than this program)")),
     }
 }
@@ -81,6 +87,7 @@ fn kind_name(kind: RecordKind) -> Value {
         RecordKind::RECALL => "recall".into(),
         RecordKind::EDIT => "edit".into(),
         RecordKind::RECALLED => "recalled".into(),
+        RecordKind::GROUP_CHANGED => "group_changed".into(),
         RecordKind(other) => other.into(),
     }
 }
@@ -96,6 +103,10 @@ fn object(session: &SessionId, record: &Record) -> Value {
         (RecordKind::CONTENT, Err(_)) => ("hex", hex(record.content.as_ref()).into()),
         (RecordKind::RECALL | RecordKind::EDIT, _) => ("target", target(record).into()),
         (RecordKind::RECALLED, _) => ("text", Value::Null),
+        (RecordKind::GROUP_CHANGED, _) => {
+            let action: Option<GroupAction> = codec::decode(&record.content.0).ok();
+            ("action", action.as_ref().map_or(Value::Null, action_json))
+        }
         _ => {
             let signal: Option<Signal> = codec::decode(&record.content.0).ok();
             ("users", json!(signal.map(|signal| signal.users)))
@@ -111,7 +122,7 @@ fn object(session: &SessionId, record: &Record) -> Value {
     object
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -139,6 +150,7 @@ pub(super) fn table(me: &UserId, sessions: &[Summary]) -> String {
         let last = line.last.as_ref().map(|last| {
             let text = match last.kind {
                 RecordKind::CONTENT => visible(&String::from_utf8_lossy(last.content.as_ref())),
+                RecordKind::GROUP_CHANGED => "(group changed)".to_owned(),
                 _ => "(members changed)".to_owned(),
             };
             let text: String = text.chars().take(50).collect();

@@ -1,9 +1,9 @@
-//! `send`, `tail`, `pull`, `sessions` and `group`: the cluster for scripts.
+//! `send`, `tail`, `pull` and `sessions`: the cluster for scripts.
 
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use rookery_client::wire::UserId;
 use rookery_client::wire::reply::Ack;
 use rookery_client::wire::request::{Consistency, Direction};
@@ -47,7 +47,7 @@ const SEND_AHEAD: usize = 128;
 const SEND_DEVICES: u32 = 8;
 
 /// Several scripts of one user may send at once, each as a device of its own as far as the names go.
-fn send_device() -> String {
+pub(super) fn send_device() -> String {
     format!("cli-send-{}", std::process::id() % SEND_DEVICES)
 }
 
@@ -343,87 +343,5 @@ pub(super) async fn sessions(args: SessionsArgs) -> Result<()> {
             list.unresolved.iter().map(|(session, code)| format!("{session}: {code}")).collect();
         bail!("{} sessions could not be asked: {}", names.len(), names.join("; "));
     }
-    Ok(())
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  rookery group --user ann create team bob eve
-  rookery group --user ann add team sam
-  rookery group --user ann remove team eve
-  rookery group --user ann members team")]
-pub(super) struct GroupArgs {
-    #[command(flatten)]
-    who: ConnectArgs,
-    #[command(subcommand)]
-    command: GroupCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum GroupCommand {
-    /// Make a group of yourself and these users
-    Create {
-        /// Its name
-        group: String,
-        /// Members beside yourself
-        users: Vec<UserId>,
-    },
-    /// Add members
-    Add {
-        /// The group
-        group: String,
-        /// Whom
-        #[arg(required = true)]
-        users: Vec<UserId>,
-    },
-    /// Remove members; yourself to leave
-    Remove {
-        /// The group
-        group: String,
-        /// Whom
-        #[arg(required = true)]
-        users: Vec<UserId>,
-    },
-    /// Print the members, one a line
-    Members {
-        /// The group
-        group: String,
-    },
-}
-
-/// Members asked for at once.
-const MEMBER_PAGE: u32 = 1000;
-
-pub(super) async fn group(args: GroupArgs) -> Result<()> {
-    let named = |group: &str| args.who.session(&format!("#{}", group.trim_start_matches('#')));
-    let (client, events) = args.who.connect(&send_device()).await?;
-    drop(events);
-    match &args.command {
-        GroupCommand::Create { group, users } => {
-            let name = group.trim_start_matches('#').parse().context("group")?;
-            client.create_group(name, users).await?;
-        }
-        GroupCommand::Add { group, users } => {
-            client.add_members(&named(group)?, users).await?;
-        }
-        GroupCommand::Remove { group, users } => {
-            client.remove_members(&named(group)?, users).await?;
-        }
-        GroupCommand::Members { group } => {
-            let session = named(group)?;
-            let mut after = None;
-            loop {
-                let page = client.members(&session, after.take(), MEMBER_PAGE).await?;
-                for user in &page.users {
-                    out::line(user)?;
-                }
-                match page.users.last().filter(|_| page.more) {
-                    Some(last) => after = Some(last.clone()),
-                    None => break,
-                }
-            }
-        }
-    }
-    client.close().await;
     Ok(())
 }

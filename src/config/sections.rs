@@ -101,7 +101,7 @@ section! {
         group_members: u32 = 10_000, number(2, 100_000, "users");
         /// Sessions a user may be in.
         sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
-        /// How old a message may be that its sender recalls; the owner of a group and a service recall any.
+        /// How old a message may be that its sender recalls; admins of a group and a service recall any.
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.
         edit_window_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");

@@ -21,12 +21,12 @@ pub(super) const MAX_USERS: usize = 1000;
 /// Cursors in one DELIVERED.
 pub(super) const MAX_CURSORS: usize = 10_000;
 
-fn refuse<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, ErrorBody> {
+pub(super) fn refuse<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, ErrorBody> {
     Err(ErrorBody::new(code, text.into()))
 }
 
 /// Only a service may name another user.
-fn may_name(actor: &Actor) -> Result<(), ErrorBody> {
+pub(super) fn may_name(actor: &Actor) -> Result<(), ErrorBody> {
     if actor.on_behalf_of.is_some() && !actor.service {
         return refuse(
             ErrorCode::Forbidden,
@@ -54,7 +54,7 @@ fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
     Ok(())
 }
 
-fn numbered(client_seq: u64) -> Result<(), ErrorBody> {
+pub(super) fn numbered(client_seq: u64) -> Result<(), ErrorBody> {
     if client_seq == 0 {
         return refuse(ErrorCode::BadRequest, "client_seq counts from 1");
     }

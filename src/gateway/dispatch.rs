@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bincode::Decode;
 use rookery_wire::codec::Source;
+use rookery_wire::group::ManageGroup;
 use rookery_wire::request::{Delivered, Edit, ListMembers, Members, Pull, Recall, Send, Sync};
 use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::{check, cursors, reads, sync};
+use super::{check, cursors, groups, reads, sync};
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
@@ -66,6 +67,15 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         Some(Kind::CreateGroup) => change(connection, &frame, ChangeKind::Create, batch),
         Some(Kind::AddMembers) => change(connection, &frame, ChangeKind::Add, batch),
         Some(Kind::RemoveMembers) => change(connection, &frame, ChangeKind::Remove, batch),
+        Some(Kind::ManageGroup) => {
+            let command = body::<ManageGroup>(&frame).and_then(|mut manage| {
+                let actor = connection.actor(manage.on_behalf_of.take());
+                groups::manage(actor, manage)
+            });
+            act(connection, request, command, batch);
+        }
+        Some(Kind::GroupInfo) => with(connection, request, body(&frame), groups::info),
+        Some(Kind::ListRoles) => with(connection, request, body(&frame), groups::roles),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

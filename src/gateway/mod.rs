@@ -3,7 +3,7 @@
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
-//! answered from state), [`cursors`] and [`news`] (delivered cursors, sessions joined and left), [`outbox`] and
+//! answered from state), [`groups`] (both, for the management of groups), [`cursors`] and [`news`] (delivered cursors, sessions joined and left), [`outbox`] and
 //! [`writer`] (the way out).
 //!
 //! It must never wait for a slow client: what does not fit makes the client lag, and too many requests stop the
@@ -15,6 +15,7 @@ mod connection;
 mod core;
 mod cursors;
 mod dispatch;
+mod groups;
 mod hello;
 mod news;
 mod outbox;

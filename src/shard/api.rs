@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::Source;
+use rookery_wire::group::{Group, ListRoles, RolePage};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
@@ -104,6 +105,20 @@ pub enum Read {
         /// Which device.
         device: DeviceId,
     },
+    /// How a group is set. `user` must be a member; none for a service.
+    Group {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which.
+        session: SessionId,
+    },
+    /// Who is more than a plain member, or muted. `user` must be a member; none for a service.
+    Roles {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListRoles,
+    },
 }
 
 /// The order of arrivals of one device, given by the leader of its user's shard. Not replicated: a later leader has a
@@ -201,6 +216,10 @@ pub enum ReadReply {
         /// Its turn.
         turn: Turn,
     },
+    /// A group.
+    Group(Box<Group>),
+    /// Roles and mutes.
+    Roles(RolePage),
 }
 
 /// Why a read was not answered.

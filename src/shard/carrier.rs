@@ -21,6 +21,8 @@ use crate::state::{Command, Intent, Session};
 const SESSIONS: usize = 32;
 /// Intents of one session under way at a time.
 const INTENTS: usize = 256;
+/// Intents that one command clears: a log entry must not grow with the members of a group.
+const CLEARED: usize = 1000;
 /// Deadline of one delivery; after it the intent is read again and tried anew.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Before a session is looked at again whose intents did not get through.
@@ -97,12 +99,12 @@ async fn carry(
     // Unanswered, they are tried again with the next look: clearing is idempotent too. The refusals go first, so that
     // a session does not open for some of its founders.
     let mut stuck = done.len() + refused.len() < wanted;
-    if !refused.is_empty() {
-        let unlinked = Command::Unlinked { session: session.clone(), refused, most };
+    for refused in refused.chunks(CLEARED) {
+        let unlinked = Command::Unlinked { session: session.clone(), refused: refused.to_vec(), most };
         stuck |= !matches!(outbound.execute(unlinked, DEADLINE).await, Answer::Done);
     }
-    if !done.is_empty() {
-        let linked = Command::Linked { session: session.clone(), done };
+    for done in done.chunks(CLEARED) {
+        let linked = Command::Linked { session: session.clone(), done: done.to_vec() };
         stuck |= !matches!(outbound.execute(linked, DEADLINE).await, Answer::Done);
     }
     if stuck {

@@ -201,7 +201,8 @@ impl ShardHandle {
         let session = match read {
             Read::Pull { pull, .. } => &pull.session,
             Read::Members { list, .. } => &list.session,
-            Read::CountAt { session, .. } => session,
+            Read::CountAt { session, .. } | Read::Group { session, .. } => session,
+            Read::Roles { list, .. } => &list.session,
             Read::Activity { .. } | Read::Heads { .. } | Read::UserSessions { .. } | Read::Arrive { .. } => {
                 return Err(ReadRefusal::NotFresh);
             }

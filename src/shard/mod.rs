@@ -3,7 +3,7 @@
 //! In the order in which a command meets them: [`handle`] takes it, [`proposer`] puts it into an entry with whatever
 //! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
-//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers, [`snapshot`] moves the whole.
+//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers (groups in [`group_reads`]), [`snapshot`] moves the whole.
 
 pub mod actor;
 pub mod api;
@@ -11,6 +11,7 @@ pub mod carrier;
 pub mod checkpoint;
 pub mod effects;
 pub mod entity;
+mod group_reads;
 pub mod handle;
 pub mod machine;
 pub mod pages;

@@ -79,6 +79,8 @@ impl Reads {
             }
             Read::CountAt { user, session, seq } => self.count_at(user, session, seq).await,
             Read::Members { user, list } => self.members(user, list).await,
+            Read::Group { user, session } => self.group(user, session).await,
+            Read::Roles { user, list } => self.roles(user, list).await,
             Read::UserSessions { user, device, after } => self.user_sessions(user, device, after).await,
             Read::Arrive { user, device } => self.arrive(user, device).await,
         }
@@ -92,7 +94,7 @@ impl Reads {
         self.actor.send(FindSession(session.clone())).await.map_err(|_| GONE)
     }
 
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         session: &SessionId,
         look: impl FnOnce(&Session) -> T + Send + 'static,
@@ -278,13 +280,16 @@ fn no_such(session: &SessionId) -> ReadRefusal {
 }
 
 /// Only members read, and services. A session that never opened is none.
-fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), ErrorBody> {
+pub(super) fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), ErrorBody> {
     let session = state.id();
     let open = state.exists() || state.present() > 0;
     match user {
         // It is empty, and his list names it already.
         Some(user) if state.awaits(user) => Ok(()),
         _ if !open => Err(ErrorBody::new(ErrorCode::NoSuchSession, format!("there is no {session}"))),
+        Some(_) if state.dissolved() => {
+            Err(ErrorBody::new(ErrorCode::Dissolved, format!("{session} has been dissolved")))
+        }
         Some(user) if state.member(user).is_none() => {
             Err(ErrorBody::new(ErrorCode::NotMember, format!("{user} is not a member of {session}")))
         }
@@ -306,7 +311,7 @@ fn unreadable(fault: RowFault) -> ReadRefusal {
 /// What to give for a pull.
 fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> Result<Slice, ErrorBody> {
     may_read(state, user)?;
-    let (first, last) = (state.first_seq(), state.last_seq());
+    let (first, last) = (state.readable_from(user), state.last_seq());
     let count = u64::from(pull.max_count.clamp(1, MAX_PAGE));
     let (from, to) = match pull.direction {
         Direction::Forward => {
@@ -378,7 +383,7 @@ fn head_of(state: &Session, who: &SenderKey, read_count: u64) -> Result<SessionH
     let seen = seen_count(member, read_count);
     Ok(SessionHead {
         members: state.present(),
-        first_seq: state.first_seq(),
+        first_seq: state.readable_from(Some(&who.user)),
         last_seq: state.last_seq(),
         count: state.count(),
         unread: state.count().saturating_sub(seen + state.recalled_after(seen)),
@@ -429,7 +434,7 @@ fn head_from_rows(
     let recalled = read_recalled_after(rows, session, seen)?;
     Ok(Ok(SessionHead {
         members: head.present,
-        first_seq: head.first_seq,
+        first_seq: head.settings.readable_from(head.first_seq, member.joined_seq),
         last_seq: head.last_seq,
         count: head.count,
         unread: head.count.saturating_sub(seen + recalled),

@@ -36,10 +36,7 @@ pub const POINTERS: &str = "shards";
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
-    let kinds: [(u8, &[u8]); 2] = [
-        (letter::HEAD, &[letter::MEMBER, letter::SENDER, letter::INTENT, letter::RECALLED]),
-        (letter::USER, &[letter::LINK]),
-    ];
+    let kinds: [(u8, &[u8]); 2] = [(letter::HEAD, letter::SESSION_PARTS), (letter::USER, &[letter::LINK])];
     for (head, parts) in kinds {
         let mut from = vec![head];
         loop {

@@ -7,7 +7,7 @@
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
-use rookery_wire::{DeviceId, Extension, SessionId, UserId};
+use rookery_wire::{DeviceId, Extension, GroupAction, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// First byte of every log entry.
@@ -109,9 +109,19 @@ pub enum Act {
         /// that nodes configured differently still judge alike (G8).
         most: u32,
     },
+    /// A change to a group.
+    Manage {
+        /// Which. Its sizes have been judged; who may, and whether there is room, is judged at apply.
+        action: GroupAction,
+    },
 }
 
 impl Act {
+    /// Whether users' lists may have to learn of it before it is acknowledged.
+    pub fn moves_members(&self) -> bool {
+        matches!(self, Act::Change { .. } | Act::Manage { action: GroupAction::Dissolve })
+    }
+
     /// A stable hash that tells a retry from another act under the same number. Part of the data format.
     pub fn fingerprint(&self, on_behalf_of: Option<&UserId>) -> u64 {
         let mut hash = Xxh3::new();
@@ -145,6 +155,10 @@ impl Act {
                     part(user.as_str().as_bytes());
                 }
             }
+            Act::Manage { action } => {
+                part(b"manage");
+                part(&rookery_wire::encode(action));
+            }
         }
         hash.digest()
     }
@@ -167,7 +181,7 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Source")]
 pub enum Command {
-    /// A send or a membership change, numbered by the device.
+    /// A send, a membership change or another change to a group, numbered by the device.
     Act {
         /// Who.
         actor: Actor,

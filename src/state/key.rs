@@ -9,6 +9,8 @@
 //! | `s` | session, user, device, epoch | sender: last number |
 //! | `n` | session, user, device, epoch, first number | run of numbers → seq or refusal |
 //! | `i` | session, user | intent |
+//! | `g` | session | profile of a group |
+//! | `p` | session, key | attribute of a group |
 //! | `r` | session, seq of the first | run of records |
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `u` | user | user head with devices |
@@ -16,7 +18,7 @@
 
 use bytes::BytesMut;
 use rookery_wire::codec::encode_into;
-use rookery_wire::{DeviceId, SessionId, UserId};
+use rookery_wire::{AttributeKey, DeviceId, SessionId, UserId};
 
 /// Kind letters.
 pub mod letter {
@@ -32,6 +34,10 @@ pub mod letter {
     pub const NUMBERS: u8 = b'n';
     /// Intent.
     pub const INTENT: u8 = b'i';
+    /// Profile of a group.
+    pub const PROFILE: u8 = b'g';
+    /// Attribute of a group.
+    pub const ATTRIBUTE: u8 = b'p';
     /// Run of records.
     pub const RECORD: u8 = b'r';
     /// A message that was recalled.
@@ -40,6 +46,8 @@ pub mod letter {
     pub const USER: u8 = b'u';
     /// Link.
     pub const LINK: u8 = b'l';
+    /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
+    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, PROFILE, ATTRIBUTE];
 }
 
 /// The device that numbers its acts: (user, device, epoch).
@@ -65,6 +73,13 @@ pub fn session(letter: u8, session: &SessionId) -> Vec<u8> {
 pub fn session_user(letter: u8, id: &SessionId, user: &UserId) -> Vec<u8> {
     let mut out = session(letter, id);
     push_text(&mut out, user.as_str());
+    out
+}
+
+/// An attribute of a group.
+pub fn attribute(id: &SessionId, key: &AttributeKey) -> Vec<u8> {
+    let mut out = session(letter::ATTRIBUTE, id);
+    push_text(&mut out, key.as_str());
     out
 }
 

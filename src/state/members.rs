@@ -63,7 +63,7 @@ impl Session {
         if opened || client_seq != next {
             return None;
         }
-        if let Err(refusal) = self.judge(at, actor, act) {
+        if let Err(refusal) = self.decide(at, actor, act) {
             return Some(Outcome::answer(Answer::Refused(refusal)));
         }
         let founders = self.founders(actor);
@@ -247,15 +247,15 @@ impl Session {
         self.owner = turnover.owner;
     }
 
-    /// Whose the session is once these have left: a group whose owner leaves belongs to the member that is in it
-    /// longest, by name among equals.
+    /// Whose the session is once these have left: a group whose owner leaves belongs to the admin, or else the member,
+    /// that is in it longest, by name among equals.
     fn owner_without(&self, left: &BTreeSet<UserId>) -> Option<UserId> {
         if self.owner.as_ref().is_none_or(|owner| !left.contains(owner)) {
             return self.owner.clone();
         }
         let staying = self.members.iter().filter(|(user, member)| member.present && !left.contains(user));
         staying
-            .min_by_key(|(user, member)| (member.joined_seq, (*user).clone()))
+            .min_by_key(|(user, member)| (!member.admin, member.joined_seq, (*user).clone()))
             .map(|(user, _)| user.clone())
     }
 
@@ -265,20 +265,31 @@ impl Session {
 
     /// A founder's list has the session.
     fn found(&mut self, user: UserId, version: u64) {
-        let member = Member { version, present: true, joined_seq: 1, joined_count: 0, own_count: 0 };
+        let member = Member {
+            version,
+            present: true,
+            joined_seq: 1,
+            joined_count: 0,
+            own_count: 0,
+            admin: false,
+            muted_until: 0,
+        };
         self.present += 1;
         self.dirty.members.insert(user.clone());
         self.members.insert(user, member);
     }
 
     fn join(&mut self, user: UserId, seq: u64, outcome: &mut Outcome) {
-        let own_count = self.members.get(&user).map_or(0, |member| member.own_count);
+        let before = self.members.get(&user);
+        let (own_count, muted_until) = before.map_or((0, 0), |member| (member.own_count, member.muted_until));
         let member = Member {
             version: self.version,
             present: true,
             joined_seq: seq,
             joined_count: self.count,
             own_count,
+            admin: false,
+            muted_until,
         };
         self.present += 1;
         self.members.insert(user.clone(), member);
@@ -294,11 +305,24 @@ impl Session {
         }
     }
 
+    /// The end of a group: every member's list lets go of it. Nobody is named as removed: nothing is ever pushed after
+    /// the record, and each device is detached when it hears that its user has left.
+    pub(super) fn dissolve(&mut self, at: &At, outcome: &mut Outcome) {
+        self.next_version(at);
+        let present = self.members.iter().filter(|(_, member)| member.present).map(|(user, _)| user.clone());
+        for user in present.collect::<Vec<_>>() {
+            if let Some(joined_seq) = self.drop_member(&user) {
+                self.intend(user, false, joined_seq, outcome);
+            }
+        }
+    }
+
     /// Not present any more; the seq at which the user had joined, if he was.
     fn drop_member(&mut self, user: &UserId) -> Option<u64> {
         let version = self.version;
         let member = self.members.get_mut(user).filter(|member| member.present)?;
         member.present = false;
+        member.admin = false;
         member.version = version;
         self.present = self.present.saturating_sub(1);
         self.dirty.members.insert(user.clone());

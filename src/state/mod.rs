@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod key;
+pub mod manage;
 mod members;
 pub mod outcome;
 pub mod records;
@@ -30,6 +31,10 @@ pub use user::User;
 mod bounds_tests;
 #[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod manage_model_tests;
+#[cfg(test)]
+mod manage_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]

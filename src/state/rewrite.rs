@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::{ErrorBody, ErrorCode, Extension, Record, RecordKind, Rewritten, Target, UserId, encode};
+use rookery_wire::{
+    ErrorBody, ErrorCode, Extension, MemberRole, Record, RecordKind, Rewritten, Target, UserId, encode,
+};
 
 use super::command::{Act, Actor};
 use super::records::{RUN_RECORDS, Runs, run_of};
@@ -137,7 +139,7 @@ impl Session {
         let (seq, window_ms, recall) = match act {
             Act::Recall { seq, window_ms } => (*seq, *window_ms, true),
             Act::Edit { seq, window_ms, .. } => (*seq, *window_ms, false),
-            Act::Send { .. } | Act::Change { .. } => return Ok(()),
+            Act::Send { .. } | Act::Change { .. } | Act::Manage { .. } => return Ok(()),
         };
         let none =
             || ErrorBody::new(ErrorCode::NoSuchMessage, format!("{} has no content at {seq}", self.id));
@@ -153,7 +155,7 @@ impl Session {
             _ => return Err(none()),
         }
         let name = actor.name();
-        if actor.service || (recall && self.owner.as_ref() == Some(name)) {
+        if actor.service || (recall && self.role_of(name).is_some_and(|role| role >= MemberRole::Admin)) {
             return Ok(());
         }
         if record.sender != *name {
@@ -252,7 +254,7 @@ fn mark_of(record: &Record) -> Option<Rewritten> {
 fn target_of(act: &Act) -> Option<u64> {
     match act {
         Act::Recall { seq, .. } | Act::Edit { seq, .. } => Some(*seq),
-        Act::Send { .. } | Act::Change { .. } => None,
+        Act::Send { .. } | Act::Change { .. } | Act::Manage { .. } => None,
     }
 }
 

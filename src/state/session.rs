@@ -1,4 +1,5 @@
-//! A session: its sequence, its senders' numbers and its recent messages; its members come and go in [`super::members`].
+//! A session: its sequence, its senders' numbers and its recent messages; its members come and go in [`super::members`],
+//! and [`super::manage`] says who may do what.
 //!
 //! Every command is decided in full, its record encoded, before anything changes; what follows are assignments and
 //! insertions. So a panic leaves the copy in memory as it was before the command, and freezing it is enough (R9).
@@ -8,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use rookery_wire::codec::{Blob, encode_into};
 use rookery_wire::{
-    DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
+    AttributeKey, DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
 };
 
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::key::SenderKey;
+use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
 use super::sender::{Fate, Known, Number, Sender, Stored};
@@ -66,6 +68,10 @@ pub struct Member {
     pub joined_count: u64,
     /// Running count at the user's own last content (0 = none).
     pub own_count: u64,
+    /// May what admins may.
+    pub admin: bool,
+    /// May not write before this time, unix milliseconds (0 = not muted). Leaving and coming again does not end it.
+    pub muted_until: u64,
 }
 
 /// Senders of a session that stay in memory though nobody used them since the last checkpoint.
@@ -97,6 +103,8 @@ pub(super) struct Dirty {
     pub(super) members: BTreeSet<UserId>,
     pub(super) senders: BTreeSet<SenderKey>,
     pub(super) intents: BTreeSet<UserId>,
+    pub(super) profile: bool,
+    pub(super) attributes: BTreeSet<AttributeKey>,
 }
 
 /// One session. See the module's words.
@@ -108,6 +116,9 @@ pub struct Session {
     pub(super) exists: bool,
     pub(super) frozen: bool,
     pub(super) owner: Option<UserId>,
+    pub(super) settings: Settings,
+    pub(super) profile: Profile,
+    pub(super) attributes: Attributes,
     pub(super) last_seq: u64,
     pub(super) first_seq: u64,
     pub(super) count: u64,
@@ -143,6 +154,9 @@ impl Session {
             exists: false,
             frozen: false,
             owner: None,
+            settings: Settings::default(),
+            profile: Profile::default(),
+            attributes: Attributes::new(),
             last_seq: 0,
             first_seq: 1,
             count: 0,
@@ -321,7 +335,7 @@ impl Session {
                 };
             }
         }
-        match self.judge(at, actor, act) {
+        match self.decide(at, actor, act) {
             Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
             Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
@@ -332,9 +346,9 @@ impl Session {
     }
 
     /// Somebody of whom nothing is known here: a refusal keeps it so, and takes no number. Else anybody who asks for
-    /// something in vain would leave a row behind, for ever.
+    /// something in vain would leave a row behind, for ever. A service is known to the business.
     fn is_stranger(&self, actor: &Actor, key: &SenderKey) -> bool {
-        !self.members.contains_key(actor.name()) && !self.senders.contains_key(key)
+        !actor.service && !self.members.contains_key(actor.name()) && !self.senders.contains_key(key)
     }
 
     /// The first answer again, to a number seen before.
@@ -348,7 +362,7 @@ impl Session {
                 answer: Some(Answer::Ack(stored.ack(self.id.clone(), client_seq))),
                 // The first answer to a change may have been waiting for its intents when its node died; so does this
                 // one. A message leaves no intents, and waits for nobody else's.
-                gate: matches!(act, Act::Change { .. }).then_some(self.version),
+                gate: act.moves_members().then_some(self.version),
                 ..Outcome::default()
             },
             Fate::Refused(code) => {
@@ -358,7 +372,8 @@ impl Session {
         }
     }
 
-    /// Whether the act is allowed. Judged here, at apply, so that every replica judges alike (G8).
+    /// Whether the act is one for this session and this user. Judged here, at apply, so that every replica judges alike
+    /// (G8); what the group's settings say to it, [`Session::decide`] adds.
     pub(super) fn judge(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         let name = actor.name();
         let stranger =
@@ -380,17 +395,8 @@ impl Session {
                 return Err(ErrorBody::new(ErrorCode::SessionExists, format!("{} exists already", self.id)));
             }
             ChangeKind::Create => {}
-            ChangeKind::Add if !is_member => return Err(stranger()),
-            ChangeKind::Add => {}
-            ChangeKind::Remove => {
-                let only_itself = users.iter().all(|user| user == name);
-                if !is_member {
-                    return Err(stranger());
-                }
-                if !only_itself && !actor.service && self.owner.as_ref() != Some(name) {
-                    return Err(ErrorBody::new(ErrorCode::NotAllowed, "only the owner removes others"));
-                }
-            }
+            ChangeKind::Add | ChangeKind::Remove if !is_member => return Err(stranger()),
+            ChangeKind::Add | ChangeKind::Remove => {}
         }
         if *kind != ChangeKind::Remove {
             let fresh: BTreeSet<&UserId> = users.iter().filter(|user| self.member(user).is_none()).collect();
@@ -439,6 +445,9 @@ impl Session {
                 turnover = Some(decided);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
             }
+            Act::Manage { action } => {
+                (RecordKind::GROUP_CHANGED, Blob::default(), Blob(rookery_wire::encode(action)), Vec::new())
+            }
         };
         let placed = self.place(
             at,
@@ -459,6 +468,9 @@ impl Session {
             self.carry_out(at, turnover, &mut outcome);
         }
         outcome.rewritten = rewriting.map(|rewriting| self.rewrite(at, rewriting));
+        if let Act::Manage { action } = act {
+            self.manage(at, action, &mut outcome);
+        }
         let (stored, record) = self.append(limits, placed);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
@@ -552,7 +564,9 @@ pub(super) fn sender_key(actor: &Actor) -> SenderKey {
 /// Refusals that do not always take the number say in `detail` that they did.
 fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
     match refusal.code {
-        ErrorCode::NotMember | ErrorCode::SessionExists => refusal.with_detail(client_seq),
+        ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved => {
+            refusal.with_detail(client_seq)
+        }
         _ => refusal,
     }
 }

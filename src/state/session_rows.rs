@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{Record, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, Record, SessionId, UserId};
 
 use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
+use super::manage::Settings;
 use super::records;
 use super::rewrite::Rewrites;
 use super::rows::{RowFault, RowReader, RowWrites};
@@ -17,7 +18,7 @@ use super::session::{Member, Session, SessionLimits};
 use crate::plant::planted;
 
 /// First byte of every row value.
-const ROW_VERSION: u8 = 1;
+const ROW_VERSION: u8 = 2;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -28,6 +29,8 @@ pub struct HeadRow {
     pub frozen: bool,
     /// Owner of a group.
     pub owner: Option<UserId>,
+    /// What a group's judgements need.
+    pub settings: Settings,
     /// First seq kept.
     pub first_seq: u64,
     /// Last seq.
@@ -159,6 +162,7 @@ impl Session {
         session.exists = head.last_seq > 0;
         session.frozen = head.frozen;
         session.owner = head.owner;
+        session.settings = head.settings;
         session.first_seq = head.first_seq;
         session.last_seq = head.last_seq;
         session.count = head.count;
@@ -187,6 +191,7 @@ impl Session {
             Ok(true)
         })?;
         session.rewrites = Rewrites::loaded(head.revision, recalled);
+        session.load_profile(rows)?;
         if session.last_seq >= session.first_seq {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
                 RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
@@ -194,6 +199,19 @@ impl Session {
             session.push_tail(last);
         }
         Ok(session)
+    }
+
+    fn load_profile(&mut self, rows: &dyn RowReader) -> Result<(), RowFault> {
+        let key = key::session(letter::PROFILE, &self.id);
+        if let Some(value) = rows.get(&key)? {
+            self.profile = row(&key, value)?;
+        }
+        let prefix = key::session(letter::ATTRIBUTE, &self.id);
+        rows.scan(&prefix, &mut |key, value| {
+            let value: Blob = row(key, Bytes::copy_from_slice(value))?;
+            self.attributes.insert(attribute_at(key, &prefix)?, value);
+            Ok(true)
+        })
     }
 
     /// The rows that have changed since the last time this was asked. Empty when none have.
@@ -229,6 +247,16 @@ impl Session {
                 None => rows.delete(key),
             }
         }
+        for attribute in &dirty.attributes {
+            let key = key::attribute(&self.id, attribute);
+            match self.attributes.get(attribute) {
+                Some(value) => rows.put(key, row_value(value)),
+                None => rows.delete(key),
+            }
+        }
+        if dirty.profile {
+            rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
+        }
         if dirty.head {
             rows.put(key::session(letter::HEAD, &self.id), row_value(&self.head_row()));
         }
@@ -254,6 +282,8 @@ impl Session {
             && self.dirty.senders.is_empty()
             && self.dirty.intents.is_empty()
             && self.rewrites.is_clean()
+            && !self.dirty.profile
+            && self.dirty.attributes.is_empty()
     }
 
     fn head_row(&self) -> HeadRow {
@@ -261,6 +291,7 @@ impl Session {
             index: self.index,
             frozen: self.frozen,
             owner: self.owner.clone(),
+            settings: self.settings,
             first_seq: self.first_seq,
             last_seq: self.last_seq,
             count: self.count,
@@ -311,4 +342,10 @@ fn user_at(key: &[u8], prefix: &[u8]) -> Result<UserId, RowFault> {
     let mut rest = key.get(prefix.len()..).unwrap_or_default();
     let text = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no user in the key"))?;
     UserId::new(text).map_err(|fault| RowFault::damaged(key, fault))
+}
+
+fn attribute_at(key: &[u8], prefix: &[u8]) -> Result<AttributeKey, RowFault> {
+    let mut rest = key.get(prefix.len()..).unwrap_or_default();
+    let text = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no attribute in the key"))?;
+    AttributeKey::new(text).map_err(|fault| RowFault::damaged(key, fault))
 }

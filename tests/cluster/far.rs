@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rookery_client::Outgoing;
+use rookery_client::{Event, Outgoing};
 use rookery_wire::request::{Consistency, Direction};
-use rookery_wire::{ErrorCode, GroupId};
+use rookery_wire::{ErrorCode, GroupId, RecordKind};
 
 use super::fixture::{Cluster, Plan, find, play};
 use super::people::{Wire, app, contents, group, replicas, say, texts, user};
@@ -65,5 +65,21 @@ fn a_node_without_a_replica_routes_and_delivers_also_when_the_leader_dies() {
             cluster.serving().await;
         }
         assert_eq!(contents(&replicas(&cluster, &[1, 2, 3], &session).await), expected);
+
+        // A group is managed from afar as well, and its end is heard there.
+        ann.set_profile(&session, Some("From afar".into()), None).await.expect("named");
+        bobs.event(|event| match event {
+            Event::Message { record, .. } if record.kind == RecordKind::GROUP_CHANGED => Some(()),
+            _ => None,
+        })
+        .await;
+        assert_eq!(bob.group_info(&session).await.expect("a group").name, "From afar".into());
+        ann.dissolve(&session).await.expect("dissolved");
+        bobs.event(|event| match event {
+            Event::Left(left) if *left == session => Some(()),
+            _ => None,
+        })
+        .await;
+        assert!(bob.sync().await.expect("a list").sessions.is_empty());
     });
 }

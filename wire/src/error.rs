@@ -113,6 +113,12 @@ codes! {
     TooLate = 411, "TOO_LATE", "ask an admin of the group, who may at any time";
     /// The message was recalled.
     Recalled = 412, "RECALLED", "nothing is left to change";
+    /// The member may not write for now; `detail` is until when, unix milliseconds, or 0 for a group that is muted whole.
+    Muted = 413, "MUTED", "wait until the time in detail, or ask an admin";
+    /// The group has been dissolved: it accepts nothing any more.
+    Dissolved = 414, "DISSOLVED", "make another group under another name";
+    /// The group has as many attributes, or as many bytes of them, as it may.
+    AttributesFull = 415, "ATTRIBUTES_FULL", "take attributes away or shorten their values";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -143,10 +149,11 @@ impl ErrorCode {
 
     /// Whether the client_seq of a numbered request that was refused so is taken: by this refusal, which the session
     /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
-    /// same number. NOT_MEMBER and SESSION_EXISTS take none of a stranger: [`ErrorBody::takes_client_seq`] knows.
+    /// same number. NOT_MEMBER, SESSION_EXISTS and DISSOLVED take none of a stranger: [`ErrorBody::takes_client_seq`]
+    /// knows.
     pub fn takes_client_seq(self) -> bool {
-        use ErrorCode::{AlreadyTrimmed, ClientSeqReused, GroupFull, NoSuchMessage, NotAllowed, NotMember};
-        use ErrorCode::{Recalled, SessionExists, TooLate};
+        use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
+        use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, SessionExists, TooLate};
         matches!(
             self,
             ClientSeqReused
@@ -158,6 +165,9 @@ impl ErrorCode {
                 | NoSuchMessage
                 | TooLate
                 | Recalled
+                | Muted
+                | Dissolved
+                | AttributesFull
         )
     }
 }
@@ -220,7 +230,7 @@ impl ErrorBody {
     /// Whether the client_seq of the numbered request that was refused so is taken.
     pub fn takes_client_seq(&self) -> bool {
         match self.code {
-            ErrorCode::NotMember | ErrorCode::SessionExists => self.detail != 0,
+            ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved => self.detail != 0,
             code => code.takes_client_seq(),
         }
     }

@@ -71,6 +71,12 @@ kinds! {
     Recall = 12, "RECALL";
     /// [`crate::request::Edit`].
     Edit = 13, "EDIT";
+    /// [`crate::group::ManageGroup`].
+    ManageGroup = 14, "MANAGE_GROUP";
+    /// [`crate::group::GroupInfo`].
+    GroupInfo = 15, "GROUP_INFO";
+    /// [`crate::group::ListRoles`].
+    ListRoles = 16, "LIST_ROLES";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -99,6 +105,10 @@ kinds! {
     GoAway = 141, "GOAWAY";
     /// [`crate::error::ErrorBody`].
     Error = 142, "ERROR";
+    /// [`crate::group::Group`].
+    Group = 143, "GROUP";
+    /// [`crate::group::RolePage`].
+    RolePage = 144, "ROLE_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -133,6 +133,10 @@ id!(
     /// A group, named by the business: 1–64 bytes of UTF-8.
     GroupId
 );
+id!(
+    /// An attribute of a group, named by the application: 1–64 bytes of UTF-8.
+    AttributeKey
+);
 
 /// A conversation. Direct sessions are named by their sorted pair, so both sides name the same one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,11 +6,13 @@
 //!
 //! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
-//! [`request`] (client to server), [`reply`] (server to client), [`error`] (codes), [`codec`] (bincode rules).
+//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`error`] (codes),
+//! [`codec`] (bincode rules).
 
 pub mod codec;
 pub mod error;
 pub mod frame;
+pub mod group;
 pub mod id;
 pub mod record;
 pub mod reply;
@@ -19,7 +21,8 @@ pub mod request;
 pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
 pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
-pub use id::{DeviceId, GroupId, SessionId, UserId};
+pub use group::{GroupAction, MemberRole, Policy, Who};
+pub use id::{AttributeKey, DeviceId, GroupId, SessionId, UserId};
 pub use record::{Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.

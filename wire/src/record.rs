@@ -18,6 +18,8 @@ impl RecordKind {
     pub const MEMBERS_ADDED: RecordKind = RecordKind(2);
     /// Signal: members left or were removed; content is a [`Signal`].
     pub const MEMBERS_REMOVED: RecordKind = RecordKind(3);
+    /// Signal: the group was managed; content is a [`crate::GroupAction`].
+    pub const GROUP_CHANGED: RecordKind = RecordKind(7);
 
     /// Signal: the content of a message was taken back; content is a [`Target`].
     pub const RECALL: RecordKind = RecordKind(4);
@@ -67,13 +69,13 @@ pub struct Record {
     pub kind: RecordKind,
     /// Media type of content, chosen by the application, e.g. `text/plain`; empty for signals.
     pub content_type: Blob,
-    /// The content, or an encoded [`Signal`].
+    /// The content, or what the signal's kind says: an encoded [`Signal`] or [`crate::GroupAction`].
     pub content: Blob,
     /// Skippable additions.
     pub extensions: Vec<Extension>,
 }
 
-/// The body of a signal about members.
+/// The body of a signal record of members; its [`RecordKind`] says what happened to them.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Signal {
     /// The users it concerns.

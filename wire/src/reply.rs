@@ -39,7 +39,7 @@ pub struct Welcome {
     pub limits: Limits,
 }
 
-/// `ACK`: a SEND, CREATE_GROUP, ADD_MEMBERS or REMOVE_MEMBERS is durable on a majority and applied.
+/// `ACK`: a SEND, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS or MANAGE_GROUP is durable on a majority and applied.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Ack {
     /// The session.

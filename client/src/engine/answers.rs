@@ -131,6 +131,8 @@ impl Engine {
                     Kind::Page => Answer::Page(body::<Page>(frame)?),
                     Kind::ReadMark => Answer::ReadMark(body::<ReadMark>(frame)?),
                     Kind::MemberPage => Answer::Members(body(frame)?),
+                    Kind::Group => Answer::Group(Box::new(body(frame)?)),
+                    Kind::RolePage => Answer::Roles(body(frame)?),
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),
                 };
@@ -166,7 +168,7 @@ impl Engine {
         Ok(())
     }
 
-    /// An own message as everyone else sees it. A membership signal is pulled instead: its body is the cluster's.
+    /// An own message as everyone else sees it. A signal is pulled instead: its body is the cluster's.
     fn own(&self, op: &Op, ack: &Ack) -> Option<Item> {
         if !self.settings.echo_own {
             return Some(Item::Silent);

@@ -236,7 +236,7 @@ impl Engine {
         self.pulls = self.pulls.saturating_sub(1);
         let session = &mut self.sessions[slot];
         session.inbox.pulling = false;
-        if matches!(body.code, ErrorCode::NotMember | ErrorCode::NoSuchSession) {
+        if matches!(body.code, ErrorCode::NotMember | ErrorCode::NoSuchSession | ErrorCode::Dissolved) {
             let id = session.id.clone();
             return self.left(&id);
         }

@@ -67,6 +67,8 @@ impl Engine {
                 Question::Pull(pull) => encode_frame(Kind::Pull, id, pull, &mut self.out),
                 Question::Read(read) => encode_frame(Kind::Read, id, read, &mut self.out),
                 Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
+                Question::Group(info) => encode_frame(Kind::GroupInfo, id, info, &mut self.out),
+                Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
             }
         }

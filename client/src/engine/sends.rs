@@ -1,5 +1,6 @@
 //! Sends: from the call into the session's outbox, from there into bytes.
 
+use rookery_wire::group::ManageGroup;
 use rookery_wire::reply::Ack;
 use rookery_wire::request::{Edit, Members, Recall, Send};
 use rookery_wire::{Blob, SessionId, encode_frame};
@@ -89,6 +90,15 @@ impl Engine {
                     extensions: extensions.clone(),
                 };
                 encode_frame(flight.op.kind(), id, &edit, &mut self.out);
+            }
+            Op::Manage(action) => {
+                let manage = ManageGroup {
+                    session: session.clone(),
+                    client_seq: number,
+                    on_behalf_of: None,
+                    action: action.clone(),
+                };
+                encode_frame(flight.op.kind(), id, &manage, &mut self.out);
             }
         }
         if outbox.wrote(number) {

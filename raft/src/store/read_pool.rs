@@ -176,10 +176,10 @@ mod tests {
     const PATIENT: Duration = Duration::from_secs(20);
 
     /// A pool whose one thread is held until the sender is dropped; what the watchdog says is a failure.
-    async fn held(limit: Duration) -> (Arc<ReadPool>, std::sync::mpsc::Sender<()>) {
+    async fn held(limit: Duration) -> (Arc<ReadPool>, std::sync::mpsc::SyncSender<()>) {
         let policy = FaultPolicy::observed(|reason| panic!("{reason}"));
         let pool = Arc::new(ReadPool::start(1, limit, policy).unwrap());
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let (began, begun) = oneshot::channel();
         let on = pool.clone();
         let holding = tokio::spawn(async move {

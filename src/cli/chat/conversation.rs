@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use rookery_client::wire::reply::{Ack, Page, ReadMark, Summary};
-use rookery_client::wire::{DeviceId, Record, RecordKind, SessionId, Signal, Target, UserId, decode};
+use rookery_client::wire::{
+    DeviceId, GroupAction, Record, RecordKind, SessionId, Signal, Target, UserId, decode,
+};
 
 use super::wrap::harmless;
+use crate::cli::group_words::action_words;
 
 /// Messages kept in memory while the newest are shown; older ones are pulled again when scrolled to.
 const KEPT: usize = 2_000;
@@ -231,6 +234,12 @@ fn body(kind: RecordKind, sender: &UserId, content_type: &[u8], content: &[u8]) 
         RecordKind::RECALL => return Body::Signal(harmless(&format!("{sender} recalled a message"))),
         RecordKind::EDIT => return Body::Signal(harmless(&format!("{sender} edited a message"))),
         _ => {}
+    }
+    if kind == RecordKind::GROUP_CHANGED {
+        // A preview may hold only the beginning of it.
+        let action = decode::<GroupAction>(&bytes::Bytes::copy_from_slice(content));
+        let words = action.map_or_else(|_| "changed the group".to_owned(), |action| action_words(&action));
+        return Body::Signal(harmless(&format!("{sender} {words}")));
     }
     let users = decode::<Signal>(&bytes::Bytes::copy_from_slice(content)).map(|signal| signal.users);
     let names = match users.as_deref() {

@@ -256,6 +256,12 @@ impl Talk {
                         Outcome::Done { what: "edited".to_owned(), session, result }
                     });
                 }
+                Action::Manage { session, action } => {
+                    self.work.spawn(async move {
+                        let result = client.manage(&session, action).await;
+                        Outcome::Done { what: "done".to_owned(), session, result }
+                    });
+                }
                 Action::Members { session, show } => {
                     self.work.spawn(async move {
                         let result = client.members(&session, None, MEMBERS_SHOWN).await;

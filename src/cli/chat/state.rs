@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
-use rookery_client::wire::{DeviceId, GroupId, SessionId, UserId};
+use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, UserId};
 use rookery_client::{ClientError, Event, SyncList};
 
 use super::conversation::{Body, Conversation, Pending};
@@ -52,6 +52,10 @@ pub(super) enum Action {
         session: SessionId,
         seq: u64,
         text: String,
+    },
+    Manage {
+        session: SessionId,
+        action: GroupAction,
     },
     Members {
         session: SessionId,
@@ -247,6 +251,12 @@ impl Chat {
                 }
             }
             Line::Leave => self.change(false, vec![self.me.clone()]),
+            Line::Manage(action) => self.manage(action),
+            Line::Mute(user, minutes) => {
+                let now_ms = self.now_ms;
+                let until = |minutes: u64| now_ms.saturating_add(minutes.saturating_mul(60_000));
+                self.manage(GroupAction::Mute { user, until_ms: minutes.map_or(u64::MAX, until) });
+            }
             Line::Members => match self.open.clone() {
                 Some(session) => self.actions.push(Action::Members { session, show: true }),
                 None => self.say("no session is open"),
@@ -292,6 +302,14 @@ impl Chat {
         match self.open.clone() {
             Some(session @ SessionId::Group(_)) => self.actions.push(Action::Change { session, add, users }),
             Some(_) => self.say("a direct session has its two members; /group NAME USER… makes a group"),
+            None => self.say("no session is open"),
+        }
+    }
+
+    fn manage(&mut self, action: GroupAction) {
+        match self.open.clone() {
+            Some(session @ SessionId::Group(_)) => self.actions.push(Action::Manage { session, action }),
+            Some(_) => self.say("that is for groups"),
             None => self.say("no session is open"),
         }
     }

@@ -1,6 +1,6 @@
 //! What a person means by a line: a message, or a command that begins with a slash.
 
-use rookery_client::wire::{GroupId, UserId};
+use rookery_client::wire::{Blob, GroupAction, GroupId, MemberRole, UserId};
 
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub(super) enum Line {
     Edit(String),
     /// Leave the open group.
     Leave,
+    /// Change the open group.
+    Manage(GroupAction),
+    /// Mute a member of the open group, for so many minutes or for good.
+    Mute(UserId, Option<u64>),
     /// Show who is in the open session.
     Members,
     /// Show the keys and commands.
@@ -38,6 +42,7 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/recall", "[N]", "take back your last message, or the one with this number"),
     ("/edit", "TEXT", "say something else in the place of your last message"),
     ("/leave", "", "leave the open group"),
+    ("/set", "WHAT…", "name TEXT; admin, member, owner, mute or unmute USER"),
     ("/members", "", "show who is in the open session"),
     ("/help", "", "show keys and commands"),
     ("/quit", "", "end"),
@@ -90,6 +95,7 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
             text => Ok(Line::Edit(text.to_owned())),
         },
         "leave" => Ok(Line::Leave),
+        "set" => set(words)?.ok_or_else(|| SET.to_owned()),
         "members" => Ok(Line::Members),
         "help" => Ok(Line::Help),
         "quit" | "exit" => Ok(Line::Quit),
@@ -113,12 +119,39 @@ fn users<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<UserId>, String
         .collect()
 }
 
+/// How to use `/set`.
+const SET: &str =
+    "write /set name TEXT, /set mute USER [MINUTES], or /set admin, member, owner or unmute USER";
+
+/// What `/set` does to the open group; `None` when it says nothing that can be done.
+fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, String> {
+    let Some(what) = words.next() else { return Ok(None) };
+    if what == "name" {
+        let name = words.collect::<Vec<_>>().join(" ");
+        let action = GroupAction::SetProfile { name: Some(Blob::from(name.as_str())), avatar: None };
+        return Ok(Some(Line::Manage(action)));
+    }
+    let Some(user) = users(words.next().into_iter())?.pop() else { return Ok(None) };
+    let minutes = words.next().map(str::parse::<u64>).transpose();
+    let (Ok(minutes), None) = (minutes, words.next()) else { return Ok(None) };
+    Ok(Some(match (what, minutes) {
+        ("mute", minutes) => Line::Mute(user, minutes),
+        ("unmute", None) => Line::Manage(GroupAction::Mute { user, until_ms: 0 }),
+        ("admin", None) => Line::Manage(GroupAction::SetRole { user, role: MemberRole::Admin }),
+        ("member", None) => Line::Manage(GroupAction::SetRole { user, role: MemberRole::Member }),
+        ("owner", None) => Line::Manage(GroupAction::HandOver { user }),
+        _ => return Ok(None),
+    }))
+}
+
 fn some(users: Vec<UserId>) -> Option<Vec<UserId>> {
     (!users.is_empty()).then_some(users)
 }
 
 #[cfg(test)]
 mod tests {
+    use rookery_client::wire::{Blob, GroupAction, MemberRole};
+
     use super::{Line, complete, understand};
 
     #[test]
@@ -133,6 +166,12 @@ mod tests {
         assert_eq!(understand("/recall"), Ok(Line::Recall(None)));
         assert_eq!(understand("/recall 17"), Ok(Line::Recall(Some(17))));
         assert_eq!(understand("/edit  so it  is "), Ok(Line::Edit("so it  is".to_owned())));
+        let role = GroupAction::SetRole { user: user("bob"), role: MemberRole::Admin };
+        assert_eq!(understand("/set admin @bob"), Ok(Line::Manage(role)));
+        assert_eq!(understand("/set mute bob"), Ok(Line::Mute(user("bob"), None)));
+        assert_eq!(understand("/set mute bob 5"), Ok(Line::Mute(user("bob"), Some(5))));
+        let named = GroupAction::SetProfile { name: Some(Blob::from("The team")), avatar: None };
+        assert_eq!(understand("/set name The  team"), Ok(Line::Manage(named)));
     }
 
     #[test]
@@ -140,6 +179,11 @@ mod tests {
         assert_eq!(understand("/dm"), Err("write /dm USER".to_owned()));
         assert!(understand("/recall it").is_err() && understand("/edit").is_err());
         assert_eq!(understand("/remove"), Err("write /remove USER…".to_owned()));
+        for line in
+            ["/set", "/set bob", "/set mute", "/set mute bob soon", "/set owner bob cat", "/set admin bob 3"]
+        {
+            assert!(understand(line).is_err_and(|text| text.starts_with("write /set")), "{line}");
+        }
         assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));
         assert!(understand(&format!("/dm {}", "x".repeat(65))).is_err());
     }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bounds;
+mod groups;
 mod life;
 mod lists;
 mod places;
@@ -199,6 +200,22 @@ impl FakeShard {
             Read::Arrive { .. } => {
                 let count = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
                 ReadReply::Arrived { epoch: 1, turn: Turn { term: 1, count } }
+            }
+            Read::Group { session, .. } => ReadReply::Group(Box::new(rookery_wire::group::Group {
+                session,
+                name: Blob::from("the fake"),
+                avatar: Blob::default(),
+                attributes: Vec::new(),
+                policy: rookery_wire::Policy::default(),
+                mute_all: false,
+                owner: None,
+                role: None,
+                muted_until_ms: 0,
+                members: 1,
+                dissolved: false,
+            })),
+            Read::Roles { .. } => {
+                ReadReply::Roles(rookery_wire::group::RolePage { roles: Vec::new(), more: false })
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, reply, request};
+use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, reply, request};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -61,6 +61,9 @@ bodies! {
     Ping(()),
     Recall(request::Recall),
     Edit(request::Edit),
+    ManageGroup(group::ManageGroup),
+    GroupInfo(group::GroupInfo),
+    ListRoles(group::ListRoles),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -75,6 +78,8 @@ bodies! {
     Lagged(reply::Lagged),
     GoAway(reply::GoAway),
     Error(ErrorBody),
+    Group(group::Group),
+    RolePage(group::RolePage),
 }
 
 #[test]

@@ -7,6 +7,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
+use crate::group_cases;
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -16,11 +17,11 @@ pub(crate) struct Case {
     pub(crate) body: Body,
 }
 
-fn case(name: &'static str, note: &'static str, request_id: u32, body: Body) -> Case {
+pub(crate) fn case(name: &'static str, note: &'static str, request_id: u32, body: Body) -> Case {
     Case { name, note, request_id, body }
 }
 
-fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
@@ -36,7 +37,7 @@ fn pair() -> SessionId {
     SessionId::direct(&user("alice"), &user("bob")).unwrap()
 }
 
-fn team() -> SessionId {
+pub(crate) fn team() -> SessionId {
     SessionId::group(GroupId::new("team").unwrap())
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(rewrites());
     cases.extend(reads());
     cases.extend(group_changes());
+    cases.extend(group_cases::requests());
     cases
 }
 
@@ -221,7 +223,7 @@ fn group_changes() -> Vec<Case> {
 }
 
 /// A member's message in a group, as pages and pushes carry it.
-fn record(seq: u64) -> Record {
+pub(crate) fn record(seq: u64) -> Record {
     Record {
         seq,
         message_id: 0x0003_0000_0000_2a00 + seq,
@@ -305,6 +307,7 @@ pub(crate) fn replies() -> Vec<Case> {
     ];
     cases.extend(sync_pages());
     cases.extend(errors());
+    cases.extend(group_cases::replies());
     cases
 }
 
@@ -388,7 +391,7 @@ pub(crate) fn pushes() -> Vec<Case> {
         after_ms: 0,
     };
     let replaced = reply::GoAway { code: ErrorCode::DeviceReplaced, text: Blob::default(), after_ms: 1_000 };
-    vec![
+    let mut cases = vec![
         case("message", "", 0, message(pair(), Record { content: Blob::from("hello, bob"), ..record(1) })),
         case("message rich", "a kind and an extension to be passed over", 0, message(team(), rich)),
         case("message members added", "the content is a signal", 0, message(team(), added)),
@@ -408,5 +411,7 @@ pub(crate) fn pushes() -> Vec<Case> {
         }),
         case("goaway", "at once, to another node", 0, Body::GoAway(goaway)),
         case("goaway replaced", "", 0, Body::GoAway(replaced)),
-    ]
+    ];
+    cases.extend(group_cases::pushes());
+    cases
 }

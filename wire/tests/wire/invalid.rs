@@ -56,6 +56,12 @@ fn framing() -> Vec<Invalid> {
         invalid("kind 128", "unknown_kind", "", header(8, 1, 128)),
         invalid("kind 255", "unknown_kind", "", header(8, 1, 255)),
         invalid("ping with a body", "trailing", "", frame(Kind::Ping, &[0])),
+        invalid(
+            "dissolve with more",
+            "trailing",
+            "",
+            frame(Kind::ManageGroup, b"\x01\x04team\x05\x00\x07\x00"),
+        ),
         invalid("read with more", "trailing", "", frame(Kind::Read, b"\x01\x04team\x05\x00")),
     ]
 }

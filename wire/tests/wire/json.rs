@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use rookery_wire::request::{Consistency, Direction, Role};
-use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind};
+use rookery_wire::{
+    AttributeKey, Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind,
+};
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, reply, request};
 use serde_json::{Value, json};
 
@@ -47,7 +49,7 @@ macro_rules! names {
         }
     )+};
 }
-names!(UserId, DeviceId, GroupId);
+names!(UserId, DeviceId, GroupId, AttributeKey);
 
 macro_rules! structs {
     ($($(::$path:ident)? $name:ident { $($field:ident),* $(,)? })+) => {$(
@@ -66,6 +68,8 @@ macro_rules! structs {
         }
     )+};
 }
+
+pub(crate) use structs;
 
 structs! {
     ::request Hello { min_version, max_version, user, device, epoch, nonce, role, token, agent }

@@ -12,11 +12,11 @@ use rookery_wire::{Retry, SessionId, UserId};
 use crate::bodies::Body;
 
 /// Integers near the points where the varint changes its length are where mistakes live.
-fn number() -> impl Strategy<Value = u64> {
+pub(crate) fn number() -> impl Strategy<Value = u64> {
     prop_oneof![any::<u64>(), 0..300u64, 65_530..65_540u64, (u64::from(u32::MAX) - 3)..(1 << 32) + 3]
 }
 
-fn number32() -> impl Strategy<Value = u32> {
+pub(crate) fn number32() -> impl Strategy<Value = u32> {
     prop_oneof![any::<u32>(), 0..300u32, 65_530..65_540u32]
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn session() -> impl Strategy<Value = SessionId> {
     ]
 }
 
-fn blob() -> impl Strategy<Value = Blob> {
+pub(crate) fn blob() -> impl Strategy<Value = Blob> {
     vec(any::<u8>(), 0..400).prop_map(|bytes| Blob(Bytes::from(bytes)))
 }
 
@@ -288,5 +288,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         small_reply(),
         push(),
         error(),
+        crate::group_strategies::body(),
     ]
 }

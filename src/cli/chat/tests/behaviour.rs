@@ -2,13 +2,13 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use rookery_client::wire::reply::ReadMark;
-use rookery_client::wire::{ErrorBody, ErrorCode};
+use rookery_client::wire::{ErrorBody, ErrorCode, GroupAction};
 use rookery_client::{ClientError, Event};
 
 use super::super::conversation::Body;
 use super::super::state::{Action, Outcome};
 use super::{
-    ack, actions, bob, chat, message, page, press, press_with, record, summary, synced, team, typed,
+    NOON, ack, actions, bob, chat, message, page, press, press_with, record, summary, synced, team, typed,
 };
 
 #[test]
@@ -36,6 +36,23 @@ fn a_message_is_pending_then_stored_whichever_comes_first() {
         assert_eq!((session.pending.len(), session.entries.len(), session.unread), (0, 1, 0));
         assert!(session.entries[&1].own);
     }
+}
+
+#[test]
+fn the_open_group_is_set() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(team(), 3, 0), summary(bob(), 2, 0)]);
+    chat.open(team());
+    actions(&mut chat);
+    typed(&mut chat, "/set mute @bob 5");
+    let user = "bob".parse().unwrap();
+    let action = GroupAction::Mute { user, until_ms: NOON + 300_000 };
+    assert_eq!(actions(&mut chat), [Action::Manage { session: team(), action }]);
+    chat.open(bob());
+    actions(&mut chat);
+    typed(&mut chat, "/set name Two of us");
+    assert_eq!(actions(&mut chat), []);
+    assert!(chat.notice.as_ref().is_some_and(|(notice, _)| notice.contains("for groups")));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use ratatui::style::Color;
-use rookery_client::wire::{Blob, RecordKind, Signal, encode};
+use rookery_client::wire::{Blob, GroupAction, MemberRole, RecordKind, Signal, encode};
 use rookery_client::{ClientError, Event};
 
 use super::super::palette::Palette;
@@ -52,6 +52,24 @@ fn a_whole_screen() {
     assert_eq!(rows[22], "› next");
     assert!(rows[23].contains("ann · node 2 at 127.0.0.1:7402"), "{rows:#?}");
     assert!(rows[23].ends_with("/help"), "{rows:#?}");
+}
+
+#[test]
+fn changes_of_a_group_are_said_in_words() {
+    let mut chat = filled();
+    for (seq, action) in [
+        (4, GroupAction::SetRole { user: "cat".parse().unwrap(), role: MemberRole::Admin }),
+        (5, GroupAction::Mute { user: "ann".parse().unwrap(), until_ms: u64::MAX }),
+    ] {
+        let mut changed = record(seq, "bob", "");
+        changed.kind = RecordKind::GROUP_CHANGED;
+        changed.content = encode(&action).into();
+        message(&mut chat, team(), changed);
+    }
+    let rows = screen(&mut chat, 80, 24);
+    for text in ["bob made cat an admin", "bob muted ann for good"] {
+        assert!(shows(&rows, text), "{text} in {rows:#?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! Groups: MANAGE_GROUP as a command, GROUP_INFO and LIST_ROLES as reads.
+//!
+//! Sizes are judged here and consume no `client_seq`; who may do what is judged at apply (G8).
+
+use std::sync::Arc;
+
+use rookery_wire::group::{GroupInfo, ListRoles, MAX_ATTRIBUTE, MAX_AVATAR, MAX_GROUP_NAME, ManageGroup};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, GroupAction, Kind, MemberRole, SessionId};
+
+use super::check::{MAX_USERS, may_name, numbered, refuse};
+use super::connection::Connection;
+use super::reads::{turn, unexpected};
+use crate::shard::{Freshness, Read, ReadReply};
+use crate::state::{Act, Actor, Command, EntityKey};
+
+fn is_group(session: &SessionId) -> Result<(), ErrorBody> {
+    match session {
+        SessionId::Group(_) => Ok(()),
+        SessionId::Direct { .. } => {
+            refuse(ErrorCode::BadRequest, "a direct session is not managed; name a group")
+        }
+    }
+}
+
+fn bounded(field: &str, blob: Option<&Blob>, most: usize) -> Result<(), ErrorBody> {
+    match blob {
+        Some(blob) if blob.len() > most => refuse(
+            ErrorCode::BadRequest,
+            format!("{field} has {} bytes, at most {most} are allowed", blob.len()),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// A MANAGE_GROUP as a command.
+pub(super) fn manage(actor: Actor, manage: ManageGroup) -> Result<Command, ErrorBody> {
+    may_name(&actor)?;
+    numbered(manage.client_seq)?;
+    is_group(&manage.session)?;
+    match &manage.action {
+        GroupAction::SetProfile { name, avatar } => {
+            if name.is_none() && avatar.is_none() {
+                return refuse(ErrorCode::BadRequest, "neither name nor avatar is given");
+            }
+            bounded("name", name.as_ref(), MAX_GROUP_NAME)?;
+            bounded("avatar", avatar.as_ref(), MAX_AVATAR)?;
+        }
+        GroupAction::SetAttribute { value, .. } => bounded("value", value.as_ref(), MAX_ATTRIBUTE)?,
+        GroupAction::SetRole { role: MemberRole::Owner, .. } => {
+            return refuse(ErrorCode::BadRequest, "role is owner: hand the group over instead");
+        }
+        GroupAction::SetRole { .. }
+        | GroupAction::HandOver { .. }
+        | GroupAction::SetPolicy(_)
+        | GroupAction::Mute { .. }
+        | GroupAction::MuteAll { .. }
+        | GroupAction::Dissolve => {}
+    }
+    let ManageGroup { session, client_seq, action, .. } = manage;
+    Ok(Command::Act { actor, session, client_seq, act: Act::Manage { action } })
+}
+
+/// GROUP_INFO.
+pub(super) async fn info(
+    connection: Arc<Connection>,
+    request: u32,
+    info: GroupInfo,
+) -> Result<(), ErrorBody> {
+    is_group(&info.session)?;
+    let user = (!connection.identity.service).then(|| connection.user().clone());
+    let session = info.session.clone();
+    match read(&connection, &info.session, Read::Group { user, session }).await? {
+        ReadReply::Group(group) => {
+            connection.reply(Kind::Group, request, &*group);
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// LIST_ROLES.
+pub(super) async fn roles(
+    connection: Arc<Connection>,
+    request: u32,
+    mut list: ListRoles,
+) -> Result<(), ErrorBody> {
+    is_group(&list.session)?;
+    list.limit = list.limit.clamp(1, MAX_USERS as u32);
+    let user = (!connection.identity.service).then(|| connection.user().clone());
+    let session = list.session.clone();
+    match read(&connection, &session, Read::Roles { user, list }).await? {
+        ReadReply::Roles(page) => {
+            connection.reply(Kind::RolePage, request, &page);
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn read(connection: &Connection, session: &SessionId, read: Read) -> Result<ReadReply, ErrorBody> {
+    let _turn = turn(connection).await?;
+    let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
+    connection.core.router.read(shard, read, Freshness::Linearizable).await
+}
