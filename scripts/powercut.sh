@@ -3,6 +3,8 @@
 # down without a journal flush (what was not synced is gone), kills the process, mounts the image again and restarts
 # the node. In half of the rounds several nodes lose power at once.
 #   scripts/powercut.sh [COUNT] [more arguments of `rookery check`]
+# BAD too if a client waited more than five seconds for an ack in more than one of 20 rounds (--max-gap-ms 5000; a later
+# one counts): with a majority cut, two nodes have to come back first.
 # Needs root and loop devices; without them it says SKIPPED and exits 0. The last line begins with the verdict:
 # GOOD (exit 0), BAD (1) or INCONCLUSIVE (2). Mounts, loop devices and images are removed whatever happens.
 set -euo pipefail
@@ -83,6 +85,6 @@ done
 
 . "$here/check-lib.sh"
 code=0
-run_check powercut --fault powercut --rounds "$count" --folder "$POWERCUT_DIR" --power-hook "$here/powercut.sh" "$@" || code=$?
+run_check powercut --fault powercut --max-gap-ms 5000 --rounds "$count" --folder "$POWERCUT_DIR" --power-hook "$here/powercut.sh" "$@" || code=$?
 ((code == 0)) || keep=1
 exit $code

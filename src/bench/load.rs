@@ -96,8 +96,7 @@ pub(super) async fn measure(
         if load.library {
             let everyone = ground.nodes.iter().map(|(_, addr)| addr.clone());
             let seeds = std::iter::once(addr).chain(everyone).collect();
-            let client =
-                LibrarySender::connect(seeds, user, &ground.token, session, load.window, contents);
+            let client = LibrarySender::connect(seeds, user, &ground.token, session, load.window, contents);
             clients.push(client.await?);
         } else {
             let link = connect(&addr, &user, Role::User, &ground.token).await?;

@@ -83,7 +83,16 @@ impl Sender {
         first: u64,
     ) -> anyhow::Result<Self> {
         let flights = VecDeque::with_capacity(window);
-        Ok(Self { link, window, contents, flights, next: first, hold: None, sent: Sent::new(session)?, first })
+        Ok(Self {
+            link,
+            window,
+            contents,
+            flights,
+            next: first,
+            hold: None,
+            sent: Sent::new(session)?,
+            first,
+        })
     }
 
     /// Sends until the span is over and everything is answered.

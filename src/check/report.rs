@@ -1,10 +1,10 @@
-//! The verdict in words: violations and rounds for people on stderr, one last line for people and scripts.
+//! The verdict in words: violations, bounds that were not kept and rounds for people on stderr, one last line for people and scripts.
 
 use std::fmt::Write as _;
 
 use super::judge::{RoundReport, Standing, Verdict};
 
-/// Everything before the last line: what is wrong, what is weak, how long clients waited.
+/// Everything before the last line: what is wrong, what is slow, what is weak, how long clients waited.
 pub(super) fn details(verdict: &Verdict) -> String {
     let mut text = String::new();
     for violation in &verdict.violations {
@@ -13,6 +13,9 @@ pub(super) fn details(verdict: &Verdict) -> String {
     let untold = verdict.broken().saturating_sub(verdict.violations.len() as u64);
     if untold > 0 {
         let _ = writeln!(text, "violations: {untold} more of the same kinds");
+    }
+    for why in &verdict.too_slow {
+        let _ = writeln!(text, "too slow: {why}");
     }
     for why in &verdict.inconclusive {
         let _ = writeln!(text, "inconclusive: {why}");
@@ -45,7 +48,7 @@ pub(super) fn line(what: &str, seed: u64, verdict: &Verdict) -> String {
     let totals = &verdict.totals;
     let gap = |percentile| verdict.gap_ms(percentile).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
     format!(
-        "{what}: {word}  rounds {}  sent {}  acked {}  refused {}  unknown {}  retried {}  delivered {}  lost {}  doubled {}  reordered {}  wrong {}  ack gap ms p50 {} p90 {} max {}  seed {seed}",
+        "{what}: {word}  rounds {}  sent {}  acked {}  refused {}  unknown {}  retried {}  delivered {}  lost {}  doubled {}  reordered {}  wrong {}  ack gap ms p50 {} p90 {} p95 {} max {}  seed {seed}",
         verdict.rounds.len(),
         totals.sent,
         totals.acked,
@@ -59,6 +62,7 @@ pub(super) fn line(what: &str, seed: u64, verdict: &Verdict) -> String {
         verdict.wrong,
         gap(50.0),
         gap(90.0),
+        gap(95.0),
         gap(100.0),
     )
 }

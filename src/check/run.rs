@@ -44,6 +44,7 @@ pub enum FaultArg {
 #[command(after_help = "Examples:
   rookery check                                  three nodes of its own, 3 rounds with kill -9 of a leader
   rookery check --fault pause --rounds 5
+  rookery check --rounds 20 --max-gap-ms 1000    and bad if a client waited longer for an ack in 2 of the 20 rounds
   rookery check --config cluster.toml --fault none
   rookery check --replay history.jsonl           judge a recorded run again
 Exit code: 0 good, 1 bad, 2 inconclusive (a run that proves nothing).")]
@@ -78,6 +79,10 @@ pub struct CheckArgs {
     /// Token for every connection, where the cluster asks for one.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub token: String,
+    /// Longest ack gap, milliseconds, that 19 of 20 rounds may have: the p95 of the rounds' ack gaps by nearest rank (of
+    /// 20 rounds the 19th shortest, of fewer the longest) above it makes the run BAD.
+    #[arg(long, value_name = "N", overrides_with = "max_gap_ms")]
+    pub max_gap_ms: Option<u64>,
     /// Write the history to this file (it is always kept when the verdict is bad).
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
@@ -251,7 +256,10 @@ fn conclude(
     history: &History,
     folder: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
-    let verdict = judge(history);
+    let mut verdict = judge(history);
+    if let Some(most_ms) = args.max_gap_ms {
+        verdict.hold_gap(most_ms);
+    }
     let good = verdict.standing() == Standing::Good;
     let kept = match (&args.history, folder) {
         (Some(path), _) => Some(path.clone()),
