@@ -10,11 +10,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 rookery=${ROOKERY:-$target/planted/release/rookery}
 readonly FIRST_SEED=7 TRIES=3
-# name, the fault that brings it out, rounds
+# name, the fault that brings it out, rounds, further arguments of `rookery check`
 bugs=(
-    "none kill 2"
+    "none kill 2 --snapshots"
     "ack-before-fsync crash 2"
     "dedup-lost kill 3"
+    "dedup-lost-in-snapshot kill 3 --snapshots"
     "deliver-before-commit kill 2"
     "apply-skips none 1"
     "cursor-back none 1"
@@ -29,7 +30,8 @@ bugs=(
 
 caught=0 asked=0 missed=()
 for line in "${bugs[@]}"; do
-    read -r bug fault rounds <<<"$line"
+    read -r bug fault rounds more <<<"$line"
+    read -r -a more <<<"$more"
     if (($# > 0)) && [[ " $* " != *" $bug "* ]]; then continue; fi
     asked=$((asked + 1))
     want=1 tries=$TRIES
@@ -39,7 +41,7 @@ for line in "${bugs[@]}"; do
         work=$(mktemp -d "${TMPDIR:-/tmp}/rookery-planted.XXXXXX")
         code=0
         ROOKERY_PLANT=$bug timeout --kill-after=10 300 "$rookery" check --fault "$fault" --rounds "$rounds" \
-            --seed "$seed" --folder "$work" ${RATE:+--rate "$RATE"} >"$work/verdict" 2>"$work/details" || code=$?
+            "${more[@]}" --seed "$seed" --folder "$work" ${RATE:+--rate "$RATE"} >"$work/verdict" 2>"$work/details" || code=$?
         first=$(grep -m 1 -E '^violation:' "$work/details" || true)
         last=$(tail -n 1 "$work/verdict")
         last=${last:-$(tail -n 1 "$work/details")}

@@ -3,7 +3,7 @@
 //! Every round ends within its bound, whatever the cluster does; what a wait did not see come shows in the
 //! history, where the judge finds it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -62,8 +62,10 @@ pub async fn play<C: Power>(
 ) -> anyhow::Result<Vec<Round>> {
     let mut random = StdRng::seed_from_u64(plan.seed ^ 0x0fa0_17fa_0170);
     let mut rounds = Vec::new();
+    let mut installed = Installed::default();
+    installed.gained(cluster).await;
     for number in 1..=plan.rounds {
-        let round = one(cluster, stage, plan.fault, number, &mut random).await?;
+        let round = one(cluster, stage, plan.fault, number, &mut random, &mut installed).await?;
         told(&round);
         rounds.push(round);
     }
@@ -76,6 +78,7 @@ async fn one<C: Power>(
     fault: FaultKind,
     number: u32,
     random: &mut StdRng,
+    installed: &mut Installed,
 ) -> anyhow::Result<Round> {
     let until = Instant::now() + ROUND;
     let (begun, acked) = (stage.now(), stage.acked());
@@ -83,6 +86,8 @@ async fn one<C: Power>(
     // Somewhere within a second of load, not always at the same point of it.
     sleep(Duration::from_millis(random.random_range(50..600))).await;
     let nodes = victims(cluster, stage, fault, random).await;
+    // What the end of the round before was too early for.
+    let late = installed.gained(cluster).await;
     wait(until, || stage.waiting() > 0).await;
     let fault_at = stage.now();
     hurt(cluster, stage, fault, &nodes, until).await?;
@@ -94,7 +99,28 @@ async fn one<C: Power>(
     }
     let healed = stage.now();
     wait_acks(stage, acked + MIN_ACKED + FLOWING, until).await;
-    Ok(Round { number, fault, nodes, begun, fault_at, healed, ended: stage.now() })
+    if fault != FaultKind::Pause {
+        installed.restarted(&nodes);
+    }
+    let snapshots = late + installed.gained(cluster).await;
+    Ok(Round { number, fault, nodes, begun, fault_at, healed, ended: stage.now(), snapshots })
+}
+
+/// Counts installed snapshots over the lives of the nodes' processes.
+#[derive(Debug, Default)]
+struct Installed(BTreeMap<u16, u64>);
+
+impl Installed {
+    /// Those since the last call.
+    async fn gained<C: Cluster>(&mut self, cluster: &C) -> u64 {
+        let count = |(node, now)| now - self.0.insert(node, now).unwrap_or(0).min(now);
+        cluster.installed().await.into_iter().map(count).sum()
+    }
+
+    /// These processes began anew, and count from 0.
+    fn restarted(&mut self, nodes: &[u16]) {
+        self.0.extend(nodes.iter().map(|node| (*node, 0)));
+    }
 }
 
 async fn hurt<C: Power>(

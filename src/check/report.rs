@@ -28,12 +28,13 @@ pub(super) fn round(round: &RoundReport) -> String {
     let nodes = round.nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
     let who = round.waited.as_deref().unwrap_or("nobody");
     format!(
-        "round {:>3}  node {nodes:<5}  acked {:>6}  in flight {:>4}  retried {:>5}  ack gap {:>6.0} ms ({who})  whole after {:>5.0} ms",
+        "round {:>3}  node {nodes:<5}  acked {:>6}  in flight {:>4}  retried {:>5}  ack gap {:>6.0} ms ({who})  snapshots {:>2}  whole after {:>5.0} ms",
         round.number,
         round.acked,
         round.in_flight,
         round.retried,
         round.ack_gap as f64 / 1000.0,
+        round.snapshots,
         round.healed as f64 / 1000.0,
     )
 }
@@ -48,7 +49,7 @@ pub(super) fn line(what: &str, seed: u64, verdict: &Verdict) -> String {
     let totals = &verdict.totals;
     let gap = |percentile| verdict.gap_ms(percentile).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
     format!(
-        "{what}: {word}  rounds {}  sent {}  acked {}  refused {}  unknown {}  retried {}  delivered {}  lost {}  doubled {}  reordered {}  wrong {}  ack gap ms p50 {} p90 {} p95 {} max {}  seed {seed}",
+        "{what}: {word}  rounds {}  sent {}  acked {}  refused {}  unknown {}  retried {}  delivered {}  snapshots {}  lost {}  doubled {}  reordered {}  wrong {}  ack gap ms p50 {} p90 {} p95 {} max {}  seed {seed}",
         verdict.rounds.len(),
         totals.sent,
         totals.acked,
@@ -56,6 +57,7 @@ pub(super) fn line(what: &str, seed: u64, verdict: &Verdict) -> String {
         totals.unknown,
         totals.retried,
         totals.delivered,
+        totals.snapshots,
         verdict.lost,
         verdict.doubled,
         verdict.reordered,

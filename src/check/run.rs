@@ -20,6 +20,9 @@ use crate::config::Config;
 
 /// How long an own cluster may take to form.
 const FORM: Duration = Duration::from_secs(60);
+/// Configuration with which a node that was away for half a second finds that the others have purged what it lacks.
+const SHORT_MEMORY: &str =
+    "[storage]\nlog_keep = 20\ncheckpoint_ms = 200\n\n[limits]\nresident_idle_ms = 1000\n";
 
 /// What befalls the cluster in each round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,6 +47,7 @@ pub enum FaultArg {
 #[command(after_help = "Examples:
   rookery check                                  three nodes of its own, 3 rounds with kill -9 of a leader
   rookery check --fault pause --rounds 5
+  rookery check --snapshots                      and nodes that come back are filled by snapshots
   rookery check --rounds 20 --max-gap-ms 1000    and bad if a client waited longer for an ack in 2 of the 20 rounds
   rookery check --config cluster.toml --fault none
   rookery check --replay history.jsonl           judge a recorded run again
@@ -79,6 +83,10 @@ pub struct CheckArgs {
     /// Token for every connection, where the cluster asks for one.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub token: String,
+    /// The own cluster keeps so little log that a node which was away comes back by snapshots, and actors leave memory
+    /// after a second; a run in which no snapshot was installed is INCONCLUSIVE.
+    #[arg(long, conflicts_with_all = ["config", "replay"])]
+    pub snapshots: bool,
     /// Longest ack gap, milliseconds, that 19 of 20 rounds may have: the p95 of the rounds' ack gaps by nearest rank (of
     /// 20 rounds the 19th shortest, of fewer the longest) above it makes the run BAD.
     #[arg(long, value_name = "N", overrides_with = "max_gap_ms")]
@@ -144,7 +152,7 @@ async fn own(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
         folder: folder.clone(),
         nodes: args.nodes,
         shards: args.shards,
-        extra: String::new(),
+        extra: if args.snapshots { SHORT_MEMORY } else { "" }.to_owned(),
         env: Vec::new(),
         power_hook: args.power_hook.clone(),
     };
@@ -229,6 +237,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         window: args.window,
         content: (32, 400),
         replication,
+        snapshots: args.snapshots,
         token: args.token.clone(),
     }
 }

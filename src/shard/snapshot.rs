@@ -3,6 +3,8 @@
 //! A chunk is rows packed as `u32 key length, u32 value length, key, value` (little-endian). Each entity is read at one
 //! index: its small rows while no checkpoint writes, its records after that, for records do not change.
 
+use std::sync::atomic::Ordering;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
 use rookery_wire::SessionId;
@@ -14,6 +16,7 @@ use super::entity::{map_name, open_map};
 use super::machine::Machine;
 use super::rows::{after_prefix, is_replaced};
 use super::shared::{Shared, TableRow};
+use crate::plant::planted;
 use crate::state::key::{self, letter};
 use crate::state::session_rows::{HeadRow, sessions_with_intents};
 use crate::state::{RowFault, RowReader};
@@ -71,6 +74,10 @@ async fn write_entity(
                 found.push((key.clone(), value));
             }
             for part in parts {
+                let of_senders = [letter::SENDER, letter::NUMBERS].contains(part);
+                if of_senders && planted("dedup-lost-in-snapshot") {
+                    continue;
+                }
                 let mut prefix = vec![*part];
                 prefix.extend_from_slice(&name);
                 rows.scan(&prefix, &mut |key, value| {
@@ -262,6 +269,7 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
         .send(reset)
         .await
         .map_err(|_| Fault::new(format!("the actors of shard {shard} are gone")))?;
+    machine.shared.installed.fetch_add(1, Ordering::Relaxed);
     machine.store.drop_map(&map_name(shard, old)).await.map_err(store_fault)
 }
 

@@ -68,6 +68,18 @@ fn ack_gaps_are_held_against_a_bound() {
 }
 
 #[test]
+fn a_run_for_snapshots_without_one_proves_nothing() {
+    let mut history = good();
+    history.setup.snapshots = true;
+    let verdict = judge(&history);
+    assert_eq!(verdict.standing(), Standing::Inconclusive);
+    assert_eq!(verdict.inconclusive, ["no node came back by a snapshot"]);
+    history.rounds[0].snapshots = 2;
+    let verdict = judge(&history);
+    assert_eq!((verdict.standing(), verdict.totals.snapshots), (Standing::Good, 2));
+}
+
+#[test]
 fn a_history_survives_its_file() {
     let history = good();
     let mut bytes = Vec::new();

@@ -91,6 +91,8 @@ pub struct Totals {
     pub delivered: u64,
     /// Records pulled.
     pub pulled: u64,
+    /// Snapshots that nodes installed.
+    pub snapshots: u64,
     /// Replica dumps compared.
     pub replicas: u64,
     /// Sessions.
