@@ -15,14 +15,12 @@ use super::cluster::{Cluster, OwnCluster, OwnOptions};
 use super::drive::{Plan, Power};
 use super::history::{FaultKind, History};
 use super::judge::{Standing, judge};
+use super::settings::{self, Setting};
 use super::{file, report};
 use crate::config::Config;
 
 /// How long an own cluster may take to form.
 const FORM: Duration = Duration::from_secs(60);
-/// Configuration with which a node that was away for half a second finds that the others have purged what it lacks.
-const SHORT_MEMORY: &str =
-    "[storage]\nlog_keep = 20\ncheckpoint_ms = 200\n\n[limits]\nresident_idle_ms = 1000\n";
 
 /// What befalls the cluster in each round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,6 +85,10 @@ pub struct CheckArgs {
     /// after a second; a run in which no snapshot was installed is INCONCLUSIVE.
     #[arg(long, conflicts_with_all = ["config", "replay"])]
     pub snapshots: bool,
+    /// A key of the own cluster's configuration, e.g. `storage.flush_ms=5000`; again for more of them.
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = settings::parse)]
+    #[arg(conflicts_with_all = ["config", "replay"])]
+    pub set: Vec<Setting>,
     /// Longest ack gap, milliseconds, that 19 of 20 rounds may have: the p95 of the rounds' ack gaps by nearest rank (of
     /// 20 rounds the 19th shortest, of fewer the longest) above it makes the run BAD.
     #[arg(long, value_name = "N", overrides_with = "max_gap_ms")]
@@ -152,7 +154,7 @@ async fn own(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
         folder: folder.clone(),
         nodes: args.nodes,
         shards: args.shards,
-        extra: if args.snapshots { SHORT_MEMORY } else { "" }.to_owned(),
+        extra: settings::text(args.snapshots, &args.set),
         env: Vec::new(),
         power_hook: args.power_hook.clone(),
     };
