@@ -130,7 +130,7 @@ fn leads(seed: u64, node: u16, ahead_ms: u64) -> (BTreeSet<u32>, BTreeSet<u32>) 
     let begun = Instant::now();
     let stage = Stage::new();
     let mut world = World::new(&mut StdRng::seed_from_u64(seed), &stage, Some((node, ahead_ms)));
-    let mut step = |world: &mut World<'_>| {
+    let step = |world: &mut World<'_>| {
         assert!(begun.elapsed() < PATIENCE, "seed {seed}: a run takes seconds, this one does not end");
         world.step(seed);
     };

@@ -112,6 +112,7 @@ impl<'a> World<'a> {
                 async move {
                     let running = Node::start(config, node, seams).await?;
                     tokio::select! {
+                        biased;
                         why = running.fatal() => Err(format!("a node stopped by itself: {why}").into()),
                         never = tell_leads(&running, node, &leads) => match never {},
                     }
