@@ -63,7 +63,7 @@ pub async fn play<C: Power>(
     let mut random = StdRng::seed_from_u64(plan.seed ^ 0x0fa0_17fa_0170);
     let mut rounds = Vec::new();
     let mut installed = Installed::default();
-    installed.gained(cluster).await;
+    installed.gained(cluster.installed().await);
     for number in 1..=plan.rounds {
         let round = one(cluster, stage, plan.fault, number, &mut random, &mut installed).await?;
         told(&round);
@@ -87,7 +87,7 @@ async fn one<C: Power>(
     sleep(Duration::from_millis(random.random_range(50..600))).await;
     let nodes = victims(cluster, stage, fault, random).await;
     // What the end of the round before was too early for.
-    let late = installed.gained(cluster).await;
+    let late = installed.gained(cluster.installed().await);
     wait(until, || stage.waiting() > 0).await;
     let fault_at = stage.now();
     hurt(cluster, stage, fault, &nodes, until).await?;
@@ -102,7 +102,7 @@ async fn one<C: Power>(
     if fault != FaultKind::Pause {
         installed.restarted(&nodes);
     }
-    let snapshots = late + installed.gained(cluster).await;
+    let snapshots = late + installed.gained(cluster.installed().await);
     Ok(Round { number, fault, nodes, begun, fault_at, healed, ended: stage.now(), snapshots })
 }
 
@@ -111,10 +111,10 @@ async fn one<C: Power>(
 struct Installed(BTreeMap<u16, u64>);
 
 impl Installed {
-    /// Those since the last call.
-    async fn gained<C: Cluster>(&mut self, cluster: &C) -> u64 {
-        let count = |(node, now)| now - self.0.insert(node, now).unwrap_or(0).min(now);
-        cluster.installed().await.into_iter().map(count).sum()
+    /// Those since the last call, of the nodes that say what they count now.
+    fn gained(&mut self, counts: BTreeMap<u16, u64>) -> u64 {
+        let gain = |(node, now): (u16, u64)| now.saturating_sub(self.0.insert(node, now).unwrap_or(0));
+        counts.into_iter().map(gain).sum()
     }
 
     /// These processes began anew, and count from 0.
@@ -231,4 +231,19 @@ pub(super) async fn wait(until: Instant, mut condition: impl FnMut() -> bool) ->
         sleep(LOOK).await;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Installed;
+
+    #[test]
+    fn snapshots_are_counted_over_the_lives_of_processes() {
+        let mut installed = Installed::default();
+        assert_eq!(installed.gained([(1, 2), (2, 0), (3, 1)].into()), 3);
+        assert_eq!(installed.gained([(1, 2), (3, 4)].into()), 3, "node 2 does not answer");
+        installed.restarted(&[1]);
+        assert_eq!(installed.gained([(1, 2), (2, 1), (3, 4)].into()), 3, "node 1 counts anew");
+        assert_eq!(installed.gained([(1, 2), (2, 1), (3, 4)].into()), 0);
+    }
 }
