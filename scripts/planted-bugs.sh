@@ -16,9 +16,10 @@ bugs=(
     "none kill 2 --snapshots"
     # Acknowledges 50 ms before the journal is written; a process that is killed between has promised too much.
     "ack-before-write crash 2"
-    # Writes the journal and never syncs it. What the databases would flush each second must not stand in for it: they
-    # would be ahead of the journal, and the node would rightly refuse to start.
-    "no-fsync powercut 3 --set storage.flush_ms=60000"
+    # Acknowledges what is written to the journal and syncs it about once a second. All nodes lose power, for of what one
+    # has lost the others have a copy. The databases must not be flushed meanwhile: they would be ahead of the journal,
+    # and the nodes would rightly refuse to start.
+    "late-fsync blackout 1 --set storage.flush_ms=60000"
     "dedup-lost kill 3"
     "dedup-lost-in-snapshot kill 3 --snapshots"
     "deliver-before-commit kill 2"
@@ -38,7 +39,7 @@ check() {
     local bug=$1 fault=$2 rounds=$3 seed=$4 work=$5
     shift 5
     local what=("$rookery" check --fault "$fault" --rounds "$rounds" --folder "$work")
-    [[ $fault != powercut ]] || what=("$root/scripts/powercut.sh" "$rounds")
+    [[ $fault != blackout ]] || what=("$root/scripts/powercut.sh" "$rounds" --fault "$fault")
     ROOKERY=$rookery ROOKERY_PLANT=$bug timeout --kill-after=10 300 "${what[@]}" --seed "$seed" \
         ${RATE:+--rate "$RATE"} "$@" >"$work/verdict" 2>"$work/details"
 }

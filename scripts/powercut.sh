@@ -2,7 +2,7 @@
 # Power cuts: every node keeps its data on an ext4 image of its own behind a loop device. A cut shuts the file system
 # down without a journal flush (what was not synced is gone), kills the process, mounts the image again and restarts
 # the node. In a third of the rounds several nodes lose power at once, in a third all of them.
-#   scripts/powercut.sh [COUNT] [more arguments of `rookery check`]
+#   scripts/powercut.sh [COUNT] [more arguments of `rookery check`]     (--fault blackout: all nodes in every round)
 # BAD too if a client waited more than five seconds for an ack in more than one of 20 rounds (--max-gap-ms 5000; a later
 # one counts): with a majority cut, two nodes have to come back first.
 # Needs root and loop devices; without them it says SKIPPED and exits 0. The last line begins with the verdict:

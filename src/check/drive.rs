@@ -171,7 +171,7 @@ async fn hurt<C: Power>(
                 cluster.start(*node).await?;
             }
         }
-        FaultKind::Powercut => {
+        FaultKind::Powercut | FaultKind::Blackout => {
             cluster.cut(nodes).await?;
             for node in nodes {
                 cluster.start(*node).await?;
@@ -194,7 +194,7 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
     match fault {
         FaultKind::None => Vec::new(),
         FaultKind::Kill | FaultKind::Pause => vec![leader],
-        FaultKind::Rolling => all,
+        FaultKind::Rolling | FaultKind::Blackout => all,
         FaultKind::Crash if random.random_bool(0.5) => all,
         FaultKind::Crash => {
             all.retain(|node| *node != leader);

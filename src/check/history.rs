@@ -329,6 +329,8 @@ pub enum FaultKind {
     Rolling,
     /// The disk loses what was not synced, then SIGKILL, then a restart.
     Powercut,
+    /// The same with all nodes at once.
+    Blackout,
 }
 
 /// One round of load with its fault.

@@ -35,8 +35,10 @@ pub enum FaultArg {
     Pause,
     /// SIGTERM and a restart of one node after another.
     Rolling,
-    /// The disks of one or several nodes lose what was not synced (needs --power-hook).
+    /// The disks of one, several or all nodes lose what was not synced (needs --power-hook).
     Powercut,
+    /// The disks of all nodes lose it at the same moment, in every round (needs --power-hook).
+    Blackout,
 }
 
 /// Load a cluster, hurt it, and prove from the clients' and the replicas' records that no message was lost,
@@ -52,7 +54,7 @@ pub enum FaultArg {
 Exit code: 0 good, 1 bad, 2 inconclusive (a run that proves nothing).")]
 pub struct CheckArgs {
     /// What befalls the cluster in each round.
-    #[arg(long, value_enum, default_value = "kill")]
+    #[arg(long, value_enum, default_value = "kill", overrides_with = "fault")]
     pub fault: FaultArg,
     /// Rounds, each at most 30 s.
     #[arg(long, default_value_t = 3)]
@@ -141,7 +143,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn own(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
-    if args.fault == FaultArg::Powercut && args.power_hook.is_none() {
+    if matches!(args.fault, FaultArg::Powercut | FaultArg::Blackout) && args.power_hook.is_none() {
         bail!("a power cut needs disks that can be taken away; run scripts/powercut.sh, which brings them");
     }
     let folder = match &args.folder {
@@ -222,6 +224,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         FaultArg::Pause => FaultKind::Pause,
         FaultArg::Rolling => FaultKind::Rolling,
         FaultArg::Powercut => FaultKind::Powercut,
+        FaultArg::Blackout => FaultKind::Blackout,
     };
     let users = args.users.max(6);
     Campaign {

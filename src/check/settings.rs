@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 
 /// With these a node that was away for half a second finds that the others have purged what it lacks, and actors are
 /// loaded again and again.
-const SHORT_MEMORY: [(&str, &str, &str); 3] =
-    [("storage", "log_keep", "20"), ("storage", "checkpoint_ms", "200"), ("limits", "resident_idle_ms", "1000")];
+const SHORT_MEMORY: [(&str, &str, &str); 3] = [
+    ("storage", "log_keep", "20"),
+    ("storage", "checkpoint_ms", "200"),
+    ("limits", "resident_idle_ms", "1000"),
+];
 
 /// One key of the configuration and its value, in TOML.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
-use crate::plant::planted;
+use crate::plant::{once_a_second, planted};
 
 use super::fault::{Step, StepHook};
 use super::meta::Metas;
@@ -83,7 +83,7 @@ impl Journal {
         self.steps.at(Step::BeforeWrite);
         self.write(&sealed.bytes).map_err(JournalStop::Failed)?;
         self.steps.at(Step::Written);
-        if !planted("no-fsync") {
+        if !planted("late-fsync") || once_a_second() {
             self.active.sync().map_err(JournalStop::Failed)?;
         }
         self.steps.at(Step::Synced);
