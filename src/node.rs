@@ -290,7 +290,10 @@ impl Node {
         let health = self.store.health();
         let delivery = self.delivery.stats();
         let system = shard_status(SYSTEM_GROUP, &self.system.status());
-        let shards = self.shards.iter().map(|shard| shard_status(shard.id(), &shard.status()));
+        let shards = self.shards.iter().map(|shard| ShardStatus {
+            snapshots_installed: shard.installed(),
+            ..shard_status(shard.id(), &shard.status())
+        });
         NodeStatus {
             node: self.number,
             cluster: self.config.cluster.name.clone(),
@@ -547,6 +550,7 @@ fn shard_status(id: u32, status: &rookery_raft::GroupStatus) -> ShardStatus {
         committed: status.committed,
         applied: status.applied,
         voters: status.voters.iter().map(|voter| voter.node).collect(),
+        snapshots_installed: 0,
     }
 }
 

@@ -54,6 +54,8 @@ pub struct ShardStatus {
     pub applied: u64,
     /// The nodes that vote.
     pub voters: Vec<u16>,
+    /// Snapshots installed since the process began; not counted for the system group.
+    pub snapshots_installed: u64,
 }
 
 /// Disk of the data folder.

@@ -31,6 +31,7 @@ async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
         window: 6,
         content: (20, 60),
         replication: 3,
+        snapshots: false,
         token: String::new(),
     };
     let history = campaign::play(&mut cluster, &campaign, |_| {}).await.unwrap();

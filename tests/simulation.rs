@@ -5,6 +5,8 @@
 //! talk in a group and in direct sessions while nodes are killed, disks lose what was not synced, and links go silent,
 //! one way or both. Then everything heals, and every promise is judged: see `sim/verdict.rs`.
 //!
+//! Another run sets one clock far off and looks who leads (R10).
+//!
 //! `ROOKERY_SEED=n cargo test --test simulation` repeats a run: faults, latencies, clocks and what the devices say are
 //! drawn from the seed. What is not: openraft draws election timeouts from the thread's own generator, and tables with
 //! hashed keys are walked in their own order. So a seed repeats the weather, not every step;
@@ -23,6 +25,7 @@
 
 mod sim;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -55,7 +58,7 @@ fn run(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     let stage = Stage::new();
-    let mut world = World::new(&mut random, &stage);
+    let mut world = World::new(&mut random, &stage, None);
     let elapsed = |world: &World<'_>, until: Duration, what: &str| {
         assert!(
             begun.elapsed() < PATIENCE,
@@ -90,4 +93,61 @@ fn run(seed: u64) {
         begun.elapsed().as_secs_f64()
     );
     assert!(stage.acked() > 100, "seed {seed}: hardly anything was acknowledged: {}", stage.describe());
+}
+
+/// How far ahead the clock is that is off: four times what a leader's may be.
+const FAR_AHEAD_MS: u64 = 2_000;
+/// Simulated time in which leads are where they belong: a clock is compared every five seconds, and a lead is given back
+/// to the first choice after five looks.
+const SETTLED: Duration = Duration::from_secs(30);
+/// Messages said before that.
+const TALK: usize = 200;
+/// Simulated time for which they must stay there.
+const WATCHED: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_node_whose_clock_is_off_leads_nothing() {
+    sim::logs();
+    let seed = std::env::var("ROOKERY_SEED").ok().and_then(|text| text.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    println!("ROOKERY_SEED={seed} cargo test --test simulation");
+    let node = (seed % u64::from(sim::NODES)) as u16 + 1;
+    let all: BTreeSet<u32> = (1..=sim::SHARDS).collect();
+
+    // Without this the other half would prove nothing: with a clock that is right it is given a lead.
+    let (its, others) = leads(seed, node, 0);
+    assert!(!its.is_empty(), "seed {seed}: node {node} leads nothing although its clock is right");
+    assert_eq!(&its | &others, all, "seed {seed}: shards without a leader");
+
+    let (its, others) = leads(seed, node, FAR_AHEAD_MS);
+    assert_eq!(its, BTreeSet::new(), "seed {seed}: node {node} leads although its clock is off");
+    assert_eq!(others, all, "seed {seed}: the others lead what it must not");
+}
+
+/// The shards that a node whose clock is so far ahead led at any moment once leads had settled, and those that the
+/// others led in the end.
+fn leads(seed: u64, node: u16, ahead_ms: u64) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let begun = Instant::now();
+    let stage = Stage::new();
+    let mut world = World::new(&mut StdRng::seed_from_u64(seed), &stage, Some((node, ahead_ms)));
+    let step = |world: &mut World<'_>| {
+        assert!(begun.elapsed() < PATIENCE, "seed {seed}: a run takes seconds, this one does not end");
+        world.step(seed);
+    };
+    // A little talk, so that the judge of the promises has something to judge; then nobody need talk for this.
+    while !stage.ready() || stage.acked() < TALK {
+        assert!(world.sim.elapsed() < CURTAIN, "seed {seed}: {}", stage.describe());
+        step(&mut world);
+    }
+    stage.calm();
+    let settled = world.sim.elapsed() + SETTLED;
+    let mut its = BTreeSet::new();
+    while world.sim.elapsed() < settled + WATCHED {
+        step(&mut world);
+        if world.sim.elapsed() > settled {
+            its.extend(world.leads(node));
+        }
+    }
+    let others = (1..=sim::NODES).filter(|other| *other != node);
+    (its, others.flat_map(|other| world.leads(other)).collect())
 }

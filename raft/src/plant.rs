@@ -16,6 +16,24 @@ pub const fn planted(_name: &str) -> bool {
     false
 }
 
+/// True at most once a second.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn once_a_second() -> bool {
+    static LAST: std::sync::Mutex<Option<std::time::Instant>> = std::sync::Mutex::new(None);
+    let Ok(mut last) = LAST.lock() else { return true };
+    let over = last.is_none_or(|last| last.elapsed() >= std::time::Duration::from_secs(1));
+    if over {
+        *last = Some(std::time::Instant::now());
+    }
+    over
+}
+
+/// Asked by no build without the feature.
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) const fn once_a_second() -> bool {
+    true
+}
+
 #[cfg(feature = "planted-bugs")]
 mod watch {
     use std::collections::HashMap;

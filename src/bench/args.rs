@@ -38,6 +38,9 @@ pub struct BenchArgs {
     /// Where the own cluster's folder is made (default: the system's temporary folder).
     #[arg(long, global = true, value_name = "DIR")]
     pub folder: Option<PathBuf>,
+    /// Seed of what messages say (default: drawn); printed with the figures.
+    #[arg(long, global = true)]
+    pub seed: Option<u64>,
     /// Figures as JSON on stdout.
     #[arg(long, global = true)]
     pub json: bool,

@@ -1,19 +1,20 @@
 //! A sender behind the client library: the same closed loop as [`super::send`], with what an application pays.
 
 use anyhow::Context;
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rookery_client::{Client, Options, Outgoing};
 use rookery_wire::{DeviceId, SessionId, UserId};
 use tokio::time::Instant;
 
+use super::content::Contents;
 use super::send::{Sent, Span};
 
 pub(super) struct LibrarySender {
     client: Client,
     window: usize,
-    content: Bytes,
+    contents: Contents,
+    next: u64,
     sent: Sent,
 }
 
@@ -24,7 +25,7 @@ impl LibrarySender {
         token: &str,
         session: SessionId,
         window: usize,
-        size: usize,
+        contents: Contents,
     ) -> anyhow::Result<Self> {
         let mut options = Options::new(seeds, user, DeviceId::new("bench")?);
         options.token = Some(token.to_owned()).filter(|token| !token.is_empty());
@@ -32,12 +33,7 @@ impl LibrarySender {
         options.agent = "rookery bench".to_owned();
         // Without its events a client only sends, and reads no pushes.
         let (client, _) = Client::connect(options).await.context("connecting a sender")?;
-        Ok(Self {
-            client,
-            window: window.max(1),
-            content: Bytes::from(vec![b'x'; size]),
-            sent: Sent::new(session)?,
-        })
+        Ok(Self { client, window: window.max(1), contents, next: 1, sent: Sent::new(session)? })
     }
 
     /// Sends until the span is over and everything is answered.
@@ -47,7 +43,8 @@ impl LibrarySender {
             let over = Instant::now() >= span.to || self.sent.acked + flights.len() as u64 >= span.most;
             while !over && flights.len() < self.window {
                 let began = Instant::now();
-                let content = Outgoing::new("", self.content.clone());
+                let content = Outgoing::new("", self.contents.message(self.next));
+                self.next += 1;
                 let pending = self.client.send_pipelined(&self.sent.session, content).await?;
                 flights.push(async move { (began, pending.await) });
             }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::args::{BenchArgs, LoadArgs};
 use super::connect::{connect, create_group, sync};
+use super::content::Contents;
 use super::library::LibrarySender;
 use super::report::{LoadReport, print};
 use super::send::{Sender, Sent, Span};
@@ -28,7 +29,8 @@ pub(super) async fn run(args: &BenchArgs, load: &LoadArgs) -> anyhow::Result<Exi
     let ground = Ground::prepare(args).await?;
     let span = Duration::from_secs_f64(load.seconds);
     let warmup = Duration::from_secs_f64(load.warmup);
-    let report = measure(&ground, load, warmup, span, u64::MAX).await?;
+    let plan = Plan::of(load)?;
+    let report = measure(&ground, &plan, load, warmup, span, u64::MAX).await?;
     print(args.json, &report, &report.line())?;
     if report.read_back < report.acked_in_all {
         bail!("{} messages were acknowledged, {} are there", report.acked_in_all, report.read_back);
@@ -43,7 +45,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(sessions: u32) -> anyhow::Result<Self> {
+    pub(super) fn of(load: &LoadArgs) -> anyhow::Result<Self> {
+        let sessions = load.sessions.min(load.senders.max(1));
         let tag = format!("b{:x}", rand::random::<u32>());
         let name = |at| Ok(SessionId::group(GroupId::new(&format!("{tag}-session{at}"))?));
         let sessions = (0..sessions.max(1)).map(name).collect::<anyhow::Result<Vec<_>>>()?;
@@ -66,12 +69,12 @@ impl Plan {
 /// One measured run; at most `most` messages per sender.
 pub(super) async fn measure(
     ground: &Ground,
+    plan: &Plan,
     load: &LoadArgs,
     warmup: Duration,
     length: Duration,
     most: u64,
 ) -> anyhow::Result<LoadReport> {
-    let plan = Plan::new(load.sessions.min(load.senders.max(1)))?;
     let (_, first) = ground.nodes.first().context("a cluster has nodes")?;
     let mut backend = connect(first, &plan.backend()?, Role::Service, &ground.token).await?;
     for (at, session) in plan.sessions.iter().enumerate() {
@@ -84,19 +87,20 @@ pub(super) async fn measure(
     }
     let from = Instant::now() + warmup + BREATH;
     let mut span = Span { from, to: from + length, most };
-    let receivers = receivers(ground, load, &plan).await?;
+    let receivers = receivers(ground, load, plan).await?;
     let (mut senders, mut clients) = (Vec::new(), Vec::new());
     for at in 0..load.senders.max(1) {
-        let (session, addr) = place(ground, load, &plan, at).await?;
+        let (session, addr) = place(ground, load, plan, at).await?;
         let user = plan.sender(at)?;
+        let contents = Contents::new(ground.seed, u64::from(at), load.size);
         if load.library {
             let everyone = ground.nodes.iter().map(|(_, addr)| addr.clone());
             let seeds = std::iter::once(addr).chain(everyone).collect();
-            let client = LibrarySender::connect(seeds, user, &ground.token, session, load.window, load.size);
+            let client = LibrarySender::connect(seeds, user, &ground.token, session, load.window, contents);
             clients.push(client.await?);
         } else {
             let link = connect(&addr, &user, Role::User, &ground.token).await?;
-            senders.push(Sender::new(link, session, load.window.max(1), load.size, 1)?);
+            senders.push(Sender::new(link, session, load.window.max(1), contents, 1)?);
         }
     }
     // Connecting takes its time: the clock starts when everybody is there.
@@ -119,9 +123,9 @@ pub(super) async fn measure(
         all.push(sent??);
     }
     drop(listening);
-    let read_back = read_back(ground, &plan, &all).await?;
+    let read_back = read_back(ground, plan, &all).await?;
     let pushed = pushed.load(Ordering::Relaxed);
-    report(load, &all, length, pushed, lagged.load(Ordering::Relaxed), read_back)
+    report(load, &all, length, pushed, lagged.load(Ordering::Relaxed), read_back, ground.seed)
 }
 
 async fn receivers(
@@ -188,6 +192,7 @@ fn report(
     pushed: u64,
     lagged: u64,
     read_back: u64,
+    seed: u64,
 ) -> anyhow::Result<LoadReport> {
     let mut latency: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000, 3)?;
     for sent in all {
@@ -213,5 +218,6 @@ fn report(
         busy: all.iter().map(|sent| sent.busy).sum(),
         acked_in_all: all.iter().map(|sent| sent.acked).sum(),
         read_back,
+        seed,
     })
 }

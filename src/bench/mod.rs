@@ -6,6 +6,7 @@
 
 mod args;
 mod connect;
+mod content;
 mod idle;
 mod library;
 mod load;
@@ -58,14 +59,17 @@ struct Ground {
     /// Removed with everything in it when the bench ends.
     _folder: Option<tempfile::TempDir>,
     token: String,
+    /// What messages say is drawn from it.
+    seed: u64,
 }
 
 impl Ground {
     async fn prepare(args: &BenchArgs) -> anyhow::Result<Self> {
+        let (token, seed) = (args.token.clone(), args.seed.unwrap_or_else(rand::random));
         if let Some(path) = &args.config {
             let config = Config::load(path)?;
             let nodes = config.nodes.iter().map(|node| (node.id, node.client.clone())).collect();
-            return Ok(Self { nodes, own: None, _folder: None, token: args.token.clone() });
+            return Ok(Self { nodes, own: None, _folder: None, token, seed });
         }
         let folder = match &args.folder {
             Some(parent) => tempfile::TempDir::with_prefix_in("rookery-bench-", parent),
@@ -73,7 +77,7 @@ impl Ground {
         };
         let folder = folder.context("making a folder for the cluster")?;
         let own = own_cluster(args, folder.path()).await?;
-        Ok(Self { nodes: own.nodes(), own: Some(own), _folder: Some(folder), token: args.token.clone() })
+        Ok(Self { nodes: own.nodes(), own: Some(own), _folder: Some(folder), token, seed })
     }
 
     /// The cluster we started.

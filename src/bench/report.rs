@@ -41,6 +41,8 @@ pub(super) struct LoadReport {
     pub acked_in_all: u64,
     /// … and found when read back.
     pub read_back: u64,
+    /// Seed of what the messages said.
+    pub seed: u64,
 }
 
 /// Prints a report.
@@ -59,7 +61,7 @@ impl LoadReport {
     /// The run in one line.
     pub(super) fn line(&self) -> String {
         format!(
-            "bench: {} x {} in flight, {} sessions, {} B, {} receivers each: {:.0} acked/s  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.1} ms  pushed {:.0}/s  lagged {}  busy {}  read back {} of {} acked",
+            "bench: {} x {} in flight, {} sessions, {} B, {} receivers each: {:.0} acked/s  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.1} ms  pushed {:.0}/s  lagged {}  busy {}  read back {} of {} acked  seed {}",
             self.senders,
             self.window,
             self.sessions,
@@ -75,6 +77,7 @@ impl LoadReport {
             self.busy,
             self.read_back,
             self.acked_in_all,
+            self.seed,
         )
     }
 }

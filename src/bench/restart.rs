@@ -1,20 +1,31 @@
 //! Time until a cluster with many stored messages serves again, after kill -9 and after an orderly stop.
+//!
+//! It serves again when every node is ready, every shard has a leader, and a client has sent a message into one of the
+//! stored conversations, had it acknowledged, and pulled a page of what stood there before.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rookery_wire::reply::{Ack, Page};
+use rookery_wire::request::{Consistency, Direction, Pull, Role, Send};
+use rookery_wire::{Blob, Kind, SessionId};
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Ground;
 use super::args::{BenchArgs, LoadArgs, RestartArgs};
-use super::load::measure;
+use super::connect::{Registration, ask, reconnect, register};
+use super::content::Contents;
+use super::load::{Plan, measure};
 use super::report::print;
 use crate::check::cluster::{Cluster, OwnCluster};
+use crate::check::link::body;
 
 /// A restart that takes longer is not waited for.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Records pulled from the beginning of a conversation after the restart.
+const PAGE: (u32, u32) = (100, 64 << 10);
 /// Storing them may take this long.
 const STORING: Duration = Duration::from_secs(300);
 
@@ -42,23 +53,25 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
         library: false,
     };
     let each = restart.messages.div_ceil(u64::from(senders));
-    let stored = measure(&ground, &load, Duration::ZERO, STORING, each).await?;
+    let plan = Plan::of(&load)?;
+    let stored = measure(&ground, &plan, &load, Duration::ZERO, STORING, each).await?;
     if stored.acked_in_all < restart.messages {
         bail!("only {} of {} messages were stored within {STORING:?}", stored.acked_in_all, restart.messages);
     }
+    let mut probe = Probe::prepare(&ground, &plan, restart.size).await?;
     let own = ground.own()?;
     let ids: Vec<u16> = own.nodes().iter().map(|(node, _)| *node).collect();
     for node in &ids {
         own.kill(*node).await?;
     }
-    let after_kill_all_ms = back(own, &ids).await?;
+    let after_kill_all_ms = back(own, &ids, &mut probe).await?;
     for node in &ids {
         own.stop(*node).await?;
     }
-    let after_stop_all_ms = back(own, &ids).await?;
+    let after_stop_all_ms = back(own, &ids, &mut probe).await?;
     let one = ids.first().copied().context("a cluster has nodes")?;
     own.kill(one).await?;
-    let after_kill_one_ms = back(own, &[one]).await?;
+    let after_kill_one_ms = back(own, &[one], &mut probe).await?;
     let messages = stored.acked_in_all;
     let line = format!(
         "bench restart: {messages} messages stored: serves again {after_kill_all_ms} ms after kill -9 of all nodes, {after_stop_all_ms} ms after an orderly stop of all, {after_kill_one_ms} ms after kill -9 of one"
@@ -71,8 +84,8 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts these nodes and waits until every node serves and every shard has a leader, milliseconds.
-async fn back(own: &mut OwnCluster, nodes: &[u16]) -> anyhow::Result<u64> {
+/// Starts these nodes and waits until the cluster serves again, milliseconds.
+async fn back(own: &mut OwnCluster, nodes: &[u16], probe: &mut Probe) -> anyhow::Result<u64> {
     let began = Instant::now();
     for node in nodes {
         own.start(*node).await?;
@@ -86,5 +99,67 @@ async fn back(own: &mut OwnCluster, nodes: &[u16]) -> anyhow::Result<u64> {
         }
         sleep(Duration::from_millis(10)).await;
     }
+    let first = own.nodes().into_iter().find(|(node, _)| nodes.contains(node));
+    let (_, addr) = first.context("a node that was started")?;
+    let left = DEADLINE.saturating_sub(began.elapsed());
+    timeout(left, probe.use_it(&addr)).await.context("no message was sent and pulled in time")??;
     Ok(began.elapsed().as_millis() as u64)
+}
+
+/// One who speaks in a stored conversation and was known before the restart.
+struct Probe {
+    device: Registration,
+    session: SessionId,
+    contents: Contents,
+    client_seq: u64,
+    stored: u64,
+}
+
+impl Probe {
+    async fn prepare(ground: &Ground, plan: &Plan, size: usize) -> anyhow::Result<Self> {
+        let session = plan.sessions.first().context("a session")?.clone();
+        let (_, addr) = ground.nodes.first().context("a cluster has nodes")?;
+        let (_, device) = register(addr, &plan.sender(0)?, Role::User, &ground.token).await?;
+        let contents = Contents::new(ground.seed, u64::MAX, size);
+        let mut probe = Self { device, session, contents, client_seq: 0, stored: 0 };
+        // Once beforehand: what it needs besides is there, and it is known how much is stored.
+        probe.use_it(addr).await?;
+        Ok(probe)
+    }
+
+    /// One message sent and acknowledged behind all that stood there, and the conversation's beginning pulled.
+    async fn use_it(&mut self, addr: &str) -> anyhow::Result<()> {
+        let mut link = reconnect(addr, &self.device).await?;
+        self.client_seq += 1;
+        let send = Send {
+            session: self.session.clone(),
+            client_seq: self.client_seq,
+            on_behalf_of: None,
+            content_type: Blob::default(),
+            content: Blob(self.contents.message(self.client_seq)),
+            extensions: Vec::new(),
+        };
+        let ack: Ack = body(&ask(&mut link, Kind::Send, &send).await?)?;
+        let pull = Pull {
+            session: self.session.clone(),
+            from_seq: 1,
+            direction: Direction::Forward,
+            max_count: PAGE.0,
+            max_bytes: PAGE.1,
+            consistency: Consistency::Linearizable,
+        };
+        let page: Page = body(&ask(&mut link, Kind::Pull, &pull).await?)?;
+        if ack.seq <= self.stored || page.last_seq < ack.seq || page.records.is_empty() {
+            bail!(
+                "{}: seq {} was given behind {}, the page holds {} records of {}",
+                self.session,
+                ack.seq,
+                self.stored,
+                page.records.len(),
+                page.last_seq
+            );
+        }
+        self.stored = ack.seq;
+        Ok(())
+    }
 }

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::bail;
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 use rookery_wire::reply::Ack;
 use rookery_wire::request::Send;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Retry, SessionId};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::content::Contents;
 use crate::check::link::{Link, body};
 
 /// A sender without any answer for so long ends the bench.
@@ -65,7 +65,7 @@ struct Flight {
 pub(super) struct Sender {
     link: Link,
     window: usize,
-    content: Bytes,
+    contents: Contents,
     flights: VecDeque<Flight>,
     next: u64,
     hold: Option<Instant>,
@@ -79,12 +79,20 @@ impl Sender {
         link: Link,
         session: SessionId,
         window: usize,
-        size: usize,
+        contents: Contents,
         first: u64,
     ) -> anyhow::Result<Self> {
-        let content = Bytes::from(vec![b'x'; size]);
         let flights = VecDeque::with_capacity(window);
-        Ok(Self { link, window, content, flights, next: first, hold: None, sent: Sent::new(session)?, first })
+        Ok(Self {
+            link,
+            window,
+            contents,
+            flights,
+            next: first,
+            hold: None,
+            sent: Sent::new(session)?,
+            first,
+        })
     }
 
     /// Sends until the span is over and everything is answered.
@@ -140,7 +148,7 @@ impl Sender {
             client_seq,
             on_behalf_of: None,
             content_type: Blob::default(),
-            content: Blob(self.content.clone()),
+            content: Blob(self.contents.message(client_seq)),
             extensions: Vec::new(),
         };
         self.link.ask(Kind::Send, &send)

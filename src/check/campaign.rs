@@ -44,6 +44,8 @@ pub struct Campaign {
     pub content: (usize, usize),
     /// Replicas every session has.
     pub replication: u32,
+    /// The nodes' configuration is such that those that were away come back by snapshots.
+    pub snapshots: bool,
     /// Token for every connection, where the cluster asks for one.
     pub token: String,
 }
@@ -125,6 +127,7 @@ fn assemble(
             seed: campaign.plan.seed,
             nodes: stage.nodes.iter().map(|(node, _)| *node).collect(),
             replication: campaign.replication,
+            snapshots: campaign.snapshots,
         },
         names: stage.cast.names.clone(),
         dumps: dumps.dumps,

@@ -30,6 +30,10 @@ pub trait Cluster: Send {
     fn leader_of(&self, session: &SessionId) -> impl Future<Output = Option<u16>> + Send;
     /// Whether every node serves and every shard has a leader.
     fn whole(&self) -> impl Future<Output = bool> + Send;
+    /// Snapshots that each node which answers has installed since its process began.
+    fn installed(&self) -> impl Future<Output = BTreeMap<u16, u64>> + Send {
+        std::future::ready(BTreeMap::new())
+    }
     /// SIGKILL.
     fn kill(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// SIGTERM, and wait for the end.
@@ -228,6 +232,13 @@ impl Cluster for OwnCluster {
             }
         }
         (1..=self.options.shards).all(|shard| leaders.contains_key(&shard))
+    }
+
+    async fn installed(&self) -> BTreeMap<u16, u64> {
+        let sum = |status: &crate::status::NodeStatus| {
+            status.shards.iter().map(|replica| replica.snapshots_installed).sum()
+        };
+        self.statuses().await.iter().map(|status| (status.node, sum(status))).collect()
     }
 
     async fn kill(&mut self, id: u16) -> anyhow::Result<()> {

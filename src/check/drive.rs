@@ -3,7 +3,7 @@
 //! Every round ends within its bound, whatever the cluster does; what a wait did not see come shows in the
 //! history, where the judge finds it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -62,8 +62,10 @@ pub async fn play<C: Power>(
 ) -> anyhow::Result<Vec<Round>> {
     let mut random = StdRng::seed_from_u64(plan.seed ^ 0x0fa0_17fa_0170);
     let mut rounds = Vec::new();
+    let mut installed = Installed::default();
+    installed.gained(cluster.installed().await);
     for number in 1..=plan.rounds {
-        let round = one(cluster, stage, plan.fault, number, &mut random).await?;
+        let round = one(cluster, stage, plan.fault, number, &mut random, &mut installed).await?;
         told(&round);
         rounds.push(round);
     }
@@ -76,6 +78,7 @@ async fn one<C: Power>(
     fault: FaultKind,
     number: u32,
     random: &mut StdRng,
+    installed: &mut Installed,
 ) -> anyhow::Result<Round> {
     let until = Instant::now() + ROUND;
     let (begun, acked) = (stage.now(), stage.acked());
@@ -83,6 +86,8 @@ async fn one<C: Power>(
     // Somewhere within a second of load, not always at the same point of it.
     sleep(Duration::from_millis(random.random_range(50..600))).await;
     let nodes = victims(cluster, stage, fault, random).await;
+    // What the end of the round before was too early for.
+    let late = installed.gained(cluster.installed().await);
     wait(until, || stage.waiting() > 0).await;
     let fault_at = stage.now();
     hurt(cluster, stage, fault, &nodes, until).await?;
@@ -94,7 +99,28 @@ async fn one<C: Power>(
     }
     let healed = stage.now();
     wait_acks(stage, acked + MIN_ACKED + FLOWING, until).await;
-    Ok(Round { number, fault, nodes, begun, fault_at, healed, ended: stage.now() })
+    if fault != FaultKind::Pause {
+        installed.restarted(&nodes);
+    }
+    let snapshots = late + installed.gained(cluster.installed().await);
+    Ok(Round { number, fault, nodes, begun, fault_at, healed, ended: stage.now(), snapshots })
+}
+
+/// Counts installed snapshots over the lives of the nodes' processes.
+#[derive(Debug, Default)]
+struct Installed(BTreeMap<u16, u64>);
+
+impl Installed {
+    /// Those since the last call, of the nodes that say what they count now.
+    fn gained(&mut self, counts: BTreeMap<u16, u64>) -> u64 {
+        let gain = |(node, now): (u16, u64)| now.saturating_sub(self.0.insert(node, now).unwrap_or(0));
+        counts.into_iter().map(gain).sum()
+    }
+
+    /// These processes began anew, and count from 0.
+    fn restarted(&mut self, nodes: &[u16]) {
+        self.0.extend(nodes.iter().map(|node| (*node, 0)));
+    }
 }
 
 async fn hurt<C: Power>(
@@ -145,7 +171,7 @@ async fn hurt<C: Power>(
                 cluster.start(*node).await?;
             }
         }
-        FaultKind::Powercut => {
+        FaultKind::Powercut | FaultKind::Blackout => {
             cluster.cut(nodes).await?;
             for node in nodes {
                 cluster.start(*node).await?;
@@ -155,7 +181,7 @@ async fn hurt<C: Power>(
     Ok(())
 }
 
-/// The leader of a loaded shard; for a rolling restart every node, for a power cut in half of the rounds several.
+/// The leader of a loaded shard; for a rolling restart every node, for a power cut others too in most rounds.
 async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, random: &mut StdRng) -> Vec<u16> {
     let mut all: Vec<u16> = cluster.nodes().iter().map(|(node, _)| *node).collect();
     let loaded: Vec<_> =
@@ -168,7 +194,7 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
     match fault {
         FaultKind::None => Vec::new(),
         FaultKind::Kill | FaultKind::Pause => vec![leader],
-        FaultKind::Rolling => all,
+        FaultKind::Rolling | FaultKind::Blackout => all,
         FaultKind::Crash if random.random_bool(0.5) => all,
         FaultKind::Crash => {
             all.retain(|node| *node != leader);
@@ -177,10 +203,14 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
             let others = all.len().div_ceil(2);
             all.into_iter().take(others).chain([leader]).collect()
         }
-        FaultKind::Powercut if random.random_bool(0.5) => vec![leader],
         FaultKind::Powercut => {
+            // One in a third of the rounds, in a third some with it, in a third all: what was acknowledged survives all.
+            let more = match random.random_range(0..3) {
+                0 => 0,
+                1 => random.random_range(1..all.len().max(2)),
+                _ => all.len(),
+            };
             all.shuffle(random);
-            let more = random.random_range(1..all.len().max(2));
             let chosen: BTreeSet<u16> = all.into_iter().take(more).chain([leader]).collect();
             chosen.into_iter().collect()
         }
@@ -201,4 +231,19 @@ pub(super) async fn wait(until: Instant, mut condition: impl FnMut() -> bool) ->
         sleep(LOOK).await;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Installed;
+
+    #[test]
+    fn snapshots_are_counted_over_the_lives_of_processes() {
+        let mut installed = Installed::default();
+        assert_eq!(installed.gained([(1, 2), (2, 0), (3, 1)].into()), 3);
+        assert_eq!(installed.gained([(1, 2), (3, 4)].into()), 3, "node 2 does not answer");
+        installed.restarted(&[1]);
+        assert_eq!(installed.gained([(1, 2), (2, 1), (3, 4)].into()), 3, "node 1 counts anew");
+        assert_eq!(installed.gained([(1, 2), (2, 1), (3, 4)].into()), 0);
+    }
 }

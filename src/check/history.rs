@@ -58,6 +58,9 @@ pub struct Setup {
     pub nodes: Vec<u16>,
     /// Replicas every session must have.
     pub replication: u32,
+    /// Nodes kept so little log that those that were away had to come back by snapshots.
+    #[serde(default)]
+    pub snapshots: bool,
 }
 
 /// What a numbered request asked for.
@@ -326,6 +329,8 @@ pub enum FaultKind {
     Rolling,
     /// The disk loses what was not synced, then SIGKILL, then a restart.
     Powercut,
+    /// The same with all nodes at once.
+    Blackout,
 }
 
 /// One round of load with its fault.
@@ -345,6 +350,9 @@ pub struct Round {
     pub healed: Micros,
     /// End of the round.
     pub ended: Micros,
+    /// Snapshots that nodes installed between the round before and the end of this one.
+    #[serde(default)]
+    pub snapshots: u64,
 }
 
 /// Everything the judge is given.

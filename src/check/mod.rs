@@ -19,6 +19,8 @@ pub mod link;
 pub mod listener;
 mod report;
 pub mod run;
+mod settings;
 pub mod stage;
 
 pub use run::{CheckArgs, main, run};
+pub use settings::Setting;

@@ -15,6 +15,7 @@ use super::cluster::{Cluster, OwnCluster, OwnOptions};
 use super::drive::{Plan, Power};
 use super::history::{FaultKind, History};
 use super::judge::{Standing, judge};
+use super::settings::{self, Setting};
 use super::{file, report};
 use crate::config::Config;
 
@@ -34,8 +35,10 @@ pub enum FaultArg {
     Pause,
     /// SIGTERM and a restart of one node after another.
     Rolling,
-    /// The disks of one or several nodes lose what was not synced (needs --power-hook).
+    /// The disks of one, several or all nodes lose what was not synced (needs --power-hook).
     Powercut,
+    /// The disks of all nodes lose it at the same moment, in every round (needs --power-hook).
+    Blackout,
 }
 
 /// Load a cluster, hurt it, and prove from the clients' and the replicas' records that no message was lost,
@@ -44,12 +47,14 @@ pub enum FaultArg {
 #[command(after_help = "Examples:
   rookery check                                  three nodes of its own, 3 rounds with kill -9 of a leader
   rookery check --fault pause --rounds 5
+  rookery check --snapshots                      and nodes that come back are filled by snapshots
+  rookery check --rounds 20 --max-gap-ms 1000    and bad if a client waited longer for an ack in 2 of the 20 rounds
   rookery check --config cluster.toml --fault none
   rookery check --replay history.jsonl           judge a recorded run again
 Exit code: 0 good, 1 bad, 2 inconclusive (a run that proves nothing).")]
 pub struct CheckArgs {
     /// What befalls the cluster in each round.
-    #[arg(long, value_enum, default_value = "kill")]
+    #[arg(long, value_enum, default_value = "kill", overrides_with = "fault")]
     pub fault: FaultArg,
     /// Rounds, each at most 30 s.
     #[arg(long, default_value_t = 3)]
@@ -78,6 +83,18 @@ pub struct CheckArgs {
     /// Token for every connection, where the cluster asks for one.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub token: String,
+    /// The own cluster keeps so little log that a node which was away comes back by snapshots, and actors leave memory
+    /// after a second; a run in which no snapshot was installed is INCONCLUSIVE.
+    #[arg(long, conflicts_with_all = ["config", "replay"])]
+    pub snapshots: bool,
+    /// A key of the own cluster's configuration, e.g. `storage.flush_ms=5000`; again for more of them.
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = settings::parse)]
+    #[arg(conflicts_with_all = ["config", "replay"])]
+    pub set: Vec<Setting>,
+    /// Longest ack gap, milliseconds, that 19 of 20 rounds may have: the p95 of the rounds' ack gaps by nearest rank (of
+    /// 20 rounds the 19th shortest, of fewer the longest) above it makes the run BAD.
+    #[arg(long, value_name = "N", overrides_with = "max_gap_ms")]
+    pub max_gap_ms: Option<u64>,
     /// Write the history to this file (it is always kept when the verdict is bad).
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
@@ -126,7 +143,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn own(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
-    if args.fault == FaultArg::Powercut && args.power_hook.is_none() {
+    if matches!(args.fault, FaultArg::Powercut | FaultArg::Blackout) && args.power_hook.is_none() {
         bail!("a power cut needs disks that can be taken away; run scripts/powercut.sh, which brings them");
     }
     let folder = match &args.folder {
@@ -139,7 +156,7 @@ async fn own(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
         folder: folder.clone(),
         nodes: args.nodes,
         shards: args.shards,
-        extra: String::new(),
+        extra: settings::text(args.snapshots, &args.set),
         env: Vec::new(),
         power_hook: args.power_hook.clone(),
     };
@@ -207,6 +224,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         FaultArg::Pause => FaultKind::Pause,
         FaultArg::Rolling => FaultKind::Rolling,
         FaultArg::Powercut => FaultKind::Powercut,
+        FaultArg::Blackout => FaultKind::Blackout,
     };
     let users = args.users.max(6);
     Campaign {
@@ -224,6 +242,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         window: args.window,
         content: (32, 400),
         replication,
+        snapshots: args.snapshots,
         token: args.token.clone(),
     }
 }
@@ -251,7 +270,10 @@ fn conclude(
     history: &History,
     folder: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
-    let verdict = judge(history);
+    let mut verdict = judge(history);
+    if let Some(most_ms) = args.max_gap_ms {
+        verdict.hold_gap(most_ms);
+    }
     let good = verdict.standing() == Standing::Good;
     let kept = match (&args.history, folder) {
         (Some(path), _) => Some(path.clone()),

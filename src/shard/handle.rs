@@ -1,6 +1,7 @@
 //! Opening a shard on this node, and the handle through which the router uses it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle};
@@ -152,6 +153,11 @@ impl ShardHandle {
     /// Sessions in the shard, and entities in memory.
     pub fn sizes(&self) -> (usize, usize) {
         (self.shared.table.len(), self.shared.sessions.len() + self.shared.users.len())
+    }
+
+    /// Snapshots installed since the shard was opened.
+    pub fn installed(&self) -> u64 {
+        self.shared.installed.load(Ordering::Relaxed)
     }
 
     /// Proposes commands; every one is answered through [`Answers`]. Never blocks.

@@ -109,6 +109,8 @@ pub struct Shared {
     pub checkpoint_wanted: Notify,
     /// A checkpoint has been written.
     pub checkpoint_done: Notify,
+    /// Snapshots installed since the shard was opened.
+    pub installed: AtomicU64,
     /// Whether this node leads the shard.
     pub leading: AtomicBool,
     /// Term in which this node last began to lead.
@@ -159,6 +161,7 @@ impl Shared {
             unwritten: AtomicUsize::new(0),
             checkpoint_wanted: Notify::new(),
             checkpoint_done: Notify::new(),
+            installed: AtomicU64::new(0),
             leading: AtomicBool::new(false),
             term: AtomicU64::new(0),
             turns: AtomicU64::new(0),

@@ -6,7 +6,7 @@ pub mod plan;
 mod verdict;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -22,6 +22,8 @@ use net::SimNetwork;
 use plan::Act;
 
 pub const NODES: u16 = 3;
+/// Shards, so many that each node is the first choice for one.
+pub const SHARDS: u32 = 3;
 /// Who takes part; each is a user with one device on a host of its own.
 pub const CAST: [&str; 3] = ["ann", "bob", "cyd"];
 /// Where the simulation's wall clock begins, seconds since 1970.
@@ -62,10 +64,18 @@ impl Clock for SimClock {
 pub struct World<'a> {
     pub sim: turmoil::Sim<'a>,
     disks: BTreeMap<u16, MemoryDisk>,
+    leads: Leads,
 }
 
+/// The shards that each node says it leads.
+type Leads = Rc<RefCell<BTreeMap<u16, BTreeSet<u32>>>>;
+
+/// How often a node is asked what it leads.
+const ASK_LEADS: Duration = Duration::from_millis(50);
+
 impl<'a> World<'a> {
-    pub fn new(random: &mut StdRng, stage: &Rc<Stage>) -> Self {
+    /// Clocks are off by less than what matters, or as `ahead` says of one node, in milliseconds.
+    pub fn new(random: &mut StdRng, stage: &Rc<Stage>, ahead: Option<(u16, u64)>) -> Self {
         let mut sim = turmoil::Builder::new()
             .rng_seed(random.random())
             .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_S))
@@ -79,12 +89,16 @@ impl<'a> World<'a> {
         // One generator for all lives of all nodes: a second life must not draw what the first drew.
         let entropy = Arc::new(SeededEntropy::new(random.random()));
         let mut disks = BTreeMap::new();
+        let leads = Leads::default();
         for node in 1..=NODES {
             let latency = Duration::from_millis(random.random_range(0..=3));
             let disk = MemoryDisk::new(random.random_range(1..u64::MAX)).with_latency(latency);
             disks.insert(node, disk.clone());
             let (config, entropy) = (config.clone(), entropy.clone());
-            let clock = Arc::new(SimClock { skew_ms: random.random_range(0..=2 * SKEW_MS) });
+            let drawn = random.random_range(0..=2 * SKEW_MS);
+            let skew_ms = ahead.filter(|(off, _)| *off == node).map_or(drawn, |(_, skew_ms)| skew_ms);
+            let clock = Arc::new(SimClock { skew_ms });
+            let leads = leads.clone();
             sim.host(node_name(node), move || {
                 let seams = Seams {
                     network: Arc::new(SimNetwork),
@@ -94,10 +108,14 @@ impl<'a> World<'a> {
                     one_thread: true,
                     replace: false,
                 };
-                let config = config.clone();
+                let (config, leads) = (config.clone(), leads.clone());
                 async move {
-                    let node = Node::start(config, node, seams).await?;
-                    Err(format!("a node stopped by itself: {}", node.fatal().await).into())
+                    let running = Node::start(config, node, seams).await?;
+                    tokio::select! {
+                        biased;
+                        why = running.fatal() => Err(format!("a node stopped by itself: {why}").into()),
+                        never = tell_leads(&running, node, &leads) => match never {},
+                    }
                 }
             });
         }
@@ -105,7 +123,12 @@ impl<'a> World<'a> {
             sim.client(name, cast::play(name, stage.clone(), random.random()));
         }
         sim.client("judge", verdict::judge(stage.clone()));
-        Self { sim, disks }
+        Self { sim, disks, leads }
+    }
+
+    /// The shards that a node said it leads when it was last asked.
+    pub fn leads(&self, node: u16) -> BTreeSet<u32> {
+        self.leads.borrow().get(&node).cloned().unwrap_or_default()
     }
 
     /// One tick of everything; whether all who play have ended.
@@ -148,6 +171,16 @@ impl<'a> World<'a> {
     }
 }
 
+async fn tell_leads(running: &Node, node: u16, leads: &Leads) -> std::convert::Infallible {
+    loop {
+        let shards = running.status().shards;
+        // 0 is the system group, which stamps no time.
+        let led = shards.iter().filter(|shard| shard.leading && shard.id > 0).map(|shard| shard.id).collect();
+        leads.borrow_mut().insert(node, led);
+        tokio::time::sleep(ASK_LEADS).await;
+    }
+}
+
 fn config() -> Config {
     let node = |id| NodeConfig {
         id,
@@ -157,7 +190,7 @@ fn config() -> Config {
         data: "nowhere".into(),
     };
     let mut config = Config::local((1..=NODES).map(node).collect());
-    config.cluster.shards = 3;
+    config.cluster.shards = SHARDS;
     // Short memories, so that checkpoints, purges, cold pages and snapshots all happen within the run.
     config.storage.checkpoint_ms = 300;
     config.storage.log_keep = 40;

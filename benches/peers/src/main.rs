@@ -3,15 +3,19 @@
 //!
 //! It reads back how many messages each stream holds and fails when an acknowledged one is missing.
 
+#[path = "../../../src/bench/content.rs"]
+mod content;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use async_nats::jetstream::{self, stream};
-use bytes::Bytes;
 use clap::Parser;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
+
+use content::Contents;
 
 #[derive(Parser, Clone)]
 struct Args {
@@ -30,11 +34,15 @@ struct Args {
     seconds: f64,
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
+    /// Seed of what messages say; printed with the figures.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let seed = args.seed.unwrap_or_else(drawn);
     let tag = format!("B{}", std::process::id());
     let first = connect(&args, 0).await?;
     let context = jetstream::new(first);
@@ -60,7 +68,8 @@ async fn main() -> anyhow::Result<()> {
         .enumerate()
         .map(|(at, sender)| {
             let subject = format!("{tag}.{}", at as u32 % args.sessions);
-            tokio::spawn(send(sender, subject, args.window, Bytes::from(vec![b'x'; args.size]), from, to))
+            let contents = Contents::new(seed, at as u64, args.size);
+            tokio::spawn(send(sender, subject, args.window, contents, from, to))
         })
         .collect();
     let mut latency: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000, 3)?;
@@ -84,10 +93,16 @@ async fn main() -> anyhow::Result<()> {
         "senders": args.senders, "window": args.window, "sessions": args.sessions, "size": args.size,
         "seconds": args.seconds, "acked": latency.len(), "acked_per_second": latency.len() as f64 / args.seconds,
         "p50_ms": ms(0.5), "p99_ms": ms(0.99), "p999_ms": ms(0.999), "max_ms": latency.max() as f64 / 1000.0,
-        "acked_in_all": acked_in_all, "read_back": stored,
+        "acked_in_all": acked_in_all, "read_back": stored, "seed": seed,
     });
     println!("{report}");
     Ok(())
+}
+
+/// A seed without a crate for it: the standard library keys its hashers from the system's randomness.
+fn drawn() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 async fn connect(args: &Args, at: usize) -> anyhow::Result<async_nats::Client> {
@@ -115,17 +130,18 @@ async fn send(
     context: jetstream::Context,
     subject: String,
     window: usize,
-    content: Bytes,
+    contents: Contents,
     from: Instant,
     to: Instant,
 ) -> anyhow::Result<(u64, Histogram<u64>)> {
     let mut latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-    let (mut acked, mut flights) = (0, FuturesUnordered::new());
+    let (mut acked, mut next, mut flights) = (0, 1, FuturesUnordered::new());
     loop {
         let over = Instant::now() >= to;
         while !over && flights.len() < window {
             let began = Instant::now();
-            let pending = context.publish(subject.clone(), content.clone()).await?;
+            let pending = context.publish(subject.clone(), contents.message(next)).await?;
+            next += 1;
             flights.push(async move { (began, pending.await) });
         }
         let Some((began, ack)) = flights.next().await else { break };

@@ -139,7 +139,7 @@ impl Writer {
             self.tell();
             return Ok(());
         }
-        if planted("ack-before-fsync") {
+        if planted("ack-before-write") {
             self.tell();
             std::thread::sleep(std::time::Duration::from_millis(50));
         }

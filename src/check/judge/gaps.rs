@@ -32,6 +32,8 @@ pub struct RoundReport {
     pub waited: Option<String>,
     /// From the fault until the cluster was whole again, µs.
     pub healed: Micros,
+    /// Snapshots that nodes installed in it.
+    pub snapshots: u64,
 }
 
 pub(super) fn judge(history: &History, verdict: &mut Verdict) {
@@ -40,6 +42,9 @@ pub(super) fn judge(history: &History, verdict: &mut Verdict) {
     }
     if history.dumps.is_empty() {
         verdict.inconclusive.push("no replica was read".to_owned());
+    }
+    if history.setup.snapshots && history.rounds.iter().all(|round| round.snapshots == 0) {
+        verdict.inconclusive.push("no node came back by a snapshot".to_owned());
     }
     for round in &history.rounds {
         let report = report(history, round);
@@ -75,6 +80,7 @@ fn report(history: &History, round: &Round) -> RoundReport {
         ack_gap,
         waited: who.map(|device| history.device_text(device)),
         healed: round.healed.saturating_sub(round.fault_at),
+        snapshots: round.snapshots,
     }
 }
 

@@ -48,6 +48,7 @@ fn totals(history: &History) -> Totals {
         sent: history.sends.len() as u64,
         retried: history.retries.len() as u64,
         pulled: history.pages.iter().map(|page| page.records.len() as u64).sum(),
+        snapshots: history.rounds.iter().map(|round| round.snapshots).sum(),
         replicas: history.dumps.len() as u64,
         sessions: history.names.sessions.len() as u64,
         ..Totals::default()

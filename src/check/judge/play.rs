@@ -31,8 +31,10 @@ pub(super) struct Play {
 
 impl Play {
     fn new() -> Self {
-        let mut history =
-            History { setup: Setup { seed: 7, nodes: vec![1, 2, 3], replication: 3 }, ..History::default() };
+        let mut history = History {
+            setup: Setup { seed: 7, nodes: vec![1, 2, 3], replication: 3, snapshots: false },
+            ..History::default()
+        };
         let users: Vec<UserId> =
             ["ann", "bob", "cid"].iter().map(|name| UserId::new(name).unwrap()).collect();
         history.names.sessions = vec![
@@ -208,6 +210,7 @@ impl Play {
             fault_at,
             healed,
             ended,
+            snapshots: 0,
         });
         for (at, log) in self.logs.iter().enumerate() {
             for node in 1..=3 {

@@ -37,6 +37,49 @@ fn a_good_history_is_good() {
 }
 
 #[test]
+fn ack_gaps_are_held_against_a_bound() {
+    let mut verdict = judge(&good());
+    let round = verdict.rounds[0].clone();
+    let gaps = |slow: &[u64]| {
+        let quick = (1..=20 - slow.len() as u64).map(|at| at * 1_000);
+        let gaps = quick.chain(slow.iter().copied());
+        gaps.map(|ack_gap| super::RoundReport { ack_gap, ..round.clone() }).collect::<Vec<_>>()
+    };
+    // One of twenty may be slow, however slow; a gap of exactly the bound keeps it.
+    verdict.rounds = gaps(&[1_000_000, 9_000_000]);
+    verdict.hold_gap(1_000);
+    assert_eq!(verdict.standing(), Standing::Good, "{:?}", verdict.too_slow);
+    verdict.rounds = gaps(&[9_000_000, 1_000_100]);
+    verdict.inconclusive.push("a weak run".to_owned());
+    verdict.hold_gap(1_000);
+    assert_eq!(verdict.standing(), Standing::Bad, "two of twenty, and a weak run is no excuse");
+    let [why] = &verdict.too_slow[..] else { panic!("{:?}", verdict.too_slow) };
+    for words in ["p95 of 1000.1 ms", "number 19 of 20", "1000 ms are the most"] {
+        assert!(why.contains(words), "{words} in {why}");
+    }
+    // With few rounds it is the longest.
+    let mut verdict = judge(&good());
+    verdict.rounds = vec![super::RoundReport { ack_gap: 2_000_000, ..round.clone() }, round];
+    verdict.hold_gap(1_999);
+    assert_eq!(verdict.standing(), Standing::Bad);
+    let mut verdict = Verdict::default();
+    verdict.hold_gap(0);
+    assert_eq!(verdict.standing(), Standing::Good, "without a round there is no gap");
+}
+
+#[test]
+fn a_run_for_snapshots_without_one_proves_nothing() {
+    let mut history = good();
+    history.setup.snapshots = true;
+    let verdict = judge(&history);
+    assert_eq!(verdict.standing(), Standing::Inconclusive);
+    assert_eq!(verdict.inconclusive, ["no node came back by a snapshot"]);
+    history.rounds[0].snapshots = 2;
+    let verdict = judge(&history);
+    assert_eq!((verdict.standing(), verdict.totals.snapshots), (Standing::Good, 2));
+}
+
+#[test]
 fn a_history_survives_its_file() {
     let history = good();
     let mut bytes = Vec::new();

@@ -8,6 +8,8 @@ use super::gaps::RoundReport;
 
 /// Violations of one rule kept word for word; the rest are only counted.
 const MAX_TOLD: usize = 8;
+/// The percentile of the rounds' ack gaps that a bound is for: 19 of 20 rounds keep it.
+const GAP_PERCENTILE: f64 = 95.0;
 
 /// What a violation means to a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -89,6 +91,8 @@ pub struct Totals {
     pub delivered: u64,
     /// Records pulled.
     pub pulled: u64,
+    /// Snapshots that nodes installed.
+    pub snapshots: u64,
     /// Replica dumps compared.
     pub replicas: u64,
     /// Sessions.
@@ -101,7 +105,7 @@ pub struct Totals {
 pub enum Standing {
     /// Nothing is wrong, and the run was hard enough to say so.
     Good,
-    /// A rule was broken.
+    /// A rule was broken, or a bound on time was not kept.
     Bad,
     /// No rule was broken, but the run proves nothing.
     Inconclusive,
@@ -124,6 +128,8 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// Round by round.
     pub rounds: Vec<RoundReport>,
+    /// What took longer than it may, if something did: figure and bound.
+    pub too_slow: Vec<String>,
     /// Why the run proves nothing, if so.
     pub inconclusive: Vec<String>,
 }
@@ -148,12 +154,25 @@ impl Verdict {
         self.lost + self.doubled + self.reordered + self.wrong
     }
 
-    /// The verdict in one word: a violation outweighs a weak run.
+    /// Holds the rounds' ack gaps against a bound: the shortest gap that 19 of 20 rounds do not exceed, which is the p95
+    /// by nearest rank and with fewer than 20 rounds the longest of all.
+    pub fn hold_gap(&mut self, most_ms: u64) {
+        let Some(gap_ms) = self.gap_ms(GAP_PERCENTILE) else { return };
+        if gap_ms > most_ms as f64 {
+            let rounds = self.rounds.len();
+            let rank = (GAP_PERCENTILE / 100.0 * rounds as f64).ceil();
+            self.too_slow.push(format!(
+                "the rounds' ack gaps have a p95 of {gap_ms:.1} ms (number {rank} of {rounds}, shortest first), {most_ms} ms are the most"
+            ));
+        }
+    }
+
+    /// The verdict in one word: what is broken or too slow outweighs a weak run.
     pub fn standing(&self) -> Standing {
-        match (self.broken(), self.inconclusive.is_empty()) {
-            (0, true) => Standing::Good,
-            (0, false) => Standing::Inconclusive,
-            _ => Standing::Bad,
+        match (self.broken() == 0 && self.too_slow.is_empty(), self.inconclusive.is_empty()) {
+            (true, true) => Standing::Good,
+            (true, false) => Standing::Inconclusive,
+            (false, _) => Standing::Bad,
         }
     }
 
