@@ -90,6 +90,6 @@ fn push_early(shared: &Shared, seqs: &mut HashMap<SessionId, u64>, at: &At, comm
         extensions,
     };
     let frame = message_frame(&session, &rookery_wire::encode(&record));
-    let from = Some(Arc::new((actor.user.clone(), actor.device.clone())));
+    let from = Some(Arc::new((actor.user.clone(), actor.device.clone(), actor.epoch)));
     shared.delivery.publish(&session, &[Push { seq, frame, from, replaces: None }]);
 }
