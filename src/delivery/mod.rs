@@ -70,9 +70,13 @@ pub trait Receiver: Send + Sync + 'static {
     fn id(&self) -> u64;
     /// The device behind it and its epoch; `None` for a node.
     fn origin(&self) -> Option<(&UserId, &DeviceId, u32)>;
-    /// Takes all of the items, in order, or none of them. `false` = no room: the subscription lags from here on. What an
-    /// item replaces is replaced in either case.
+    /// Takes all of the items, in order, or none of them. `false` = no room: the subscription lags from here on.
     fn push(&self, topic: &Topic, items: &[Push]) -> bool;
+    /// A record has changed (G7): where its frame still waits, this one takes its place. Said also to a subscription that
+    /// lags, or is not pushed the change itself.
+    fn replace(&self, topic: &Topic, replaced: &(u64, Bytes)) {
+        let _ = (topic, replaced);
+    }
     /// Said once each time a topic begins to lag for it. It is to call [`Delivery::resume`] later, from elsewhere.
     fn lagged(&self, topic: &Topic);
 }

@@ -220,6 +220,9 @@ impl Subscribers {
             self.head = self.head.max(last.seq);
         }
         for sub in &mut self.list {
+            for replaced in items.iter().filter_map(|item| item.replaces.as_deref()) {
+                sub.to.receiver.replace(topic, replaced);
+            }
             if sub.state != State::Live {
                 continue;
             }

@@ -294,13 +294,7 @@ impl Receiver for Handle {
         let connection = &self.0;
         let frames = || items.iter().map(|item| &item.frame);
         let pushed = match topic {
-            Topic::Session(session) => {
-                for replaced in items.iter().filter_map(|item| item.replaces.as_deref()) {
-                    let (seq, frame) = replaced;
-                    connection.out.replace(frame, rookery_wire::encode(&(session, *seq)).len());
-                }
-                connection.out.push(frames().map(Bytes::len).sum(), frames())
-            }
+            Topic::Session(_) => connection.out.push(frames().map(Bytes::len).sum(), frames()),
             Topic::User(_) => {
                 let is_news = |frame: &&Bytes| {
                     frame
@@ -317,6 +311,12 @@ impl Receiver for Handle {
             GatewayStats::add(&connection.core.stats.pushes, items.len() as u64);
         }
         pushed
+    }
+
+    fn replace(&self, topic: &Topic, (seq, frame): &(u64, Bytes)) {
+        if let Topic::Session(session) = topic {
+            self.0.out.replace(frame, rookery_wire::encode(&(session, *seq)).len());
+        }
     }
 
     fn lagged(&self, _topic: &Topic) {

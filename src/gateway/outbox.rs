@@ -3,6 +3,7 @@
 //! Answers always find room, for there are never more of them than the window; large ones wait for [`Outbox::room`]
 //! before they are even made. Pushes beyond the bound are refused, which makes their topic lag.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -14,9 +15,12 @@ use tokio::sync::Notify;
 const KIND_AT: usize = 5;
 const FRAME_HEADER: usize = 4 + HEADER_BYTES;
 
+/// How much longer than a short message its tombstone may be, bytes.
+const TOMBSTONE: usize = 256;
+
 /// The queue of one connection.
 pub(super) struct Outbox {
-    frames: Mutex<Vec<Bytes>>,
+    frames: Mutex<VecDeque<Bytes>>,
     /// Bytes put in and not yet written to the socket.
     bytes: AtomicUsize,
     limit: usize,
@@ -38,7 +42,7 @@ impl Outbox {
     /// Puts an answer in; there is always room.
     pub(super) fn answer(&self, frame: Bytes) {
         self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
-        self.frames.lock().push(frame);
+        self.frames.lock().push_back(frame);
         self.wake.notify_one();
     }
 
@@ -62,7 +66,12 @@ impl Outbox {
         let same = KIND_AT..FRAME_HEADER;
         let names = FRAME_HEADER..FRAME_HEADER + known;
         for waiting in self.frames.lock().iter_mut() {
-            if waiting.get(same.clone()) == frame.get(same.clone())
+            // A tombstone is as long as a few names; what was edited at length takes no room that is not there, and its
+            // signal makes the client pull it.
+            let longer = frame.len().saturating_sub(waiting.len());
+            let fits = longer <= TOMBSTONE || self.bytes() + longer <= self.limit;
+            if fits
+                && waiting.get(same.clone()) == frame.get(same.clone())
                 && waiting.get(names.clone()) == frame.get(names.clone())
             {
                 self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
@@ -72,9 +81,18 @@ impl Outbox {
         }
     }
 
-    /// Takes everything, for the writer.
-    pub(super) fn take(&self) -> Vec<Bytes> {
-        std::mem::take(&mut *self.frames.lock())
+    /// Takes what comes next, about `most` bytes of it, for the writer. What it has taken cannot be replaced any more, so it
+    /// is to take no more than it writes at once.
+    pub(super) fn take(&self, most: usize) -> Vec<Bytes> {
+        let mut frames = self.frames.lock();
+        let mut bytes = 0;
+        let fits = |frame: &&Bytes| {
+            let more = bytes < most;
+            bytes += frame.len();
+            more
+        };
+        let count = frames.iter().take_while(fits).count();
+        frames.drain(..count).collect()
     }
 
     /// The writer has written so many bytes.
@@ -140,7 +158,9 @@ mod tests {
         let (tombstone, known) = frame("team", 8, "");
         outbox.replace(&tombstone, known);
         let left = outbox.bytes();
-        let frames = outbox.take();
+        let first = outbox.take(1);
+        assert_eq!(first, waiting[..1].iter().map(|(frame, _)| frame.clone()).collect::<Vec<_>>());
+        let frames = [first, outbox.take(usize::MAX)].concat();
         assert_eq!(frames[1], tombstone);
         for at in [0, 2, 3] {
             assert_eq!(frames[at], waiting[at].0);

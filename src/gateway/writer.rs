@@ -28,7 +28,7 @@ pub(super) async fn run(
     let stall = Duration::from_millis(u64::from(connection.core.options.timing.idle_ms));
     let mut gathered = Vec::new();
     loop {
-        let frames = connection.out.take();
+        let frames = connection.out.take(GATHER);
         if frames.is_empty() {
             if connection.resume() {
                 continue;

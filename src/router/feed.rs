@@ -29,7 +29,11 @@ const MESSAGE_BYTES: usize = 512 << 10;
 const FULL_PAUSE: Duration = Duration::from_millis(2);
 
 fn weight(item: &Push) -> usize {
-    item.frame.len() + 64
+    item.frame.len() + item.replaces.as_ref().map_or(0, |replaces| replaces.1.len()) + 64
+}
+
+fn weight_of(event: &Event) -> usize {
+    event.frame.len() + event.replaces.as_ref().map_or(0, |(_, frame)| frame.len()) + 64
 }
 
 #[derive(Default)]
@@ -70,9 +74,6 @@ impl Receiver for Feed {
     fn push(&self, topic: &Topic, items: &[Push]) -> bool {
         let bytes: usize = items.iter().map(weight).sum();
         let mut queue = self.queue.lock();
-        for replaced in items.iter().filter_map(|item| item.replaces.as_deref()) {
-            queue.replace(topic, replaced);
-        }
         if queue.events.len() + items.len() > QUEUE_EVENTS || queue.bytes + bytes > QUEUE_BYTES {
             return false;
         }
@@ -87,6 +88,10 @@ impl Receiver for Feed {
         drop(queue);
         self.wake.notify_one();
         true
+    }
+
+    fn replace(&self, topic: &Topic, replaced: &(u64, Bytes)) {
+        self.queue.lock().replace(topic, replaced);
     }
 
     fn lagged(&self, _topic: &Topic) {
@@ -165,7 +170,7 @@ async fn drain(core: &Core, feed: &Feed) -> Result<(), Gone> {
     loop {
         let events = take(feed);
         if !events.is_empty() {
-            let bytes = events.iter().map(|event| event.frame.len() + 128).sum();
+            let bytes = events.iter().map(|event| weight_of(event) + 64).sum();
             cast(core, feed, peer::encode(&Cast::Events { events }, bytes)).await?;
             continue;
         }
@@ -184,13 +189,13 @@ fn take(feed: &Feed) -> Vec<Event> {
     let mut queue = feed.queue.lock();
     let mut bytes = 0;
     let mut fits = |event: &Event| {
-        bytes += event.frame.len();
+        bytes += weight_of(event);
         bytes <= MESSAGE_BYTES
     };
     let count = queue.events.iter().take(MESSAGE_EVENTS).take_while(|event| fits(event)).count();
     let count = count.max(1).min(queue.events.len());
     let events: Vec<Event> = queue.events.drain(..count).collect();
-    queue.bytes -= events.iter().map(|event| event.frame.len() + 64).sum::<usize>();
+    queue.bytes -= events.iter().map(weight_of).sum::<usize>();
     events
 }
 

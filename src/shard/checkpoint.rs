@@ -2,7 +2,6 @@
 //! may the log be purged (R7). Entities may be ahead of the mark; replay passes over what they reflect.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use actix::Addr;
 use rookery_raft::{Fault, Group, Map, Mark};
@@ -16,6 +15,9 @@ use crate::state::{EntityKey, RowWrites};
 
 /// Rows of several entities are written together up to so many bytes.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// The key of the note that the log must be purged, which outlives a restart.
+pub const UNPURGED_KEY: [u8; 1] = [letter::UNPURGED];
 
 /// The key of the applied mark.
 pub const APPLIED_KEY: [u8; 1] = [letter::APPLIED];
@@ -56,8 +58,7 @@ impl Checkpointer {
         let Some(mark) = write(&self.machine, last.as_ref()).await? else { return Ok(()) };
         // No lock is held here: the group may be busy with a snapshot, and passes over a mark older than that.
         self.group.checkpointed(mark.clone()).await;
-        let before = last.as_ref().map_or(0, Mark::index);
-        if (before + 1..=mark.index()).contains(&self.shared.recalled_at.load(Ordering::Acquire)) {
+        if self.shared.must_purge(mark.index()) {
             self.shared.purge_wanted.notify_one();
         }
         *last = Some(mark);
@@ -70,12 +71,25 @@ impl Checkpointer {
 pub async fn purge_recalled(shared: Arc<Shared>, group: Group<EntryWaiter>) {
     loop {
         shared.purge_wanted.notified().await;
-        if let Err(fault) = group.purge_all().await {
+        let purged =
+            group.purge_all().await.map_err(|fault| Fault::with_source("the log is not purged", fault));
+        if let Err(fault) = note_purged(&shared, purged).await {
             tracing::warn!(shard = shared.shard, %fault, "recalled content is still in the log; tried again");
             tokio::time::sleep(shared.options.checkpoint_every).await;
             shared.purge_wanted.notify_one();
         }
     }
+}
+
+/// Takes the note away, unless more was recalled meanwhile.
+async fn note_purged(shared: &Shared, purged: Result<u64, Fault>) -> Result<(), Fault> {
+    purged?;
+    if shared.unpurged.lock().is_some() {
+        return Ok(());
+    }
+    let mut note = rookery_raft::Batch::default();
+    note.delete(bytes::Bytes::from_static(&UNPURGED_KEY));
+    shared.map().apply(note).await.map_err(store_fault)
 }
 
 /// Writes what changed and then the mark, durably, and gives that mark; `None` when it is `last` or there is none.
@@ -107,6 +121,12 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
         }
     }
     let stale = std::mem::take(&mut *shared.stale_pages.lock());
+    if shared.unpurged.lock().is_some() {
+        // Before the rows: who starts with them must know.
+        let mut note = rookery_raft::Batch::default();
+        note.put(bytes::Bytes::from_static(&UNPURGED_KEY), bytes::Bytes::from_static(&[1]));
+        map.apply(note).await.map_err(store_fault)?;
+    }
     sessions.write().await?;
     users.write().await?;
     shared.pages.forget(&stale).await;
@@ -138,10 +158,26 @@ impl<'a, E: Entity> Collected<'a, E> {
         let Some(actor) = actor else { return Ok(()) };
         // An actor that is gone was reset by a snapshot, which is newer than what it held.
         let Ok(mut rows) = actor.send(Collect).await else { return Ok(()) };
+        self.write_ahead(std::mem::take(&mut rows.ahead)).await?;
         self.rows.bytes += rows.bytes;
         self.rows.rows.append(&mut rows.rows);
         self.actors.push(actor);
         if self.rows.bytes >= WRITE_BYTES { self.write().await } else { Ok(()) }
+    }
+
+    /// Rows that need not be there at once with the rest of their entity, in batches of a bounded size.
+    async fn write_ahead(&self, ahead: Vec<(bytes::Bytes, Option<bytes::Bytes>)>) -> Result<(), Fault> {
+        let mut part = RowWrites::default();
+        let mut ahead = ahead.into_iter().peekable();
+        while let Some((key, value)) = ahead.next() {
+            part.bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
+            part.rows.push((key, value));
+            if part.bytes >= WRITE_BYTES || ahead.peek().is_none() {
+                let _one_index = self.shared.rows_lock.write().await;
+                self.map.apply(rows::batch(std::mem::take(&mut part))).await.map_err(store_fault)?;
+            }
+        }
+        Ok(())
     }
 
     async fn write(&mut self) -> Result<(), Fault> {

@@ -92,14 +92,14 @@ impl Entity for Session {
 
     fn lookups(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<Self::Found>> {
         let mut wanted: BTreeMap<SenderKey, BTreeSet<u64>> = BTreeMap::new();
-        let mut targets = Vec::new();
+        let mut targets = BTreeSet::new();
         for command in commands {
             if let Command::Act { actor, client_seq, act, .. } = command {
                 let lookup = self.lookup_for(actor, *client_seq);
                 lookup.into_iter().for_each(|(sender, number)| {
                     wanted.entry(sender).or_default().insert(number);
                 });
-                targets.extend(self.target_in_rows(act));
+                targets.extend(self.target_in_rows(actor, act));
             }
         }
         if wanted.is_empty() && targets.is_empty() {
@@ -172,7 +172,7 @@ impl Entity for Session {
             shared.intents_moved.notify_one();
         }
         let Some(published) = outcome.published.take() else { return };
-        effects.record_bytes += published.record.len();
+        effects.record_bytes += published.record.len() + outcome.held_bytes;
         let delivery = &shared.delivery;
         if !outcome.added.is_empty() {
             effects.flush(shared, self.id());
@@ -187,6 +187,11 @@ impl Entity for Session {
         if delivery.has(&Topic::Session(self.id().clone())) {
             let frame = message_frame(self.id(), &published.record);
             let replaces = replaces.map(|(seq, record)| (seq, message_frame(self.id(), &record)));
+            if let Some((seq, now)) = &replaces {
+                // Sent in this same batch: nobody is pushed it as it was.
+                let same = effects.pushes.iter_mut().filter(|push| push.seq == *seq);
+                same.for_each(|push| push.frame = now.clone());
+            }
             let from = Some(Arc::new(published.from));
             effects.pushes.push(Push { seq: published.seq, frame, from, replaces: replaces.map(Arc::new) });
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::actor::{Attach, Passivate, ShardActor};
 use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
 use super::carrier;
-use super::checkpoint::{APPLIED_KEY, Checkpointer, purge_recalled, store_fault};
+use super::checkpoint::{APPLIED_KEY, Checkpointer, UNPURGED_KEY, purge_recalled, store_fault};
 use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
 use super::proposer::Proposer;
@@ -85,6 +85,7 @@ impl ShardHandle {
             Some(bytes) => Some(Mark::from_bytes(&bytes)?),
             None => None,
         };
+        let unpurged = map.read(|view| view.get(&UNPURGED_KEY)).await.map_err(store_fault)?.is_some();
         let tables = read_tables(&map).await?;
         let shared = Arc::new(Shared::new(shard, options, around, map, tables));
         #[cfg(feature = "planted-bugs")]
@@ -103,6 +104,9 @@ impl ShardHandle {
         });
         tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
         tasks.spawn(passivate(actor.clone(), options.checkpoint_every.min(PASSIVATE_EVERY)));
+        if unpurged {
+            shared.purge_wanted.notify_one();
+        }
         tasks.spawn(purge_recalled(shared.clone(), group.clone()));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));

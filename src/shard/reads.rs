@@ -1,6 +1,7 @@
 //! Reads: from the actors where they are awake, from the rows where they sleep, never on an arbiter's thread (R14).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,6 +11,9 @@ use rookery_wire::record::{PREVIEW_BYTES, Preview};
 use rookery_wire::reply::MemberPage;
 use rookery_wire::request::{Direction, ListMembers, Pull};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Record, SessionId, UserId};
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 
 use super::actor::{FindSession, FindUser, ShardActor};
 use super::api::{
@@ -27,6 +31,11 @@ use crate::state::{RowFault, RowReader, Session, User};
 pub const MAX_PAGE: u32 = 1000;
 /// Most bytes of records in one page, whatever is asked.
 pub const MAX_PAGE_BYTES: u32 = 512 << 10;
+
+/// How long a reader waits for a place among those that wake sessions and users.
+const WAKING_PATIENCE: Duration = Duration::from_secs(5);
+/// Sessions and users of one shard that readers wake at once.
+pub const WAKING: usize = 64;
 
 /// Answers reads of one shard's replica.
 #[derive(Clone)]
@@ -86,6 +95,21 @@ impl Reads {
         }
     }
 
+    /// A place among those that are woken by readers. One load goes before what clients ask of the disk, so a flood of
+    /// readers must not bring as many.
+    async fn waking(&self, awake: bool) -> Result<Option<SemaphorePermit<'_>>, ReadRefusal> {
+        if awake {
+            return Ok(None);
+        }
+        match timeout(WAKING_PATIENCE, self.shared.waking.acquire()).await {
+            Ok(place) => Ok(place.ok()),
+            Err(_late) => {
+                let text = "this node has more sessions to wake than it can";
+                Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::Busy, text)))
+            }
+        }
+    }
+
     async fn session(&self, session: &SessionId) -> Result<Addr<EntityActor<Session>>, ReadRefusal> {
         if let Some(resident) = self.shared.sessions.get(session) {
             resident.touch(&self.shared);
@@ -103,6 +127,7 @@ impl Reads {
         if !self.shared.table.contains_key(session) {
             return Err(no_such(session));
         }
+        let _place = self.waking(self.shared.sessions.contains_key(session)).await?;
         self.session(session).await?.send(Look::new(look)).await.map_err(|_| GONE)
     }
 
@@ -187,6 +212,7 @@ impl Reads {
 
     async fn arrive(&self, user: UserId, device: DeviceId) -> Result<ReadReply, ReadRefusal> {
         let look = Look::new(move |state: &User| state.epoch(&device));
+        let _place = self.waking(self.shared.users.contains_key(&user)).await?;
         let epoch = self.user(user).await?.send(look).await.map_err(|_| GONE)?;
         Ok(ReadReply::Arrived { epoch, turn: self.shared.next_turn() })
     }
@@ -211,6 +237,7 @@ impl Reads {
             sessions.truncate(LIST_PAGE);
             ReadReply::UserSessions { sessions, more }
         });
+        let _place = self.waking(self.shared.users.contains_key(&user)).await?;
         self.user(user).await?.send(look).await.map_err(|_| GONE)
     }
 

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rookery_raft::{Clock, Fault, Map};
 use rookery_wire::{SessionId, UserId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::api::{Answer, Answers, Turn};
@@ -18,6 +18,7 @@ use super::entity::Resident;
 use super::handle::Surroundings;
 use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
+use super::reads::WAKING;
 use super::snapshot::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Session, SessionLimits, User};
@@ -85,12 +86,15 @@ pub struct Shared {
     pub rows_lock: tokio::sync::RwLock<()>,
     /// Every session of the shard.
     pub table: DashMap<SessionId, TableRow>,
+    /// Places for readers that wake a session or a user.
+    pub waking: Semaphore,
     /// Records read from rows.
     pub pages: Pages,
     /// Pages of which a message was recalled or edited, to be let go of around the next checkpoint.
     pub stale_pages: Mutex<Vec<PageKey>>,
-    /// Log index of the last recall: once a checkpoint covers it the log is purged up to there (G7).
-    pub recalled_at: AtomicU64,
+    /// Log indices of the first and the last recall or edit that the log still holds: each checkpoint that covers some of
+    /// them has the log purged up to itself (G7).
+    pub unpurged: Mutex<Option<(u64, u64)>>,
     /// A checkpoint covers a recall.
     pub purge_wanted: Notify,
     /// Registry of session actors.
@@ -148,9 +152,10 @@ impl Shared {
             options,
             map: RwLock::new(map),
             rows_lock: tokio::sync::RwLock::new(()),
+            waking: Semaphore::new(WAKING),
             pages: Pages::new(options.page_cache_bytes),
             stale_pages: Mutex::default(),
-            recalled_at: AtomicU64::new(0),
+            unpurged: Mutex::default(),
             purge_wanted: Notify::new(),
             table: tables.table.into_iter().collect(),
             sessions: DashMap::new(),
@@ -201,8 +206,17 @@ impl Shared {
     /// A message was recalled or edited, in the log's entry `index`: what rows and caches have of it must go soon.
     pub fn rewritten(&self, page: PageKey, index: u64) {
         self.stale_pages.lock().push(page);
-        self.recalled_at.fetch_max(index, Ordering::AcqRel);
+        self.unpurged.lock().get_or_insert((index, index)).1 = index;
         self.checkpoint_wanted.notify_one();
+    }
+    /// A checkpoint covers the log up to `index`; says whether there is something among it that must leave the log.
+    pub fn must_purge(&self, index: u64) -> bool {
+        let mut unpurged = self.unpurged.lock();
+        let Some((first, last)) = *unpurged else { return false };
+        if first <= index {
+            *unpurged = (last > index).then_some((index + 1, last));
+        }
+        first <= index
     }
     /// Counts records that are in the map now. A snapshot sets the count to 0 under the feet of older actors.
     pub fn sub_unwritten(&self, bytes: usize) {

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::Ordering;
 
+use std::collections::HashMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
 use rookery_wire::SessionId;
@@ -20,7 +22,7 @@ use super::rows::{after_prefix, is_replaced};
 use super::shared::{Shared, TableRow};
 use crate::plant::planted;
 use crate::state::key::{self, letter};
-use crate::state::session_rows::{HeadRow, sessions_with_intents};
+use crate::state::session_rows::{HeadRow, last_number, sessions_with_intents};
 use crate::state::{RowFault, RowReader};
 
 /// Entities listed, and records read, at a time.
@@ -103,26 +105,42 @@ async fn write_entity(
         HeadRow::read(&rows, &session).map_err(row_fault)?
     };
     let Some(head) = head else { return Ok(()) };
+    let lasts = last_numbers(&small).map_err(row_fault)?;
     let numbers = key::session(letter::NUMBERS, &session);
     let end = after_prefix(&numbers);
-    pages(shared, map, packer, numbers, end).await?;
+    pages(shared, map, packer, numbers, end, |key| is_of(&lasts, key)).await?;
     // The run that holds the first kept record may begin before it.
-    pages(shared, map, packer, key::record(&session, 0), key::record(&session, head.last_seq + 1)).await
+    let (from, end) = (key::record(&session, 0), key::record(&session, head.last_seq + 1));
+    pages(shared, map, packer, from, end, |_| true).await
 }
 
-/// The rows of a range, a page at a time.
+/// The last number of each sender, by its row's key without the letter.
+fn last_numbers(small: &[(Bytes, Bytes)]) -> Result<HashMap<Bytes, u64>, RowFault> {
+    let senders = small.iter().filter(|(key, _)| key.first() == Some(&letter::SENDER));
+    senders.map(|(key, value)| Ok((key.slice(1..), last_number(key, value.clone())?))).collect()
+}
+
+/// Whether a run of numbers begins with one that its sender had used. A later one must not come along: the replay will
+/// cut runs where its own checkpoints are, and a short run that begins later would hide the longer one.
+fn is_of(lasts: &HashMap<Bytes, u64>, key: &[u8]) -> bool {
+    let Some((sender, first)) = key.get(1..).and_then(<[u8]>::split_last_chunk::<8>) else { return false };
+    lasts.get(sender).is_some_and(|last| u64::from_be_bytes(*first) <= *last)
+}
+
+/// The rows of a range that are to be kept, a page at a time.
 async fn pages(
     shared: &Shared,
     map: &Map,
     packer: &mut Packer,
     mut from: Vec<u8>,
     end: Vec<u8>,
+    keep: impl Fn(&[u8]) -> bool,
 ) -> Result<(), Fault> {
     while from < end {
         let rows = page(shared, map, from, end.clone()).await?;
         let Some((last, _)) = rows.last() else { break };
         from = successor(last);
-        for (key, value) in &rows {
+        for (key, value) in rows.iter().filter(|(key, _)| keep(key)) {
             packer.row(key, value).await?;
         }
     }

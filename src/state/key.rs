@@ -4,6 +4,7 @@
 //! | letter | then | row |
 //! |---|---|---|
 //! | `a` | | the shard's applied mark |
+//! | `z` | | there is, while recalled content may be in the log |
 //! | `h` | session | head |
 //! | `m` | session, user | member |
 //! | `s` | session, user, device, epoch | sender: last number |
@@ -24,6 +25,8 @@ use rookery_wire::{AttributeKey, DeviceId, SessionId, UserId};
 pub mod letter {
     /// Applied mark.
     pub const APPLIED: u8 = b'a';
+    /// Recalled content may be in the log.
+    pub const UNPURGED: u8 = b'z';
     /// Session head.
     pub const HEAD: u8 = b'h';
     /// Member.

@@ -72,6 +72,8 @@ pub struct Outcome {
     pub published: Option<Publication>,
     /// A record that another one has taken the place of: its seq, and the new one.
     pub rewritten: Option<(u64, Bytes)>,
+    /// Bytes of records that memory holds for the next checkpoint on that account.
+    pub held_bytes: usize,
     /// Members that came (before the record is published) …
     pub added: Vec<UserId>,
     /// … and went (after it).

@@ -40,17 +40,6 @@ pub fn write(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[&Bytes
     runs
 }
 
-/// Writes one run anew, with the records it had places for.
-pub fn rewrite(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[Bytes]) {
-    let total: usize = records.iter().map(|record| record.len() + 4).sum();
-    let mut value = BytesMut::with_capacity(1 + total);
-    value.put_u8(VERSION);
-    for record in records {
-        push(&mut value, record);
-    }
-    rows.put(key::record(id, first), value.freeze());
-}
-
 fn push(value: &mut BytesMut, record: &Bytes) {
     value.put_u32_le(record.len() as u32);
     value.put_slice(record);

@@ -112,9 +112,11 @@ impl Session {
         self.rewrites.recalled.range(count.saturating_add(1)..).count() as u64
     }
 
-    /// The seq whose runs must be read before this act can be carried out; none when memory has all of it.
-    pub fn target_in_rows(&self, act: &Act) -> Option<u64> {
-        target_of(act).filter(|seq| (self.first_seq..=self.written_seq).contains(seq))
+    /// The seq whose runs must be read before this act can be carried out; none when memory has all of it. Nothing is read
+    /// for one who never was a member: who becomes one in this batch has nothing to recall in rows.
+    pub fn target_in_rows(&self, actor: &Actor, act: &Act) -> Option<u64> {
+        let known = actor.service || self.members.contains_key(actor.name());
+        target_of(act).filter(|seq| known && (self.first_seq..=self.written_seq).contains(seq))
     }
 
     /// Gives the runs that [`Session::target_in_rows`] asked for.
@@ -200,8 +202,9 @@ impl Session {
         Some((Rewriting { seq, record: encode_record(&record), recalled }, Target { seq }))
     }
 
-    /// Carries out what [`Session::decide_rewrite`] decided; gives the record as it is now.
-    pub(super) fn rewrite(&mut self, at: &At, rewriting: Rewriting) -> (u64, Bytes) {
+    /// Carries out what [`Session::decide_rewrite`] decided; gives the record as it is now, and how many bytes of records
+    /// are held in memory for the next checkpoint on that account.
+    pub(super) fn rewrite(&mut self, at: &At, rewriting: Rewriting) -> ((u64, Bytes), usize) {
         let Rewriting { seq, record, recalled } = rewriting;
         let collected =
             self.rewrites.fresh.iter().find(|(first, len)| (*first..*first + *len as u64).contains(&seq));
@@ -213,6 +216,7 @@ impl Session {
             let run: Vec<Bytes> = run.collect();
             self.rewrites.pending.entry(first).or_insert(run);
         }
+        let mut held = 0;
         self.replace_in_memory(seq, record.clone());
         let Rewrites { pending, dirty, fetched, .. } = &mut self.rewrites;
         for (first, run) in runs_with(fetched, seq) {
@@ -222,6 +226,7 @@ impl Session {
             if let Some(place) = run.get_mut((seq - first) as usize) {
                 *place = record.clone();
                 dirty.insert(*first);
+                held += run.iter().map(Bytes::len).sum::<usize>();
             }
         }
         if let Some(count) = recalled {
@@ -229,7 +234,7 @@ impl Session {
             self.rewrites.dirty_recalled.insert(count);
         }
         self.rewrites.revision = at.index;
-        (seq, record)
+        ((seq, record), held)
     }
 
     /// Puts a record into the ring in the place of the one with its seq, if that is there.

@@ -173,6 +173,32 @@ fn an_edit_says_something_else_and_a_recall_of_it_takes_both_away() {
 }
 
 #[test]
+fn a_run_that_edits_have_made_large_is_cut_again() {
+    let mut disk = Disk::default();
+    let mut session = with_secret(&disk, 40);
+    checkpoint(&mut session, &mut disk);
+    let long = "x".repeat(60 << 10);
+    for (number, seq) in (43..).zip(2..=40) {
+        apply(&mut session, &disk, &at(100 + seq), &actor("ann"), number, &edit(seq, &long));
+    }
+    let rows = session.collect();
+    let largest = rows.ahead.iter().filter_map(|(_, value)| value.as_ref()).map(Bytes::len).max();
+    assert!(largest.is_some_and(|bytes| bytes < 128 << 10), "{largest:?} bytes in one row");
+    disk.write(rows);
+    session.written(&LIMITS);
+    let mut loaded = Session::load(&disk, &group()).expect("rows");
+    for seq in 2..=40 {
+        assert_eq!(shown(&loaded, &disk, seq).content.len(), long.len());
+    }
+    apply(&mut loaded, &disk, &at(200), &actor("ann"), 82, &recall(30));
+    checkpoint(&mut loaded, &mut disk);
+    assert_eq!(shown(&loaded, &disk, 30).kind, RecordKind::RECALLED);
+    assert_eq!(shown(&loaded, &disk, 31).content.len(), long.len());
+    let kept = records::read(&disk, &group(), 1, 100).expect("rows");
+    assert_eq!(kept.len() as u64, loaded.last_seq(), "every record can be read");
+}
+
+#[test]
 fn who_may_and_when() {
     let disk = Disk::default();
     let mut session = with_secret(&disk, 3);

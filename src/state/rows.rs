@@ -64,9 +64,11 @@ pub trait RowReader {
     fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault>;
 }
 
-/// Row changes of one entity, written together or not at all (R7).
+/// Row changes of one entity, written together or not at all (R7), but for those that may come before.
 #[derive(Debug, Default)]
 pub struct RowWrites {
+    /// Rows that may be written before the others, in parts: however many they are, no batch is too large for them.
+    pub ahead: Vec<(Bytes, Option<Bytes>)>,
     /// Key and new value, or none to remove it.
     pub rows: Vec<(Bytes, Option<Bytes>)>,
     /// Sum of key and value lengths.

@@ -467,7 +467,10 @@ impl Session {
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, &mut outcome);
         }
-        outcome.rewritten = rewriting.map(|rewriting| self.rewrite(at, rewriting));
+        if let Some(rewriting) = rewriting {
+            let (rewritten, held_bytes) = self.rewrite(at, rewriting);
+            (outcome.rewritten, outcome.held_bytes) = (Some(rewritten), held_bytes);
+        }
         if let Act::Manage { action } = act {
             self.manage(at, action, &mut outcome);
         }

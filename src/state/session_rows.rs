@@ -106,6 +106,14 @@ pub fn awaits(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Result<boo
     Ok(link.is_some_and(|link| link.member))
 }
 
+/// The last number that a sender's row says.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn last_number(key: &[u8], value: Bytes) -> Result<u64, RowFault> {
+    row(key, value)
+}
+
 /// The last number of a sender, 0 if it has none.
 ///
 /// # Errors
@@ -221,9 +229,13 @@ impl Session {
         let fresh: Vec<&Bytes> =
             (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq)).collect();
         let runs = records::write(&mut rows, &self.id, self.collected_seq + 1, &fresh);
+        // Cut as they were at first: edits may have made them larger. They may be there before the head is, for a replay
+        // knows by their mark what it has not got to yet.
+        let mut ahead = RowWrites::default();
         for (first, records) in self.rewrites.collect(runs) {
-            records::rewrite(&mut rows, &self.id, first, records);
+            records::write(&mut ahead, &self.id, first, &records.iter().collect::<Vec<_>>());
         }
+        rows.ahead = ahead.rows;
         for (count, seq) in self.rewrites.collect_recalled() {
             rows.put(key::recalled(&self.id, count), row_value(&seq));
         }

@@ -25,7 +25,7 @@ pub(super) struct Disk(BTreeMap<Bytes, Bytes>);
 
 impl Disk {
     pub(super) fn write(&mut self, writes: RowWrites) {
-        for (key, value) in writes.rows {
+        for (key, value) in writes.ahead.into_iter().chain(writes.rows) {
             match value {
                 Some(value) => self.0.insert(key, value),
                 None => self.0.remove(&key),
@@ -112,7 +112,7 @@ pub(super) fn apply(
         }
         session.give_sender(sender, last);
     }
-    if let Some(seq) = session.target_in_rows(act) {
+    if let Some(seq) = session.target_in_rows(actor, act) {
         session.give_runs(runs_with(disk, session.id(), seq).expect("rows"));
     }
     let mut outcome = session.apply(at, &LIMITS, actor, client_seq, act);

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
@@ -62,6 +62,8 @@ pub(crate) struct ReadPool {
     own: Queue,
     asked: Queue,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Since when each thread has been at its job.
+    busy: Arc<Vec<Mutex<Option<Instant>>>>,
     limit: Duration,
     policy: FaultPolicy,
 }
@@ -71,13 +73,14 @@ impl ReadPool {
         let (own, own_jobs) = Queue::new(OWN);
         let (asked, asked_jobs) = Queue::new(ASKED);
         let mut handles = Vec::new();
+        let busy = Arc::new((0..threads.max(1)).map(|_| Mutex::new(None)).collect::<Vec<_>>());
         for n in 0..threads.max(1) {
-            let (own_jobs, asked_jobs) = (own_jobs.clone(), asked_jobs.clone());
-            let work = move || work(&own_jobs, &asked_jobs);
+            let (own_jobs, asked_jobs, busy) = (own_jobs.clone(), asked_jobs.clone(), busy.clone());
+            let work = move || work(&own_jobs, &asked_jobs, &busy[n]);
             let spawned = std::thread::Builder::new().name(format!("rookery-read-{n}")).spawn(work);
             handles.push(spawned.map_err(|e| StoreError::io("cannot start a read thread", e))?);
         }
-        Ok(Self { own, asked, threads: Mutex::new(handles), limit, policy })
+        Ok(Self { own, asked, threads: Mutex::new(handles), busy, limit, policy })
     }
 
     /// Runs `read` on the pool. The inner error is a panic's message.
@@ -90,17 +93,17 @@ impl ReadPool {
         let room = queue.room.clone().acquire_owned();
         let room = match whose {
             Whose::Own => room.await,
-            Whose::Asked => match tokio::time::timeout(self.limit.min(PATIENCE), room).await {
+            Whose::Asked => match tokio::time::timeout(self.patience(), room).await {
                 Ok(room) => room,
                 Err(_late) => return Err(StoreError::Busy("the read queue")),
             },
         };
         let room = room.map_err(|_closed| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        let running = Arc::new(AtomicBool::new(false));
-        let runs = running.clone();
+        let began = Arc::new(AtomicBool::new(false));
+        let begins = began.clone();
         let job: Job = Box::new(move || {
-            runs.store(true, Ordering::Release);
+            begins.store(true, Ordering::Release);
             // Callers that gave up (a deadline, a dropped future) cost nothing more.
             if !answer.is_closed() {
                 let _ = answer.send(catch_unwind(AssertUnwindSafe(read)).map_err(panic_text));
@@ -112,23 +115,34 @@ impl ReadPool {
             return Err(StoreError::Closed);
         }
         let mut answered = answered;
-        let patience = if whose == Whose::Own { self.limit } else { self.limit.min(PATIENCE) };
-        let mut ran_for = Duration::ZERO;
         loop {
-            let ran = running.load(Ordering::Acquire);
-            match tokio::time::timeout(patience, &mut answered).await {
+            match tokio::time::timeout(self.patience(), &mut answered).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(_ended)) => return Err(StoreError::Closed),
-                Err(_late) if ran => ran_for += patience,
-                Err(_late) if whose == Whose::Asked => return Err(StoreError::Busy("the read threads")),
-                Err(_late) => {}
+                Err(_late) => self.watch()?,
             }
-            if ran_for >= self.limit {
-                let limit = self.limit;
-                self.policy.fault(&format!("a read ran for more than {limit:?}: the files are damaged"));
-                return Err(StoreError::Closed);
+            if whose == Whose::Asked && !began.load(Ordering::Acquire) {
+                return Err(StoreError::Busy("the read threads"));
             }
         }
+    }
+
+    /// How long a client waits for room, for a thread, and everybody between two looks at the threads.
+    fn patience(&self) -> Duration {
+        PATIENCE.min(self.limit / 4)
+    }
+
+    /// The watchdog: whoever waits looks after all threads, for the one who waited for the read that does not end may have
+    /// given up long ago.
+    fn watch(&self) -> Result<(), StoreError> {
+        let stuck =
+            |since: &Mutex<Option<Instant>>| since.lock().is_some_and(|since| since.elapsed() >= self.limit);
+        if self.busy.iter().any(stuck) {
+            let limit = self.limit;
+            self.policy.fault(&format!("a read ran for more than {limit:?}: the files are damaged"));
+            return Err(StoreError::Closed);
+        }
+        Ok(())
     }
 
     /// Finishes what is queued and joins the threads.
@@ -145,17 +159,22 @@ impl ReadPool {
 }
 
 /// Does the jobs of the node before those of clients, until both queues are closed and empty.
-fn work(own: &Receiver<Job>, asked: &Receiver<Job>) {
+fn work(own: &Receiver<Job>, asked: &Receiver<Job>, busy: &Mutex<Option<Instant>>) {
+    let run = |job: Job| {
+        *busy.lock() = Some(Instant::now());
+        job();
+        *busy.lock() = None;
+    };
     loop {
         let job = crossbeam_channel::select_biased! {
             recv(own) -> job => job,
             recv(asked) -> job => job,
         };
         match job {
-            Ok(job) => job(),
+            Ok(job) => run(job),
             // One is closed, which the other is then too.
             Err(_closed) => {
-                own.iter().chain(asked.iter()).for_each(|job| job());
+                own.iter().chain(asked.iter()).for_each(run);
                 return;
             }
         }
@@ -172,12 +191,12 @@ pub(crate) fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_millis(200);
+    const LIMIT: Duration = Duration::from_secs(8);
     const PATIENT: Duration = Duration::from_secs(20);
 
-    /// A pool whose one thread is held until the sender is dropped; what the watchdog says is a failure.
+    /// A pool whose one thread is held until the sender is dropped. Nobody waits for it, as for a client that has gone.
     async fn held(limit: Duration) -> (Arc<ReadPool>, std::sync::mpsc::SyncSender<()>) {
-        let policy = FaultPolicy::observed(|reason| panic!("{reason}"));
+        let policy = FaultPolicy::observed(|_| ());
         let pool = Arc::new(ReadPool::start(1, limit, policy).unwrap());
         let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let (began, begun) = oneshot::channel();
@@ -190,7 +209,6 @@ mod tests {
             on.run(Whose::Own, hold).await
         });
         tokio::time::timeout(PATIENT, begun).await.unwrap().unwrap();
-        // Nobody waits for this one, so no watchdog looks at it.
         holding.abort();
         (pool, release)
     }
@@ -202,11 +220,20 @@ mod tests {
         assert!(matches!(asked, Err(StoreError::Busy(_))), "{asked:?}");
         let on = pool.clone();
         let mut own = tokio::spawn(async move { on.run(Whose::Own, || 2).await });
-        let early = tokio::time::timeout(LIMIT * 3, &mut own).await;
+        let early = tokio::time::timeout(LIMIT / 8, &mut own).await;
         assert!(early.is_err(), "nothing can have been read yet: {early:?}");
         drop(release);
         let read = tokio::time::timeout(PATIENT, own).await.unwrap().unwrap();
         assert_eq!(read.unwrap().unwrap(), 2);
+        tokio::task::spawn_blocking(move || pool.stop()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_lost_is_noticed_by_whoever_waits_next() {
+        let (pool, release) = held(Duration::from_millis(200)).await;
+        let own = tokio::time::timeout(PATIENT, pool.run(Whose::Own, || 2)).await.unwrap();
+        assert!(matches!(own, Err(StoreError::Closed)), "{own:?}");
+        drop(release);
         tokio::task::spawn_blocking(move || pool.stop()).await.unwrap();
     }
 
