@@ -4,9 +4,9 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rookery_client::wire::UserId;
 use rookery_client::wire::reply::Ack;
 use rookery_client::wire::request::{Consistency, Direction};
+use rookery_client::wire::{SessionId, UserId};
 use rookery_client::{Client, Event, Outgoing, PendingAck, StartAt};
 
 use super::connect::{ConnectArgs, session_name};
@@ -52,9 +52,7 @@ pub(super) fn send_device() -> String {
 }
 
 pub(super) async fn send(args: SendArgs) -> Result<()> {
-    let session = args.who.session(&args.session)?;
-    let (client, events) = args.who.connect(&send_device()).await?;
-    drop(events);
+    let (client, session) = sender(&args.who, &args.session).await?;
     let make = |text: &str| {
         let mut message = Outgoing::text(text);
         message.content_type = args.content_type.clone().into_bytes().into();
@@ -136,12 +134,18 @@ pub(super) struct RecallArgs {
 }
 
 pub(super) async fn recall(args: RecallArgs) -> Result<()> {
-    let session = args.who.session(&args.session)?;
-    let (client, events) = args.who.connect(&send_device()).await?;
-    drop(events);
+    let (client, session) = sender(&args.who, &args.session).await?;
     let ack = client.recall(&session, args.seq).await.context("not recalled")?;
     client.close().await;
     acknowledge(args.json, &ack)
+}
+
+/// A client that only asks, and the session it asks of.
+async fn sender(who: &ConnectArgs, session: &str) -> Result<(Client, SessionId)> {
+    let session = who.session(session)?;
+    let (client, events) = who.connect(&send_device()).await?;
+    drop(events);
+    Ok((client, session))
 }
 
 #[derive(Debug, Args)]
@@ -167,9 +171,7 @@ pub(super) struct EditArgs {
 }
 
 pub(super) async fn edit(args: EditArgs) -> Result<()> {
-    let session = args.who.session(&args.session)?;
-    let (client, events) = args.who.connect(&send_device()).await?;
-    drop(events);
+    let (client, session) = sender(&args.who, &args.session).await?;
     let mut content = Outgoing::text(&args.text);
     content.content_type = args.content_type.clone().into_bytes().into();
     let ack = client.edit(&session, args.seq, content).await.context("not edited")?;

@@ -219,8 +219,10 @@ impl Subscribers {
         if let Some(last) = items.last() {
             self.head = self.head.max(last.seq);
         }
+        // Looked for once and not for each receiver: nearly always there is nothing.
+        let replaced: Vec<_> = items.iter().filter_map(|item| item.replaces.as_deref()).collect();
         for sub in &mut self.list {
-            for replaced in items.iter().filter_map(|item| item.replaces.as_deref()) {
+            for replaced in &replaced {
                 sub.to.receiver.replace(topic, replaced);
             }
             if sub.state != State::Live {

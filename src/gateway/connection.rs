@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
-use super::outbox::Outbox;
+use super::outbox::{KIND_AT, Outbox};
 use super::stats::GatewayStats;
 use super::sync::SyncPages;
 use crate::delivery::{Push, Receiver, Topic};
@@ -34,8 +34,6 @@ use crate::state::Actor;
 const READS_AT_ONCE: usize = 4;
 /// Sessions named in one LAGGED frame.
 const LAGGED_SESSIONS: usize = 1000;
-/// Where the kind stands in a frame.
-const KIND_AT: usize = 5;
 
 /// A connection that was welcomed.
 pub(super) struct Connection {

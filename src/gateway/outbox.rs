@@ -12,7 +12,7 @@ use rookery_wire::HEADER_BYTES;
 use tokio::sync::Notify;
 
 /// Where a frame's kind stands, and where its body begins.
-const KIND_AT: usize = 5;
+pub(super) const KIND_AT: usize = 5;
 const FRAME_HEADER: usize = 4 + HEADER_BYTES;
 
 /// How much longer than a short message its tombstone may be, bytes.
