@@ -497,6 +497,7 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
         queue: config.limits.lane_requests as usize * 4,
         page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
         sessions_per_user: config.limits.sessions_per_user,
+        relations_per_user: config.limits.relations_per_user,
     }
 }
 

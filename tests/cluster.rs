@@ -31,6 +31,8 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/own.rs"]
+mod own;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/pressure.rs"]

@@ -106,12 +106,26 @@ fn answer(frame: &Frame, seq: &mut u64, out: &mut BytesMut) -> Result<(), Failur
         Some(Kind::Hello) => {
             let limits = Limits { frame: 1 << 20, content: 64 << 10, window: 1024, page: 200 };
             let (time_ms, idle_ms) = (0, 60_000);
-            let welcome =
-                Welcome { version: 1, cluster: [0; 16], node: 1, epoch: 1, time_ms, idle_ms, limits };
+            let welcome = Welcome {
+                version: 1,
+                cluster: [0; 16],
+                node: 1,
+                epoch: 1,
+                time_ms,
+                idle_ms,
+                limits,
+                last_number: 0,
+            };
             encode_frame(Kind::Welcome, id, &welcome, out);
         }
         Some(Kind::Sync) => {
-            let page = SyncPage { sessions: vec![], unresolved: vec![], total: 0, next: Blob::default() };
+            let page = SyncPage {
+                sessions: vec![],
+                unresolved: vec![],
+                total: 0,
+                next: Blob::default(),
+                badge: None,
+            };
             encode_frame(Kind::SyncPage, id, &page, out);
         }
         Some(Kind::Send) => {

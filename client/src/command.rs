@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
+use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
 use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserId};
@@ -22,7 +23,7 @@ pub(crate) enum Op {
     Manage(GroupAction),
 }
 
-/// An unnumbered request: asking twice does no harm.
+/// A request that is not numbered in a session: asking twice does no harm.
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     Sync(Sync),
@@ -31,6 +32,10 @@ pub(crate) enum Question {
     Members(ListMembers),
     Group(GroupInfo),
     Roles(ListRoles),
+    /// Numbered by the engine when it is written.
+    Own(ManageSelf),
+    Relations(ListRelations),
+    Devices(ListDevices),
     Ping,
 }
 
@@ -43,6 +48,9 @@ pub(crate) enum Answer {
     Members(MemberPage),
     Group(Box<Group>),
     Roles(RolePage),
+    Own(SelfAck),
+    Relations(RelationPage),
+    Devices(DevicePage),
     Pong,
 }
 
@@ -64,6 +72,9 @@ impl Question {
             Self::Members(_) => "LIST_MEMBERS",
             Self::Group(_) => "GROUP_INFO",
             Self::Roles(_) => "LIST_ROLES",
+            Self::Own(_) => "MANAGE_SELF",
+            Self::Relations(_) => "LIST_RELATIONS",
+            Self::Devices(_) => "LIST_DEVICES",
             Self::Ping => "PING",
         }
     }

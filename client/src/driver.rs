@@ -128,6 +128,7 @@ fn settings(options: &Options) -> Settings {
         role: options.role,
         token: options.token.clone().unwrap_or_default(),
         agent: options.agent.clone(),
+        platform: options.platform.clone(),
         start: options.start,
         echo_own: options.echo_own,
         request_deadline: millis(options.request_deadline),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rookery_wire::own::{Relation, SessionSettings};
 use rookery_wire::reply::ReadMark;
 use rookery_wire::{Record, SessionId};
 use tokio::sync::mpsc;
@@ -22,6 +23,10 @@ pub enum Event {
     },
     /// The user has read a session up to here, on some device.
     ReadMark(ReadMark),
+    /// The user has set a session in another way, on some device.
+    Settings(SessionSettings),
+    /// How the user stands to another has changed.
+    Relation(Relation),
     /// The user is in a new session, or in one again.
     Joined(SessionId),
     /// The user is no longer in this session.

@@ -35,6 +35,7 @@ mod groups;
 mod memory;
 mod options;
 mod outgoing;
+mod own;
 mod saver;
 mod shared;
 mod stream;

@@ -60,6 +60,8 @@ pub struct Options {
     pub event_queue: usize,
     /// Name and version of the program, for people; cut at 64 bytes.
     pub agent: String,
+    /// What kind of device it is (`ios`, `web`, …); cut at 32 bytes.
+    pub platform: String,
     /// How connections are made (default: [`TcpConnector`]).
     pub connector: Arc<dyn Connector>,
     /// Shortest and longest pause between attempts to connect (default 50 ms, 2 s); doubles, with jitter.
@@ -89,6 +91,7 @@ impl Options {
             window: 256,
             event_queue: 1024,
             agent: concat!("rookery-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+            platform: std::env::consts::OS.to_owned(),
             connector: Arc::new(TcpConnector),
             backoff: (Duration::from_millis(50), Duration::from_secs(2)),
             echo_own: true,

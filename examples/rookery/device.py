@@ -108,7 +108,7 @@ class Device:
     async def greet(self, link):
         self.welcome = await link.ask(
             HELLO, min_version=1, max_version=1, user=self.user, device=self.device, epoch=self.epoch,
-            nonce=self.nonce, role=self.role, token=self.token, agent=b"client.py 1",
+            nonce=self.nonce, role=self.role, token=self.token, agent=b"client.py 1", platform=b"python",
         )  # fmt: skip
         self.epoch = self.welcome.epoch
         link.limit = self.welcome.limits.frame

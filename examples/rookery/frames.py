@@ -27,10 +27,36 @@ GROUP_ACTION = Enumeration(
     mute=Struct(user=NAME, until_ms=U64),
     mute_all=Struct(on=BOOL),
 )  # fmt: skip
+SESSION_SETTING = Enumeration(
+    "pin", "mute", "hide", "mark_unread", "draft",
+    pin=OptionOf(U64), mute=U64, hide=OptionOf(U64), mark_unread=BOOL, draft=BYTES,
+)  # fmt: skip
+ABOUT = Struct(user=NAME)
+USER_ACTION = Enumeration(
+    "set_session", "read_all", "clear_session", "delete_messages", "request_friend", "accept_friend",
+    "decline_friend", "remove_friend", "set_remark", "block", "unblock", "set_strangers", "name_device", "end_device",
+    set_session=Struct(session=SESSION, setting=SESSION_SETTING),
+    clear_session=Struct(session=SESSION, seq=U64),
+    delete_messages=Struct(session=SESSION, from_seq=U64, to_seq=U64),
+    request_friend=Struct(user=NAME, text=BYTES),
+    accept_friend=ABOUT, decline_friend=ABOUT, remove_friend=ABOUT, block=ABOUT, unblock=ABOUT,
+    set_remark=Struct(user=NAME, remark=BYTES),
+    set_strangers=Struct(refuse=BOOL),
+    name_device=Struct(device=NAME, name=BYTES),
+    end_device=Struct(device=NAME),
+)  # fmt: skip
+SETTINGS = Struct(
+    pinned=OptionOf(U64), muted_until_ms=U64, hidden_count=OptionOf(U64), marked_unread=BOOL, draft=BYTES,
+    cleared_seq=U64, deleted=ListOf(Tuple(U64, U64)),
+)  # fmt: skip
+BADGE = Struct(unread=U64, muted=U64, uncounted=U32)
+RELATION_STATE = Enumeration("none", "requested", "asked", "friends")
+RELATION_FIELDS = dict(user=NAME, state=RELATION_STATE, blocked=BOOL, remark=BYTES, text=BYTES, since_ms=U64)
 PREVIEW = Struct(seq=U64, time_ms=U64, sender=NAME, kind=U16, content_type=BYTES, content=BYTES)
 SUMMARY = Struct(
     session=SESSION, members=U32, first_seq=U64, last_seq=U64, count=U64, unread=U64, joined_seq=U64,
     read_seq=U64, delivered_seq=U64, last_client_seq=U64, live_from=U64, time_ms=U64, last=OptionOf(PREVIEW),
+    settings=SETTINGS,
 )  # fmt: skip
 
 
@@ -52,10 +78,11 @@ CHANGE = dict(session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), user
 ROLE = Enumeration("user", "service")
 DIRECTION = Enumeration("forward", "backward")
 CONSISTENCY = Enumeration("linearizable", "at_least", "replica", at_least=U64)
+RELATION_FILTER = Enumeration("all", "friends", "requests", "blocked")
 RETRY = Enumeration("never", "after", "reconnect", after=U32)
 
 HELLO = kind(1, "HELLO", min_version=U8, max_version=U8, user=NAME, device=NAME, epoch=U32, nonce=U64,
-             role=ROLE, token=BYTES, agent=BYTES)  # fmt: skip
+             role=ROLE, token=BYTES, agent=BYTES, platform=BYTES)  # fmt: skip
 SEND = kind(2, "SEND", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME), content_type=BYTES,
             content=BYTES, extensions=ListOf(EXTENSION))  # fmt: skip
 DELIVERED = kind(3, "DELIVERED", cursors=ListOf(Tuple(SESSION, U64)))
@@ -75,14 +102,18 @@ MANAGE_GROUP = kind(14, "MANAGE_GROUP", session=SESSION, client_seq=U64, on_beha
                     action=GROUP_ACTION)  # fmt: skip
 GROUP_INFO = kind(15, "GROUP_INFO", session=SESSION)
 LIST_ROLES = kind(16, "LIST_ROLES", session=SESSION, after=OptionOf(NAME), limit=U32)
+MANAGE_SELF = kind(17, "MANAGE_SELF", number=U64, on_behalf_of=OptionOf(NAME), action=USER_ACTION)
+LIST_RELATIONS = kind(18, "LIST_RELATIONS", on_behalf_of=OptionOf(NAME), which=RELATION_FILTER, after=OptionOf(NAME),
+                      limit=U32)  # fmt: skip
+LIST_DEVICES = kind(19, "LIST_DEVICES", on_behalf_of=OptionOf(NAME), after=OptionOf(NAME), limit=U32)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
-               limits=LIMITS)  # fmt: skip
+               limits=LIMITS, last_number=U64)  # fmt: skip
 ACK = kind(130, "ACK", session=SESSION, client_seq=U64, seq=U64, message_id=U64, time_ms=U64, count=U64)
 OK = kind(131, "OK")
 PAGE = kind(132, "PAGE", session=SESSION, first_seq=U64, last_seq=U64, records=ListOf(RECORD))
 SYNC_PAGE = kind(133, "SYNC_PAGE", sessions=ListOf(SUMMARY), unresolved=ListOf(Tuple(SESSION, U16)), total=U32,
-                 next=BYTES)  # fmt: skip
+                 next=BYTES, badge=OptionOf(BADGE))  # fmt: skip
 READ_MARK = kind(134, "READ_MARK", session=SESSION, seq=U64, count=U64)
 MEMBER_PAGE = kind(135, "MEMBER_PAGE", users=ListOf(NAME), more=BOOL, total=U32)
 PONG = kind(136, "PONG")
@@ -97,6 +128,14 @@ GROUP = kind(143, "GROUP", session=SESSION, name=BYTES, avatar=BYTES, attributes
              members=U32, dissolved=BOOL)  # fmt: skip
 ROLE_PAGE = kind(144, "ROLE_PAGE", roles=ListOf(Struct(user=NAME, role=MEMBER_ROLE, muted_until_ms=U64)),
                  more=BOOL)  # fmt: skip
+
+SESSION_SETTINGS = kind(145, "SESSION_SETTINGS", session=SESSION, settings=SETTINGS)
+RELATION_PAGE = kind(146, "RELATION_PAGE", relations=ListOf(Struct(**RELATION_FIELDS)), more=BOOL,
+                     refuses_strangers=BOOL)  # fmt: skip
+RELATION = kind(147, "RELATION", **RELATION_FIELDS)
+DEVICE = Struct(device=NAME, epoch=U32, platform=BYTES, name=BYTES, agent=BYTES, seen_ms=U64)
+DEVICE_PAGE = kind(148, "DEVICE_PAGE", devices=ListOf(DEVICE), more=BOOL)
+SELF_ACK = kind(149, "SELF_ACK", number=U64, time_ms=U64, value=U64)
 
 HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
 MAX_FRAME = 1 << 20

@@ -39,6 +39,7 @@ pub(super) async fn register(
         role,
         token: Blob::from(token),
         agent: Blob::from("rookery bench"),
+        platform: Blob::default(),
     };
     let (link, epoch) = say_hello(addr, &hello).await?;
     Ok((link, Registration(Hello { epoch, ..hello })))

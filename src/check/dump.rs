@@ -121,6 +121,7 @@ async fn connect(stage: &Stage, user: &UserId, node: u16, addr: &str) -> Result<
         role: Role::Service,
         token: Blob::from(stage.token.as_str()),
         agent: Blob::from("rookery check dump"),
+        platform: Blob::default(),
     };
     Link::open(addr, &hello).await.map(|(link, _)| link)
 }

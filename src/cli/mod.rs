@@ -10,6 +10,7 @@ mod config;
 mod connect;
 mod group;
 pub(crate) mod group_words;
+pub(crate) mod own;
 mod record;
 mod serve;
 mod talk;
@@ -70,6 +71,12 @@ enum Command {
     Sessions(talk::SessionsArgs),
     /// Create groups, manage them and their members
     Group(Box<group::GroupArgs>),
+    /// Pin, mute, hide, clear: how you have your sessions
+    Session(Box<own::SessionArgs>),
+    /// Friends, requests and blocked users
+    People(Box<own::PeopleArgs>),
+    /// List, name and end your devices
+    Device(Box<own::DeviceArgs>),
     /// Issue a token for `auth.mode = "token"`
     Token(token::TokenArgs),
     /// Load a cluster, hurt it, and prove that no message was lost, doubled or reordered
@@ -114,6 +121,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Pull(args) => block_on(talk::pull(args))?,
         Command::Sessions(args) => block_on(talk::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
+        Command::Session(args) => block_on(own::session(*args))?,
+        Command::People(args) => block_on(own::people(*args))?,
+        Command::Device(args) => block_on(own::device(*args))?,
         Command::Demo(args) => return crate::demo::main(&args),
         Command::Check(args) => return crate::check::main(*args),
         Command::Bench(args) => return crate::bench::main(*args),

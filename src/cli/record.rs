@@ -2,6 +2,7 @@
 
 use comfy_table::{Table, presets};
 use rookery_client::wire::codec;
+use rookery_client::wire::own::Settings;
 use rookery_client::wire::reply::Summary;
 use rookery_client::wire::{GroupAction, Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId};
 use serde_json::{Value, json};
@@ -52,6 +53,7 @@ pub(crate) fn words(record: &Record) -> String {
             let words = action.as_ref().map_or_else(|| "changed the group".to_owned(), action_words);
             paint(DIM, words)
         }
+        RecordKind::DELETED => paint(DIM, "(deleted for you)"),
         RecordKind(other) => paint(DIM, format_args!("(a record of kind {other}, newer than this program)")),
     }
 }
@@ -88,6 +90,7 @@ fn kind_name(kind: RecordKind) -> Value {
         RecordKind::EDIT => "edit".into(),
         RecordKind::RECALLED => "recalled".into(),
         RecordKind::GROUP_CHANGED => "group_changed".into(),
+        RecordKind::DELETED => "deleted".into(),
         RecordKind(other) => other.into(),
     }
 }
@@ -102,7 +105,7 @@ fn object(session: &SessionId, record: &Record) -> Value {
         (RecordKind::CONTENT, Ok(text)) => ("text", text.into()),
         (RecordKind::CONTENT, Err(_)) => ("hex", hex(record.content.as_ref()).into()),
         (RecordKind::RECALL | RecordKind::EDIT, _) => ("target", target(record).into()),
-        (RecordKind::RECALLED, _) => ("text", Value::Null),
+        (RecordKind::RECALLED | RecordKind::DELETED, _) => ("text", Value::Null),
         (RecordKind::GROUP_CHANGED, _) => {
             let action: Option<GroupAction> = codec::decode(&record.content.0).ok();
             ("action", action.as_ref().map_or(Value::Null, action_json))
@@ -139,6 +142,17 @@ pub(super) fn summary(summary: &Summary) -> Value {
         "last_seq": summary.last_seq, "count": summary.count, "unread": summary.unread,
         "joined_seq": summary.joined_seq, "read_seq": summary.read_seq, "delivered_seq": summary.delivered_seq,
         "last_client_seq": summary.last_client_seq, "time_ms": summary.time_ms, "last": last,
+        "settings": settings(&summary.settings),
+    })
+}
+
+/// How a session is set, for programs.
+fn settings(settings: &Settings) -> Value {
+    json!({
+        "pinned": settings.pinned, "muted_until_ms": settings.muted_until_ms,
+        "hidden_count": settings.hidden_count, "marked_unread": settings.marked_unread,
+        "draft": super::group_words::bytes_json(&settings.draft), "cleared_seq": settings.cleared_seq,
+        "deleted": settings.deleted,
     })
 }
 

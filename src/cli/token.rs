@@ -69,6 +69,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<()> {
         user: args.user.clone(),
         device: args.device.clone(),
         role,
+        issued_s: now.as_secs(),
         expires_s: now.as_secs().saturating_add(args.valid_for),
     };
     match identity::issue(&config.auth, &grant) {

@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use cross::is_loopback;
 pub use error::{ConfigError, Problem};
 pub use secret::Secret;
-pub use sections::{Auth, AuthMode, Cluster, Limits, Log, LogFormat, NodeConfig, SECTIONS, Storage, Timing};
+pub use sections::{
+    Auth, AuthMode, Beyond, Cluster, Limits, Log, LogFormat, NodeConfig, SECTIONS, Storage, Timing,
+};
 
 /// The `cluster.toml` of the repository: three nodes on this machine. What `config init` writes and `demo` uses.
 pub const SAMPLE: &str = include_str!("../../cluster.toml");

@@ -86,6 +86,16 @@ section! {
     }
 }
 
+/// What becomes of a device beyond the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Beyond {
+    /// The least recently used makes room.
+    End,
+    /// The newcomer is refused.
+    Refuse,
+}
+
 section! {
     /// `[limits]`: bounds of requests, queues and memory.
     Limits, "limits" {
@@ -101,6 +111,18 @@ section! {
         group_members: u32 = 10_000, number(2, 100_000, "users");
         /// Sessions a user may be in.
         sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
+        /// Devices a user may have registered.
+        devices_per_user: u32 = 64, number(1, 64, "devices");
+        /// Of those, devices that name the same platform in HELLO.
+        devices_per_platform: u32 = 64, number(1, 64, "devices");
+        /// What becomes of a device beyond that: `end` lets it in and ends the one that was least recently used; `refuse` refuses it with TOO_MANY_DEVICES.
+        devices_beyond: Beyond = Beyond::End, Kind::Choice(&["end", "refuse"]);
+        /// Friends, requests, blocked users and remarks a user may have, in all.
+        relations_per_user: u32 = 5_000, number(10, 100_000, "relations");
+        /// Ranges of messages of one session that a user may have deleted for itself.
+        deletions_per_session: u32 = 256, number(1, 1_000, "ranges");
+        /// Longest draft of a message.
+        draft_bytes: u32 = 4_096, number(0, 8_192, "bytes");
         /// How old a message may be that its sender recalls; admins of a group and a service recall any.
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.

@@ -92,7 +92,7 @@ async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermi
 
 /// Registers a connection: first its WELCOME is put in, then pushes may follow, then an older one has to go.
 fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
-    let Welcomed { identity, epoch, turn, request } = welcomed;
+    let Welcomed { identity, epoch, turn, last_number, request } = welcomed;
     let connection = Connection::new(Arc::clone(core), identity, epoch, turn);
     let body = Welcome {
         version: VERSION,
@@ -102,6 +102,7 @@ fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
         time_ms: core.clock.unix_ms(),
         idle_ms: core.options.timing.idle_ms,
         limits: core.announced(),
+        last_number,
     };
     connection.out.answer(frame_bytes(Kind::Welcome, request, &body));
     core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));

@@ -3,6 +3,7 @@
 //! Pure: a request and who asks go in, a command or a refusal comes out. Membership, blocks and numbers are judged
 //! at apply, where every replica judges alike (G8).
 
+use rookery_wire::own::MAX_PLATFORM;
 use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Extension, SessionId, UserId};
@@ -37,7 +38,7 @@ pub(super) fn may_name(actor: &Actor) -> Result<(), ErrorBody> {
 }
 
 /// A direct session belongs to its two users and to nobody else, whatever the role.
-fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorBody> {
+pub(super) fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorBody> {
     if session.pair_has(user) == Some(false) {
         return refuse(ErrorCode::Forbidden, format!("{session} is not a session of {user}"));
     }
@@ -179,7 +180,12 @@ pub(super) fn cursors(cursors: &[(SessionId, u64)]) -> Result<(), ErrorBody> {
     Ok(())
 }
 
-/// The name of a client program.
-pub(super) fn agent(agent: &Blob) -> Result<(), ErrorBody> {
-    label(agent, "agent")
+/// What a device says of itself.
+pub(super) fn device(agent: &Blob, platform: &Blob) -> Result<(), ErrorBody> {
+    label(agent, "agent")?;
+    if platform.len() > MAX_PLATFORM {
+        let text = format!("platform has {} bytes, at most {MAX_PLATFORM} are allowed", platform.len());
+        return refuse(ErrorCode::BadRequest, text);
+    }
+    Ok(())
 }

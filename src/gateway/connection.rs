@@ -52,12 +52,14 @@ pub(super) struct Connection {
     pub(super) cancel: CancellationToken,
     /// The writer ends once all is written.
     closing: AtomicBool,
+    /// Whether the device is still registered was asked since pushes would say so: by SYNC, or on its own.
+    pub(super) looked: AtomicBool,
     /// GOAWAY was said: once is enough.
     told_to_go: AtomicBool,
     lagging: AtomicBool,
     in_flight: AtomicUsize,
     gate: Notify,
-    ended: Notify,
+    over: Notify,
     /// Hash of user, device and epoch: with a session's it names a series of `client_seq`.
     series: u64,
 }
@@ -76,11 +78,12 @@ impl Connection {
             pages: Mutex::new(None),
             cancel: core.cancel.child_token(),
             closing: AtomicBool::new(false),
+            looked: AtomicBool::new(false),
             told_to_go: AtomicBool::new(false),
             lagging: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             gate: Notify::new(),
-            ended: Notify::new(),
+            over: Notify::new(),
             identity,
             epoch,
             turn,
@@ -191,18 +194,23 @@ impl Connection {
         self.go_away(ErrorCode::DeviceReplaced, "the same device connected again", 0);
     }
 
+    /// The device was ended, or made room for another.
+    pub(super) fn ended(&self) {
+        self.go_away(ErrorCode::DeviceEnded, ErrorCode::DeviceEnded.remedy(), 0);
+    }
+
     /// Ends the connection once everything is written.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.out.wake();
         self.gate.notify_waiters();
-        self.ended.notify_waiters();
+        self.over.notify_waiters();
     }
 
     /// Waits until the connection closes.
     pub(super) async fn closed(&self) {
         loop {
-            let told = self.ended.notified();
+            let told = self.over.notified();
             tokio::pin!(told);
             told.as_mut().enable();
             if self.is_closing() {
@@ -230,6 +238,8 @@ impl Connection {
             }
         }
         if sync_again {
+            // The notice that the device has ended may be among what was missed.
+            self.looked.store(false, Ordering::Release);
             self.tell_to_sync();
         }
         for chunk in sessions.chunks(LAGGED_SESSIONS) {
@@ -259,6 +269,7 @@ impl Waiter for Connection {
                     encode_frame(Kind::Ack, request, &ack, &mut out);
                 }
                 Answer::ReadMark(mark) => encode_frame(Kind::ReadMark, request, &mark, &mut out),
+                Answer::Own(ack) => encode_frame(Kind::SelfAck, request, &ack, &mut out),
                 Answer::Done | Answer::Epoch(_) => encode_frame(Kind::Ok, request, &(), &mut out),
                 Answer::Refused(error) => {
                     self.core.stats.error(error.code);
@@ -299,7 +310,11 @@ impl Receiver for Handle {
                         .get(KIND_AT)
                         .is_some_and(|kind| *kind == Kind::Joined as u8 || *kind == Kind::Left as u8)
                 };
-                let plain = || frames().filter(|frame| !is_news(frame));
+                let is_end = |frame: &&Bytes| frame.get(KIND_AT) == Some(&(Kind::GoAway as u8));
+                for notice in frames().filter(is_end) {
+                    super::places::heard_of_end(connection, notice);
+                }
+                let plain = || frames().filter(|frame| !is_news(frame) && !is_end(frame));
                 let news: Vec<Bytes> = frames().filter(is_news).cloned().collect();
                 connection.out.push(plain().map(Bytes::len).sum(), plain())
                     && (news.is_empty() || super::news::put(connection, news))

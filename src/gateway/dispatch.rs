@@ -10,7 +10,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::{check, cursors, groups, reads, sync};
+use super::{check, cursors, groups, own, places, reads, sync};
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
@@ -41,6 +41,9 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         return quiet_delivered(connection, &frame);
     }
     connection.begin();
+    if kind != Some(Kind::Sync) {
+        places::look_once(connection);
+    }
     let limits = &connection.core.options.limits;
     match kind {
         Some(Kind::Send) => {
@@ -76,6 +79,9 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         }
         Some(Kind::GroupInfo) => with(connection, request, body(&frame), groups::info),
         Some(Kind::ListRoles) => with(connection, request, body(&frame), groups::roles),
+        Some(Kind::ManageSelf) => with(connection, request, body(&frame), own::manage),
+        Some(Kind::ListRelations) => with(connection, request, body(&frame), own::relations),
+        Some(Kind::ListDevices) => with(connection, request, body(&frame), own::devices),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

@@ -13,9 +13,10 @@ use tokio::time::timeout;
 use super::check;
 use super::core::Core;
 use super::reads::unexpected;
+use crate::config::Beyond;
 use crate::identity::Identity;
 use crate::shard::{Answer, Freshness, Read, ReadReply, Turn};
-use crate::state::{Command, EntityKey};
+use crate::state::{Command, DeviceBounds, EntityKey, Introduction};
 
 /// No HELLO needs more: names, a token and a label.
 const MAX_HELLO: u32 = 16 << 10;
@@ -32,6 +33,8 @@ pub(super) struct Welcomed {
     pub(super) epoch: u32,
     /// Its place among the connections of the device.
     pub(super) turn: Turn,
+    /// The last number of its acts on what is the user's own.
+    pub(super) last_number: u64,
     /// The request id of HELLO.
     pub(super) request: u32,
 }
@@ -82,12 +85,12 @@ pub(super) async fn greet(
     let hello = read_hello(&frame).map_err(refused)?;
     let identity = core.authenticator.authenticate(&hello, core.clock.unix_ms()).map_err(refused)?;
     // Who has given up waiting has connected elsewhere by now, and must not be taken for the later of the two.
-    let (epoch, turn) = tokio::select! {
+    let (epoch, turn, last_number) = tokio::select! {
         biased;
         () = hung_up(socket, buffer) => return Ok(None),
         arrived = arrive(core, &hello, &identity) => arrived.map_err(refused)?,
     };
-    Ok(Some(Welcomed { identity, epoch, turn, request }))
+    Ok(Some(Welcomed { identity, epoch, turn, last_number, request }))
 }
 
 /// Resolves when the other side closes; what it sends meanwhile waits in the buffer, up to a bound.
@@ -143,18 +146,24 @@ fn read_hello(frame: &Frame) -> Result<Hello, ErrorBody> {
         );
         return Err(ErrorBody::new(ErrorCode::VersionUnsupported, text).with_detail(u64::from(VERSION)));
     }
-    check::agent(&hello.agent)?;
+    check::device(&hello.agent, &hello.platform)?;
     Ok(hello)
 }
 
 /// The device's registration, made now or the one the client brings if the user's shard knows it, and the turn of
 /// this connection. The turn is asked for last, so that who connects later has a later one.
-async fn arrive(core: &Core, hello: &Hello, identity: &Identity) -> Result<(u32, Turn), ErrorBody> {
+async fn arrive(core: &Core, hello: &Hello, identity: &Identity) -> Result<(u32, Turn, u64), ErrorBody> {
     let (user, device) = (identity.user.clone(), identity.device.clone());
     let wanted = if hello.epoch == 0 { register(core, hello, identity).await? } else { hello.epoch };
     let shard = core.router.shard_of(&EntityKey::User(user.clone()));
     match core.router.read(shard, Read::Arrive { user, device }, Freshness::Linearizable).await? {
-        ReadReply::Arrived { epoch, turn } if epoch == wanted => Ok((epoch, turn)),
+        ReadReply::Arrived { ended_ms, .. } if identity.is_from_before(ended_ms) => Err(ErrorBody::new(
+            ErrorCode::DeviceEnded,
+            format!("{} was ended; a token issued later is needed", hello.device),
+        )),
+        ReadReply::Arrived { epoch, turn, last_number, .. } if epoch == wanted => {
+            Ok((epoch, turn, last_number))
+        }
         ReadReply::Arrived { .. } => Err(ErrorBody::new(
             ErrorCode::BadEpoch,
             format!("epoch {wanted} is not this device's; register again with epoch 0"),
@@ -165,7 +174,19 @@ async fn arrive(core: &Core, hello: &Hello, identity: &Identity) -> Result<(u32,
 
 async fn register(core: &Core, hello: &Hello, identity: &Identity) -> Result<u32, ErrorBody> {
     let (user, device) = (identity.user.clone(), identity.device.clone());
-    let command = Command::Register { user, device, nonce: hello.nonce, agent: hello.agent.clone() };
+    let says = Introduction {
+        nonce: hello.nonce,
+        agent: hello.agent.clone(),
+        platform: hello.platform.clone(),
+        issued_ms: identity.issued_ms,
+    };
+    let limits = &core.options.limits;
+    let bounds = DeviceBounds {
+        most: limits.devices_per_user,
+        most_of_platform: limits.devices_per_platform,
+        refuse: limits.devices_beyond == Beyond::Refuse,
+    };
+    let command = Command::Register { user, device, says, bounds };
     match core.router.execute(&command).await {
         Answer::Epoch(epoch) => Ok(epoch),
         Answer::Refused(error) => Err(error),

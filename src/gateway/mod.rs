@@ -3,13 +3,14 @@
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
-//! answered from state), [`groups`] (both, for the management of groups), [`cursors`] and [`news`] (delivered cursors, sessions joined and left), [`outbox`] and
+//! answered from state), [`groups`] (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and [`news`] (delivered cursors, sessions joined and left), [`outbox`] and
 //! [`writer`] (the way out).
 //!
 //! It must never wait for a slow client: what does not fit makes the client lag, and too many requests stop the
 //! reading of that one connection. It must never judge what only replicated state can judge.
 
 mod accept;
+mod badge;
 mod check;
 mod connection;
 mod core;
@@ -17,8 +18,10 @@ mod cursors;
 mod dispatch;
 mod groups;
 mod hello;
+mod mask;
 mod news;
 mod outbox;
+mod own;
 mod places;
 mod reader;
 mod reads;

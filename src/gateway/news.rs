@@ -14,7 +14,7 @@ use rookery_wire::{ErrorCode, HEADER_BYTES, Kind, SessionId, decode, frame::fram
 
 use super::connection::{Connection, Handle};
 use crate::delivery::{Receiver, Topic};
-use crate::shard::{Freshness, Read, ReadReply};
+use crate::shard::{Asked, Freshness, Read, ReadReply};
 use crate::state::EntityKey;
 
 /// News that may wait, for a session or for a client that does not read; beyond it the user's topic lags, and the client
@@ -96,7 +96,7 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
         device: connection.device().clone(),
         epoch: connection.epoch,
         // Of this only where the user joined is wanted.
-        sessions: vec![(session.clone(), 0)],
+        sessions: vec![Asked { session: session.clone(), seen_count: 0, deleted: Vec::new() }],
     };
     let head = match core.router.read(shard, read, Freshness::Linearizable).await {
         Ok(ReadReply::Heads(mut heads)) => heads.pop().unwrap_or(Err(ErrorCode::Unavailable)),

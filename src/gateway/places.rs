@@ -3,14 +3,24 @@
 //! Which is later is said by the turn that the leader of the user's shard gives to each connection, so no clock of two
 //! nodes is compared. The connection that comes is announced to the other nodes; an older one that is found, here or
 //! there, is told DEVICE_REPLACED and closed.
+//!
+//! A device that is ended is told by a notice on its user's topic, on every node. A connection that came while it was
+//! ended looks once, after it is attached to that topic, whether its registration still stands.
 
 use std::sync::Arc;
 
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
 use dashmap::mapref::entry::Entry;
 
-use super::connection::Connection;
+use super::connection::{Connection, Handle};
 use super::core::Core;
+use crate::delivery::Topic;
 use crate::router::{Arrival, Places};
+use crate::shard::{Freshness, Read, ReadReply};
+use crate::state::EntityKey;
+use crate::state::devices::read_end_notice;
 
 fn arrival(connection: &Connection) -> Arrival {
     let (user, device) = (connection.user().clone(), connection.device().clone());
@@ -33,6 +43,51 @@ pub(super) fn take(connection: &Arc<Connection>) {
         older.replaced();
     }
     core.router.announce(arrival(connection));
+}
+
+/// A device of the user has ended; perhaps this one.
+pub(super) fn heard_of_end(connection: &Connection, notice: &Bytes) {
+    if let Ok((device, epoch)) = read_end_notice(notice)
+        && device == *connection.device()
+        && epoch == connection.epoch
+    {
+        connection.ended();
+    }
+}
+
+/// What a look has found: the epoch of the connection's device as the user's shard has it.
+pub(super) fn stands(connection: &Connection, epoch: u32) {
+    connection.looked.store(true, Ordering::Release);
+    if epoch != connection.epoch {
+        connection.ended();
+    }
+}
+
+/// Looks whether the device is still registered, unless that was done. SYNC does it for itself.
+pub(super) fn look_once(connection: &Arc<Connection>) {
+    if connection.looked.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let connection = Arc::clone(connection);
+    let core = Arc::clone(&connection.core);
+    core.spawn(async move {
+        tokio::select! {
+            () = connection.cancel.cancelled() => {}
+            () = look(&connection) => {}
+        }
+    });
+}
+
+async fn look(connection: &Arc<Connection>) {
+    let (router, user) = (&connection.core.router, connection.user().clone());
+    let shard = router.shard_of(&EntityKey::User(user.clone()));
+    router.attach(shard, Arc::new(Handle(Arc::clone(connection))), vec![Topic::User(user.clone())]).await;
+    let read = Read::Epoch { user, device: connection.device().clone() };
+    match router.read(shard, read, Freshness::Linearizable).await {
+        Ok(ReadReply::Count(epoch)) => stands(connection, u32::try_from(epoch).unwrap_or(0)),
+        // Asked again with the next request.
+        Ok(_) | Err(_) => connection.looked.store(false, Ordering::Release),
+    }
 }
 
 impl Places for Core {

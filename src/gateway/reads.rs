@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rookery_wire::frame::{begin_frame, end_frame};
-use rookery_wire::request::{self, Consistency, ListMembers, Pull};
-use rookery_wire::{ErrorBody, ErrorCode, Kind};
+use rookery_wire::own::Settings;
+use rookery_wire::reply::Page;
+use rookery_wire::request::{self, Consistency, Direction, ListMembers, Pull};
+use rookery_wire::{ErrorBody, ErrorCode, Kind, decode};
 
-use super::check;
 use super::connection::Connection;
+use super::{check, mask};
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Command, EntityKey};
 
@@ -38,11 +40,63 @@ pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) 
         Consistency::Replica => Freshness::Replica,
     };
     let user = (!service).then(|| connection.user().clone());
-    match connection.core.router.read(shard, Read::Pull { user, pull }, freshness).await? {
-        ReadReply::Page(body) => {
-            connection.reply_frame(raw_frame(Kind::Page, request, &body.0));
-            Ok(())
+    let router = &connection.core.router;
+    let read = Read::Pull { user: user.clone(), pull: pull.clone() };
+    let page = router.read(shard, read, freshness);
+    let (page, settings) = tokio::join!(page, exceptions(&connection, &pull, user.is_some()));
+    let (body, settings) = (page_body(page?)?, settings?);
+    if !mask::masks(&settings) {
+        connection.reply_frame(raw_frame(Kind::Page, request, &body));
+        return Ok(());
+    }
+    let mut page = masked(&settings, &body)?;
+    if page.records.is_empty() && pull.direction == Direction::Forward && page.last_seq > settings.cleared_seq
+    {
+        // All that was read is cleared; what the user may see begins later.
+        let pull = Pull { from_seq: pull.from_seq.max(page.first_seq), ..pull };
+        let again = router.read(shard, Read::Pull { user, pull }, freshness).await?;
+        page = masked(&settings, &page_body(again)?)?;
+    }
+    connection.reply(Kind::Page, request, &page);
+    Ok(())
+}
+
+fn page_body(reply: ReadReply) -> Result<Bytes, ErrorBody> {
+    match reply {
+        ReadReply::Page(body) => Ok(body.0),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn masked(settings: &Settings, body: &Bytes) -> Result<Page, ErrorBody> {
+    let page = decode::<Page>(body).map_err(|fault| {
+        tracing::error!(%fault, "a page cannot be read");
+        ErrorBody::new(ErrorCode::Unavailable, "the shard answered something else; repeat")
+    })?;
+    Ok(mask::page(settings, page))
+}
+
+/// What the user has cleared and deleted of the session, as fresh as the pull is to be; nothing for a service.
+async fn exceptions(connection: &Connection, pull: &Pull, of_user: bool) -> Result<Settings, ErrorBody> {
+    if !of_user {
+        return Ok(Settings::default());
+    }
+    let (router, user) = (&connection.core.router, connection.user().clone());
+    let shard = router.shard_of(&EntityKey::User(user.clone()));
+    let read = Read::Settings { user, sessions: vec![pull.session.clone()] };
+    let here = match pull.consistency {
+        Consistency::Linearizable => None,
+        // This node's replica of the user, if it has one.
+        Consistency::AtLeast(_) | Consistency::Replica => {
+            router.read(shard, read.clone(), Freshness::Replica).await.ok()
         }
+    };
+    let reply = match here {
+        Some(reply) => reply,
+        None => router.read(shard, read, Freshness::Linearizable).await?,
+    };
+    match reply {
+        ReadReply::Settings(settings) => Ok(settings.into_iter().next().unwrap_or_default()),
         other => Err(unexpected(&other)),
     }
 }

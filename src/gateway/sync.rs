@@ -19,14 +19,19 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::join_all;
+use rookery_wire::own::Settings;
 use rookery_wire::reply::{Summary, SyncPage};
 use rookery_wire::request::Sync;
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, UserId};
 
+use super::badge::{Active, badge};
 use super::connection::{Connection, Handle};
+use super::mask;
+use super::own::how_many_fit;
+use super::places::stands;
 use super::reads::{turn, unexpected};
 use crate::delivery::{Receiver, Topic};
-use crate::shard::{Freshness, MAX_HEADS, Read, ReadReply, SessionActivity, SessionHead, UserSession};
+use crate::shard::{Asked, Freshness, MAX_HEADS, Read, ReadReply, SessionActivity, SessionHead, UserSession};
 use crate::state::EntityKey;
 
 /// Sessions in one page.
@@ -41,45 +46,66 @@ pub(super) struct SyncPages {
 }
 
 /// What a session says of itself, and from which seq on its pushes are whole.
-type Found = Result<(SessionHead, u64), ErrorCode>;
-type Listed = HashMap<SessionId, UserSession>;
+pub(super) type Found = Result<(SessionHead, u64), ErrorCode>;
+pub(super) type Listed = HashMap<SessionId, UserSession>;
 type Unresolved = Vec<(SessionId, ErrorCode)>;
 
 /// SYNC.
 pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) -> Result<(), ErrorBody> {
     let _turn = turn(&connection).await?;
     let limit = sync.limit.clamp(1, MAX_PAGE) as usize;
-    let (start, listed, mut unresolved) = match read_token(&sync.after.0)? {
+    let (start, listed, active, mut unresolved) = match read_token(&sync.after.0)? {
         None => {
-            let (listed, unresolved) = begin(&connection).await?;
-            (0, listed, unresolved)
+            let Begun { listed, active, unresolved } = begin(&connection).await?;
+            (0, listed, Some(active), unresolved)
         }
         Some((number, start)) => {
             if connection.pages.lock().as_ref().is_none_or(|pages| pages.number != number) {
                 let text = "`after` belongs to an older SYNC; begin again with an empty one";
                 return Err(ErrorBody::new(ErrorCode::BadRequest, text));
             }
-            (start, own_sessions(&connection).await?, Unresolved::new())
+            (start, own_sessions(&connection).await?, None, Unresolved::new())
         }
     };
-    let (mut wanted, next) = slice(&connection, start, limit);
+    let (number, order, rest) = slice(&connection, start, limit);
     // One that has left the list since the first page is no session of the user's any more.
-    wanted.retain(|session| listed.contains_key(session));
+    let wanted: Vec<SessionId> =
+        order.iter().filter(|session| listed.contains_key(*session)).cloned().collect();
     if start > 0 {
         attach(&connection, &wanted).await;
     }
     let mut found = visit(&connection, &wanted, &listed).await;
     unresolved.extend(found.iter().filter_map(|(session, found)| failure(session, found)));
+    let badge = match &active {
+        Some(active) => Some(badge(&connection, &listed, active, &found).await),
+        None => None,
+    };
+    let mut set = settings(&connection, &wanted, &listed).await?;
     let summaries =
         wanted.into_iter().filter_map(|session| match (found.remove(&session), listed.get(&session)) {
-            (Some(Ok((head, live_from))), Some(own)) => Some(summary(session, live_from, head, own)),
+            (Some(Ok((head, live_from))), Some(own)) => {
+                let settings = set.remove(&session).unwrap_or_default();
+                Some(summary(session, live_from, head, own, settings))
+            }
             _ => None,
         });
+    let mut sessions: Vec<Summary> = summaries.collect();
+    let fitting = how_many_fit(&connection, &sessions);
+    let next = match sessions.get(fitting) {
+        // Drafts are long: the page ends before this one.
+        Some(first) => order.iter().position(|session| *session == first.session).map(|at| start + at),
+        None => rest,
+    };
+    sessions.truncate(fitting);
+    if next.is_none() {
+        forget_order(&connection, number);
+    }
     let page = SyncPage {
-        sessions: summaries.collect(),
+        sessions,
         unresolved,
         total: u32::try_from(listed.len()).unwrap_or(u32::MAX),
-        next: Blob(next),
+        next: Blob(next.map(|at| token(number, at)).unwrap_or_default()),
+        badge,
     };
     connection.reply(Kind::SyncPage, request, &page);
     Ok(())
@@ -97,30 +123,65 @@ fn failure(session: &SessionId, found: &Found) -> Option<(SessionId, ErrorCode)>
     }
 }
 
-/// The user's sessions with the user's own cursors.
+/// The user's sessions with the user's own cursors. A connection whose device was ended meanwhile is told so.
 async fn own_sessions(connection: &Connection) -> Result<Listed, ErrorBody> {
+    let (listed, epoch) = sessions_of(connection, connection.user()).await?;
+    stands(connection, epoch);
+    Ok(listed)
+}
+
+/// The sessions of a user with the user's own cursors, and the epoch of this connection's device there.
+pub(super) async fn sessions_of(connection: &Connection, user: &UserId) -> Result<(Listed, u32), ErrorBody> {
     let router = &connection.core.router;
-    let (user, device) = (connection.user(), connection.device());
+    let device = connection.device();
     let shard = router.shard_of(&EntityKey::User(user.clone()));
     let (mut listed, mut after) = (Listed::new(), None);
     loop {
         let read = Read::UserSessions { user: user.clone(), device: device.clone(), after: after.take() };
-        match router.read(shard, read, Freshness::Linearizable).await? {
-            ReadReply::UserSessions { sessions, more } => {
+        let of_device = match router.read(shard, read, Freshness::Linearizable).await? {
+            ReadReply::UserSessions { sessions, more, epoch } => {
                 after = sessions.last().filter(|_| more).map(|last| last.session.clone());
                 listed.extend(sessions.into_iter().map(|session| (session.session.clone(), session)));
+                epoch
             }
             other => return Err(unexpected(&other)),
-        }
+        };
         if after.is_none() {
-            return Ok(listed);
+            return Ok((listed, of_device));
         }
     }
 }
 
+/// How the user has set those of these sessions of which it has set anything.
+async fn settings(
+    connection: &Connection,
+    wanted: &[SessionId],
+    listed: &Listed,
+) -> Result<HashMap<SessionId, Settings>, ErrorBody> {
+    let is_set = |session: &&SessionId| listed.get(*session).is_some_and(|own| own.is_set);
+    let sessions: Vec<SessionId> = wanted.iter().filter(is_set).cloned().collect();
+    if sessions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (router, user) = (&connection.core.router, connection.user().clone());
+    let shard = router.shard_of(&EntityKey::User(user.clone()));
+    let read = Read::Settings { user, sessions: sessions.clone() };
+    match router.read(shard, read, Freshness::Linearizable).await? {
+        ReadReply::Settings(settings) => Ok(sessions.into_iter().zip(settings).collect()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What a first page begins with.
+struct Begun {
+    listed: Listed,
+    active: Active,
+    unresolved: Unresolved,
+}
+
 /// Attaches the connection to all the user's sessions, lets those go live of which he is a member, and fixes the order
 /// of the pages. Returns his list, and what could not be learned.
-async fn begin(connection: &Arc<Connection>) -> Result<(Listed, Unresolved), ErrorBody> {
+async fn begin(connection: &Arc<Connection>) -> Result<Begun, ErrorBody> {
     let user = Topic::User(connection.user().clone());
     let shard = connection.core.router.shard_of_topic(&user);
     connection.core.router.attach(shard, receiver(connection), vec![user]).await;
@@ -129,6 +190,10 @@ async fn begin(connection: &Arc<Connection>) -> Result<(Listed, Unresolved), Err
     let active = activity(connection, &named).await;
     // Read again: where nothing was on its way to it, the list is right by now.
     let listed = own_sessions(connection).await?;
+    let known = |(session, active): &(SessionId, Result<SessionActivity, ErrorCode>)| {
+        Some((session.clone(), (*active).ok()?))
+    };
+    let table: Active = active.iter().filter_map(known).collect();
     let (mut order, mut doubtful, mut unresolved) = (Vec::new(), Vec::new(), Unresolved::new());
     for (session, active) in active {
         let topic = Topic::Session(session.clone());
@@ -155,11 +220,11 @@ async fn begin(connection: &Arc<Connection>) -> Result<(Listed, Unresolved), Err
         }
     }
     set_order(connection, order);
-    Ok((listed, unresolved))
+    Ok(Begun { listed, active: table, unresolved })
 }
 
 /// Sessions by the shard that owns them.
-fn by_shard(connection: &Connection, sessions: &[SessionId]) -> BTreeMap<u32, Vec<SessionId>> {
+pub(super) fn by_shard(connection: &Connection, sessions: &[SessionId]) -> BTreeMap<u32, Vec<SessionId>> {
     let mut shards: BTreeMap<u32, Vec<SessionId>> = BTreeMap::new();
     for session in sessions {
         let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
@@ -179,7 +244,7 @@ async fn attach(connection: &Arc<Connection>, sessions: &[SessionId]) {
 }
 
 /// When sessions were active: one request per shard, and per [`MAX_HEADS`] of its sessions.
-async fn activity(
+pub(super) async fn activity(
     connection: &Connection,
     sessions: &[SessionId],
 ) -> Vec<(SessionId, Result<SessionActivity, ErrorCode>)> {
@@ -211,9 +276,8 @@ async fn visit(
     let asked = by_shard(connection, sessions).into_iter().map(|(shard, sessions)| async move {
         let mut found = Vec::with_capacity(sessions.len());
         for chunk in sessions.chunks(MAX_HEADS) {
-            let read = |session: &SessionId| listed.get(session).map_or(0, |own| own.read_count);
-            let asked = chunk.iter().map(|session| (session.clone(), read(session))).collect();
-            let heads = heads(connection, shard, asked).await;
+            let asked = chunk.iter().map(|session| asked_of(session, listed)).collect();
+            let heads = heads(connection, connection.user(), shard, asked).await;
             found.extend(heads.into_iter().map(|(session, head)| {
                 let found = admit(connection, &session, head);
                 (session, found)
@@ -249,18 +313,20 @@ fn set_order(connection: &Connection, mut active: Vec<(u64, SessionId)>) {
     *pages = Some(SyncPages { number, order });
 }
 
-/// The sessions of one page, and the token of the next; after the last page the order is forgotten.
-fn slice(connection: &Connection, start: usize, limit: usize) -> (Vec<SessionId>, Bytes) {
-    let mut pages = connection.pages.lock();
-    let Some(known) = pages.as_mut() else { return (Vec::new(), Bytes::new()) };
+/// Which SYNC the pages are of, the sessions of one page, and where the next begins; none after the last.
+fn slice(connection: &Connection, start: usize, limit: usize) -> (u64, Vec<SessionId>, Option<usize>) {
+    let pages = connection.pages.lock();
+    let Some(known) = pages.as_ref() else { return (0, Vec::new(), None) };
     let end = start.saturating_add(limit).min(known.order.len());
     let wanted = known.order.get(start..end).unwrap_or_default().to_vec();
-    if end < known.order.len() {
-        return (wanted, token(known.number, end));
+    (known.number, wanted, (end < known.order.len()).then_some(end))
+}
+
+/// The list goes with the last page; the number stays, so that no later SYNC is mistaken for this one.
+fn forget_order(connection: &Connection, number: u64) {
+    if let Some(known) = connection.pages.lock().as_mut().filter(|known| known.number == number) {
+        known.order = Vec::new();
     }
-    // The number stays, so that no later SYNC is mistaken for this one; the list goes with the last page.
-    known.order = Vec::new();
-    (wanted, Bytes::new())
 }
 
 fn token(number: u64, at: usize) -> Bytes {
@@ -279,32 +345,51 @@ fn read_token(token: &Bytes) -> Result<Option<(u64, usize)>, ErrorBody> {
     }
 }
 
-async fn heads(
+/// A session and what the user has of it.
+pub(super) fn asked_of(session: &SessionId, listed: &Listed) -> Asked {
+    let own = listed.get(session);
+    Asked {
+        session: session.clone(),
+        seen_count: own.map_or(0, |own| own.seen_count),
+        deleted: own.map(|own| own.deleted.clone()).unwrap_or_default(),
+    }
+}
+
+/// The heads of sessions of one shard as `user` sees them, for this connection's device.
+pub(super) async fn heads(
     connection: &Connection,
+    user: &UserId,
     shard: u32,
-    sessions: Vec<(SessionId, u64)>,
+    asked: Vec<Asked>,
 ) -> Vec<(SessionId, Result<SessionHead, ErrorCode>)> {
+    let sessions: Vec<SessionId> = asked.iter().map(|asked| asked.session.clone()).collect();
     let read = Read::Heads {
-        user: connection.user().clone(),
+        user: user.clone(),
         device: connection.device().clone(),
         epoch: connection.epoch,
-        sessions: sessions.clone(),
+        sessions: asked,
     };
-    let asked = sessions.len();
-    let sessions = sessions.into_iter().map(|(session, _)| session);
     let code = match connection.core.router.read(shard, read, Freshness::Linearizable).await {
-        Ok(ReadReply::Heads(heads)) if heads.len() == asked => return sessions.zip(heads).collect(),
+        Ok(ReadReply::Heads(heads)) if heads.len() == sessions.len() => {
+            return sessions.into_iter().zip(heads).collect();
+        }
         Ok(other) => unexpected(&other).code,
         Err(error) => error.code,
     };
-    sessions.map(|session| (session, Err(code))).collect()
+    sessions.into_iter().map(|session| (session, Err(code))).collect()
 }
 
-fn summary(session: SessionId, live_from: u64, head: SessionHead, own: &UserSession) -> Summary {
+fn summary(
+    session: SessionId,
+    live_from: u64,
+    head: SessionHead,
+    own: &UserSession,
+    settings: Settings,
+) -> Summary {
     Summary {
         session,
         members: head.members,
-        first_seq: head.first_seq,
+        first_seq: mask::first_seq(&settings, head.first_seq),
         last_seq: head.last_seq,
         count: head.count,
         unread: head.unread,
@@ -314,6 +399,7 @@ fn summary(session: SessionId, live_from: u64, head: SessionHead, own: &UserSess
         last_client_seq: head.last_client_seq,
         live_from,
         time_ms: head.time_ms,
-        last: head.last,
+        last: mask::preview(&settings, head.last),
+        settings,
     }
 }

@@ -32,6 +32,15 @@ pub struct Identity {
     pub role: Role,
     /// `role == Role::Service`: may name another user to act for.
     pub service: bool,
+    /// When its token was issued, unix milliseconds, 0 if the token does not say; none where no tokens are asked for.
+    pub issued_ms: Option<u64>,
+}
+
+impl Identity {
+    /// Whether the token is not later than the end of its device, which came at this time (0: it was not ended).
+    pub fn is_from_before(&self, ended_ms: u64) -> bool {
+        ended_ms > 0 && self.issued_ms.is_some_and(|issued| issued <= ended_ms)
+    }
 }
 
 /// What a token says. Unknown claims are passed over.
@@ -41,6 +50,8 @@ struct Claims {
     exp: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<String>,
     #[serde(default)]
@@ -118,16 +129,19 @@ impl Authenticator {
     /// # Errors
     /// BAD_TOKEN, TOKEN_EXPIRED or TOKEN_MISMATCH, with what is wrong and what to do.
     pub fn authenticate(&self, hello: &Hello, now_ms: u64) -> Result<Identity, ErrorBody> {
+        let mut issued_ms = None;
         if let Mode::Token(keys) = &self.0 {
             let claims = read(hello.token.as_ref(), &keys.key, &keys.validation)?;
             in_time(&claims, now_ms, keys.leeway_ms)?;
             matches(&claims, hello)?;
+            issued_ms = Some(claims.iat.unwrap_or(0).saturating_mul(1000));
         }
         Ok(Identity {
             user: hello.user.clone(),
             device: hello.device.clone(),
             role: hello.role,
             service: hello.role == Role::Service,
+            issued_ms,
         })
     }
 }
@@ -198,6 +212,8 @@ pub struct Grant {
     pub device: Option<DeviceId>,
     /// As what.
     pub role: Role,
+    /// When it is issued, unix seconds: a token that is not later than the end of its device is refused.
+    pub issued_s: u64,
     /// End of its life, unix seconds.
     pub expires_s: u64,
 }
@@ -215,6 +231,7 @@ pub fn issue(auth: &Auth, grant: &Grant) -> Result<String, String> {
         sub: grant.user.as_str().to_owned(),
         exp: grant.expires_s,
         nbf: None,
+        iat: Some(grant.issued_s),
         device: grant.device.as_ref().map(|device| device.as_str().to_owned()),
         role: grant.role.into(),
     };

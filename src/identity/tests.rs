@@ -27,11 +27,13 @@ fn hello(user: &str, device: &str, role: Role, token: &str) -> Hello {
         role,
         token: Blob::from(token),
         agent: Blob::default(),
+        platform: Blob::default(),
     }
 }
 
 fn grant(user: &str, device: Option<&str>, role: Role) -> Grant {
     Grant {
+        issued_s: 1_000,
         user: user.parse().expect("user"),
         device: device.map(|device| device.parse().expect("device")),
         role,

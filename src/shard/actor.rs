@@ -60,6 +60,8 @@ pub struct Reset {
     pub table: Vec<(SessionId, TableRow)>,
     /// Its sessions with intents.
     pub intents: Vec<SessionId>,
+    /// Its users with errands.
+    pub errands: Vec<UserId>,
 }
 
 /// See the module's words.
@@ -233,6 +235,7 @@ impl Handler<Reset> for ShardActor {
             shared.table.insert(session, row);
         }
         *shared.intents.lock() = reset.intents.into_iter().collect();
+        *shared.errands.lock() = reset.errands.into_iter().collect();
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {
             Topic::Session(session) => {

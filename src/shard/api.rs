@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::Source;
 use rookery_wire::group::{Group, ListRoles, RolePage};
+use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
@@ -70,8 +71,8 @@ pub enum Read {
         device: DeviceId,
         /// Its epoch.
         epoch: u32,
-        /// Which, at most [`MAX_HEADS`], and the running count at the user's read cursor there.
-        sessions: Vec<(SessionId, u64)>,
+        /// Which, at most [`MAX_HEADS`], and what the user has of them.
+        sessions: Vec<Asked>,
     },
     /// The running count of countable messages at `seq`, for a read cursor; the user must be a member.
     CountAt {
@@ -104,6 +105,51 @@ pub enum Read {
         user: UserId,
         /// Which device.
         device: DeviceId,
+    },
+    /// The epoch of a device, as a count; 0 if it is not registered.
+    Epoch {
+        /// Whose.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
+    /// The last number of a device's acts on a user's own things.
+    OwnNumber {
+        /// Whose things.
+        user: UserId,
+        /// Who acts …
+        by: UserId,
+        /// … from which device …
+        device: DeviceId,
+        /// … under which epoch.
+        epoch: u32,
+    },
+    /// How a user has set these sessions.
+    Settings {
+        /// Who.
+        user: UserId,
+        /// Which; a page of them.
+        sessions: Vec<SessionId>,
+    },
+    /// A page of a user's relations.
+    Relations {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        which: RelationFilter,
+        /// Those behind this one by name.
+        after: Option<UserId>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// A page of a user's devices.
+    Devices {
+        /// Whose.
+        user: UserId,
+        /// Those behind this one by id.
+        after: Option<DeviceId>,
+        /// At most so many.
+        limit: u32,
     },
     /// How a group is set. `user` must be a member; none for a service.
     Group {
@@ -141,6 +187,8 @@ pub struct SessionActivity {
     pub last_seq: u64,
     /// Time of the last record, unix milliseconds.
     pub time_ms: u64,
+    /// Countable messages.
+    pub count: u64,
     /// The session exists and no change of its members is on its way to a user's list: a list that is read after this
     /// names it if, and only if, its user is a member.
     pub settled: bool,
@@ -158,11 +206,53 @@ pub struct UserSession {
     pub joined_seq: u64,
     /// Read cursor.
     pub read_seq: u64,
-    /// The session's running count at the read cursor.
-    pub read_count: u64,
+    /// The session's running count up to which everything is read, or cleared.
+    pub seen_count: u64,
     /// The device's delivered cursor.
     pub delivered_seq: u64,
+    /// The user has set something of it.
+    pub is_set: bool,
+    /// No notifications before this time.
+    pub muted_until_ms: u64,
+    /// Counts of deleted ranges above `seen_count`: before each, and at its end.
+    pub deleted: Vec<(u64, u64)>,
 }
+
+/// A session of which a head is asked, and what the user has of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Asked {
+    /// Which.
+    pub session: SessionId,
+    /// As in [`UserSession`].
+    pub seen_count: u64,
+    /// As in [`UserSession`].
+    pub deleted: Vec<(u64, u64)>,
+}
+
+impl Asked {
+    /// The counts after which recalled messages must be known, when everything up to `seen` is seen: that, and both ends
+    /// of every deleted range.
+    pub fn counts(&self, seen: u64) -> impl Iterator<Item = u64> {
+        let ends = self.deleted.iter().flat_map(move |(before, count)| [*before, *count]);
+        std::iter::once(seen).chain(ends.map(move |count| count.max(seen)))
+    }
+
+    /// Unread messages (G6): those after `seen`, less the recalled ones, less the deleted ones that were not recalled.
+    /// `recalled`: recalled messages after each of [`Asked::counts`].
+    pub fn unread(&self, count: u64, seen: u64, recalled: &[u64]) -> u64 {
+        let mut unread = count.saturating_sub(seen + recalled.first().copied().unwrap_or(0));
+        let of_ranges = recalled.get(1..).unwrap_or_default().chunks(2);
+        for ((before, end), of_range) in self.deleted.iter().zip(of_ranges) {
+            let [after_before, after_end] = of_range else { continue };
+            let deleted = end.max(&seen) - before.max(&seen);
+            unread = unread.saturating_sub(deleted.saturating_sub(after_before.saturating_sub(*after_end)));
+        }
+        unread
+    }
+}
+
+/// Deleted ranges that one page of [`Read::UserSessions`] names, about; with more it is cut short.
+pub const LIST_RANGES: usize = 20_000;
 
 /// A session as one member sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -176,7 +266,7 @@ pub struct SessionHead {
     pub last_seq: u64,
     /// Countable messages.
     pub count: u64,
-    /// Countable messages, less the recalled ones, after max(read, own last, joined - 1) (G6).
+    /// Countable messages, less the recalled and deleted ones, after max(read, own last, joined - 1, cleared) (G6).
     pub unread: u64,
     /// Seq at which this user joined.
     pub joined_seq: u64,
@@ -208,6 +298,8 @@ pub enum ReadReply {
         sessions: Vec<UserSession>,
         /// There are more.
         more: bool,
+        /// The epoch of the device that asks, 0 if it is not registered any more.
+        epoch: u32,
     },
     /// A device's registration and turn.
     Arrived {
@@ -215,11 +307,21 @@ pub enum ReadReply {
         epoch: u32,
         /// Its turn.
         turn: Turn,
+        /// Its last number of acts on the user's own things.
+        last_number: u64,
+        /// When it was last ended, unix milliseconds; 0 if it was not.
+        ended_ms: u64,
     },
     /// A group.
     Group(Box<Group>),
     /// Roles and mutes.
     Roles(RolePage),
+    /// How the sessions asked for are set, in that order.
+    Settings(Vec<Settings>),
+    /// Relations.
+    Relations(RelationPage),
+    /// Devices.
+    Devices(DevicePage),
 }
 
 /// Why a read was not answered.

@@ -15,7 +15,7 @@ use super::actor::{FindSession, ShardActor};
 use super::api::Answer;
 use super::entity::Look;
 use super::shared::{Outbound, Shared};
-use crate::state::{Command, Intent, Session};
+use crate::state::{Command, Intent, Session, Unwanted};
 
 /// Sessions carried at a time.
 const SESSIONS: usize = 32;
@@ -80,7 +80,10 @@ async fn carry(
                 // BUSY, UNAVAILABLE, DISK_LOW and their like decide nothing: it is carried again.
                 Answer::Refused(error) if error.retry != Retry::Never => None,
                 Answer::Refused(error) if error.code == ErrorCode::TooManySessions => {
-                    Some((user, version, Arrived::Full))
+                    Some((user, version, Arrived::Refused(Unwanted::Full { most })))
+                }
+                Answer::Refused(error) if error.code == ErrorCode::RefusedByPeer => {
+                    Some((user, version, Arrived::Refused(Unwanted::Stranger)))
                 }
                 // A frozen user refuses; holding the session's answers for ever would not help anyone.
                 _ => Some((user, version, Arrived::Done { member })),
@@ -89,19 +92,22 @@ async fn carry(
     };
     let delivered = futures::stream::iter(intents).map(deliver).buffer_unordered(INTENTS);
     let delivered: Vec<(UserId, u64, Arrived)> = delivered.filter_map(std::future::ready).collect().await;
-    let (mut done, mut refused) = (Vec::new(), Vec::new());
+    let (mut done, mut full, mut strange) = (Vec::new(), Vec::new(), Vec::new());
     for (user, version, arrived) in delivered {
         match arrived {
             Arrived::Done { member } => done.push((user, version, member)),
-            Arrived::Full => refused.push((user, version)),
+            Arrived::Refused(Unwanted::Full { .. }) => full.push((user, version)),
+            Arrived::Refused(Unwanted::Stranger) => strange.push((user, version)),
         }
     }
     // Unanswered, they are tried again with the next look: clearing is idempotent too. The refusals go first, so that
     // a session does not open for some of its founders.
-    let mut stuck = done.len() + refused.len() < wanted;
-    for refused in refused.chunks(CLEARED) {
-        let unlinked = Command::Unlinked { session: session.clone(), refused: refused.to_vec(), most };
-        stuck |= !matches!(outbound.execute(unlinked, DEADLINE).await, Answer::Done);
+    let mut stuck = done.len() + full.len() + strange.len() < wanted;
+    for (refused, why) in [(full, Unwanted::Full { most }), (strange, Unwanted::Stranger)] {
+        for refused in refused.chunks(CLEARED) {
+            let unlinked = Command::Unlinked { session: session.clone(), refused: refused.to_vec(), why };
+            stuck |= !matches!(outbound.execute(unlinked, DEADLINE).await, Answer::Done);
+        }
     }
     for done in done.chunks(CLEARED) {
         let linked = Command::Linked { session: session.clone(), done: done.to_vec() };
@@ -118,6 +124,6 @@ async fn carry(
 enum Arrived {
     /// The list is as the session decided.
     Done { member: bool },
-    /// The list is full.
-    Full,
+    /// The list does not take it.
+    Refused(Unwanted),
 }

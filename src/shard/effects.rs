@@ -138,12 +138,17 @@ impl Entity for Session {
                 Session::apply(self, at, limits, actor, *client_seq, act)
             }
             Command::Linked { done, .. } => self.linked(at, done),
-            Command::Unlinked { refused, most, .. } => self.unlinked(at, limits, refused, *most),
+            Command::Unlinked { refused, why, .. } => self.unlinked(at, limits, refused, *why),
+            Command::Bar { by, version, on, .. } => self.bar(by, *version, *on),
             // The shard hands commands to the entity they name; these name users.
             Command::Register { .. }
             | Command::Read { .. }
             | Command::Delivered { .. }
-            | Command::Link { .. } => Outcome::default(),
+            | Command::Link { .. }
+            | Command::UserAct { .. }
+            | Command::ReadMany { .. }
+            | Command::Hear { .. }
+            | Command::Carried { .. } => Outcome::default(),
         }
     }
 
@@ -246,20 +251,24 @@ impl Entity for User {
 
     fn apply(&mut self, at: &At, _: &SessionLimits, command: &Command) -> Outcome {
         match command {
-            Command::Register { device, nonce, agent, .. } => {
-                self.register(device, *nonce, agent, at.time_ms)
-            }
+            Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
             Command::Read { session, seq, count, .. } => self.read(session, *seq, *count),
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
             Command::Link { link, most, .. } => self.link(link, *most),
+            Command::UserAct { actor, act } => self.act(at, actor, act),
+            Command::ReadMany { cursors, .. } => self.read_many(cursors),
+            Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
+            Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
-            Command::Act { .. } | Command::Linked { .. } | Command::Unlinked { .. } => Outcome::default(),
+            Command::Act { .. } | Command::Linked { .. } | Command::Unlinked { .. } | Command::Bar { .. } => {
+                Outcome::default()
+            }
         }
     }
 
     fn settle(&mut self) {}
-    fn gate_open(&self, _: u64) -> bool {
-        true
+    fn gate_open(&self, version: u64) -> bool {
+        User::gate_open(self, version)
     }
     fn opening(&self) -> bool {
         false
@@ -273,6 +282,10 @@ impl Entity for User {
     }
 
     fn execute(&self, shared: &Shared, outcome: &mut Outcome, _: &mut Effects) {
+        if outcome.errands {
+            shared.errands.lock().insert(self.id().clone());
+            shared.errands_moved.notify_one();
+        }
         if outcome.user_frames.is_empty() || !shared.delivery.has(&Topic::User(self.id().clone())) {
             return;
         }
@@ -284,5 +297,9 @@ impl Entity for User {
         shared.delivery.publish_user(self.id(), &pushes);
     }
 
-    fn publish(&self, _: &Shared, _: &mut Effects) {}
+    fn publish(&self, shared: &Shared, _: &mut Effects) {
+        if self.pending_errands().next().is_none() && !shared.errands.lock().is_empty() {
+            shared.errands.lock().remove(self.id());
+        }
+    }
 }

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 
 use super::actor::{Attach, Passivate, ShardActor};
 use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
-use super::carrier;
 use super::checkpoint::{APPLIED_KEY, Checkpointer, UNPURGED_KEY, purge_recalled, store_fault};
 use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
@@ -20,6 +19,7 @@ use super::proposer::Proposer;
 use super::reads::Reads;
 use super::shared::{Outbound, ShardOptions, Shared, Stop};
 use super::snapshot::{POINTERS, read_tables};
+use super::{carrier, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
 
 /// Longest time between two looks for idle entities.
@@ -109,6 +109,7 @@ impl ShardHandle {
         }
         tasks.spawn(purge_recalled(shared.clone(), group.clone()));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
+        tasks.spawn(errands::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
         let reads = Reads { shared: shared.clone(), actor: actor.clone() };
@@ -128,6 +129,7 @@ impl ShardHandle {
         // A second router for one shard would be a wiring error; the first stays.
         let _ = self.shared.outbound.set(outbound);
         self.shared.intents_moved.notify_one();
+        self.shared.errands_moved.notify_one();
     }
 
     /// The shard's number, 1-based.
@@ -213,9 +215,15 @@ impl ShardHandle {
             Read::Members { list, .. } => &list.session,
             Read::CountAt { session, .. } | Read::Group { session, .. } => session,
             Read::Roles { list, .. } => &list.session,
-            Read::Activity { .. } | Read::Heads { .. } | Read::UserSessions { .. } | Read::Arrive { .. } => {
-                return Err(ReadRefusal::NotFresh);
-            }
+            Read::Activity { .. }
+            | Read::Heads { .. }
+            | Read::UserSessions { .. }
+            | Read::Arrive { .. }
+            | Read::Epoch { .. }
+            | Read::OwnNumber { .. }
+            | Read::Settings { .. }
+            | Read::Relations { .. }
+            | Read::Devices { .. } => return Err(ReadRefusal::NotFresh),
         };
         let has = self.shared.table.get(session).is_some_and(|row| row.last_seq >= seq);
         if has { Ok(()) } else { Err(ReadRefusal::NotFresh) }

@@ -158,6 +158,7 @@ impl StateMachine for Machine {
         }
         self.shared.leading.store(leading.is_some(), Ordering::Release);
         self.shared.intents_moved.notify_one();
+        self.shared.errands_moved.notify_one();
         tracing::info!(
             shard = self.shared.shard,
             term = leading,

@@ -3,7 +3,8 @@
 //! In the order in which a command meets them: [`handle`] takes it, [`proposer`] puts it into an entry with whatever
 //! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
-//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers (groups in [`group_reads`]), [`snapshot`] moves the whole.
+//! writes what changed, [`carrier`] brings intents of sessions and [`errands`] those of users to other shards, [`reads`] answers
+//! (groups in [`group_reads`], what is a user's own in [`own_reads`]), [`snapshot`] moves the whole.
 
 pub mod actor;
 pub mod api;
@@ -11,9 +12,11 @@ pub mod carrier;
 pub mod checkpoint;
 pub mod effects;
 pub mod entity;
+pub mod errands;
 mod group_reads;
 pub mod handle;
 pub mod machine;
+mod own_reads;
 pub mod pages;
 #[cfg(feature = "planted-bugs")]
 mod plant;
@@ -26,7 +29,7 @@ pub mod snapshot;
 mod tests;
 
 pub use api::{
-    Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,
+    Answer, Answers, Asked, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,
     SessionHead, Submission, Turn, UserSession,
 };
 pub use handle::{ShardHandle, Stage, Surroundings};

@@ -10,15 +10,13 @@ use rookery_wire::codec::{Blob, decode, encode_into};
 use rookery_wire::record::{PREVIEW_BYTES, Preview};
 use rookery_wire::reply::MemberPage;
 use rookery_wire::request::{Direction, ListMembers, Pull};
-use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Record, SessionId, UserId};
+use rookery_wire::{ErrorBody, ErrorCode, Record, SessionId, UserId};
 
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::actor::{FindSession, FindUser, ShardActor};
-use super::api::{
-    LIST_PAGE, MAX_HEADS, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, UserSession,
-};
+use super::api::{Asked, MAX_HEADS, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead};
 use super::entity::{EntityActor, Look};
 use super::shared::Shared;
 use crate::state::key::SenderKey;
@@ -76,6 +74,7 @@ impl Reads {
                     Some(row) => SessionActivity {
                         last_seq: row.last_seq,
                         time_ms: row.time_ms,
+                        count: row.count,
                         settled: !self.shared.intents.lock().contains(session),
                     },
                     None => SessionActivity::default(),
@@ -92,6 +91,16 @@ impl Reads {
             Read::Roles { user, list } => self.roles(user, list).await,
             Read::UserSessions { user, device, after } => self.user_sessions(user, device, after).await,
             Read::Arrive { user, device } => self.arrive(user, device).await,
+            Read::Epoch { user, device } => {
+                let look = move |state: &User| ReadReply::Count(u64::from(state.epoch(&device)));
+                self.look_user(user, look).await
+            }
+            Read::OwnNumber { user, by, device, epoch } => {
+                self.own_number(user, SenderKey { user: by, device, epoch }).await
+            }
+            Read::Settings { user, sessions } => self.settings(user, sessions).await,
+            Read::Relations { user, which, after, limit } => self.relations(user, which, after, limit).await,
+            Read::Devices { user, after, limit } => self.devices(user, after, limit).await,
         }
     }
 
@@ -210,50 +219,29 @@ impl Reads {
         }
     }
 
-    async fn arrive(&self, user: UserId, device: DeviceId) -> Result<ReadReply, ReadRefusal> {
-        let look = Look::new(move |state: &User| state.epoch(&device));
-        let _place = self.waking(self.shared.users.contains_key(&user)).await?;
-        let epoch = self.user(user).await?.send(look).await.map_err(|_| GONE)?;
-        Ok(ReadReply::Arrived { epoch, turn: self.shared.next_turn() })
-    }
-
-    async fn user_sessions(
+    pub(super) async fn look_user<T: Send + 'static>(
         &self,
         user: UserId,
-        device: DeviceId,
-        after: Option<SessionId>,
-    ) -> Result<ReadReply, ReadRefusal> {
-        let look = Look::new(move |state: &User| {
-            let line = |(session, link): (&SessionId, &crate::state::user::LinkState)| UserSession {
-                session: session.clone(),
-                joined_seq: link.joined_seq,
-                read_seq: link.read_seq,
-                read_count: link.read_count,
-                delivered_seq: link.delivered.get(&device).copied().unwrap_or(0),
-            };
-            let mut sessions: Vec<UserSession> =
-                state.sessions_after(after.as_ref()).take(LIST_PAGE + 1).map(line).collect();
-            let more = sessions.len() > LIST_PAGE;
-            sessions.truncate(LIST_PAGE);
-            ReadReply::UserSessions { sessions, more }
-        });
+        look: impl FnOnce(&User) -> T + Send + 'static,
+    ) -> Result<T, ReadRefusal> {
         let _place = self.waking(self.shared.users.contains_key(&user)).await?;
-        self.user(user).await?.send(look).await.map_err(|_| GONE)
+        self.user(user).await?.send(Look::new(look)).await.map_err(|_| GONE)
     }
 
     /// Summaries: from the actors that are awake, and for the others in one visit to the rows.
-    async fn heads(&self, who: SenderKey, sessions: Vec<(SessionId, u64)>) -> Result<ReadReply, ReadRefusal> {
+    async fn heads(&self, who: SenderKey, sessions: Vec<Asked>) -> Result<ReadReply, ReadRefusal> {
         let mut heads: Vec<Option<Result<SessionHead, ErrorCode>>> = vec![None; sessions.len()];
         let (mut asleep, mut looks) = (Vec::new(), Vec::new());
-        for (at, (session, read_count)) in sessions.into_iter().enumerate() {
+        for (at, asked) in sessions.into_iter().enumerate() {
+            let session = asked.session.clone();
             let awake = self.shared.sessions.get(&session).map(|resident| resident.addr.clone());
             match awake {
                 Some(addr) => {
                     let who = who.clone();
-                    let look = Look::new(move |state: &Session| head_of(state, &who, read_count));
+                    let look = Look::new(move |state: &Session| head_of(state, &who, &asked));
                     looks.push(async move { (at, session, addr.send(look).await) });
                 }
-                None => asleep.push((at, session, read_count)),
+                None => asleep.push((at, asked)),
             }
         }
         // All asked before the first answer is waited for: the arbiter is woken once and not once per session.
@@ -269,9 +257,7 @@ impl Reads {
         // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.
         let _one_index = self.shared.rows_lock.read().await;
         let read = super::rows::query_in_use(&self.shared, move |rows| {
-            let head = |(at, session, read_count): (usize, SessionId, u64)| {
-                Ok((at, head_from_rows(rows, &session, &who, read_count)?))
-            };
+            let head = |(at, asked): (usize, Asked)| Ok((at, head_from_rows(rows, &who, &asked)?));
             let asleep = asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()?;
             let number =
                 |(at, session): (usize, SessionId)| Ok((at, read_last_number(rows, &session, &who)?));
@@ -402,18 +388,19 @@ fn preview(record: &Bytes) -> Option<Preview> {
     })
 }
 
-fn head_of(state: &Session, who: &SenderKey, read_count: u64) -> Result<SessionHead, ErrorCode> {
+fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHead, ErrorCode> {
     if state.awaits(&who.user) {
         return Ok(opening_head(state.present()));
     }
     let member = state.member(&who.user).ok_or(ErrorCode::NotMember)?;
-    let seen = seen_count(member, read_count);
+    let seen = seen_count(member, asked.seen_count);
+    let recalled = asked.counts(seen).map(|count| state.recalled_after(count));
     Ok(SessionHead {
         members: state.present(),
         first_seq: state.readable_from(Some(&who.user)),
         last_seq: state.last_seq(),
         count: state.count(),
-        unread: state.count().saturating_sub(seen + state.recalled_after(seen)),
+        unread: asked.unread(state.count(), seen, &recalled.collect::<Vec<_>>()),
         joined_seq: member.joined_seq,
         // Filled in from the row where memory does not know it.
         last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
@@ -426,8 +413,8 @@ fn head_of(state: &Session, who: &SenderKey, read_count: u64) -> Result<SessionH
 const UNKNOWN: u64 = u64::MAX;
 
 /// The running count up to which a member has seen everything (G6).
-fn seen_count(member: &Member, read_count: u64) -> u64 {
-    read_count.max(member.own_count).max(member.joined_count)
+fn seen_count(member: &Member, seen_count: u64) -> u64 {
+    seen_count.max(member.own_count).max(member.joined_count)
 }
 
 /// Of a session that opens, for one of its founders: there is nothing in it.
@@ -447,24 +434,25 @@ fn opening_head(members: u32) -> SessionHead {
 
 fn head_from_rows(
     rows: &dyn RowReader,
-    session: &SessionId,
     who: &SenderKey,
-    read_count: u64,
+    asked: &Asked,
 ) -> Result<Result<SessionHead, ErrorCode>, RowFault> {
+    let session = &asked.session;
     let Some(head) = HeadRow::read(rows, session)? else { return Ok(Err(ErrorCode::NoSuchSession)) };
     let member = read_member(rows, session, &who.user)?.filter(|member| member.present);
     let Some(member) = member else {
         let awaited = head.last_seq == 0 && awaits(rows, session, &who.user)?;
         return Ok(if awaited { Ok(opening_head(head.present)) } else { Err(ErrorCode::NotMember) });
     };
-    let seen = seen_count(&member, read_count);
-    let recalled = read_recalled_after(rows, session, seen)?;
+    let seen = seen_count(&member, asked.seen_count);
+    let recalled = asked.counts(seen).map(|count| read_recalled_after(rows, session, count));
+    let recalled = recalled.collect::<Result<Vec<_>, RowFault>>()?;
     Ok(Ok(SessionHead {
         members: head.present,
         first_seq: head.settings.readable_from(head.first_seq, member.joined_seq),
         last_seq: head.last_seq,
         count: head.count,
-        unread: head.count.saturating_sub(seen + recalled),
+        unread: asked.unread(head.count, seen, &recalled),
         joined_seq: member.joined_seq,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,

@@ -57,6 +57,8 @@ pub struct ShardOptions {
     pub page_cache_bytes: u64,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
+    /// Relations a user may have; carried in commands where it is judged.
+    pub relations_per_user: u32,
 }
 
 /// One line of the table of all sessions (R15): login reads it and wakes nobody.
@@ -107,6 +109,10 @@ pub struct Shared {
     pub intents: Mutex<BTreeSet<SessionId>>,
     /// There are new intents, or this node has begun to lead.
     pub intents_moved: Notify,
+    /// Users with errands that have not arrived.
+    pub errands: Mutex<BTreeSet<UserId>>,
+    /// There are new errands, or this node has begun to lead.
+    pub errands_moved: Notify,
     /// Bytes of records applied and not yet in the map.
     pub unwritten: AtomicUsize,
     /// A checkpoint is wanted before its time.
@@ -163,6 +169,8 @@ impl Shared {
             dirty: Mutex::default(),
             intents: Mutex::new(tables.intents.into_iter().collect()),
             intents_moved: Notify::new(),
+            errands: Mutex::new(tables.errands.into_iter().collect()),
+            errands_moved: Notify::new(),
             unwritten: AtomicUsize::new(0),
             checkpoint_wanted: Notify::new(),
             checkpoint_done: Notify::new(),

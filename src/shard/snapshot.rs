@@ -11,8 +11,8 @@ use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
-use rookery_wire::SessionId;
 use rookery_wire::codec::decode;
+use rookery_wire::{SessionId, UserId};
 
 use super::actor::Reset;
 use super::checkpoint::{APPLIED_KEY, store_fault};
@@ -23,6 +23,7 @@ use super::shared::{Shared, TableRow};
 use crate::plant::planted;
 use crate::state::key::{self, letter};
 use crate::state::session_rows::{HeadRow, last_number, sessions_with_intents};
+use crate::state::user_rows::users_with_errands;
 use crate::state::{RowFault, RowReader};
 
 /// Entities listed, and records read, at a time.
@@ -41,7 +42,7 @@ pub const POINTERS: &str = "shards";
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
-    let kinds: [(u8, &[u8]); 2] = [(letter::HEAD, letter::SESSION_PARTS), (letter::USER, &[letter::LINK])];
+    let kinds: [(u8, &[u8]); 2] = [(letter::HEAD, letter::SESSION_PARTS), (letter::USER, letter::USER_PARTS)];
     for (head, parts) in kinds {
         let mut from = vec![head];
         loop {
@@ -288,12 +289,12 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
     flip.put(Bytes::copy_from_slice(&shard.to_be_bytes()), Bytes::copy_from_slice(&new.to_be_bytes()));
     pointers.apply(flip).await.map_err(store_fault)?;
     machine.store.sync().await.map_err(store_fault)?;
-    let Tables { table, intents } = read_tables(&map).await?;
+    let Tables { table, intents, errands } = read_tables(&map).await?;
     // A checkpoint under way still writes to the old map.
     let _one_generation = machine.turnover.lock().await;
     *machine.generation.lock() = new;
     *machine.applied.lock() = Some(mark);
-    let reset = Reset { map, table, intents };
+    let reset = Reset { map, table, intents, errands };
     machine
         .actor
         .send(reset)
@@ -309,6 +310,8 @@ pub struct Tables {
     pub table: Vec<(SessionId, TableRow)>,
     /// Those with intents.
     pub intents: Vec<SessionId>,
+    /// Users with errands.
+    pub errands: Vec<UserId>,
 }
 
 /// Reads the tables of a map.
@@ -322,7 +325,7 @@ pub async fn read_tables(map: &Map) -> Result<Tables, Fault> {
             let row = TableRow { last_seq: head.last_seq, time_ms: head.time_ms, count: head.count };
             table.push((session, row));
         })?;
-        Ok(Tables { table, intents: sessions_with_intents(rows)? })
+        Ok(Tables { table, intents: sessions_with_intents(rows)?, errands: users_with_errands(rows)? })
     });
     read.await.map_err(row_fault)
 }

@@ -1,12 +1,13 @@
 //! The bounds of what memory keeps, and of the devices a user has.
 
-use rookery_wire::codec::Blob;
 use rookery_wire::{DeviceId, ErrorCode, GroupId, SessionId};
 
 use super::command::ChangeKind;
-use super::tests::{Disk, LIMITS, actor, apply, at, change, code_of, group, new_group, seq_of, text, user};
-use super::user::MAX_DEVICES;
-use super::{Actor, At, Link, Session, SessionLimits, User};
+use super::devices::MAX_DEVICES;
+use super::tests::{
+    Disk, LIMITS, actor, apply, at, change, code_of, group, new_group, says, seq_of, text, user,
+};
+use super::{Actor, At, DeviceBounds, Link, Session, SessionLimits, User};
 
 /// Sends `content` under the next number, straight to the session.
 fn send(session: &mut Session, limits: &SessionLimits, number: u64, content: &str) {
@@ -70,10 +71,10 @@ fn device(name: &str) -> DeviceId {
 /// Bob in one session, with a phone and as many scripts as still fit, registered one a second.
 fn bob_with_all_devices() -> User {
     let mut bob = User::new(user("bob"));
-    bob.link(&Link { session: group(), version: 2, member: true, joined_seq: 1 }, 9);
-    bob.register(&device("phone"), 1, &Blob::default(), 0);
+    bob.link(&Link { session: group(), version: 2, member: true, joined_seq: 1, from: None }, 9);
+    bob.register(&device("phone"), &says(1), &DeviceBounds::default(), 0);
     for number in 1..MAX_DEVICES as u64 {
-        bob.register(&device(&format!("script-{number}")), 1, &Blob::default(), number * 1000);
+        bob.register(&device(&format!("script-{number}")), &says(1), &DeviceBounds::default(), number * 1000);
     }
     bob
 }
@@ -83,8 +84,8 @@ fn the_device_least_recently_used_makes_room_and_not_the_one_in_use() {
     let mut bob = bob_with_all_devices();
     bob.delivered(&device("phone"), &[(group(), 5)], 500_000);
     // A registration repeated counts as use as well, and gives the same epoch.
-    bob.register(&device("script-1"), 1, &Blob::default(), 600_000);
-    bob.register(&device("tablet"), 1, &Blob::default(), 700_000);
+    bob.register(&device("script-1"), &says(1), &DeviceBounds::default(), 600_000);
+    bob.register(&device("tablet"), &says(1), &DeviceBounds::default(), 700_000);
     assert_eq!(bob.epoch(&device("script-2")), 0, "the one least recently used is gone");
     for kept in ["phone", "script-1", "script-3", "tablet"] {
         assert_ne!(bob.epoch(&device(kept)), 0, "{kept} stays");
@@ -95,8 +96,8 @@ fn the_device_least_recently_used_makes_room_and_not_the_one_in_use() {
     bob.reflect(9);
     disk.write(bob.collect());
     let mut loaded = User::load(&disk, &user("bob")).expect("rows");
-    loaded.register(&device("desk"), 1, &Blob::default(), 1);
-    bob.register(&device("desk"), 1, &Blob::default(), 1);
+    loaded.register(&device("desk"), &says(1), &DeviceBounds::default(), 1);
+    bob.register(&device("desk"), &says(1), &DeviceBounds::default(), 1);
     for user in [&bob, &loaded] {
         assert_eq!((user.epoch(&device("script-3")), user.epoch(&device("desk"))), (0, 66));
     }
@@ -122,7 +123,7 @@ fn only_registered_devices_have_cursors() {
     let mut disk = Disk::default();
     bob.reflect(9);
     disk.write(bob.collect());
-    bob.register(&device("tablet"), 1, &Blob::default(), 700_000);
+    bob.register(&device("tablet"), &says(1), &DeviceBounds::default(), 700_000);
     assert_eq!(bob.epoch(&device("phone")), 0);
     bob.delivered(&device("phone"), &[(group(), 8)], 800_000);
     bob.reflect(10);

@@ -10,8 +10,12 @@ use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
 use rookery_wire::{DeviceId, Extension, GroupAction, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::devices::{DeviceBounds, Introduction};
+use super::own::UserAct;
+use super::relations::{ErrandKey, Stance};
+
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 3;
+pub const ENTRY_VERSION: u8 = 4;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,6 +179,20 @@ pub struct Link {
     pub member: bool,
     /// Seq at which the user joined.
     pub joined_seq: u64,
+    /// Who begins the direct session that opens; the other user may not let that one in.
+    pub from: Option<UserId>,
+}
+
+/// Why a user's list did not take a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Unwanted {
+    /// It is full.
+    Full {
+        /// Sessions a list may hold, as it was judged there.
+        most: u32,
+    },
+    /// Its user blocks the one who begins it, or lets no strangers in.
+    Stranger,
 }
 
 /// One command.
@@ -199,14 +217,14 @@ pub enum Command {
         /// User, version that arrived, and whether it was that of a member.
         done: Vec<(UserId, u64, bool)>,
     },
-    /// The users' lists are full: what the session had decided about them is undone.
+    /// The users' lists did not take the session: what it had decided about them is undone.
     Unlinked {
         /// Which session.
         session: SessionId,
         /// User and version that was refused.
         refused: Vec<(UserId, u64)>,
-        /// Sessions a list may hold, as it was judged there.
-        most: u32,
+        /// Why.
+        why: Unwanted,
     },
     /// Gives a device an epoch; the same nonce gives the same one again.
     Register {
@@ -214,10 +232,10 @@ pub enum Command {
         user: UserId,
         /// Which.
         device: DeviceId,
-        /// Kept by the client over retries.
-        nonce: u64,
-        /// The client program, for people.
-        agent: Blob,
+        /// What it says of itself.
+        says: Introduction,
+        /// How many there may be.
+        bounds: DeviceBounds,
     },
     /// Moves the user's read cursor forward.
     Read {
@@ -248,6 +266,51 @@ pub enum Command {
         /// Sessions the list may hold, by the configuration of the node that carries the intent (G8).
         most: u32,
     },
+    /// A numbered act on the own things of the user in whose name the actor acts.
+    UserAct {
+        /// Who.
+        actor: Actor,
+        /// What.
+        act: UserAct,
+    },
+    /// Moves many of the user's read cursors forward.
+    ReadMany {
+        /// Whose.
+        user: UserId,
+        /// Session, seq, and the session's running count there.
+        cursors: Vec<(SessionId, u64, u64)>,
+    },
+    /// An errand that has arrived: whether one of a direct session takes what the other writes.
+    Bar {
+        /// Which.
+        session: SessionId,
+        /// Who decides.
+        by: UserId,
+        /// Of the errand; an older one never overwrites a newer one (R12).
+        version: u64,
+        /// Nothing is taken.
+        on: bool,
+    },
+    /// An errand that has arrived: what another user wants of this one.
+    Hear {
+        /// Who hears it.
+        user: UserId,
+        /// Who wants something.
+        from: UserId,
+        /// What.
+        stance: Stance,
+        /// Of a request.
+        text: Blob,
+        /// Relations a user may have, by the configuration of the node that carries the errand (G8).
+        most: u32,
+    },
+    /// Errands have arrived: the user's are cleared.
+    Carried {
+        /// Whose.
+        user: UserId,
+        /// Which, and the versions that arrived.
+        done: Vec<(ErrandKey, u64)>,
+    },
 }
 
 impl Command {
@@ -256,11 +319,16 @@ impl Command {
         match self {
             Command::Act { session, .. }
             | Command::Linked { session, .. }
-            | Command::Unlinked { session, .. } => EntityKey::Session(session.clone()),
+            | Command::Unlinked { session, .. }
+            | Command::Bar { session, .. } => EntityKey::Session(session.clone()),
+            Command::UserAct { actor, .. } => EntityKey::User(actor.name().clone()),
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }
-            | Command::Link { user, .. } => EntityKey::User(user.clone()),
+            | Command::Link { user, .. }
+            | Command::ReadMany { user, .. }
+            | Command::Hear { user, .. }
+            | Command::Carried { user, .. } => EntityKey::User(user.clone()),
         }
     }
 

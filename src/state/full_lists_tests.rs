@@ -9,7 +9,11 @@ use super::*;
 use rookery_wire::{ErrorCode, SessionId, UserId};
 
 fn link(session: &SessionId, version: u64, member: bool) -> Link {
-    Link { session: session.clone(), version, member, joined_seq: 1 }
+    Link { session: session.clone(), version, member, joined_seq: 1, from: None }
+}
+
+fn full(most: u32) -> Unwanted {
+    Unwanted::Full { most }
 }
 
 /// The intents of members, by name, as refused by full lists.
@@ -51,7 +55,7 @@ fn a_creator_whose_list_is_full_is_told_and_no_group_comes_to_be() {
     let mut session = Session::new(group());
     let create = change(ChangeKind::Create, &["bob"]);
     assert!(session.apply(&at(1), &LIMITS, &actor("ann"), 1, &create).parked);
-    let outcome = session.unlinked(&at(2), &LIMITS, &refused_by(&session, &["ann"]), 7);
+    let outcome = session.unlinked(&at(2), &LIMITS, &refused_by(&session, &["ann"]), full(7));
     let given_up = outcome.given_up.expect("it cannot open");
     assert_eq!((given_up.refusal.code, given_up.refusal.detail), (ErrorCode::TooManySessions, 7));
     assert_eq!(given_up.of, Some(user("ann")), "others may create it");
@@ -80,7 +84,7 @@ fn a_direct_session_with_a_full_list_on_either_side_does_not_begin() {
     let awaited = |name| session_rows::awaits(&early, session.id(), &user(name)).expect("rows");
     assert!(awaited("ann") && awaited("bob") && !awaited("eve"), "whose list has it already can ask for it");
     session.linked(&at(3), &anns);
-    let outcome = session.unlinked(&at(4), &LIMITS, &refused_by(&session, &["bob"]), 3);
+    let outcome = session.unlinked(&at(4), &LIMITS, &refused_by(&session, &["bob"]), full(3));
     assert!(outcome.given_up.is_some_and(|given_up| given_up.of.is_none()), "whoever waits is told");
     assert!(!session.exists() && !session.opening());
     let undone: Vec<_> = session.pending_intents().collect();
@@ -121,7 +125,7 @@ fn a_member_whose_list_is_full_leaves_by_a_record() {
         apply(&mut session, &disk, &at(2), &actor("ann"), 2, &change(ChangeKind::Add, &["cid", "dan"]));
     let gate = added.gate.expect("the ack waits for the lists");
     let cids = refused_by(&session, &["cid"]);
-    let outcome = session.unlinked(&at(3), &LIMITS, &cids, 7);
+    let outcome = session.unlinked(&at(3), &LIMITS, &cids, full(7));
     assert_eq!(outcome.removed, vec![user("cid")]);
     let left = outcome.published.expect("everybody learns of it");
     let record: Record = decode(&left.record).expect("a record");
@@ -137,7 +141,7 @@ fn a_member_whose_list_is_full_leaves_by_a_record() {
     assert!(session.gate_open(gate));
     // The refusal again changes nothing.
     let seq = session.last_seq();
-    assert!(session.unlinked(&at(5), &LIMITS, &cids, 7).published.is_none());
+    assert!(session.unlinked(&at(5), &LIMITS, &cids, full(7)).published.is_none());
     assert_eq!(session.last_seq(), seq);
     // A repeat of the intent found room after all: that list is told that he is no member.
     session.linked(&at(6), &[(user("cid"), cids[0].1, true)]);

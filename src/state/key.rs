@@ -16,10 +16,16 @@
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
+//! | `e` | user, session | what the user has set of it, cleared and deleted |
+//! | `k` | user, who acts: user, device, epoch | numbers of acts on the user's own things, with the last answers |
+//! | `f` | user, other user | relation |
+//! | `o` | user, kind, other user | errand |
 
 use bytes::BytesMut;
 use rookery_wire::codec::encode_into;
 use rookery_wire::{AttributeKey, DeviceId, SessionId, UserId};
+
+use super::relations::ErrandKind;
 
 /// Kind letters.
 pub mod letter {
@@ -49,6 +55,16 @@ pub mod letter {
     pub const USER: u8 = b'u';
     /// Link.
     pub const LINK: u8 = b'l';
+    /// What a user has set of a session.
+    pub const EXTRAS: u8 = b'e';
+    /// Numbers of acts on a user's own things.
+    pub const SERIES: u8 = b'k';
+    /// Relation.
+    pub const RELATION: u8 = b'f';
+    /// Errand.
+    pub const ERRAND: u8 = b'o';
+    /// Rows of a user beside its head.
+    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
     pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, PROFILE, ATTRIBUTE];
 }
@@ -122,11 +138,35 @@ pub fn user(letter: u8, user: &UserId) -> Vec<u8> {
     out
 }
 
-/// A link of a user.
-pub fn link(of: &UserId, to: &SessionId) -> Vec<u8> {
-    let mut out = BytesMut::from(user(letter::LINK, of).as_slice());
+/// `letter`, user and session: a link of a user, or what it has set there.
+pub fn user_session(letter: u8, of: &UserId, to: &SessionId) -> Vec<u8> {
+    let mut out = BytesMut::from(user(letter, of).as_slice());
     encode_into(to, &mut out);
     out.to_vec()
+}
+
+/// The numbers of who acts on a user's own things.
+pub fn series(of: &UserId, key: &SenderKey) -> Vec<u8> {
+    let mut out = user(letter::SERIES, of);
+    push_text(&mut out, key.user.as_str());
+    push_text(&mut out, key.device.as_str());
+    out.extend_from_slice(&key.epoch.to_be_bytes());
+    out
+}
+
+/// A relation of a user.
+pub fn relation(of: &UserId, to: &UserId) -> Vec<u8> {
+    let mut out = user(letter::RELATION, of);
+    push_text(&mut out, to.as_str());
+    out
+}
+
+/// An errand of a user.
+pub fn errand(of: &UserId, kind: ErrandKind, to: &UserId) -> Vec<u8> {
+    let mut out = user(letter::ERRAND, of);
+    out.push(kind as u8);
+    push_text(&mut out, to.as_str());
+    out
 }
 
 /// Names have at most 64 bytes, so one byte holds the length and keeps names self-delimiting.

@@ -11,7 +11,7 @@ use super::command::{Act, Actor, ChangeKind};
 use super::tests::{
     Disk, LIMITS, actor, apply, arrived, at, change, code_of, group, new_group, seq_of, text, user,
 };
-use super::{Answer, At, Outcome, Session};
+use super::{Answer, At, Outcome, Session, Unwanted};
 
 /// A group of ann, who owns it, bob and cid, and what each of them does next.
 struct Play {
@@ -356,7 +356,8 @@ fn a_list_that_is_full_brings_nobody_back_into_a_dissolved_group() {
     let version = added.intents[0].link.version;
     play.can("ann", &dissolve());
     let last = play.session.last_seq();
-    let late = play.session.unlinked(&at(50), &LIMITS, &[(user("dan"), version)], 10);
+    let late =
+        play.session.unlinked(&at(50), &LIMITS, &[(user("dan"), version)], Unwanted::Full { most: 10 });
     assert!(late.published.is_none() && play.session.last_seq() == last);
     play.session.linked(&at(51), &[(user("dan"), version, true)]);
     let pending = play.session.pending_intents().find(|intent| intent.user == user("dan"));

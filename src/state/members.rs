@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use rookery_wire::codec::Blob;
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal, UserId};
 
-use super::command::{Act, Actor, ChangeKind, Link};
+use super::command::{Act, Actor, ChangeKind, Link, Unwanted};
 use super::outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 use super::session::{At, Member, Placed, Session, SessionLimits, Written, refused, sender_key};
 
@@ -72,8 +72,10 @@ impl Session {
         }
         let mut outcome = Outcome { parked: true, ..Outcome::default() };
         self.next_version(at);
+        let direct = matches!(self.id, SessionId::Direct { .. });
+        let from = direct.then(|| actor.name().clone());
         for user in founders {
-            self.intend(user, true, 1, &mut outcome);
+            self.intend_from(user, true, 1, from.clone(), &mut outcome);
         }
         Some(outcome)
     }
@@ -118,13 +120,13 @@ impl Session {
         outcome
     }
 
-    /// Intents that were refused because the users' lists are full: `most` sessions each.
+    /// Intents that were refused: the users' lists are full, `most` sessions each, or they do not let in who begins.
     pub fn unlinked(
         &mut self,
         at: &At,
         limits: &SessionLimits,
         refused: &[(UserId, u64)],
-        most: u32,
+        why: Unwanted,
     ) -> Outcome {
         let mut outcome = Outcome { answer: Some(Answer::Done), gates_moved: true, ..Outcome::default() };
         let pending = |(user, version): &&(UserId, u64)| {
@@ -153,13 +155,13 @@ impl Session {
                 let (stored, record) = self.append(limits, placed);
                 outcome.published = Some(Publication { seq: stored.seq, record, from });
             }
-            None => self.give_up(first, most, &mut outcome),
+            None => self.give_up(first, why, &mut outcome),
         }
         outcome
     }
 
     /// The opening has failed: lists that took the session let it go again.
-    fn give_up(&mut self, full: UserId, most: u32, outcome: &mut Outcome) {
+    fn give_up(&mut self, full: UserId, why: Unwanted, outcome: &mut Outcome) {
         let waiting = self.intents.iter().filter(|(_, link)| link.member).map(|(user, _)| user.clone());
         let present = self.members.iter().filter(|(_, member)| member.present).map(|(user, _)| user.clone());
         let told: BTreeSet<UserId> = waiting.chain(present).collect();
@@ -167,9 +169,19 @@ impl Session {
             self.drop_member(&user);
             self.intend(user, false, 1, outcome);
         }
-        let text = format!("{full} is in {most} sessions, as many as allowed (limits.sessions_per_user)");
-        let refusal = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
-        let of = matches!(self.id, SessionId::Group(_)).then_some(full);
+        let (refusal, of) = match why {
+            Unwanted::Full { most } => {
+                let text =
+                    format!("{full} is in {most} sessions, as many as allowed (limits.sessions_per_user)");
+                let refusal = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
+                (refusal, matches!(self.id, SessionId::Group(_)).then_some(full))
+            }
+            // The one who does not let the other in may begin it itself.
+            Unwanted::Stranger => {
+                let refusal = ErrorBody::new(ErrorCode::RefusedByPeer, ErrorCode::RefusedByPeer.remedy());
+                (refusal, self.id.peer_of(&full).cloned())
+            }
+        };
         outcome.given_up = Some(GivenUp { refusal, of });
     }
 
@@ -330,7 +342,18 @@ impl Session {
     }
 
     fn intend(&mut self, user: UserId, member: bool, joined_seq: u64, outcome: &mut Outcome) {
-        let link = Link { session: self.id.clone(), version: self.version, member, joined_seq };
+        self.intend_from(user, member, joined_seq, None, outcome);
+    }
+
+    fn intend_from(
+        &mut self,
+        user: UserId,
+        member: bool,
+        joined_seq: u64,
+        from: Option<UserId>,
+        outcome: &mut Outcome,
+    ) {
+        let link = Link { session: self.id.clone(), version: self.version, member, joined_seq, from };
         self.dirty.intents.insert(user.clone());
         self.intents.insert(user.clone(), link.clone());
         outcome.intents.push(Intent { user, link });

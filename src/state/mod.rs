@@ -7,22 +7,31 @@
 //! A command reads and writes exactly one entity. What must happen in a second one is left behind as an *intent*,
 //! which the shard's leader carries over.
 
+mod bars;
 pub mod command;
+pub mod devices;
+pub mod exceptions;
 pub mod key;
 pub mod manage;
 mod members;
 pub mod outcome;
+pub mod own;
 pub mod records;
+pub mod relations;
 mod rewrite;
 pub mod rows;
 pub mod sender;
+pub mod series;
 pub mod session;
 pub mod session_rows;
 pub mod user;
-mod user_rows;
+pub mod user_rows;
 
-pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link};
+pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, Unwanted};
+pub use devices::{DeviceBounds, Introduction};
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
+pub use own::{Given, OwnBounds, UserAct};
+pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
 pub use rows::{RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
@@ -35,6 +44,10 @@ mod full_lists_tests;
 mod manage_model_tests;
 #[cfg(test)]
 mod manage_tests;
+#[cfg(test)]
+mod own_model_tests;
+#[cfg(test)]
+mod own_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::Source;
+use rookery_wire::own::SelfAck;
 use rookery_wire::reply::{Ack, ReadMark};
 use rookery_wire::{DeviceId, ErrorBody, UserId};
 
@@ -30,6 +31,8 @@ pub enum Answer {
         /// When to ask, milliseconds; for a node that is too busy.
         after_ms: u32,
     },
+    /// A change to the user's own things.
+    Own(SelfAck),
 }
 
 /// A record that has just taken its place in the session.
@@ -80,6 +83,8 @@ pub struct Outcome {
     pub removed: Vec<UserId>,
     /// Intents it left.
     pub intents: Vec<Intent>,
+    /// A user left errands.
+    pub errands: bool,
     /// Frames for the user's own devices.
     pub user_frames: Vec<Bytes>,
     /// It was not judged: the session opens first. Whoever waits for it keeps it and has it proposed again.

@@ -12,6 +12,7 @@ use rookery_wire::{
     AttributeKey, DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
 };
 
+use super::bars::Bars;
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::key::SenderKey;
 use super::manage::{Attributes, Profile, Settings};
@@ -141,6 +142,7 @@ pub struct Session {
     pub(super) collected_seq: u64,
     pub(super) dirty: Dirty,
     pub(super) rewrites: Rewrites,
+    pub(super) bars: Bars,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -173,6 +175,7 @@ impl Session {
             collected_seq: 0,
             dirty: Dirty::default(),
             rewrites: Rewrites::default(),
+            bars: Bars::new(),
             recalled: BTreeMap::new(),
         }
     }
@@ -191,7 +194,7 @@ impl Session {
     }
     /// Whether it holds anything that must be kept. A session that was only asked for in vain holds nothing.
     pub fn is_something(&self) -> bool {
-        self.exists || self.frozen || self.version > 0 || !self.senders.is_empty()
+        self.exists || self.frozen || self.version > 0 || !(self.senders.is_empty() && self.bars.is_empty())
     }
     /// Last seq.
     pub fn last_seq(&self) -> u64 {
@@ -567,7 +570,7 @@ pub(super) fn sender_key(actor: &Actor) -> SenderKey {
 /// Refusals that do not always take the number say in `detail` that they did.
 fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
     match refusal.code {
-        ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved => {
+        ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved | ErrorCode::RefusedByPeer => {
             refusal.with_detail(client_seq)
         }
         _ => refusal,

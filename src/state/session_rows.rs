@@ -18,7 +18,7 @@ use super::session::{Member, Session, SessionLimits};
 use crate::plant::planted;
 
 /// First byte of every row value.
-const ROW_VERSION: u8 = 2;
+const ROW_VERSION: u8 = 3;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -45,6 +45,8 @@ pub struct HeadRow {
     pub present: u32,
     /// Log index of the last recall or edit.
     pub revision: u64,
+    /// Of a direct session: user, version, and whether it takes nothing the other writes.
+    pub bars: Vec<(UserId, u64, bool)>,
 }
 
 impl HeadRow {
@@ -177,6 +179,7 @@ impl Session {
         session.time_ms = head.time_ms;
         session.version = head.version;
         session.present = head.present;
+        session.bars = head.bars.into_iter().map(|(by, version, on)| (by, (version, on))).collect();
         session.written_seq = head.last_seq;
         session.collected_seq = head.last_seq;
         let prefix = key::session(letter::MEMBER, id);
@@ -311,6 +314,7 @@ impl Session {
             version: self.version,
             present: self.present,
             revision: self.rewrites.revision(),
+            bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
         }
     }
 }

@@ -16,8 +16,14 @@ use super::command::{Act, Actor, ChangeKind};
 use super::records::runs_with;
 use super::session_rows::{read_last_number, read_number};
 use super::{
-    Answer, At, Command, Entry, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
+    Answer, At, Command, DeviceBounds, Entry, Introduction, Outcome, RowFault, RowReader, RowWrites, Session,
+    SessionLimits, User,
 };
+
+/// What a device says of itself under this nonce.
+pub(super) fn says(nonce: u64) -> Introduction {
+    Introduction { nonce, agent: Blob::default(), platform: Blob::default(), issued_ms: None }
+}
 
 /// Rows in memory.
 #[derive(Default, Clone, PartialEq, Debug)]
@@ -435,7 +441,7 @@ fn a_checkpoint_at_any_moment_and_a_replay_end_where_an_unbroken_run_ends() {
 #[test]
 fn cursors_are_monotone_and_links_go_by_version() {
     let mut bob = User::new(user("bob"));
-    let link = |version, member| super::Link { session: group(), version, member, joined_seq: 3 };
+    let link = |version, member| super::Link { session: group(), version, member, joined_seq: 3, from: None };
     assert_eq!(bob.link(&link(2, true), 9).user_frames.len(), 1);
     assert!(bob.link(&link(2, true), 9).user_frames.is_empty(), "the same intent twice says nothing");
     bob.read(&group(), 7, 5);
@@ -456,9 +462,9 @@ fn a_repeated_registration_gives_one_epoch_and_a_new_one_another() {
         Some(Answer::Epoch(epoch)) => epoch,
         other => panic!("expected an epoch, got {other:?}"),
     };
-    assert_eq!(epoch(bob.register(&phone, 11, &Blob::default(), 0)), 1);
-    assert_eq!(epoch(bob.register(&phone, 11, &Blob::default(), 0)), 1);
-    assert_eq!(epoch(bob.register(&phone, 12, &Blob::default(), 0)), 2);
+    assert_eq!(epoch(bob.register(&phone, &says(11), &DeviceBounds::default(), 0)), 1);
+    assert_eq!(epoch(bob.register(&phone, &says(11), &DeviceBounds::default(), 0)), 1);
+    assert_eq!(epoch(bob.register(&phone, &says(12), &DeviceBounds::default(), 0)), 2);
     let mut disk = Disk::default();
     bob.reflect(9);
     disk.write(bob.collect());

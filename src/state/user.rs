@@ -1,36 +1,23 @@
-//! A user: devices with their epochs, the list of sessions, and the cursors in them.
+//! A user: the list of sessions and the cursors in them. Its devices are in [`super::devices`], what it sets and does not
+//! want to see in [`super::exceptions`], relations in [`super::relations`]; [`super::own`] changes all that.
 //!
 //! As in a session, a command is decided and its frames are encoded before anything changes (R9).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
-use rookery_wire::codec::{Blob, Source};
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::reply::{Joined, Left, ReadMark};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserId};
 
 use super::command::Link;
+use super::devices::Device;
+use super::exceptions::Extras;
+use super::key::SenderKey;
 use super::outcome::{Answer, Outcome};
+use super::relations::{Errand, ErrandKey, RelationEntry};
+use super::series::Series;
 use crate::plant::planted;
-
-/// Devices a user may have registered; the one least recently registered or heard of makes room (its epoch is not given
-/// again). Part of what apply decides.
-pub const MAX_DEVICES: usize = 64;
-
-/// One registered device.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[bincode(decode_context = "Source")]
-pub struct Device {
-    /// Its registration; never given twice for one user.
-    pub epoch: u32,
-    /// The nonce it registered with.
-    pub nonce: u64,
-    /// The client program.
-    pub agent: Blob,
-    /// When it last registered or had cursors stored, by the time of the log's entries, unix milliseconds.
-    pub used_ms: u64,
-}
 
 /// One session in the user's list, present or past (a removal keeps its version, R12).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -57,11 +44,32 @@ pub struct User {
     pub(super) frozen: bool,
     pub(super) last_epoch: u32,
     pub(super) devices: BTreeMap<DeviceId, Device>,
+    /// When devices were ended, unix milliseconds.
+    pub(super) ended: BTreeMap<DeviceId, u64>,
     pub(super) links: BTreeMap<SessionId, LinkState>,
     /// Links of a member.
     pub(super) present: u32,
-    pub(super) dirty_head: bool,
-    pub(super) dirty_links: BTreeSet<SessionId>,
+    pub(super) extras: BTreeMap<SessionId, Extras>,
+    pub(super) series: BTreeMap<SenderKey, Series>,
+    pub(super) relations: BTreeMap<UserId, RelationEntry>,
+    /// Relations that are not over.
+    pub(super) live_relations: u32,
+    pub(super) refuses_strangers: bool,
+    /// Grows with everything that leaves errands, and with every stance.
+    pub(super) version: u64,
+    pub(super) errands: BTreeMap<ErrandKey, Errand>,
+    pub(super) dirty: Dirty,
+}
+
+/// What has changed since the rows were last collected.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    pub(super) head: bool,
+    pub(super) links: BTreeSet<SessionId>,
+    pub(super) extras: BTreeSet<SessionId>,
+    pub(super) series: BTreeSet<SenderKey>,
+    pub(super) relations: BTreeSet<UserId>,
+    pub(super) errands: BTreeSet<ErrandKey>,
 }
 
 impl User {
@@ -73,10 +81,17 @@ impl User {
             frozen: false,
             last_epoch: 0,
             devices: BTreeMap::new(),
+            ended: BTreeMap::new(),
             links: BTreeMap::new(),
             present: 0,
-            dirty_head: false,
-            dirty_links: BTreeSet::new(),
+            extras: BTreeMap::new(),
+            series: BTreeMap::new(),
+            relations: BTreeMap::new(),
+            live_relations: 0,
+            refuses_strangers: false,
+            version: 0,
+            errands: BTreeMap::new(),
+            dirty: Dirty::default(),
         }
     }
 
@@ -91,16 +106,12 @@ impl User {
     /// Everything of entries up to `index` is in.
     pub fn reflect(&mut self, index: u64) {
         self.index = self.index.max(index);
-        self.dirty_head = true;
+        self.dirty.head = true;
     }
     /// Stops every later command with FROZEN, after a panic (R9).
     pub fn freeze(&mut self, index: u64) {
         self.frozen = true;
         self.reflect(index);
-    }
-    /// The epoch of a device, 0 if it is not registered.
-    pub fn epoch(&self, device: &DeviceId) -> u32 {
-        self.devices.get(device).map_or(0, |device| device.epoch)
     }
     /// Sessions the user is a member of.
     pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &LinkState)> {
@@ -114,28 +125,6 @@ impl User {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         self.links.range::<SessionId, _>((from, Unbounded)).filter(|(_, link)| link.member)
-    }
-
-    /// Gives the device an epoch.
-    pub fn register(&mut self, device: &DeviceId, nonce: u64, agent: &Blob, time_ms: u64) -> Outcome {
-        if self.frozen {
-            return frozen();
-        }
-        if let Some(known) = self.devices.get_mut(device)
-            && known.nonce == nonce
-        {
-            known.used_ms = known.used_ms.max(time_ms);
-            return Outcome::answer(Answer::Epoch(known.epoch));
-        }
-        let epoch = self.last_epoch + 1;
-        let agent = Blob(bytes::Bytes::copy_from_slice(agent.as_ref()));
-        let known = Device { epoch, nonce, agent, used_ms: time_ms };
-        if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(device) {
-            self.evict_one();
-        }
-        self.last_epoch = epoch;
-        self.devices.insert(device.clone(), known);
-        Outcome::answer(Answer::Epoch(self.last_epoch))
     }
 
     /// Moves the read cursor forward; an older one changes nothing and is answered with the newer (G6).
@@ -155,21 +144,28 @@ impl User {
             outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
             link.read_seq = seq;
             link.read_count = count;
-            self.dirty_links.insert(session.clone());
+            self.dirty.links.insert(session.clone());
+        }
+        if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
+            let extras = Extras { marked_unread: false, ..extras.clone() };
+            outcome.user_frames.push(extras.frame(session));
+            self.store_extras(session, extras);
         }
         outcome
     }
 
-    /// The device least recently used goes, by its epoch among equals, and its cursors with it.
-    fn evict_one(&mut self) {
-        let least = self.devices.iter().min_by_key(|(_, device)| (device.used_ms, device.epoch));
-        let Some(evicted) = least.map(|(id, _)| id.clone()) else { return };
-        self.devices.remove(&evicted);
-        for (session, link) in &mut self.links {
-            if link.delivered.remove(&evicted).is_some() {
-                self.dirty_links.insert(session.clone());
+    /// Moves many read cursors forward; those of sessions the user is not in are passed over.
+    pub fn read_many(&mut self, cursors: &[(SessionId, u64, u64)]) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        let mut outcome = Outcome::answer(Answer::Done);
+        for (session, seq, count) in cursors {
+            if self.links.get(session).is_some_and(|link| link.member && link.read_seq < *seq) {
+                outcome.user_frames.append(&mut self.read(session, *seq, *count).user_frames);
             }
         }
+        outcome
     }
 
     /// Moves delivered cursors of a device forward. A device that is not registered (any more) has none, and sessions
@@ -185,7 +181,7 @@ impl User {
                 let cursor = link.delivered.entry(device.clone()).or_default();
                 if *seq > *cursor {
                     *cursor = *seq;
-                    self.dirty_links.insert(session.clone());
+                    self.dirty.links.insert(session.clone());
                 }
             }
         }
@@ -207,6 +203,13 @@ impl User {
             let text = format!("{} is in {} sessions, at most {most} are allowed", self.id, self.present);
             let full = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
             return Outcome::answer(Answer::Refused(full));
+        }
+        if link.member
+            && !was_member
+            && link.from.as_ref().is_some_and(|from| *from != self.id && !self.lets_in(from))
+        {
+            let refusal = ErrorBody::new(ErrorCode::RefusedByPeer, ErrorCode::RefusedByPeer.remedy());
+            return Outcome::answer(Answer::Refused(refusal));
         }
         let mut outcome = Outcome::answer(Answer::Done);
         match (was_member, link.member) {
@@ -233,11 +236,11 @@ impl User {
         known.version = link.version;
         known.member = link.member;
         known.joined_seq = link.joined_seq;
-        self.dirty_links.insert(link.session.clone());
+        self.dirty.links.insert(link.session.clone());
         outcome
     }
 }
 
-fn frozen() -> Outcome {
+pub(super) fn frozen() -> Outcome {
     Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::Frozen, "this user was frozen after a fault")))
 }

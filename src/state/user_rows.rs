@@ -3,12 +3,15 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::{Source, decode};
-use rookery_wire::{DeviceId, UserId};
+use rookery_wire::{DeviceId, SessionId, UserId};
 
-use super::key::{self, letter};
+use super::devices::Device;
+use super::key::{self, SenderKey, letter};
+use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
+use super::series::Series;
 use super::session_rows::{row, row_value};
-use super::user::{Device, User};
+use super::user::{Dirty, User};
 
 /// The user's head row.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -18,7 +21,13 @@ struct UserRow {
     frozen: bool,
     last_epoch: u32,
     devices: Vec<(DeviceId, Device)>,
+    ended: Vec<(DeviceId, u64)>,
+    refuses_strangers: bool,
+    version: u64,
 }
+
+/// A series with whose it is.
+type SeriesRow = ((UserId, DeviceId, u32), Series);
 
 impl User {
     /// Reads a user; one without rows is [`User::new`].
@@ -34,36 +43,122 @@ impl User {
         user.frozen = head.frozen;
         user.last_epoch = head.last_epoch;
         user.devices = head.devices.into_iter().collect();
+        user.ended = head.ended.into_iter().collect();
+        user.refuses_strangers = head.refuses_strangers;
+        user.version = head.version;
         let prefix = key::user(letter::LINK, id);
         rows.scan(&prefix, &mut |key, value| {
-            let session = decode(&Bytes::copy_from_slice(key.get(prefix.len()..).unwrap_or_default()))
-                .map_err(|fault| RowFault::damaged(key, fault))?;
-            user.links.insert(session, row(key, Bytes::copy_from_slice(value))?);
+            user.links.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        let prefix = key::user(letter::EXTRAS, id);
+        rows.scan(&prefix, &mut |key, value| {
+            user.extras.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        rows.scan(&key::user(letter::SERIES, id), &mut |key, value| {
+            let ((user_id, device, epoch), series): SeriesRow = row(key, Bytes::copy_from_slice(value))?;
+            user.series.insert(SenderKey { user: user_id, device, epoch }, series);
+            Ok(true)
+        })?;
+        rows.scan(&key::user(letter::RELATION, id), &mut |key, value| {
+            let (other, entry): (UserId, RelationEntry) = row(key, Bytes::copy_from_slice(value))?;
+            user.relations.insert(other, entry);
+            Ok(true)
+        })?;
+        rows.scan(&key::user(letter::ERRAND, id), &mut |key, value| {
+            let (place, errand): (ErrandKey, Errand) = row(key, Bytes::copy_from_slice(value))?;
+            user.errands.insert(place, errand);
             Ok(true)
         })?;
         user.present = u32::try_from(user.sessions().count()).unwrap_or(u32::MAX);
+        let live = user.relations.values().filter(|entry| entry.is_live()).count();
+        user.live_relations = u32::try_from(live).unwrap_or(u32::MAX);
         Ok(user)
     }
 
     /// The rows that have changed since the last time this was asked.
     pub fn collect(&mut self) -> RowWrites {
         let mut rows = RowWrites::default();
-        for session in std::mem::take(&mut self.dirty_links) {
-            if let Some(link) = self.links.get(&session) {
-                rows.put(key::link(&self.id, &session), row_value(link));
+        let dirty = std::mem::take(&mut self.dirty);
+        for session in &dirty.links {
+            if let Some(link) = self.links.get(session) {
+                rows.put(key::user_session(letter::LINK, &self.id, session), row_value(link));
             }
         }
-        if std::mem::take(&mut self.dirty_head) {
-            let devices = self.devices.iter().map(|(id, device)| (id.clone(), device.clone())).collect();
-            let head =
-                UserRow { index: self.index, frozen: self.frozen, last_epoch: self.last_epoch, devices };
-            rows.put(key::user(letter::USER, &self.id), row_value(&head));
+        let mut set = |key: Vec<u8>, value: Option<Bytes>| match value {
+            Some(value) => rows.put(key, value),
+            None => rows.delete(key),
+        };
+        for session in &dirty.extras {
+            let key = key::user_session(letter::EXTRAS, &self.id, session);
+            set(key, self.extras.get(session).map(row_value));
+        }
+        for of in &dirty.series {
+            let value = self.series.get(of).map(|series| row_value(&series_row(of, series)));
+            set(key::series(&self.id, of), value);
+        }
+        for other in &dirty.relations {
+            let value = self.relations.get(other).map(|entry| row_value(&(other.clone(), entry.clone())));
+            set(key::relation(&self.id, other), value);
+        }
+        for place in &dirty.errands {
+            let value = self.errands.get(place).map(|errand| row_value(&(place.clone(), errand.clone())));
+            set(key::errand(&self.id, place.0, &place.1), value);
+        }
+        if dirty.head {
+            rows.put(key::user(letter::USER, &self.id), row_value(&self.head_row()));
         }
         rows
     }
 
+    fn head_row(&self) -> UserRow {
+        UserRow {
+            index: self.index,
+            frozen: self.frozen,
+            last_epoch: self.last_epoch,
+            devices: self.devices.iter().map(|(id, device)| (id.clone(), device.clone())).collect(),
+            ended: self.ended.iter().map(|(id, ended)| (id.clone(), *ended)).collect(),
+            refuses_strangers: self.refuses_strangers,
+            version: self.version,
+        }
+    }
+
     /// Whether rows were collected for everything that is here.
     pub fn is_clean(&self) -> bool {
-        !self.dirty_head && self.dirty_links.is_empty()
+        let Dirty { head, links, extras, series, relations, errands } = &self.dirty;
+        !head
+            && links.is_empty()
+            && extras.is_empty()
+            && series.is_empty()
+            && relations.is_empty()
+            && errands.is_empty()
     }
+}
+
+fn series_row(of: &SenderKey, series: &Series) -> SeriesRow {
+    ((of.user.clone(), of.device.clone(), of.epoch), series.clone())
+}
+
+fn session_at(key: &[u8], prefix: &[u8]) -> Result<SessionId, RowFault> {
+    let name = Bytes::copy_from_slice(key.get(prefix.len()..).unwrap_or_default());
+    decode(&name).map_err(|fault| RowFault::damaged(key, fault))
+}
+
+/// Users of a shard that have errands to carry.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn users_with_errands(rows: &dyn RowReader) -> Result<Vec<UserId>, RowFault> {
+    let mut found: Vec<UserId> = Vec::new();
+    rows.scan(&[letter::ERRAND], &mut |key, _| {
+        let mut rest = key.get(1..).unwrap_or_default();
+        let name = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no user in the key"))?;
+        let user = UserId::new(name).map_err(|fault| RowFault::damaged(key, fault))?;
+        if found.last() != Some(&user) {
+            found.push(user);
+        }
+        Ok(true)
+    })?;
+    Ok(found)
 }

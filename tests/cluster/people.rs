@@ -51,6 +51,7 @@ pub fn hello(who: &str, what: &str) -> Hello {
         role: Role::User,
         token: Blob::default(),
         agent: Blob::from("tests/cluster"),
+        platform: Blob::default(),
     }
 }
 

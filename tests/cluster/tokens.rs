@@ -1,11 +1,13 @@
 //! Token mode: who may connect, as whom, and for whom.
 
+use rookery::check::link::body;
 use rookery::config::Auth;
 use rookery::identity::{Grant, issue};
 use rookery_wire::codec::Blob;
-use rookery_wire::reply::Ack;
+use rookery_wire::own::{ManageSelf, SelfAck};
+use rookery_wire::reply::{Ack, GoAway};
 use rookery_wire::request::{Consistency, Hello, Members, Role, Send};
-use rookery_wire::{ErrorCode, Kind};
+use rookery_wire::{ErrorCode, Kind, UserAction};
 
 use super::fixture::{Cluster, Plan, play};
 use super::people::{Wire, contents, device, direct, group, hello, message, turned_away, user};
@@ -22,7 +24,18 @@ fn auth(secret: &str) -> Auth {
 
 /// A token as the business backend would sign it.
 fn token(secret: &str, who: &str, on: Option<&str>, role: Role, expires_s: u64) -> String {
-    let grant = Grant { user: user(who), device: on.map(device), role, expires_s };
+    issued(secret, who, on, role, (expires_s.saturating_sub(3_600), expires_s))
+}
+
+/// One that says when it was issued.
+fn issued(
+    secret: &str,
+    who: &str,
+    on: Option<&str>,
+    role: Role,
+    (issued_s, expires_s): (u64, u64),
+) -> String {
+    let grant = Grant { user: user(who), device: on.map(device), role, issued_s, expires_s };
     issue(&auth(secret), &grant).expect("signed")
 }
 
@@ -91,6 +104,7 @@ fn only_a_right_token_opens_the_door_and_only_a_service_acts_for_others() {
         ann.send(&session, 2, "ann again").await.expect("the number was free");
 
         for_others(&addr, soon, &mut ann).await;
+        ended(&addr, soon, &mut ann).await;
     });
 }
 
@@ -115,6 +129,25 @@ async fn for_others(addr: &str, soon: u64, ann: &mut Wire) {
     assert_eq!(records[2].sender, user("bob"), "in whose name it was sent");
     let listed = ann.sync().await.sessions;
     assert!(listed.iter().any(|line| line.session == team), "{listed:?}");
+}
+
+/// Who has a token from before the end of a device does not come in with it, registered anew or not.
+async fn ended(addr: &str, soon: u64, ann: &mut Wire) {
+    let old = issued(SECRET, "ann", None, Role::User, (now_s(), soon));
+    let mut pad = Wire::open(addr, &bearing("ann", "pad", &old)).await.expect("welcome");
+    let action = UserAction::EndDevice { device: device("pad") };
+    let end = ManageSelf { number: ann.welcome.last_number + 1, on_behalf_of: None, action };
+    let ack: SelfAck = ann.ask(Kind::ManageSelf, &end).await.expect("ended");
+    assert_eq!(ack.value, 1);
+    let away: GoAway = body(&pad.push(Kind::GoAway).await).expect("a GOAWAY");
+    assert_eq!(away.code, ErrorCode::DeviceEnded);
+    for epoch in [0, pad.welcome.epoch] {
+        let again = Hello { epoch, ..bearing("ann", "pad", &old) };
+        turned_away(addr, &again, ErrorCode::DeviceEnded).await;
+    }
+    Wire::open(addr, &bearing("ann", "tv", &old)).await.expect("another device may");
+    let new = issued(SECRET, "ann", None, Role::User, (now_s() + 5, soon));
+    Wire::open(addr, &bearing("ann", "pad", &new)).await.expect("a later token");
 }
 
 /// `{"alg":"none"}` and claims that would be good, without a signature.

@@ -160,6 +160,7 @@ impl State {
             time_ms: 1,
             idle_ms: 60_000,
             limits: Limits { frame: 1 << 20, content: 65_536, window: 256, page: 1_000 },
+            last_number: 0,
         };
         whole(Kind::Welcome, request, &welcome)
     }
@@ -403,6 +404,7 @@ impl State {
                 live_from: last_seq + 1,
                 time_ms: 0,
                 last: None,
+                settings: rookery_wire::own::Settings::default(),
             });
         }
         let connection = self.connections.get_mut(&id).unwrap();
@@ -410,7 +412,8 @@ impl State {
             connection.live.entry(line.session.clone()).or_insert(line.live_from);
         }
         let total = lines.len() as u32;
-        let page = SyncPage { sessions: lines, unresolved: Vec::new(), total, next: Blob::default() };
+        let page =
+            SyncPage { sessions: lines, unresolved: Vec::new(), total, next: Blob::default(), badge: None };
         whole(Kind::SyncPage, request, &page)
     }
 

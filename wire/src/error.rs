@@ -81,6 +81,9 @@ codes! {
     BadEpoch = 205, "BAD_EPOCH", "register again with epoch 0; counters start at 1";
     /// The client said nothing for `idle_ms`; the connection ends.
     Idle = 206, "IDLE", "connect again, and send PING in good time";
+    /// The device was ended by request of another, or made room for one; the connection ends, and tokens from before are
+    /// refused.
+    DeviceEnded = 207, "DEVICE_ENDED", "get a new token, and register again with epoch 0";
     /// A field has a value that is not allowed; the text names it.
     BadRequest = 300, "BAD_REQUEST", "correct the field the text names";
     /// Content larger than the limit.
@@ -119,6 +122,14 @@ codes! {
     Dissolved = 414, "DISSOLVED", "make another group under another name";
     /// The group has as many attributes, or as many bytes of them, as it may.
     AttributesFull = 415, "ATTRIBUTES_FULL", "take attributes away or shorten their values";
+    /// The user has deleted as many ranges of messages of the session as it may; `detail` is how many.
+    TooManyDeletions = 416, "TOO_MANY_DELETIONS", "clear the session instead, or delete in larger ranges";
+    /// The other user of the direct session does not take what this one writes.
+    RefusedByPeer = 417, "REFUSED_BY_PEER", "nothing; the other user decides";
+    /// The user has as many devices, or as many of that platform, as it may; `detail` is how many.
+    TooManyDevices = 418, "TOO_MANY_DEVICES", "end one of the other devices first";
+    /// The user has as many relations as it may; `detail` is how many.
+    RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -149,11 +160,12 @@ impl ErrorCode {
 
     /// Whether the client_seq of a numbered request that was refused so is taken: by this refusal, which the session
     /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
-    /// same number. NOT_MEMBER, SESSION_EXISTS and DISSOLVED take none of a stranger: [`ErrorBody::takes_client_seq`]
-    /// knows.
+    /// same number. NOT_MEMBER, SESSION_EXISTS, DISSOLVED and REFUSED_BY_PEER take none of a stranger:
+    /// [`ErrorBody::takes_client_seq`] knows.
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
-        use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, SessionExists, TooLate};
+        use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
+        use ErrorCode::{SessionExists, TooLate, TooManyDeletions};
         matches!(
             self,
             ClientSeqReused
@@ -168,6 +180,9 @@ impl ErrorCode {
                 | Muted
                 | Dissolved
                 | AttributesFull
+                | TooManyDeletions
+                | RefusedByPeer
+                | RelationsFull
         )
     }
 }
@@ -230,7 +245,10 @@ impl ErrorBody {
     /// Whether the client_seq of the numbered request that was refused so is taken.
     pub fn takes_client_seq(&self) -> bool {
         match self.code {
-            ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved => self.detail != 0,
+            ErrorCode::NotMember
+            | ErrorCode::SessionExists
+            | ErrorCode::Dissolved
+            | ErrorCode::RefusedByPeer => self.detail != 0,
             code => code.takes_client_seq(),
         }
     }

@@ -77,6 +77,12 @@ kinds! {
     GroupInfo = 15, "GROUP_INFO";
     /// [`crate::group::ListRoles`].
     ListRoles = 16, "LIST_ROLES";
+    /// [`crate::own::ManageSelf`].
+    ManageSelf = 17, "MANAGE_SELF";
+    /// [`crate::own::ListRelations`].
+    ListRelations = 18, "LIST_RELATIONS";
+    /// [`crate::own::ListDevices`].
+    ListDevices = 19, "LIST_DEVICES";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -109,6 +115,16 @@ kinds! {
     Group = 143, "GROUP";
     /// [`crate::group::RolePage`].
     RolePage = 144, "ROLE_PAGE";
+    /// [`crate::own::SessionSettings`].
+    SessionSettings = 145, "SESSION_SETTINGS";
+    /// [`crate::own::RelationPage`].
+    RelationPage = 146, "RELATION_PAGE";
+    /// [`crate::own::Relation`].
+    Relation = 147, "RELATION";
+    /// [`crate::own::DevicePage`].
+    DevicePage = 148, "DEVICE_PAGE";
+    /// [`crate::own::SelfAck`].
+    SelfAck = 149, "SELF_ACK";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

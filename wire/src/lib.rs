@@ -6,14 +6,15 @@
 //!
 //! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
-//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`error`] (codes),
-//! [`codec`] (bincode rules).
+//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`own`] (what is the
+//! user's own), [`error`] (codes), [`codec`] (bincode rules).
 
 pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod group;
 pub mod id;
+pub mod own;
 pub mod record;
 pub mod reply;
 pub mod request;
@@ -23,6 +24,7 @@ pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
 pub use group::{GroupAction, MemberRole, Policy, Who};
 pub use id::{AttributeKey, DeviceId, GroupId, SessionId, UserId};
+pub use own::{RelationState, SessionSetting, UserAction};
 pub use record::{Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.

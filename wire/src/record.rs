@@ -28,6 +28,9 @@ impl RecordKind {
     /// What is left of content that was recalled: everything but content and media type, with a [`Rewritten`] among
     /// the extensions. It counted when it was stored, and does not any more.
     pub const RECALLED: RecordKind = RecordKind(6);
+    /// Stands in a page for a message that the user who asks has deleted for itself: everything but content, media type and
+    /// extensions. Never stored, and never pushed.
+    pub const DELETED: RecordKind = RecordKind(8);
 
     /// Whether records of this kind are counted as unread.
     pub fn is_countable(self) -> bool {

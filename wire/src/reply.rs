@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 use crate::codec::{Blob, Source};
 use crate::error::ErrorCode;
 use crate::id::{SessionId, UserId};
+use crate::own::{Badge, Settings};
 use crate::record::{Preview, Record};
 
 /// Bounds the server announces; a client keeps them or is refused.
@@ -37,6 +38,8 @@ pub struct Welcome {
     pub idle_ms: u32,
     /// Bounds.
     pub limits: Limits,
+    /// The device's last number of MANAGE_SELF under its epoch; its next one is one more.
+    pub last_number: u64,
 }
 
 /// `ACK`: a SEND, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS or MANAGE_GROUP is durable on a majority and applied.
@@ -94,7 +97,7 @@ pub struct Summary {
     pub last_seq: u64,
     /// Countable messages in all.
     pub count: u64,
-    /// Unread: countable messages after max(read, own last sent, joined − 1).
+    /// Unread: countable messages after max(read, own last sent, joined − 1, cleared), less those deleted.
     pub unread: u64,
     /// The seq at which the user joined.
     pub joined_seq: u64,
@@ -110,6 +113,8 @@ pub struct Summary {
     pub time_ms: u64,
     /// The last message, shortened.
     pub last: Option<Preview>,
+    /// How the user has set it.
+    pub settings: Settings,
 }
 
 /// `SYNC_PAGE`: the answer to SYNC.
@@ -124,6 +129,8 @@ pub struct SyncPage {
     pub total: u32,
     /// Give it as `after` for the next page; empty when this was the last.
     pub next: Blob,
+    /// On the first page: unread messages of all sessions together.
+    pub badge: Option<Badge>,
 }
 
 /// `MEMBER_PAGE`: the answer to MEMBERS.

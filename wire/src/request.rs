@@ -37,6 +37,9 @@ pub struct Hello {
     pub token: Blob,
     /// Name and version of the client program, at most 64 bytes, for people.
     pub agent: Blob,
+    /// What kind of device it is (`ios`, `web`, …), at most 32 bytes; there may be a limit per platform. Looked at when it
+    /// registers.
+    pub platform: Blob,
 }
 
 /// `SEND`: store and deliver one message.

@@ -50,6 +50,7 @@ impl Engine {
         }
         self.link.welcome(&welcome);
         self.node = Some(welcome.node);
+        self.own.welcome(welcome.last_number, welcome.epoch != self.epoch);
         if welcome.epoch != self.epoch {
             self.new_epoch(welcome.epoch);
         }
@@ -94,6 +95,8 @@ impl Engine {
                 }
             }
             Kind::ReadMark => self.give(Event::ReadMark(body(frame)?)),
+            Kind::SessionSettings => self.give(Event::Settings(body(frame)?)),
+            Kind::Relation => self.give(Event::Relation(body(frame)?)),
             Kind::Joined => {
                 let joined: Joined = body(frame)?;
                 self.joined(now, &joined);
@@ -133,6 +136,9 @@ impl Engine {
                     Kind::MemberPage => Answer::Members(body(frame)?),
                     Kind::Group => Answer::Group(Box::new(body(frame)?)),
                     Kind::RolePage => Answer::Roles(body(frame)?),
+                    Kind::SelfAck => Answer::Own(body(frame)?),
+                    Kind::RelationPage => Answer::Relations(body(frame)?),
+                    Kind::DevicePage => Answer::Devices(body(frame)?),
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),
                 };
@@ -244,8 +250,9 @@ impl Engine {
 fn go_away(away: GoAway) -> Broken {
     let text = String::from_utf8_lossy(away.text.as_ref()).into_owned();
     match away.code {
-        // The other connection is as good as this one: fighting over the device would never end.
-        ErrorCode::DeviceReplaced => Broken::fatal(ErrorBody::new(away.code, text)),
+        // The other connection is as good as this one: fighting over the device would never end. Who was ended is not to
+        // come back by itself.
+        ErrorCode::DeviceReplaced | ErrorCode::DeviceEnded => Broken::fatal(ErrorBody::new(away.code, text)),
         code => {
             Broken::reconnect(format!("the node ended the connection: {code} {text}"), away.after_ms.into())
         }

@@ -2,11 +2,13 @@
 //!
 //! The driver tells it what happened (a connection, bytes, a command, the time) and does what it left behind: bytes
 //! in [`Engine::out`], events in [`Engine::ready`]. Read on in the order in which a send meets the parts: [`sends`]
-//! over [`outbox`], [`link`], [`answers`]; then what comes in: [`arrivals`] over [`inbox`], [`sync`]; [`questions`].
+//! over [`outbox`], [`link`], [`answers`]; then what comes in: [`arrivals`] over [`inbox`], [`sync`]; [`questions`], with
+//! the numbers of [`own`].
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
+use rookery_wire::own::MAX_PLATFORM;
 use rookery_wire::request::{Hello, Role};
 use rookery_wire::{Blob, DeviceId, Kind, UserId, VERSION, encode_frame};
 
@@ -20,6 +22,7 @@ mod arrivals;
 mod inbox;
 mod link;
 mod outbox;
+mod own;
 mod questions;
 mod recall;
 mod sends;
@@ -29,6 +32,7 @@ mod sync;
 pub(crate) use link::{Broken, Next, Phase};
 
 use link::{Link, Purpose};
+use own::OwnNumbers;
 use questions::Ask;
 use slots::{Sessions, Slot, SlotQueue};
 use sync::SyncRun;
@@ -45,6 +49,11 @@ const DEADLINES: Millis = 100;
 /// Longest agent text, bytes.
 const MAX_AGENT: usize = 64;
 
+/// The front of a text that has at most so many bytes.
+fn front(text: &str, most: usize) -> Blob {
+    Blob::from(&text[..text.floor_char_boundary(most.min(text.len()))])
+}
+
 /// What the engine needs of the options.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -53,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) role: Role,
     pub(crate) token: String,
     pub(crate) agent: String,
+    pub(crate) platform: String,
     pub(crate) start: StartAt,
     pub(crate) echo_own: bool,
     pub(crate) request_deadline: Millis,
@@ -73,6 +83,7 @@ pub(crate) struct Engine {
     link: Link,
     sessions: Sessions,
     asks: BTreeMap<u64, Ask>,
+    own: OwnNumbers,
     next_ask: u64,
     sync: SyncRun,
     /// Sessions with flights to write, at once or at a later tick.
@@ -128,6 +139,7 @@ impl Engine {
             link: Link::default(),
             sessions: Sessions::default(),
             asks: BTreeMap::new(),
+            own: OwnNumbers::default(),
             next_ask: 0,
             sync: SyncRun::default(),
             writable: SlotQueue::default(),
@@ -182,10 +194,6 @@ impl Engine {
     pub(crate) fn connected(&mut self, now: Millis) {
         self.out.clear();
         self.link.open(now);
-        let mut agent = self.settings.agent.as_str();
-        while agent.len() > MAX_AGENT {
-            agent = &agent[..agent.floor_char_boundary(agent.len() - 1)];
-        }
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
@@ -195,7 +203,8 @@ impl Engine {
             nonce: self.nonce,
             role: self.settings.role,
             token: Blob::from(self.settings.token.as_str()),
-            agent: Blob::from(agent),
+            agent: front(&self.settings.agent, MAX_AGENT),
+            platform: front(&self.settings.platform, MAX_PLATFORM),
         };
         let id = self.link.request(Purpose::Hello, now);
         encode_frame(Kind::Hello, id, &hello, &mut self.out);

@@ -1,11 +1,13 @@
 //! Questions of the application: reads, read marks, pings. Asking twice does no harm, so they are simply asked again.
 
+use rookery_wire::own::ManageSelf;
 use rookery_wire::{ErrorBody, Kind, encode_frame};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::command::{Answer, Question, Reply};
 use crate::engine::answers::PAUSE;
 use crate::engine::link::{Phase, Purpose, Verdict};
+use crate::engine::own::Numbered;
 use crate::engine::{Engine, Millis};
 use crate::error::ClientError;
 
@@ -57,6 +59,14 @@ impl Engine {
             if ask.due.is_none_or(|due| due > now) {
                 continue;
             }
+            let own = match &ask.question {
+                Question::Own(act) => match self.own.begin(&act.on_behalf_of, number) {
+                    Some(own) => own,
+                    // One at a time.
+                    None => continue,
+                },
+                _ => 0,
+            };
             ask.due = None;
             if std::mem::replace(&mut ask.written, true) {
                 self.stats.retries += 1;
@@ -69,6 +79,16 @@ impl Engine {
                 Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
                 Question::Group(info) => encode_frame(Kind::GroupInfo, id, info, &mut self.out),
                 Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
+                Question::Own(act) => {
+                    encode_frame(
+                        Kind::ManageSelf,
+                        id,
+                        &ManageSelf { number: own, ..act.clone() },
+                        &mut self.out,
+                    );
+                }
+                Question::Relations(list) => encode_frame(Kind::ListRelations, id, list, &mut self.out),
+                Question::Devices(list) => encode_frame(Kind::ListDevices, id, list, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
             }
         }
@@ -76,13 +96,25 @@ impl Engine {
 
     /// The answer is there; one that was given up already is ignored.
     pub(crate) fn ask_answered(&mut self, number: u64, answer: Result<Answer, ClientError>) {
-        if let Some(ask) = self.asks.remove(&number) {
-            ask.answer(answer);
+        let Some(ask) = self.asks.remove(&number) else { return };
+        if let Question::Own(act) = &ask.question {
+            if let Ok(Answer::Own(ack)) = &answer {
+                self.own.done(&act.on_behalf_of, ack.number);
+            }
+            self.own.end(&act.on_behalf_of, number, false);
         }
+        ask.answer(answer);
     }
 
     /// ERROR for a question.
     pub(crate) fn ask_refused(&mut self, now: Millis, number: u64, verdict: Verdict, body: &ErrorBody) {
+        if let Some(ask) = self.asks.get_mut(&number)
+            && let Question::Own(act) = &ask.question
+            && self.own.refused(&act.on_behalf_of, body) == Numbered::Again
+        {
+            ask.due = Some(now);
+            return self.ask_due(now);
+        }
         if verdict == Verdict::Final {
             return self.ask_answered(number, Err(ClientError::Refused(body.clone())));
         }
@@ -98,6 +130,9 @@ impl Engine {
             self.asks.iter().filter(|(_, ask)| ask.deadline <= now).map(|(&number, _)| number).collect();
         for number in late {
             let Some(ask) = self.asks.remove(&number) else { continue };
+            if let Question::Own(act) = &ask.question {
+                self.own.end(&act.on_behalf_of, number, ask.written);
+            }
             let (what, written, last) = (ask.question.name(), ask.written, self.trouble.clone());
             ask.answer(Err(ClientError::Deadline { what, written, last }));
         }

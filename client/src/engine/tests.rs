@@ -182,13 +182,14 @@ impl Cluster {
                 live_from: last + 1,
                 time_ms: 0,
                 last: None,
+                settings: rookery_wire::own::Settings::default(),
             });
         }
         let total = lines.len() as u32;
         self.say(
             Kind::SyncPage,
             id,
-            &SyncPage { sessions: lines, unresolved: vec![], total, next: Blob::default() },
+            &SyncPage { sessions: lines, unresolved: vec![], total, next: Blob::default(), badge: None },
         );
     }
 
@@ -223,7 +224,16 @@ impl Cluster {
 
 fn welcome() -> Welcome {
     let limits = Limits { frame: 1 << 20, content: 1000, window: 40, page: 7 };
-    Welcome { version: 1, cluster: [1; 16], node: 1, epoch: 1, time_ms: 0, idle_ms: 60_000, limits }
+    Welcome {
+        version: 1,
+        cluster: [1; 16],
+        node: 1,
+        epoch: 1,
+        time_ms: 0,
+        idle_ms: 60_000,
+        limits,
+        last_number: 0,
+    }
 }
 
 struct World {
@@ -244,6 +254,7 @@ impl World {
             role: Role::User,
             token: String::new(),
             agent: "test".to_owned(),
+            platform: "test".to_owned(),
             start: StartAt::Beginning,
             echo_own: true,
             request_deadline: Millis::MAX / 2,

@@ -98,6 +98,7 @@ pub fn welcome() -> Welcome {
         time_ms: 1_000_000,
         idle_ms: 60_000,
         limits: Limits { frame: 1 << 20, content: 1000, window: 256, page: 100 },
+        last_number: 0,
     }
 }
 
@@ -161,7 +162,7 @@ impl Peer {
         let (id, sync) = self.expect::<request::Sync>(Kind::Sync).await;
         assert!(sync.after.is_empty());
         let total = sessions.len() as u32;
-        let page = SyncPage { sessions, unresolved: Vec::new(), total, next: Blob::default() };
+        let page = SyncPage { sessions, unresolved: Vec::new(), total, next: Blob::default(), badge: None };
         self.send(Kind::SyncPage, id, &page).await;
     }
 
@@ -229,6 +230,7 @@ pub fn summary(last_seq: u64, delivered_seq: u64) -> Summary {
         live_from: last_seq + 1,
         time_ms: 1,
         last: None,
+        settings: rookery_client::wire::own::Settings::default(),
     }
 }
 

@@ -183,6 +183,7 @@ impl Device {
             role: Role::User,
             token: Blob::from(self.stage.token.as_str()),
             agent: Blob::from("rookery check"),
+            platform: Blob::default(),
         };
         let (link, welcome) = Link::open(addr, &hello).await.map_err(|fault| (*node, fault))?;
         if self.epoch != 0 && welcome.epoch != self.epoch {

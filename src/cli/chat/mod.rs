@@ -268,6 +268,12 @@ impl Talk {
                         Outcome::Members { session, show, result }
                     });
                 }
+                Action::Own(action) => {
+                    self.work.spawn(async move {
+                        let result = client.manage_self(action.clone()).await;
+                        Outcome::Own { action, result }
+                    });
+                }
                 Action::Sync => {
                     self.work.spawn(async move { Outcome::Synced(client.sync().await) });
                 }

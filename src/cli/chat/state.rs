@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
+use rookery_client::wire::own::{SelfAck, SessionSettings};
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
-use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, UserId};
+use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, SessionSetting, UserAction, UserId};
 use rookery_client::{ClientError, Event, SyncList};
 
 use super::conversation::{Body, Conversation, Pending};
@@ -12,6 +13,7 @@ use super::history;
 use super::input::Input;
 use super::words::{self, COMMANDS, KEYS, Line};
 use super::wrap::harmless;
+use crate::cli::own::relation_words;
 
 /// How long a notice stays in the status line, milliseconds.
 const NOTICE_MS: u64 = 6_000;
@@ -61,6 +63,8 @@ pub(super) enum Action {
         session: SessionId,
         show: bool,
     },
+    /// Change what is the user's own.
+    Own(UserAction),
     /// Read the session list.
     Sync,
     Quit,
@@ -74,6 +78,7 @@ pub(super) enum Outcome {
     Read { session: SessionId, result: Result<ReadMark, ClientError> },
     Done { what: String, session: SessionId, result: Result<Ack, ClientError> },
     Members { session: SessionId, show: bool, result: Result<MemberPage, ClientError> },
+    Own { action: UserAction, result: Result<SelfAck, ClientError> },
     Synced(Result<SyncList, ClientError>),
 }
 
@@ -257,12 +262,29 @@ impl Chat {
                 let until = |minutes: u64| now_ms.saturating_add(minutes.saturating_mul(60_000));
                 self.manage(GroupAction::Mute { user, until_ms: minutes.map_or(u64::MAX, until) });
             }
+            Line::People(action) => self.actions.push(Action::Own(action)),
+            Line::Pin => {
+                let setting = SessionSetting::Pin(Some(self.now_ms));
+                self.own(|session, _| UserAction::SetSession { session, setting });
+            }
+            Line::Clear => self.own(|session, seq| UserAction::ClearSession { session, seq }),
+            Line::Delete(seq) => {
+                self.own(|session, _| UserAction::DeleteMessages { session, from_seq: seq, to_seq: seq });
+            }
             Line::Members => match self.open.clone() {
                 Some(session) => self.actions.push(Action::Members { session, show: true }),
                 None => self.say("no session is open"),
             },
             Line::Help => self.popup = Some(help()),
             Line::Quit => self.actions.push(Action::Quit),
+        }
+    }
+
+    /// Does something to the open session for this user alone.
+    fn own(&mut self, action: impl FnOnce(SessionId, u64) -> UserAction) {
+        match self.current().map(|session| (session.id.clone(), session.last_seq)) {
+            Some((session, last)) => self.actions.push(Action::Own(action(session, last))),
+            None => self.say("no session is open"),
         }
     }
 
@@ -338,6 +360,14 @@ impl Chat {
                 let session = mark.session.clone();
                 self.session(&session).read(&mark);
             }
+            Event::Settings(SessionSettings { session, settings }) => {
+                let gone = |seq: u64| {
+                    let deleted = |(from, to): &(u64, u64)| *from <= seq && seq <= *to;
+                    seq <= settings.cleared_seq || settings.deleted.iter().any(deleted)
+                };
+                self.session(&session).entries.retain(|seq, _| !gone(*seq));
+            }
+            Event::Relation(relation) => self.say(relation_words(&relation)),
             Event::Joined(session) => {
                 let known = self.sessions.contains_key(&session);
                 self.session(&session).member = true;
@@ -397,6 +427,12 @@ impl Chat {
                 Err(error) => self.say(brief(&error)),
             },
             Outcome::Members { session, show, result } => self.members(&session, show, result),
+            Outcome::Own { action, result } => match (action, result) {
+                (UserAction::Block { user }, Ok(_)) => self.say(format!("{user} is blocked")),
+                (UserAction::Unblock { user }, Ok(_)) => self.say(format!("{user} is blocked no more")),
+                (_, Ok(_)) => self.say("done"),
+                (_, Err(error)) => self.say(brief(&error)),
+            },
             Outcome::Synced(Ok(list)) => {
                 for summary in &list.sessions {
                     self.session(&summary.session).learn(summary, &me);

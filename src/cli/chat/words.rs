@@ -1,6 +1,6 @@
 //! What a person means by a line: a message, or a command that begins with a slash.
 
-use rookery_client::wire::{Blob, GroupAction, GroupId, MemberRole, UserId};
+use rookery_client::wire::{Blob, GroupAction, GroupId, MemberRole, UserAction, UserId};
 
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +25,14 @@ pub(super) enum Line {
     Manage(GroupAction),
     /// Mute a member of the open group, for so many minutes or for good.
     Mute(UserId, Option<u64>),
+    /// Change a relation to another user.
+    People(UserAction),
+    /// Pin the open session.
+    Pin,
+    /// Clear the open session for oneself.
+    Clear,
+    /// Delete a message of the open session for oneself.
+    Delete(u64),
     /// Show who is in the open session.
     Members,
     /// Show the keys and commands.
@@ -43,6 +51,7 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/edit", "TEXT", "say something else in the place of your last message"),
     ("/leave", "", "leave the open group"),
     ("/set", "WHAT…", "name TEXT; admin, member, owner, mute or unmute USER"),
+    ("/my", "WHAT…", "pin, clear, delete N; friend USER TEXT, block or unblock USER"),
     ("/members", "", "show who is in the open session"),
     ("/help", "", "show keys and commands"),
     ("/quit", "", "end"),
@@ -96,6 +105,7 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
         },
         "leave" => Ok(Line::Leave),
         "set" => set(words)?.ok_or_else(|| SET.to_owned()),
+        "my" => my(words)?.ok_or_else(|| MY.to_owned()),
         "members" => Ok(Line::Members),
         "help" => Ok(Line::Help),
         "quit" | "exit" => Ok(Line::Quit),
@@ -144,15 +154,38 @@ fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, Str
     }))
 }
 
+/// How to use `/my`.
+const MY: &str = "write /my pin, clear, delete N, friend USER TEXT, block USER or unblock USER";
+
+/// What `/my` does to what is the user's own; `None` when it says nothing that can be done.
+fn my<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, String> {
+    let what = words.next().unwrap_or("");
+    let mut rest = words.collect::<Vec<_>>().into_iter();
+    match (what, rest.len()) {
+        ("pin", 0) => return Ok(Some(Line::Pin)),
+        ("clear", 0) => return Ok(Some(Line::Clear)),
+        ("delete", 1) => return Ok(rest.next().and_then(|word| word.parse().ok()).map(Line::Delete)),
+        _ => {}
+    }
+    let Some(user) = users(rest.next().into_iter())?.pop() else { return Ok(None) };
+    let text = Blob::from(rest.clone().collect::<Vec<_>>().join(" ").as_str());
+    Ok(Some(Line::People(match (what, rest.len()) {
+        ("friend", _) => UserAction::RequestFriend { user, text },
+        ("block", 0) => UserAction::Block { user },
+        ("unblock", 0) => UserAction::Unblock { user },
+        _ => return Ok(None),
+    })))
+}
+
 fn some(users: Vec<UserId>) -> Option<Vec<UserId>> {
     (!users.is_empty()).then_some(users)
 }
 
 #[cfg(test)]
 mod tests {
-    use rookery_client::wire::{Blob, GroupAction, MemberRole};
+    use rookery_client::wire::{Blob, GroupAction, MemberRole, UserAction};
 
-    use super::{Line, complete, understand};
+    use super::{Line, MY, complete, understand};
 
     #[test]
     fn lines_are_understood() {
@@ -172,11 +205,22 @@ mod tests {
         assert_eq!(understand("/set mute bob 5"), Ok(Line::Mute(user("bob"), Some(5))));
         let named = GroupAction::SetProfile { name: Some(Blob::from("The team")), avatar: None };
         assert_eq!(understand("/set name The  team"), Ok(Line::Manage(named)));
+        let block = UserAction::Block { user: user("bob") };
+        assert_eq!(understand("/my block @bob"), Ok(Line::People(block)));
+        let request = UserAction::RequestFriend { user: user("bob"), text: Blob::from("it is me") };
+        assert_eq!(understand("/my friend bob it is me"), Ok(Line::People(request)));
+        assert_eq!(
+            (understand("/my delete 3"), understand("/my clear")),
+            (Ok(Line::Delete(3)), Ok(Line::Clear))
+        );
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         assert_eq!(understand("/dm"), Err("write /dm USER".to_owned()));
+        for wrong in ["/my", "/my delete", "/my delete it", "/my block", "/my block a b", "/my own"] {
+            assert_eq!(understand(wrong), Err(MY.to_owned()), "{wrong}");
+        }
         assert!(understand("/recall it").is_err() && understand("/edit").is_err());
         assert_eq!(understand("/remove"), Err("write /remove USER…".to_owned()));
         for line in

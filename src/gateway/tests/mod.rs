@@ -5,6 +5,7 @@ mod bounds;
 mod groups;
 mod life;
 mod lists;
+mod own;
 mod places;
 
 use std::collections::{BTreeMap, HashMap};
@@ -72,6 +73,8 @@ pub(super) struct FakeShard {
     pub(super) list: Mutex<Vec<UserSession>>,
     /// Sessions of which a head is refused.
     pub(super) refused: Mutex<HashMap<SessionId, ErrorCode>>,
+    /// How the user has set sessions.
+    pub(super) settings: Mutex<HashMap<SessionId, rookery_wire::own::Settings>>,
     pub(super) page_bytes: AtomicU64,
     pub(super) reads: AtomicU64,
     /// Attaches: one for each request, however many topics it names.
@@ -130,6 +133,9 @@ impl FakeShard {
                 })
             }
             Command::Register { .. } => Answer::Epoch(1),
+            Command::UserAct { act, .. } => {
+                Answer::Own(rookery_wire::own::SelfAck { number: act.number, time_ms: 1000, value: 1 })
+            }
             Command::Read { session, seq, count, .. } => Answer::ReadMark(rookery_wire::reply::ReadMark {
                 session: session.clone(),
                 seq: *seq,
@@ -176,12 +182,12 @@ impl FakeShard {
                 let row = |session: &SessionId| {
                     let last_seq = heads.get(session).copied().unwrap_or(0);
                     let settled = last_seq > 0 && !refused.contains_key(session);
-                    SessionActivity { last_seq, time_ms: 1000 + last_seq, settled }
+                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled }
                 };
                 ReadReply::Activity(sessions.iter().map(row).collect())
             }
             Read::Heads { sessions, .. } => {
-                ReadReply::Heads(sessions.iter().map(|(s, _)| self.head(s)).collect())
+                ReadReply::Heads(sessions.iter().map(|asked| self.head(&asked.session)).collect())
             }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
             Read::Members { .. } => ReadReply::Members(rookery_wire::reply::MemberPage {
@@ -195,11 +201,27 @@ impl FakeShard {
                 sessions.retain(|line| after.as_ref().is_none_or(|after| line.session > *after));
                 let more = sessions.len() > LIST_PAGE;
                 sessions.truncate(LIST_PAGE);
-                ReadReply::UserSessions { sessions, more }
+                ReadReply::UserSessions { sessions, more, epoch: 1 }
             }
             Read::Arrive { .. } => {
                 let count = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
-                ReadReply::Arrived { epoch: 1, turn: Turn { term: 1, count } }
+                let turn = Turn { term: 1, count };
+                ReadReply::Arrived { epoch: 1, turn, last_number: 7, ended_ms: 0 }
+            }
+            Read::Epoch { .. } => ReadReply::Count(1),
+            Read::OwnNumber { .. } => ReadReply::Count(7),
+            Read::Settings { sessions, .. } => {
+                let set = self.settings.lock();
+                let of = |session: &SessionId| set.get(session).cloned().unwrap_or_default();
+                ReadReply::Settings(sessions.iter().map(of).collect())
+            }
+            Read::Relations { .. } => ReadReply::Relations(rookery_wire::own::RelationPage {
+                relations: Vec::new(),
+                more: false,
+                refuses_strangers: true,
+            }),
+            Read::Devices { .. } => {
+                ReadReply::Devices(rookery_wire::own::DevicePage { devices: Vec::new(), more: false })
             }
             Read::Group { session, .. } => ReadReply::Group(Box::new(rookery_wire::group::Group {
                 session,
@@ -331,6 +353,7 @@ pub(super) async fn bench_at(
         commands: Mutex::default(),
         list: Mutex::default(),
         refused: Mutex::default(),
+        settings: Mutex::default(),
         page_bytes: AtomicU64::new(0),
         reads: AtomicU64::new(0),
         attaches: AtomicU64::new(0),
@@ -477,6 +500,7 @@ pub(super) fn hello(user: &str, device: &str) -> Hello {
         role: Role::User,
         token: Blob::default(),
         agent: Blob::from("tests"),
+        platform: Blob::default(),
     }
 }
 

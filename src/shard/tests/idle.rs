@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use rookery_raft::{MemoryDisk, Store};
 
-use super::{Shard, device, in_system, user};
+use super::{Shard, device, in_system, says, user};
 use crate::shard::actor::{FindUser, Passivate};
 use crate::shard::checkpoint;
 use crate::shard::entity::Look;
-use crate::state::{Command, User};
+use crate::state::{Command, DeviceBounds, User};
 
 #[test]
 fn an_idle_actor_leaves_and_one_in_use_stays() {
@@ -17,8 +17,8 @@ fn an_idle_actor_leaves_and_one_in_use_stays() {
         let registration = |name: &str| Command::Register {
             user: user(name),
             device: device(),
-            nonce: 7,
-            agent: "test".into(),
+            says: says(7),
+            bounds: DeviceBounds::default(),
         };
         shard.apply(1, registration("ann")).await;
         shard.apply(2, registration("bob")).await;

@@ -5,6 +5,7 @@
 mod frozen;
 mod idle;
 mod turnover;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use super::machine::{EntryWaiter, Machine};
 use super::shared::{ShardOptions, Shared};
 use super::snapshot::read_tables;
 use crate::delivery::{Delivery, DeliveryLimits};
-use crate::state::{Command, Entry, SessionLimits};
+use crate::state::{Command, Entry, Introduction, SessionLimits};
 
 /// What nothing here takes as long as.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,6 +67,7 @@ impl Shard {
             queue: 16,
             page_cache_bytes: 1 << 20,
             sessions_per_user: 16,
+            relations_per_user: 16,
         };
         let heard = Arc::new(Heard::default());
         let around = Surroundings {
@@ -102,6 +104,10 @@ impl Shard {
 
 fn user(name: &str) -> UserId {
     UserId::new(name).expect("a name")
+}
+
+fn says(nonce: u64) -> Introduction {
+    Introduction { nonce, agent: "test".into(), platform: "".into(), issued_ms: None }
 }
 
 fn device() -> DeviceId {

@@ -5,18 +5,23 @@ use std::time::Duration;
 use rookery_raft::{Mark, MemoryDisk, SnapshotReader, StateMachine, Store, StoreOptions, probe};
 use tokio::time::timeout;
 
-use super::{Shard, device, in_system, user};
+use super::{Shard, device, in_system, says, user};
 use crate::shard::actor::{FindUser, Reset};
 use crate::shard::checkpoint::{self, APPLIED_KEY};
 use crate::shard::entity::{Look, map_name, open_map};
-use crate::state::{Command, User};
+use crate::state::{Command, DeviceBounds, User};
 
 /// How long one is watched who must not be done.
 const WATCHED: Duration = Duration::from_millis(200);
 
 /// Registers a device of `ann`, so that a checkpoint has something to write.
 fn registration(nonce: u64) -> Command {
-    Command::Register { user: user("ann"), device: device(), nonce, agent: "test".into() }
+    Command::Register {
+        user: user("ann"),
+        device: device(),
+        says: says(nonce),
+        bounds: DeviceBounds::default(),
+    }
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn a_snapshot_under_the_load_of_an_entity_ends_the_actor_and_not_the_node() {
         // All on this thread, in turn: when the reader was watched for a while the actor has begun to load.
         assert!(timeout(WATCHED, &mut reader).await.is_err(), "it cannot be loaded yet");
 
-        let reset = Reset { map: new, table: Vec::new(), intents: Vec::new() };
+        let reset = Reset { map: new, table: Vec::new(), intents: Vec::new(), errands: Vec::new() };
         shard.actor.send(reset).await.expect("reset");
         let store = shard.store.clone();
         let mut dropping = tokio::task::spawn_local(async move { store.drop_map(&map_name(1, 0)).await });

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use rookery_wire::codec::Source;
-use rookery_wire::{Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, reply, request};
+use rookery_wire::{Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, own, reply, request};
 
 const MAX_FRAME: u32 = 1 << 16;
 
@@ -61,6 +61,21 @@ fn check_body(kind: Kind, bytes: &Bytes) {
         Kind::Lagged => check::<reply::Lagged>(bytes),
         Kind::GoAway => check::<reply::GoAway>(bytes),
         Kind::Error => check::<ErrorBody>(bytes),
+        Kind::Recall => check::<request::Recall>(bytes),
+        Kind::Edit => check::<request::Edit>(bytes),
+        Kind::ManageGroup => check::<group::ManageGroup>(bytes),
+        Kind::GroupInfo => check::<group::GroupInfo>(bytes),
+        Kind::ListRoles => check::<group::ListRoles>(bytes),
+        Kind::Group => check::<group::Group>(bytes),
+        Kind::RolePage => check::<group::RolePage>(bytes),
+        Kind::ManageSelf => check::<own::ManageSelf>(bytes),
+        Kind::ListRelations => check::<own::ListRelations>(bytes),
+        Kind::ListDevices => check::<own::ListDevices>(bytes),
+        Kind::SessionSettings => check::<own::SessionSettings>(bytes),
+        Kind::RelationPage => check::<own::RelationPage>(bytes),
+        Kind::Relation => check::<own::Relation>(bytes),
+        Kind::DevicePage => check::<own::DevicePage>(bytes),
+        Kind::SelfAck => check::<own::SelfAck>(bytes),
         other => panic!("{other:?} is not fuzzed; add it here"),
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, reply, request};
+use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, own, reply, request};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -64,6 +64,9 @@ bodies! {
     ManageGroup(group::ManageGroup),
     GroupInfo(group::GroupInfo),
     ListRoles(group::ListRoles),
+    ManageSelf(own::ManageSelf),
+    ListRelations(own::ListRelations),
+    ListDevices(own::ListDevices),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -80,6 +83,11 @@ bodies! {
     Error(ErrorBody),
     Group(group::Group),
     RolePage(group::RolePage),
+    SessionSettings(own::SessionSettings),
+    RelationPage(own::RelationPage),
+    Relation(own::Relation),
+    DevicePage(own::DevicePage),
+    SelfAck(own::SelfAck),
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The valid frames of `wire/vectors`: every kind, and the edges of every field.
 
 use bytes::Bytes;
+use rookery_wire::own::{Badge, Settings};
 use rookery_wire::reply::{self, Limits, Summary};
 use rookery_wire::request::{self, Consistency, Direction, Role};
 use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind};
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::group_cases;
+use crate::{group_cases, own_cases};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -33,7 +34,7 @@ fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
 
-fn pair() -> SessionId {
+pub(crate) fn pair() -> SessionId {
     SessionId::direct(&user("alice"), &user("bob")).unwrap()
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(reads());
     cases.extend(group_changes());
     cases.extend(group_cases::requests());
+    cases.extend(own_cases::requests());
     cases
 }
 
@@ -73,6 +75,7 @@ fn hellos() -> Vec<Case> {
         role: Role::User,
         token: Blob::default(),
         agent: Blob::from("client.py 1"),
+        platform: Blob::from("linux"),
     };
     let service = request::Hello {
         max_version: 255,
@@ -83,6 +86,7 @@ fn hellos() -> Vec<Case> {
         role: Role::Service,
         token: Blob::from("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJiaWxsaW5nIn0.c2lnbmF0dXJl"),
         agent: Blob::default(),
+        platform: Blob::default(),
         ..first.clone()
     };
     vec![
@@ -268,7 +272,9 @@ pub(crate) fn replies() -> Vec<Case> {
         time_ms: NOW,
         idle_ms: 60_000,
         limits,
+        last_number: 0,
     };
+    let returning = reply::Welcome { last_number: 251, ..welcome.clone() };
     let ack = reply::Ack {
         session: pair(),
         client_seq: 1,
@@ -296,6 +302,7 @@ pub(crate) fn replies() -> Vec<Case> {
     let mark = reply::ReadMark { session: pair(), seq: 250, count: 249 };
     let mut cases = vec![
         case("welcome", "", 1, Body::Welcome(welcome)),
+        case("welcome back", "a device that has managed its own things before", 1, Body::Welcome(returning)),
         case("ack", "", 2, Body::Ack(ack)),
         case("ack largest", "every number as large as it can be", u32::MAX, Body::Ack(largest)),
         case("ok", "no body", 6, Body::Ok(())),
@@ -308,6 +315,7 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(sync_pages());
     cases.extend(errors());
     cases.extend(group_cases::replies());
+    cases.extend(own_cases::replies());
     cases
 }
 
@@ -334,15 +342,23 @@ fn sync_pages() -> Vec<Case> {
         live_from: 301,
         time_ms: NOW,
         last: Some(last),
+        settings: own_cases::settings(),
     };
-    let bare = Summary { session: team(), last: None, ..full.clone() };
+    let bare = Summary { session: team(), last: None, settings: Settings::default(), ..full.clone() };
     let page = reply::SyncPage {
         sessions: vec![full, bare],
         unresolved: vec![(unicode(), ErrorCode::Unavailable)],
         total: 3,
         next: Blob(Bytes::from_static(&[0, 1, 2, 253])),
+        badge: Some(Badge { unread: 48, muted: 251, uncounted: 1 }),
     };
-    let none = reply::SyncPage { sessions: vec![], unresolved: vec![], total: 0, next: Blob::default() };
+    let none = reply::SyncPage {
+        sessions: vec![],
+        unresolved: vec![],
+        total: 0,
+        next: Blob::default(),
+        badge: None,
+    };
     vec![
         case(
             "sync page",
@@ -413,5 +429,6 @@ pub(crate) fn pushes() -> Vec<Case> {
         case("goaway replaced", "", 0, Body::GoAway(replaced)),
     ];
     cases.extend(group_cases::pushes());
+    cases.extend(own_cases::pushes());
     cases
 }

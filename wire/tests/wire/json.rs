@@ -72,7 +72,7 @@ macro_rules! structs {
 pub(crate) use structs;
 
 structs! {
-    ::request Hello { min_version, max_version, user, device, epoch, nonce, role, token, agent }
+    ::request Hello { min_version, max_version, user, device, epoch, nonce, role, token, agent, platform }
     ::request Send { session, client_seq, on_behalf_of, content_type, content, extensions }
     ::request Delivered { cursors }
     ::request Pull { session, from_seq, direction, max_count, max_bytes, consistency }
@@ -83,14 +83,14 @@ structs! {
     ::request Recall { session, client_seq, on_behalf_of, seq }
     ::request Edit { session, client_seq, on_behalf_of, seq, content_type, content, extensions }
     ::reply Limits { frame, content, window, page }
-    ::reply Welcome { version, cluster, node, epoch, time_ms, idle_ms, limits }
+    ::reply Welcome { version, cluster, node, epoch, time_ms, idle_ms, limits, last_number }
     ::reply Ack { session, client_seq, seq, message_id, time_ms, count }
     ::reply Page { session, first_seq, last_seq, records }
     ::reply Summary {
         session, members, first_seq, last_seq, count, unread, joined_seq, read_seq, delivered_seq,
-        last_client_seq, live_from, time_ms, last,
+        last_client_seq, live_from, time_ms, last, settings,
     }
-    ::reply SyncPage { sessions, unresolved, total, next }
+    ::reply SyncPage { sessions, unresolved, total, next, badge }
     ::reply ReadMark { session, seq, count }
     ::reply MemberPage { users, more, total }
     ::reply Message { session, record }

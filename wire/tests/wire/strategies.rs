@@ -35,7 +35,7 @@ pub(crate) fn user() -> impl Strategy<Value = UserId> {
     name().prop_map(|name| UserId::new(&name).unwrap())
 }
 
-fn device() -> impl Strategy<Value = DeviceId> {
+pub(crate) fn device() -> impl Strategy<Value = DeviceId> {
     name().prop_map(|name| DeviceId::new(&name).unwrap())
 }
 
@@ -87,8 +87,8 @@ fn code() -> impl Strategy<Value = ErrorCode> {
 
 fn hello() -> impl Strategy<Value = Body> {
     let role = prop_oneof![Just(Role::User), Just(Role::Service)];
-    (any::<(u8, u8)>(), user(), device(), number32(), number(), role, blob(), blob()).prop_map(
-        |((min_version, max_version), user, device, epoch, nonce, role, token, agent)| {
+    (any::<(u8, u8)>(), user(), device(), number32(), number(), role, blob(), (blob(), blob())).prop_map(
+        |((min_version, max_version), user, device, epoch, nonce, role, token, (agent, platform))| {
             Body::Hello(request::Hello {
                 min_version,
                 max_version,
@@ -99,6 +99,7 @@ fn hello() -> impl Strategy<Value = Body> {
                 role,
                 token,
                 agent,
+                platform,
             })
         },
     )
@@ -176,11 +177,19 @@ fn small_request() -> impl Strategy<Value = Body> {
 fn welcome() -> impl Strategy<Value = Body> {
     let limits = (number32(), number32(), number32(), number32())
         .prop_map(|(frame, content, window, page)| Limits { frame, content, window, page });
-    (any::<u8>(), any::<[u8; 16]>(), any::<u16>(), number32(), number(), number32(), limits).prop_map(
-        |(version, cluster, node, epoch, time_ms, idle_ms, limits)| {
-            Body::Welcome(reply::Welcome { version, cluster, node, epoch, time_ms, idle_ms, limits })
-        },
-    )
+    (any::<u8>(), any::<[u8; 16]>(), any::<u16>(), number32(), (number(), number()), number32(), limits)
+        .prop_map(|(version, cluster, node, epoch, (time_ms, last_number), idle_ms, limits)| {
+            Body::Welcome(reply::Welcome {
+                version,
+                cluster,
+                node,
+                epoch,
+                time_ms,
+                idle_ms,
+                limits,
+                last_number,
+            })
+        })
 }
 
 fn ack() -> impl Strategy<Value = Body> {
@@ -210,31 +219,37 @@ fn summary() -> impl Strategy<Value = Summary> {
             content,
         },
     );
-    (session(), number32(), vec(number(), 10), option::of(preview)).prop_map(|(session, members, n, last)| {
-        Summary {
-            session,
-            members,
-            first_seq: n[0],
-            last_seq: n[1],
-            count: n[2],
-            unread: n[3],
-            joined_seq: n[4],
-            read_seq: n[5],
-            delivered_seq: n[6],
-            last_client_seq: n[7],
-            live_from: n[8],
-            time_ms: n[9],
-            last,
-        }
+    let settings = crate::own_strategies::settings();
+    let parts = (session(), number32(), vec(number(), 10), option::of(preview), settings);
+    parts.prop_map(|(session, members, n, last, settings)| Summary {
+        session,
+        members,
+        first_seq: n[0],
+        last_seq: n[1],
+        count: n[2],
+        unread: n[3],
+        joined_seq: n[4],
+        read_seq: n[5],
+        delivered_seq: n[6],
+        last_client_seq: n[7],
+        live_from: n[8],
+        time_ms: n[9],
+        last,
+        settings,
     })
 }
 
 fn sync_page() -> impl Strategy<Value = Body> {
-    (vec(summary(), 0..4), vec((session(), code()), 0..3), number32(), blob()).prop_map(
-        |(sessions, unresolved, total, next)| {
-            Body::SyncPage(reply::SyncPage { sessions, unresolved, total, next })
-        },
+    (
+        vec(summary(), 0..4),
+        vec((session(), code()), 0..3),
+        number32(),
+        blob(),
+        option::of(crate::own_strategies::badge()),
     )
+        .prop_map(|(sessions, unresolved, total, next, badge)| {
+            Body::SyncPage(reply::SyncPage { sessions, unresolved, total, next, badge })
+        })
 }
 
 fn small_reply() -> impl Strategy<Value = Body> {
@@ -289,5 +304,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         push(),
         error(),
         crate::group_strategies::body(),
+        crate::own_strategies::body(),
     ]
 }

@@ -70,6 +70,7 @@ fn summary(session: SessionId, last_seq: u64, unread: u64) -> Summary {
         live_from: last_seq + 1,
         time_ms: NOON - 60 * MINUTE + last_seq * MINUTE,
         last: None,
+        settings: rookery_client::wire::own::Settings::default(),
     }
 }
 

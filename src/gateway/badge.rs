@@ -1,0 +1,108 @@
+//! Unread messages of all sessions together, for a badge and for reading everything.
+//!
+//! What the shards' leaders have in memory tells which sessions can have anything unread: those that count more than the
+//! user has read or cleared. Only these are asked for their heads, which know what the user has written itself and what
+//! was recalled; at most [`ASKED`] of them, the newest ones, and the others are said not to be counted.
+
+use std::collections::HashMap;
+
+use futures::future::join_all;
+use rookery_wire::own::Badge;
+use rookery_wire::{ErrorBody, ErrorCode, SessionId, UserId};
+
+use super::connection::Connection;
+use super::sync::{Found, Listed, activity, asked_of, by_shard, heads, sessions_of};
+use crate::shard::{Asked, SessionActivity};
+
+/// Sessions beyond the page that are asked for their heads.
+const ASKED: usize = 500;
+
+/// When sessions were active, those of which that is known.
+pub(super) type Active = HashMap<SessionId, SessionActivity>;
+
+/// The badge. `found`: what those on the page have said already.
+pub(super) async fn badge(
+    connection: &Connection,
+    listed: &Listed,
+    active: &Active,
+    found: &HashMap<SessionId, Found>,
+) -> Badge {
+    let now_ms = connection.core.clock.unix_ms();
+    let mut badge = Badge::default();
+    let mut add = |session: &SessionId, unread: Option<u64>| match unread {
+        None => badge.uncounted += 1,
+        Some(unread) if listed.get(session).is_some_and(|own| own.muted_until_ms > now_ms) => {
+            badge.muted += unread;
+        }
+        Some(unread) => badge.unread += unread,
+    };
+    let mut open = Vec::new();
+    for (session, own) in listed {
+        match (found.get(session), active.get(session)) {
+            (Some(Ok((head, _))), _) => add(session, Some(head.unread)),
+            (_, Some(active)) if active.count <= own.seen_count => {}
+            (_, Some(active)) => open.push((active.time_ms, session.clone())),
+            (_, None) => add(session, None),
+        }
+    }
+    open.sort_unstable_by(|a, b| b.cmp(a));
+    for (_, session) in open.iter().skip(ASKED) {
+        add(session, None);
+    }
+    let asked: Vec<SessionId> = open.into_iter().take(ASKED).map(|(_, session)| session).collect();
+    for (session, unread) in unread_of(connection, connection.user(), &asked, listed).await {
+        match unread {
+            // Left meanwhile.
+            Err(ErrorCode::NotMember) => {}
+            unread => add(&session, unread.ok()),
+        }
+    }
+    badge
+}
+
+async fn unread_of(
+    connection: &Connection,
+    user: &UserId,
+    sessions: &[SessionId],
+    listed: &Listed,
+) -> Vec<(SessionId, Result<u64, ErrorCode>)> {
+    let asked = by_shard(connection, sessions).into_iter().map(|(shard, sessions)| async move {
+        let asked: Vec<Asked> = sessions.iter().map(|session| asked_of(session, listed)).collect();
+        heads(connection, user, shard, asked).await
+    });
+    let all = join_all(asked).await.into_iter().flatten();
+    all.map(|(session, head)| (session, head.map(|head| head.unread))).collect()
+}
+
+/// Where the sessions stand in which the user's cursor is behind, with their counts; and how many messages are unread.
+///
+/// # Errors
+/// When not all of it could be learned: what is read by one request is read in whole.
+pub(super) async fn heads_to_read(
+    connection: &Connection,
+    user: &UserId,
+) -> Result<(Vec<(SessionId, u64, u64)>, u64), ErrorBody> {
+    let (listed, _) = sessions_of(connection, user).await?;
+    let names: Vec<SessionId> = listed.keys().cloned().collect();
+    let (mut cursors, mut open) = (Vec::new(), Vec::new());
+    for (session, active) in activity(connection, &names).await {
+        let active = active.map_err(|code| ErrorBody::new(code, format!("{session} could not be asked")))?;
+        let Some(own) = listed.get(&session) else { continue };
+        if active.count > own.seen_count {
+            open.push(session.clone());
+        }
+        if active.last_seq > own.read_seq {
+            cursors.push((session, active.last_seq, active.count));
+        }
+    }
+    let mut unread = 0;
+    for (session, of_session) in unread_of(connection, user, &open, &listed).await {
+        match of_session {
+            Ok(of_session) => unread += of_session,
+            Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => {}
+            Err(code) => return Err(ErrorBody::new(code, format!("{session} could not be asked"))),
+        }
+    }
+    cursors.sort_unstable();
+    Ok((cursors, unread))
+}

@@ -1,0 +1,229 @@
+//! What is the user's own: MANAGE_SELF as a command, LIST_RELATIONS and LIST_DEVICES as reads.
+//!
+//! What an act needs to know of sessions (running counts, where they stand) is asked of them here and travels in the
+//! command, so that apply touches the user alone (R6). It is no part of what makes a retry the same.
+
+use std::sync::Arc;
+
+use bincode::Encode;
+use rookery_wire::own::{
+    ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, ManageSelf,
+};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, SessionSetting, UserAction, UserId};
+
+use super::badge;
+use super::check::{is_theirs, may_name, numbered, refuse};
+use super::connection::Connection;
+use super::reads::{turn, unexpected};
+use crate::config::Limits;
+use crate::shard::{Answer, Freshness, Read, ReadReply};
+use crate::state::{Actor, Command, EntityKey, Given, OwnBounds, UserAct};
+
+/// Cursors in one command.
+const COMMAND_CURSORS: usize = 500;
+/// Bytes of a frame that a page does not use.
+const FRAME_SPARE: u32 = 1024;
+
+fn bounded(field: &str, blob: &Blob, most: usize) -> Result<(), ErrorBody> {
+    if blob.len() > most {
+        let text = format!("{field} has {} bytes, at most {most} are allowed", blob.len());
+        return refuse(ErrorCode::BadRequest, text);
+    }
+    Ok(())
+}
+
+/// What needs no state to be refused, and takes no number.
+fn check(actor: &Actor, manage: &ManageSelf, limits: &Limits) -> Result<(), ErrorBody> {
+    may_name(actor)?;
+    numbered(manage.number)?;
+    let other = |user: &UserId| {
+        if user == actor.name() {
+            return refuse(ErrorCode::BadRequest, "nobody stands in a relation to itself");
+        }
+        Ok(())
+    };
+    match &manage.action {
+        UserAction::SetSession { session, setting } => {
+            is_theirs(session, actor.name())?;
+            match setting {
+                SessionSetting::Draft(text) => bounded("a draft", text, limits.draft_bytes as usize),
+                _ => Ok(()),
+            }
+        }
+        UserAction::ClearSession { session, .. } => is_theirs(session, actor.name()),
+        UserAction::DeleteMessages { session, from_seq, to_seq } => {
+            is_theirs(session, actor.name())?;
+            if *from_seq == 0 || from_seq > to_seq {
+                return refuse(ErrorCode::BadRequest, "from_seq counts from 1 and is at most to_seq");
+            }
+            Ok(())
+        }
+        UserAction::RequestFriend { user, text } => {
+            other(user)?;
+            bounded("the text of a request", text, MAX_REQUEST_TEXT)
+        }
+        UserAction::SetRemark { user, remark } => {
+            other(user)?;
+            bounded("a remark", remark, MAX_REMARK)
+        }
+        UserAction::AcceptFriend { user }
+        | UserAction::DeclineFriend { user }
+        | UserAction::RemoveFriend { user }
+        | UserAction::Block { user }
+        | UserAction::Unblock { user } => other(user),
+        UserAction::NameDevice { name, .. } => bounded("the name of a device", name, MAX_DEVICE_NAME),
+        UserAction::ReadAll | UserAction::SetStrangers { .. } | UserAction::EndDevice { .. } => Ok(()),
+    }
+}
+
+/// MANAGE_SELF.
+pub(super) async fn manage(
+    connection: Arc<Connection>,
+    request: u32,
+    mut manage: ManageSelf,
+) -> Result<(), ErrorBody> {
+    let limits = &connection.core.options.limits;
+    let actor = connection.actor(manage.on_behalf_of.take());
+    check(&actor, &manage, limits)?;
+    let _turn = turn(&connection).await?;
+    let given = match given(&connection, &actor, &manage).await {
+        Ok(given) => given,
+        // What a session said at the first time does not matter to a retry, which gets its first answer.
+        Err(_) if is_used(&connection, &actor, manage.number).await? => Given::Nothing,
+        Err(refusal) => return Err(refusal),
+    };
+    let bounds = OwnBounds { deletions: limits.deletions_per_session, relations: limits.relations_per_user };
+    let ManageSelf { number, action, .. } = manage;
+    let act = UserAct { number, action, given, bounds };
+    match connection.core.router.execute(&Command::UserAct { actor, act }).await {
+        Answer::Own(ack) => {
+            connection.reply(Kind::SelfAck, request, &ack);
+            Ok(())
+        }
+        Answer::Refused(error) => Err(error),
+        other => {
+            tracing::error!(?other, "a MANAGE_SELF was answered with something else");
+            Err(ErrorBody::new(ErrorCode::Unavailable, "the outcome is unknown; repeat"))
+        }
+    }
+}
+
+async fn given(connection: &Connection, actor: &Actor, manage: &ManageSelf) -> Result<Given, ErrorBody> {
+    match &manage.action {
+        UserAction::ClearSession { session, seq } => {
+            Ok(Given::Count(count_at(connection, actor, session, *seq).await?))
+        }
+        UserAction::DeleteMessages { session, from_seq, to_seq } => {
+            let count = count_at(connection, actor, session, *to_seq).await?;
+            let before = count_at(connection, actor, session, from_seq - 1).await?;
+            Ok(Given::Range { before, count })
+        }
+        // Done again, what came meanwhile would count as read.
+        UserAction::ReadAll if is_used(connection, actor, manage.number).await? => Ok(Given::Nothing),
+        UserAction::ReadAll => read_all(connection, actor.name()).await,
+        _ => Ok(Given::Nothing),
+    }
+}
+
+async fn count_at(
+    connection: &Connection,
+    actor: &Actor,
+    session: &SessionId,
+    seq: u64,
+) -> Result<u64, ErrorBody> {
+    let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
+    let read = Read::CountAt { user: actor.name().clone(), session: session.clone(), seq };
+    match connection.core.router.read(shard, read, Freshness::Linearizable).await? {
+        ReadReply::Count(count) => Ok(count),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn is_used(connection: &Connection, actor: &Actor, number: u64) -> Result<bool, ErrorBody> {
+    let (by, device, epoch) = (actor.user.clone(), actor.device.clone(), actor.epoch);
+    let read = Read::OwnNumber { user: actor.name().clone(), by, device, epoch };
+    match read_user(connection, actor.name(), read).await? {
+        ReadReply::Count(last) => Ok(number <= last),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Where all sessions stand, and how much of them is unread. A command holds so many cursors; those beyond it go first.
+async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, ErrorBody> {
+    let (mut cursors, unread) = badge::heads_to_read(connection, user).await?;
+    while cursors.len() > COMMAND_CURSORS {
+        let part = cursors.split_off(cursors.len() - COMMAND_CURSORS);
+        let command = Command::ReadMany { user: user.clone(), cursors: part };
+        match connection.core.router.execute(&command).await {
+            Answer::Done => {}
+            Answer::Refused(error) => return Err(error),
+            _ => return refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat"),
+        }
+    }
+    Ok(Given::Heads { cursors, unread })
+}
+
+async fn read_user(connection: &Connection, user: &UserId, read: Read) -> Result<ReadReply, ErrorBody> {
+    let shard = connection.core.router.shard_of(&EntityKey::User(user.clone()));
+    connection.core.router.read(shard, read, Freshness::Linearizable).await
+}
+
+/// LIST_RELATIONS.
+pub(super) async fn relations(
+    connection: Arc<Connection>,
+    request: u32,
+    list: ListRelations,
+) -> Result<(), ErrorBody> {
+    let actor = connection.actor(list.on_behalf_of);
+    may_name(&actor)?;
+    let _turn = turn(&connection).await?;
+    let user = actor.name().clone();
+    let read = Read::Relations { user, which: list.which, after: list.after, limit: list.limit };
+    match read_user(&connection, actor.name(), read).await? {
+        ReadReply::Relations(mut page) => {
+            page.more |= fit(&connection, &mut page.relations);
+            connection.reply(Kind::RelationPage, request, &page);
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// LIST_DEVICES.
+pub(super) async fn devices(
+    connection: Arc<Connection>,
+    request: u32,
+    list: ListDevices,
+) -> Result<(), ErrorBody> {
+    let actor = connection.actor(list.on_behalf_of);
+    may_name(&actor)?;
+    let _turn = turn(&connection).await?;
+    let read = Read::Devices { user: actor.name().clone(), after: list.after, limit: list.limit };
+    match read_user(&connection, actor.name(), read).await? {
+        ReadReply::Devices(mut page) => {
+            page.more |= fit(&connection, &mut page.devices);
+            connection.reply(Kind::DevicePage, request, &page);
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Keeps as many lines as the largest frame holds, at least one; says whether some went.
+fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
+    let kept = how_many_fit(connection, lines);
+    let cut = kept < lines.len();
+    lines.truncate(kept);
+    cut
+}
+
+/// How many of these lines one frame holds, at least one.
+pub(super) fn how_many_fit<T: Encode>(connection: &Connection, lines: &[T]) -> usize {
+    let most = connection.core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize;
+    let mut total = 0;
+    let fits = |line: &&T| {
+        total += rookery_wire::encode(*line).len();
+        total <= most
+    };
+    lines.iter().take_while(fits).count().max(1)
+}

@@ -1,0 +1,295 @@
+//! What a user does to its own things: one numbered act, judged and carried out.
+//!
+//! As in a session, everything is decided and every frame is encoded before anything changes (R9): [`User::decide`] makes a
+//! [`Change`] of new values, [`User::carry_out`] assigns them.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use rookery_wire::codec::Source;
+use rookery_wire::frame::frame_bytes;
+use rookery_wire::own::SelfAck;
+use rookery_wire::reply::ReadMark;
+use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserAction, UserId};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::command::Actor;
+use super::devices::{Device, end_notice};
+use super::exceptions::{Deleted, Extras};
+use super::key::SenderKey;
+use super::manage::own;
+use super::outcome::{Answer, Outcome};
+use super::relations::{ErrandKind, RelationEntry, Says, Step, Turned};
+use super::series::{Kept, taking};
+use super::session::At;
+use super::user::{User, frozen};
+
+/// What the node that took an act has learned for it from sessions; it is no part of what makes a retry the same.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Given {
+    /// Nothing is needed.
+    Nothing,
+    /// The running count at the seq up to which a session is cleared.
+    Count(u64),
+    /// The running counts before and at the end of a range that is deleted.
+    Range {
+        /// Before its first message.
+        before: u64,
+        /// At its last.
+        count: u64,
+    },
+    /// Where the sessions stand that are read now, and how many messages were unread.
+    Heads {
+        /// Session, last seq, and the running count there.
+        cursors: Vec<(SessionId, u64, u64)>,
+        /// In all sessions, those included that an earlier command has moved.
+        unread: u64,
+    },
+}
+
+/// Bounds that are judged at apply, by the configuration of the node that took the request (G8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OwnBounds {
+    /// Deleted ranges of one session.
+    pub deletions: u32,
+    /// Relations of one user.
+    pub relations: u32,
+}
+
+/// An act as it is proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct UserAct {
+    /// The device's number.
+    pub number: u64,
+    /// What.
+    pub action: UserAction,
+    /// What the gateway learned for it.
+    pub given: Given,
+    /// Bounds.
+    pub bounds: OwnBounds,
+}
+
+impl UserAct {
+    /// A stable hash that tells a retry from another act under the same number. Part of the data format.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&rookery_wire::encode(&self.action));
+        hash.digest()
+    }
+
+    /// Whether it may leave errands to other entities, which must have arrived before it is acknowledged.
+    fn concerns_others(&self) -> bool {
+        matches!(
+            self.action,
+            UserAction::RequestFriend { .. }
+                | UserAction::AcceptFriend { .. }
+                | UserAction::DeclineFriend { .. }
+                | UserAction::RemoveFriend { .. }
+                | UserAction::Block { .. }
+                | UserAction::Unblock { .. }
+        )
+    }
+}
+
+/// New values, and what is told of them.
+#[derive(Default)]
+struct Change {
+    value: u64,
+    frames: Vec<Bytes>,
+    extras: Vec<(SessionId, Extras)>,
+    cursors: Vec<(SessionId, u64, u64)>,
+    relation: Option<(UserId, RelationEntry, Vec<(ErrandKind, Says)>)>,
+    refuses_strangers: Option<bool>,
+    device: Option<(DeviceId, Device)>,
+    ended: Option<DeviceId>,
+}
+
+impl User {
+    /// Applies a numbered act on this user's own things.
+    pub fn act(&mut self, at: &At, actor: &Actor, act: &UserAct) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        let key = SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch };
+        if actor.user == self.id && self.epoch(&actor.device) != actor.epoch {
+            let text = format!("epoch {} is not this device's any more", actor.epoch);
+            return Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::BadEpoch, text)));
+        }
+        let fingerprint = act.fingerprint();
+        if let Some(answer) = self.judge_number(&key, act.number, fingerprint) {
+            let gate = (act.concerns_others() && matches!(answer, Answer::Own(_))).then_some(self.version);
+            return Outcome { gate, ..Outcome::answer(answer) };
+        }
+        let (fate, answer, change) = match self.decide(at, act) {
+            Ok(change) => {
+                let ack = SelfAck { number: act.number, time_ms: at.time_ms, value: change.value };
+                (Ok((at.time_ms, change.value)), Answer::Own(ack), Some(change))
+            }
+            Err(refusal) => (Err(refusal.code), Answer::Refused(taking(refusal, act.number)), None),
+        };
+        let mut outcome = Outcome::answer(answer);
+        self.consume_own(key, Kept { fingerprint, fate }, at.time_ms);
+        if let Some(change) = change {
+            self.carry_out(at, act, change, &mut outcome);
+            outcome.gate = act.concerns_others().then_some(self.version);
+        }
+        outcome
+    }
+
+    fn decide(&self, at: &At, act: &UserAct) -> Result<Change, ErrorBody> {
+        let text = Blob::default();
+        match &act.action {
+            UserAction::SetSession { session, setting } => {
+                let mut extras = self.extras_of_member(session)?;
+                let moved = extras.set(setting);
+                Ok(self.change_extras(session, extras, moved))
+            }
+            UserAction::ReadAll => Ok(self.read_all(&act.given)),
+            UserAction::ClearSession { session, seq } => {
+                let mut extras = self.extras_of_member(session)?;
+                let Given::Count(count) = act.given else { return Err(incomplete()) };
+                let moved = extras.clear(*seq, count);
+                Ok(self.change_extras(session, extras, moved))
+            }
+            UserAction::DeleteMessages { session, from_seq, to_seq } => {
+                let mut extras = self.extras_of_member(session)?;
+                let Given::Range { before, count } = act.given else { return Err(incomplete()) };
+                let range = Deleted { from_seq: *from_seq, to_seq: *to_seq, before, count };
+                let moved = extras.delete(range);
+                if moved && extras.deleted.len() > act.bounds.deletions as usize {
+                    let most = act.bounds.deletions;
+                    let text = format!("{session} would have more than {most} deleted ranges");
+                    let full = ErrorBody::new(ErrorCode::TooManyDeletions, text);
+                    return Err(full.with_detail(u64::from(most)));
+                }
+                Ok(self.change_extras(session, extras, moved))
+            }
+            UserAction::RequestFriend { user, text } => {
+                self.turn(user, self.step(at, user, Step::Request, text), act.bounds.relations)
+            }
+            UserAction::AcceptFriend { user } => {
+                self.turn(user, self.step(at, user, Step::Accept, &text), act.bounds.relations)
+            }
+            UserAction::DeclineFriend { user } | UserAction::RemoveFriend { user } => {
+                self.turn(user, self.step(at, user, Step::Refuse, &text), act.bounds.relations)
+            }
+            UserAction::Block { user } => {
+                self.turn(user, self.bar(user, true, at.time_ms), act.bounds.relations)
+            }
+            UserAction::Unblock { user } => {
+                self.turn(user, self.bar(user, false, at.time_ms), act.bounds.relations)
+            }
+            UserAction::SetRemark { user, remark } => {
+                let mut entry = self.relations.get(user).cloned().unwrap_or_default();
+                // A remark is on somebody this user has to do with.
+                if entry.is_live() {
+                    entry.remark = own(remark);
+                }
+                self.turn(user, Turned { entry, errands: Vec::new() }, act.bounds.relations)
+            }
+            UserAction::SetStrangers { refuse } => Ok(Change {
+                value: u64::from(self.refuses_strangers != *refuse),
+                refuses_strangers: Some(*refuse),
+                ..Change::default()
+            }),
+            UserAction::NameDevice { device, name } => Ok(self.name_device(device, name)),
+            UserAction::EndDevice { device } => Ok(self.end_device(device)),
+        }
+    }
+
+    fn carry_out(&mut self, at: &At, act: &UserAct, change: Change, outcome: &mut Outcome) {
+        outcome.user_frames = change.frames;
+        for (session, extras) in change.extras {
+            self.store_extras(&session, extras);
+        }
+        for (session, seq, count) in change.cursors {
+            if let Some(link) = self.links.get_mut(&session) {
+                (link.read_seq, link.read_count) = (seq, count);
+                self.dirty.links.insert(session);
+            }
+        }
+        if let Some((user, entry, errands)) = change.relation {
+            outcome.errands = !errands.is_empty();
+            self.send_errands(&user, errands, at);
+            self.store_relation(&user, entry, act.bounds.relations);
+        }
+        if let Some(refuse) = change.refuses_strangers {
+            self.refuses_strangers = refuse;
+        }
+        if let Some((id, device)) = change.device {
+            self.devices.insert(id, device);
+        }
+        if let Some(device) = change.ended {
+            self.end(&device, at.time_ms);
+        }
+    }
+
+    fn change_extras(&self, session: &SessionId, extras: Extras, moved: bool) -> Change {
+        let mut change = Change { value: u64::from(moved), ..Change::default() };
+        if moved {
+            change.frames.push(extras.frame(session));
+            change.extras.push((session.clone(), extras));
+        }
+        change
+    }
+
+    /// Cursors go forward to where the sessions stood, and nothing is marked as unread any more.
+    fn read_all(&self, given: &Given) -> Change {
+        let Given::Heads { cursors, unread } = given else { return Change::default() };
+        let mut change = Change { value: *unread, ..Change::default() };
+        for (session, seq, count) in cursors {
+            if self.links.get(session).is_some_and(|link| link.member && link.read_seq < *seq) {
+                let mark = ReadMark { session: session.clone(), seq: *seq, count: *count };
+                change.frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+                change.cursors.push((session.clone(), *seq, *count));
+            }
+        }
+        for (session, extras) in self.extras.iter().filter(|(_, extras)| extras.marked_unread) {
+            let extras = Extras { marked_unread: false, ..extras.clone() };
+            change.frames.push(extras.frame(session));
+            change.extras.push((session.clone(), extras));
+        }
+        change
+    }
+
+    fn turn(&self, user: &UserId, turned: Turned, most: u32) -> Result<Change, ErrorBody> {
+        let Turned { entry, errands } = turned;
+        if entry.is_live() && self.is_full_for(user, most) {
+            let text = format!("{} has {most} relations, as many as allowed", self.id);
+            return Err(ErrorBody::new(ErrorCode::RelationsFull, text).with_detail(u64::from(most)));
+        }
+        let mut change = Change { value: entry.state() as u64, ..Change::default() };
+        change.frames.extend(self.told(user, &entry));
+        if self.relations.get(user).is_some_and(|known| *known != entry)
+            || (!self.relations.contains_key(user) && entry.is_live())
+        {
+            change.relation = Some((user.clone(), entry, errands));
+        }
+        Ok(change)
+    }
+
+    fn name_device(&self, id: &DeviceId, name: &Blob) -> Change {
+        let Some(known) = self.devices.get(id) else { return Change::default() };
+        let device = Device { name: own(name), ..known.clone() };
+        Change { value: 1, device: Some((id.clone(), device)), ..Change::default() }
+    }
+
+    fn end_device(&self, id: &DeviceId) -> Change {
+        let Some(known) = self.devices.get(id) else { return Change::default() };
+        let frames = vec![end_notice(id, known.epoch)];
+        Change { value: 1, frames, ended: Some(id.clone()), ..Change::default() }
+    }
+
+    fn extras_of_member(&self, session: &SessionId) -> Result<Extras, ErrorBody> {
+        if self.links.get(session).is_none_or(|link| !link.member) {
+            let text = format!("{session} is not in the list of {}", self.id);
+            return Err(ErrorBody::new(ErrorCode::NotMember, text));
+        }
+        Ok(self.extras.get(session).cloned().unwrap_or_default())
+    }
+}
+
+/// The gateway always gives what is needed; another program's command would be refused alike everywhere.
+fn incomplete() -> ErrorBody {
+    ErrorBody::new(ErrorCode::BadRequest, "the act lacks what the session says to it")
+}

@@ -1,0 +1,352 @@
+//! How two users stand to each other: friends, requests, blocks.
+//!
+//! Each user's entity decides what that user wants of the other, its *stance*, and has a copy of the other's stance, which
+//! an errand carries over. How they stand is a function of the two stances, the same seen from either side; so both sides
+//! agree as soon as the errands have arrived, in whatever order they did, and requests that cross make friends. A stance
+//! has a version, and an older one never takes the place of a newer (R12); so a relation that is over keeps its row for a
+//! while, and is no more shown.
+//!
+//! A block is the blocking user's alone. It is carried to the direct session of the two, which enforces it.
+
+use bincode::{Decode, Encode};
+use rookery_wire::codec::{Blob, Source};
+use rookery_wire::frame::frame_bytes;
+use rookery_wire::own::{Relation, RelationFilter};
+use rookery_wire::{Kind, RelationState, SessionId, UserId};
+
+use super::manage::own;
+use super::outcome::{Answer, Outcome};
+use super::session::At;
+use super::user::{User, frozen};
+
+/// What one user wants of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Wish {
+    /// Nothing.
+    #[default]
+    No,
+    /// To be friends.
+    Ask,
+    /// To be friends, as that one has asked by its stance of this version.
+    Accept(u64),
+}
+
+/// What one user wants of another, and what it has turned down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Stance {
+    /// Grows with every change; 0 for none yet.
+    pub version: u64,
+    /// What is wanted.
+    pub wish: Wish,
+    /// Stances of the other up to this version count for nothing: declined, or ended.
+    pub refuses_up_to: u64,
+}
+
+impl Stance {
+    /// Whether this wish counts against the other's stance.
+    fn counts(&self, other: &Stance) -> bool {
+        self.version > other.refuses_up_to
+            && match self.wish {
+                Wish::No => false,
+                Wish::Ask => true,
+                Wish::Accept(of) => {
+                    other.wish == Wish::Ask && other.version == of && other.version > self.refuses_up_to
+                }
+            }
+    }
+}
+
+/// One user's relation to another, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct RelationEntry {
+    /// What this user wants.
+    pub mine: Stance,
+    /// What the other wants, as far as it has come here.
+    pub theirs: Stance,
+    /// This user takes nothing that one writes.
+    pub blocked: bool,
+    /// What this user calls that one.
+    pub remark: Blob,
+    /// Of the request, while there is one.
+    pub text: Blob,
+    /// Since when they stand so, unix milliseconds.
+    pub since_ms: u64,
+}
+
+impl RelationEntry {
+    /// How they stand.
+    pub fn state(&self) -> RelationState {
+        match (self.mine.counts(&self.theirs), self.theirs.counts(&self.mine)) {
+            (true, true) => RelationState::Friends,
+            (true, false) => RelationState::Requested,
+            (false, true) => RelationState::Asked,
+            (false, false) => RelationState::None,
+        }
+    }
+
+    /// Whether there is anything to show.
+    pub fn is_live(&self) -> bool {
+        self.blocked || !self.remark.is_empty() || self.state() != RelationState::None
+    }
+
+    fn line(&self, user: &UserId) -> Relation {
+        Relation {
+            user: user.clone(),
+            state: self.state(),
+            blocked: self.blocked,
+            remark: self.remark.clone(),
+            text: self.text.clone(),
+            since_ms: self.since_ms,
+        }
+    }
+
+    /// What follows from a change of state.
+    fn settled(mut self, before: RelationState, time_ms: u64) -> Self {
+        let after = self.state();
+        if after != before {
+            self.since_ms = time_ms;
+        }
+        if !matches!(after, RelationState::Requested | RelationState::Asked) {
+            self.text = Blob::default();
+        }
+        if !self.is_live() {
+            self.since_ms = time_ms;
+        }
+        self
+    }
+}
+
+/// Where an errand goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum ErrandKind {
+    /// To the direct session of the two: whether the other is blocked.
+    Bar,
+    /// To the other user: this one's stance.
+    Stance,
+}
+
+/// What must still happen elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub struct Errand {
+    /// Which version of this user's doings left it; a newer one to the same place takes its place.
+    pub version: u64,
+    /// What it says there.
+    pub says: Says,
+}
+
+/// What an errand says where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum Says {
+    /// Whether messages of the other are refused.
+    Bar(bool),
+    /// The stance, and the text of a request.
+    Stance(Stance, Blob),
+}
+
+/// Names an errand of one user: where it goes, and whom it is about.
+pub type ErrandKey = (ErrandKind, UserId);
+
+/// What a user does to a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Asks, or accepts what was asked.
+    Request,
+    /// Accepts, if something was asked.
+    Accept,
+    /// Wants it no more, and turns down what was asked.
+    Refuse,
+}
+
+/// A relation as it will be, and the errands that follow.
+pub(super) struct Turned {
+    pub(super) entry: RelationEntry,
+    pub(super) errands: Vec<(ErrandKind, Says)>,
+}
+
+impl User {
+    /// How this user stands to another.
+    pub fn relation(&self, other: &UserId) -> RelationState {
+        self.relations.get(other).map_or(RelationState::None, RelationEntry::state)
+    }
+
+    /// Whether this user takes nothing that another writes.
+    pub fn blocks(&self, other: &UserId) -> bool {
+        self.relations.get(other).is_some_and(|entry| entry.blocked)
+    }
+
+    /// Whether users who are no friends may not begin a direct session.
+    pub fn refuses_strangers(&self) -> bool {
+        self.refuses_strangers
+    }
+
+    /// Whether another may begin a direct session with this user.
+    pub(super) fn lets_in(&self, other: &UserId) -> bool {
+        !self.blocks(other) && (!self.refuses_strangers || self.relation(other) == RelationState::Friends)
+    }
+
+    /// Relations by name, after `after`.
+    pub fn relations_after(
+        &self,
+        which: RelationFilter,
+        after: Option<&UserId>,
+    ) -> impl Iterator<Item = Relation> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let wanted = move |entry: &RelationEntry| match which {
+            RelationFilter::All => entry.is_live(),
+            RelationFilter::Friends => entry.state() == RelationState::Friends,
+            RelationFilter::Requests => {
+                matches!(entry.state(), RelationState::Requested | RelationState::Asked)
+            }
+            RelationFilter::Blocked => entry.blocked,
+        };
+        let all = self.relations.range::<UserId, _>((from, Unbounded));
+        all.filter(move |(_, entry)| wanted(entry)).map(|(user, entry)| entry.line(user))
+    }
+
+    /// Errands that have not arrived.
+    pub fn pending_errands(&self) -> impl Iterator<Item = (&ErrandKey, &Errand)> {
+        self.errands.iter()
+    }
+
+    /// Whether every errand up to this version has arrived.
+    pub fn gate_open(&self, version: u64) -> bool {
+        self.errands.values().all(|errand| errand.version > version)
+    }
+
+    /// A relation after a step of this user's; as it is when there is nothing to do.
+    pub(super) fn step(&self, at: &At, other: &UserId, step: Step, text: &Blob) -> Turned {
+        let entry = self.relations.get(other).cloned().unwrap_or_default();
+        let before = entry.state();
+        let version = self.version_after(at);
+        let mut next = entry.clone();
+        let asked = Wish::Accept(entry.theirs.version);
+        match (step, before) {
+            (Step::Request, RelationState::None) => {
+                (next.mine.wish, next.text) = (Wish::Ask, own(text));
+            }
+            (Step::Request | Step::Accept, RelationState::Asked) => next.mine.wish = asked,
+            (Step::Refuse, RelationState::Asked | RelationState::Friends | RelationState::Requested) => {
+                (next.mine.wish, next.mine.refuses_up_to) = (Wish::No, entry.theirs.version);
+            }
+            _ => return Turned { entry, errands: Vec::new() },
+        }
+        next.mine.version = version;
+        let entry = next.settled(before, at.time_ms);
+        let errands = vec![(ErrandKind::Stance, Says::Stance(entry.mine, entry.text.clone()))];
+        Turned { entry, errands }
+    }
+
+    /// Blocks another, or takes that back.
+    pub(super) fn bar(&self, other: &UserId, on: bool, time_ms: u64) -> Turned {
+        let mut entry = self.relations.get(other).cloned().unwrap_or_default();
+        let moved = entry.blocked != on;
+        entry.blocked = on;
+        let before = entry.state();
+        let entry = entry.settled(before, time_ms);
+        Turned { entry, errands: if moved { vec![(ErrandKind::Bar, Says::Bar(on))] } else { Vec::new() } }
+    }
+
+    /// The frame that tells this user's devices how a relation is now, if that is another than before.
+    pub(super) fn told(&self, other: &UserId, entry: &RelationEntry) -> Option<bytes::Bytes> {
+        let line = entry.line(other);
+        let before = self.relations.get(other).cloned().unwrap_or_default().line(other);
+        // Since when there is nothing is no news.
+        let same = before == line || (!entry.is_live() && before.state == line.state && !before.blocked);
+        (!same).then(|| frame_bytes(Kind::Relation, 0, &line))
+    }
+
+    /// Whether one more relation would be too many.
+    pub(super) fn is_full_for(&self, other: &UserId, most: u32) -> bool {
+        let known = self.relations.get(other).is_some_and(RelationEntry::is_live);
+        !known && self.live_relations >= most
+    }
+
+    /// Stores a relation, and lets the oldest go of those that are over when there are too many.
+    pub(super) fn store_relation(&mut self, other: &UserId, entry: RelationEntry, most: u32) {
+        let was = self.relations.get(other).is_some_and(RelationEntry::is_live);
+        let is = entry.is_live();
+        self.live_relations = self.live_relations.saturating_sub(u32::from(was)) + u32::from(is);
+        if self.relations.get(other) != Some(&entry) && (is || entry != RelationEntry::default()) {
+            self.relations.insert(other.clone(), entry);
+            self.dirty.relations.insert(other.clone());
+        }
+        let over = self.relations.len().saturating_sub(self.live_relations as usize);
+        if over > most.max(16) as usize {
+            let errand = |user: &UserId| self.errands.contains_key(&(ErrandKind::Stance, user.clone()));
+            let oldest = self.relations.iter().filter(|(user, entry)| !entry.is_live() && !errand(user));
+            let oldest = oldest.min_by_key(|(user, entry)| (entry.since_ms, (*user).clone()));
+            if let Some(user) = oldest.map(|(user, _)| user.clone()) {
+                self.relations.remove(&user);
+                self.dirty.relations.insert(user);
+            }
+        }
+    }
+
+    /// Leaves errands under one version.
+    pub(super) fn send_errands(&mut self, other: &UserId, errands: Vec<(ErrandKind, Says)>, at: &At) {
+        if errands.is_empty() {
+            return;
+        }
+        self.version = self.version_after(at);
+        for (kind, says) in errands {
+            let key = (kind, other.clone());
+            self.errands.insert(key.clone(), Errand { version: self.version, says });
+            self.dirty.errands.insert(key);
+        }
+    }
+
+    /// Another user's stance arrives. What cannot be taken, from one who is blocked or because there is no room, is
+    /// declined on the spot: to the other that looks like any other no.
+    pub fn hear(&mut self, at: &At, from: &UserId, stance: &Stance, text: &Blob, most: u32) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        let entry = self.relations.get(from).cloned().unwrap_or_default();
+        if stance.version <= entry.theirs.version {
+            return Outcome::answer(Answer::Done);
+        }
+        let before = entry.state();
+        let mut next = entry;
+        next.theirs = *stance;
+        let asked = next.state() == RelationState::Asked;
+        let mut errands = Vec::new();
+        if asked && (next.blocked || self.is_full_for(from, most)) {
+            next.mine =
+                Stance { version: self.version_after(at), wish: Wish::No, refuses_up_to: stance.version };
+            errands.push((ErrandKind::Stance, Says::Stance(next.mine, Blob::default())));
+        } else if asked {
+            next.text = own(text);
+        }
+        let next = next.settled(before, at.time_ms);
+        let mut outcome = Outcome::answer(Answer::Done);
+        outcome.user_frames.extend(self.told(from, &next));
+        outcome.errands = !errands.is_empty();
+        self.send_errands(from, errands, at);
+        self.store_relation(from, next, most);
+        outcome
+    }
+
+    /// Errands that have arrived.
+    pub fn carried(&mut self, done: &[(ErrandKey, u64)]) -> Outcome {
+        for (key, version) in done {
+            if self.errands.get(key).is_some_and(|errand| errand.version <= *version) {
+                self.errands.remove(key);
+                self.dirty.errands.insert(key.clone());
+            }
+        }
+        Outcome { answer: Some(Answer::Done), gates_moved: true, ..Outcome::default() }
+    }
+
+    pub(super) fn version_after(&self, at: &At) -> u64 {
+        (self.version + 1).max(at.index)
+    }
+
+    /// The direct session with another; none with itself.
+    pub fn direct_with(&self, other: &UserId) -> Option<SessionId> {
+        SessionId::direct(&self.id, other).ok()
+    }
+}
