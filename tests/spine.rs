@@ -108,6 +108,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             queue: 4096,
             page_cache_bytes: 1 << 20,
             sessions_per_user: SESSIONS_PER_USER,
+            relations_per_user: 1_000,
         };
         let stages = Stages::start(2).expect("arbiters");
         let mut shards = Vec::new();
