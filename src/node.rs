@@ -7,6 +7,7 @@ mod peers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -101,6 +102,7 @@ pub struct Node {
     host: Host,
     system: Group<SystemWaiter>,
     facts: watch::Receiver<Arc<Facts>>,
+    forming: Arc<Forming>,
     shards: Vec<ShardHandle>,
     delivery: Arc<Delivery>,
     router: Router,
@@ -156,6 +158,7 @@ impl Node {
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
             clock_ahead,
+            leaving: AtomicBool::new(false),
         });
         app.set_forming(forming.clone());
         let joined = tokio::select! {
@@ -192,7 +195,8 @@ impl Node {
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
         tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
-        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming };
+        let view =
+            balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
@@ -237,6 +241,7 @@ impl Node {
             host,
             system,
             facts,
+            forming,
             shards,
             delivery,
             router,
@@ -328,10 +333,14 @@ impl Node {
         RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
     }
 
-    /// Stops in order: clients away, shards handed over and ended, groups, links, store.
+    /// Stops in order: leads handed over while clients are still served, then clients answered and sent away, shards ended,
+    /// groups, links, store.
     pub async fn stop(mut self) {
+        // Whoever is told to go finds the new leaders in place, and what is on its way is forwarded to them.
+        balance::leave(&self.shards, &self.system, &self.forming).await;
         self.gateway.stop().await;
-        balance::hand_over(&self.shards, &self.facts.borrow().clone(), &self.peers, self.number).await;
+        // A lead may have been on its way here when the first were given away.
+        balance::hand_over(&self.shards, &self.forming).await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
         self.router.stop().await;

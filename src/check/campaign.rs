@@ -12,6 +12,7 @@ use super::cast::{Cast, CastSize};
 use super::device::{Device, DeviceLog};
 use super::drive::{self, Plan, Power};
 use super::dump::{self, Dumps};
+use super::fault;
 use super::history::{Handed, History, Round, Setup};
 use super::listener;
 use super::stage::{Pace, Phase, Stage};
@@ -76,7 +77,9 @@ pub async fn play<C: Power>(
         listeners.spawn(listener::run(stage.clone(), *device));
     }
     if !drive::wait(Instant::now() + WARM_UP, || stage.acked() >= WARM).await {
-        bail!("{} sends were acknowledged within {WARM_UP:?}, {WARM} are needed to begin", stage.acked());
+        let acked = stage.acked();
+        let text = format!("{acked} sends were acknowledged within {WARM_UP:?}, {WARM} are needed to begin");
+        return Err(fault::cluster(text));
     }
     let rounds = drive::play(cluster, &stage, campaign.plan, told).await?;
     let dumps = settle(&stage, &campaign.tag).await?;

@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::fault;
 use crate::http::fetch;
+use crate::system::SYSTEM_GROUP;
 
 /// How long one question about a node's state may take.
 const ASK: Duration = Duration::from_millis(500);
@@ -40,6 +42,10 @@ pub trait Cluster: Send {
     fn stop(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// Start it again.
     fn start(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Hands every lead of a node to another, one after another.
+    fn transfer(&mut self, _from: u16, _to: u16) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Err(anyhow::anyhow!("leads cannot be handed over here")))
+    }
     /// SIGSTOP (`true`) or SIGCONT.
     fn pause(&mut self, node: u16, on: bool) -> anyhow::Result<()>;
 }
@@ -109,7 +115,8 @@ impl OwnCluster {
         while !cluster.whole().await {
             cluster.assert_alive()?;
             if Instant::now() > until {
-                bail!("the cluster did not form within {deadline:?}; see {}", cluster.log(1).display());
+                let log = cluster.log(1).display().to_string();
+                return Err(fault::cluster(format!("the cluster did not form within {deadline:?}; see {log}")));
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -162,7 +169,8 @@ impl OwnCluster {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(5).collect();
                 let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-                bail!("node {} ended with {status}; the end of {}:\n{tail}", node.id, log.display());
+                let log = log.display();
+                return Err(fault::cluster(format!("node {} ended with {status}; the end of {log}:\n{tail}", node.id)));
             }
         }
         Ok(())
@@ -253,16 +261,39 @@ impl Cluster for OwnCluster {
             Ok(status) => {
                 let status = status?;
                 if !status.success() {
-                    bail!("node {id} ended with {status} after SIGTERM; see {}", self.log(id).display());
+                    let log = self.log(id).display().to_string();
+                    return Err(fault::cluster(format!("node {id} ended with {status} after SIGTERM; see {log}")));
                 }
                 Ok(())
             }
-            Err(_) => bail!("node {id} did not stop within {STOP:?} of SIGTERM"),
+            Err(_) => Err(fault::cluster(format!("node {id} did not stop within {STOP:?} of SIGTERM"))),
         }
     }
 
     async fn start(&mut self, id: u16) -> anyhow::Result<()> {
         self.spawn(id)
+    }
+
+    async fn transfer(&mut self, from: u16, to: u16) -> anyhow::Result<()> {
+        let http = self.node(from)?.http.clone();
+        let status = fetch::status(&http, ASK).await?;
+        let led = status.shards.iter().filter(|replica| replica.leading && replica.id != SYSTEM_GROUP);
+        for shard in led.map(|replica| replica.id) {
+            let order = format!("/transfer?shard={shard}&to={to}");
+            let begun = Instant::now();
+            while let Err(why) = fetch::post(&http, &order, STOP).await {
+                // It may have been given away meanwhile, or the heir may have to catch up first.
+                let leads = fetch::status(&http, ASK).await?;
+                if !leads.shards.iter().any(|replica| replica.id == shard && replica.leading) {
+                    break;
+                }
+                if begun.elapsed() > STOP {
+                    return Err(why).with_context(|| format!("shard {shard} does not go from node {from} to {to}"));
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
     }
 
     fn pause(&mut self, id: u16, on: bool) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -87,7 +88,7 @@ pub enum Question {
     },
     /// What does your wall clock say?
     Clock,
-    /// Can you lead: is there room on the disk, and is your clock right?
+    /// Can you lead: is there room on the disk, is your clock right, and do you stay?
     Room,
     /// To the leader of the system group: this folder takes the place of the node's lost one.
     Replace {
@@ -144,6 +145,8 @@ pub struct Forming {
     pub clock: Arc<dyn Clock>,
     /// How far this node's clock is ahead of the median of all nodes, milliseconds; 0 until it is known.
     pub clock_ahead: watch::Receiver<i64>,
+    /// This node is stopping and takes no leads.
+    pub leaving: AtomicBool,
 }
 
 impl Forming {
@@ -157,6 +160,7 @@ impl Forming {
                 yours: facts.nodes.get(&node).map(|known| known.store),
             },
             Question::Clock => Reply::Clock(self.clock.unix_ms()),
+            Question::Room if self.leaving.load(Ordering::Acquire) => Reply::No("the node is stopping".to_owned()),
             Question::Room => can_lead(self.is_low(), *self.clock_ahead.borrow()),
             Question::Replace { node, store } => {
                 match self.propose(FactsCommand::Replace { node, store }).await {
@@ -361,7 +365,12 @@ impl Forming {
         is_off(*self.clock_ahead.borrow())
     }
 
-    /// Whether a peer answers that it can lead: its disk has room and its clock is right.
+    /// From here on this node answers that it cannot lead: it is about to stop.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether a peer answers that it can lead: its disk has room, its clock is right and it is not stopping.
     pub async fn ask_room(&self, node: u16) -> bool {
         matches!(self.ask(node, rookery_wire::encode(&Question::Room)).await, Some(Reply::Done))
     }

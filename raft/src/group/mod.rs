@@ -144,6 +144,12 @@ impl<W: Waiter> Group<W> {
         members::transfer_leader(&self.0, to).await
     }
 
+    /// Who could lead in this node's place, if it leads: the voters that are reachable, with the number of entries each
+    /// lacks as far as is known here, the fewest first. One that lacks more than a few is not made leader.
+    pub fn heirs(&self) -> Vec<(RaftId, u64)> {
+        members::heirs(&self.0)
+    }
+
     /// Makes these the voters: adds the new ones as learners, waits until they caught up, changes the membership, drops
     /// the others. Only on the leader. Ok if they are the voters already.
     pub async fn set_voters(&self, voters: &[RaftId]) -> Result<(), RaftError> {
