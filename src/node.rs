@@ -195,8 +195,7 @@ impl Node {
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
         tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
-        let view =
-            balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
+        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;

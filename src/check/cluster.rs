@@ -32,6 +32,13 @@ pub trait Cluster: Send {
     fn leader_of(&self, session: &SessionId) -> impl Future<Output = Option<u16>> + Send;
     /// Whether every node serves and every shard has a leader.
     fn whole(&self) -> impl Future<Output = bool> + Send;
+    /// That no process ended which was not told to.
+    ///
+    /// # Errors
+    /// Which one did, with its last words.
+    fn alive(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// Snapshots that each node which answers has installed since its process began.
     fn installed(&self) -> impl Future<Output = BTreeMap<u16, u64>> + Send {
         std::future::ready(BTreeMap::new())
@@ -116,7 +123,9 @@ impl OwnCluster {
             cluster.assert_alive()?;
             if Instant::now() > until {
                 let log = cluster.log(1).display().to_string();
-                return Err(fault::cluster(format!("the cluster did not form within {deadline:?}; see {log}")));
+                return Err(fault::cluster(format!(
+                    "the cluster did not form within {deadline:?}; see {log}"
+                )));
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -170,7 +179,10 @@ impl OwnCluster {
                 let tail: Vec<&str> = text.lines().rev().take(5).collect();
                 let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
                 let log = log.display();
-                return Err(fault::cluster(format!("node {} ended with {status}; the end of {log}:\n{tail}", node.id)));
+                return Err(fault::cluster(format!(
+                    "node {} ended with {status}; the end of {log}:\n{tail}",
+                    node.id
+                )));
             }
         }
         Ok(())
@@ -242,6 +254,10 @@ impl Cluster for OwnCluster {
         (1..=self.options.shards).all(|shard| leaders.contains_key(&shard))
     }
 
+    fn alive(&mut self) -> anyhow::Result<()> {
+        self.assert_alive()
+    }
+
     async fn installed(&self) -> BTreeMap<u16, u64> {
         let sum = |status: &crate::status::NodeStatus| {
             status.shards.iter().map(|replica| replica.snapshots_installed).sum()
@@ -262,7 +278,9 @@ impl Cluster for OwnCluster {
                 let status = status?;
                 if !status.success() {
                     let log = self.log(id).display().to_string();
-                    return Err(fault::cluster(format!("node {id} ended with {status} after SIGTERM; see {log}")));
+                    return Err(fault::cluster(format!(
+                        "node {id} ended with {status} after SIGTERM; see {log}"
+                    )));
                 }
                 Ok(())
             }
@@ -288,7 +306,8 @@ impl Cluster for OwnCluster {
                     break;
                 }
                 if begun.elapsed() > STOP {
-                    return Err(why).with_context(|| format!("shard {shard} does not go from node {from} to {to}"));
+                    return Err(why)
+                        .with_context(|| format!("shard {shard} does not go from node {from} to {to}"));
                 }
                 sleep(Duration::from_millis(50)).await;
             }
@@ -301,10 +320,30 @@ impl Cluster for OwnCluster {
     }
 }
 
+/// Where ports are looked for: below those that systems give to outgoing connections (from 32768 on Linux). A node that
+/// is away for a moment must find its ports free when it comes back, whatever connects meanwhile.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Ports tried for each that is wanted.
+const PORT_TRIES: usize = 200;
+
 /// Ports that were free a moment ago, held all at once so that no two are the same.
 fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let held: Result<Vec<_>, _> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect();
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count * PORT_TRIES {
+        if held.len() == count {
+            break;
+        }
+        held.extend(std::net::TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))));
+    }
+    if held.len() < count {
+        bail!(
+            "found {} free ports between {} and {}, {count} are needed",
+            held.len(),
+            PORTS.start,
+            PORTS.end
+        );
+    }
     let ports: Result<Vec<u16>, _> =
-        held?.iter().map(|port| port.local_addr().map(|addr| addr.port())).collect();
+        held.iter().map(|port| port.local_addr().map(|addr| addr.port())).collect();
     Ok(ports?)
 }

@@ -97,8 +97,10 @@ async fn one<C: Power>(
     let fault_at = loaded.unwrap_or_else(|| stage.now());
     hurt(cluster, stage, fault, &nodes, until).await?;
     while !cluster.whole().await {
+        cluster.alive()?;
         if Instant::now() >= until {
-            let text = format!("round {number}: the cluster was not whole again within {ROUND:?} of its begin");
+            let text =
+                format!("round {number}: the cluster was not whole again within {ROUND:?} of its begin");
             return Err(fault::cluster(text));
         }
         sleep(Duration::from_millis(20)).await;
@@ -165,6 +167,7 @@ async fn hurt<C: Power>(
                 wait_acks(stage, acked + FLOWING, until).await;
                 cluster.start(*node).await?;
                 while !cluster.whole().await && Instant::now() < until {
+                    cluster.alive()?;
                     sleep(Duration::from_millis(20)).await;
                 }
             }

@@ -23,7 +23,12 @@ pub async fn run(stage: Arc<Stage>, me: DeviceIx) -> Handed {
         options.start = StartAt::Beginning;
         options.token = Some(stage.token.clone()).filter(|token| !token.is_empty());
         options.agent = "rookery check listener".to_owned();
-        match Client::connect(options).await {
+        // Connecting is patient, for the rounds may be the reason that no node answers; the end of the run is not.
+        let connected = tokio::select! {
+            connected = Client::connect(options) => connected,
+            _ = phase.wait_for(|phase| matches!(phase, Phase::End)) => break,
+        };
+        match connected {
             Ok((client, events)) => {
                 listen(&stage, events, &mut phase, &mut handed).await;
                 client.close().await;

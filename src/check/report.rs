@@ -56,8 +56,10 @@ pub(super) fn unfinished(what: &str, seed: u64, standing: Standing, why: &anyhow
 /// Why a verdict is what it is, in one line; nothing if it is good.
 fn because(verdict: &Verdict) -> String {
     let violations = verdict.violations.iter().map(ToString::to_string);
-    let reasons: Vec<String> =
-        violations.chain(verdict.too_slow.iter().cloned()).chain(verdict.inconclusive.iter().cloned()).collect();
+    let reasons: Vec<String> = violations
+        .chain(verdict.too_slow.iter().cloned())
+        .chain(verdict.inconclusive.iter().cloned())
+        .collect();
     match reasons.split_first() {
         None => String::new(),
         Some((first, [])) => format!("  because {first}"),
@@ -115,7 +117,10 @@ mod tests {
         let clusters = Err::<(), _>(ClusterFault("node 2 ended:\nits last words".to_owned()));
         let clusters = clusters.context("the nodes' logs are in /x").unwrap_err();
         let line = unfinished("rolling", 7, fault::standing(&clusters), &clusters);
-        assert_eq!(line, "rolling: BAD  seed 7  because the nodes' logs are in /x: node 2 ended: | its last words");
+        assert_eq!(
+            line,
+            "rolling: BAD  seed 7  because the nodes' logs are in /x: node 2 ended: | its last words"
+        );
     }
 
     #[test]

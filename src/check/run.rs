@@ -152,7 +152,8 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 /// Resolves when somebody ends this process in a way that leaves it time for a last word.
 async fn interrupted() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         // Then they end it without.
         return std::future::pending().await;
     };

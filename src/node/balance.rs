@@ -154,10 +154,11 @@ pub(super) async fn hand_over(shards: &[ShardHandle], forming: &Forming) {
 
 /// The other nodes that say they can lead. One that is stopping, too, does not.
 async fn able(forming: &Forming) -> BTreeSet<u16> {
-    let asked = forming.peers.nodes().into_iter().filter(|node| *node != forming.node).map(|node| async move {
-        let says = timeout(SAYS, forming.ask_room(node)).await;
-        says.is_ok_and(|can| can).then_some(node)
-    });
+    let asked =
+        forming.peers.nodes().into_iter().filter(|node| *node != forming.node).map(|node| async move {
+            let says = timeout(SAYS, forming.ask_room(node)).await;
+            says.is_ok_and(|can| can).then_some(node)
+        });
     futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
@@ -181,7 +182,9 @@ async fn give<W: Waiter>(group: &Group<W>, able: &BTreeSet<u16>) {
                     let _ = group.watch().wait_for(|status| !status.leading).await;
                     return;
                 }
-                Err(fault) => tracing::debug!(group = group.id(), to = %heir, %fault, "the lead is not taken yet"),
+                Err(fault) => {
+                    tracing::debug!(group = group.id(), to = %heir, %fault, "the lead is not taken yet")
+                }
             },
             None => tracing::debug!(group = group.id(), "nobody can take the lead yet"),
         }

@@ -160,7 +160,9 @@ impl Forming {
                 yours: facts.nodes.get(&node).map(|known| known.store),
             },
             Question::Clock => Reply::Clock(self.clock.unix_ms()),
-            Question::Room if self.leaving.load(Ordering::Acquire) => Reply::No("the node is stopping".to_owned()),
+            Question::Room if self.leaving.load(Ordering::Acquire) => {
+                Reply::No("the node is stopping".to_owned())
+            }
             Question::Room => can_lead(self.is_low(), *self.clock_ahead.borrow()),
             Question::Replace { node, store } => {
                 match self.propose(FactsCommand::Replace { node, store }).await {

@@ -70,7 +70,9 @@ pub(super) async fn transfer_leader(inner: &Inner, to: RaftId) -> Result<(), Raf
     inner.until("a hand-over", TRANSFER, over).await?;
     match inner.raft.metrics().borrow_watched().current_leader {
         Some(leader) if leader == to => Ok(()),
-        leader => Err(RaftError::Refused { group, what: format!("{to} did not take the lead; leader: {leader:?}") }),
+        leader => {
+            Err(RaftError::Refused { group, what: format!("{to} did not take the lead; leader: {leader:?}") })
+        }
     }
 }
 

@@ -71,7 +71,8 @@ fn report(history: &History, round: &Round) -> RoundReport {
         matches!(send.outcome, Outcome::Acked { .. }) && within(send.done)
     };
     // A change of members is a send, too.
-    let spans = |send: &&crate::check::history::Send| send.invoke <= round.fault_at && round.fault_at <= send.done;
+    let spans =
+        |send: &&crate::check::history::Send| send.invoke <= round.fault_at && round.fault_at <= send.done;
     let in_flight = history.sends.iter().filter(spans);
     let (ack_gap, who) = longest(history, round);
     RoundReport {
