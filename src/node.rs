@@ -6,8 +6,8 @@ mod folder;
 mod peers;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -103,6 +103,8 @@ pub struct Node {
     system: Group<SystemWaiter>,
     facts: watch::Receiver<Arc<Facts>>,
     forming: Arc<Forming>,
+    /// Held for those who ask whether they may go away.
+    _groups: Arc<balance::Groups>,
     shards: Vec<ShardHandle>,
     delivery: Arc<Delivery>,
     router: Router,
@@ -159,6 +161,7 @@ impl Node {
             clock: seams.clock.clone(),
             clock_ahead,
             leaving: AtomicBool::new(false),
+            stands_without: OnceLock::new(),
         });
         app.set_forming(forming.clone());
         let joined = tokio::select! {
@@ -209,6 +212,10 @@ impl Node {
             shards.push(handle);
         }
         tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
+        let groups = shards.iter().map(|shard| shard.group().clone()).collect();
+        let groups = Arc::new(balance::Groups { system: system.clone(), shards: groups });
+        // Set once: this is the only place.
+        let _ = forming.stands_without.set(balance::stands_without(&groups));
         let authenticator = Arc::new(Authenticator::from_config(&config).map_err(StartError::Config)?);
         let options = gateway_options(&config, &mine, &known);
         let neighbours = Neighbours {
@@ -241,6 +248,7 @@ impl Node {
             system,
             facts,
             forming,
+            _groups: groups,
             shards,
             delivery,
             router,

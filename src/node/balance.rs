@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::shard::ShardHandle;
-use crate::system::forming::Forming;
+use crate::shard::machine::EntryWaiter;
+use crate::system::forming::{Forming, StandsWithout};
 use crate::system::{Facts, SystemWaiter};
 
 /// Between two looks.
@@ -25,6 +26,14 @@ const SAYS: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_millis(5);
 /// An heir that lacks so many entries more than the nearest one is as good: a few are always on their way.
 const AS_NEAR: u64 = 8;
+
+/// The groups of this node.
+pub(super) struct Groups {
+    /// The cluster's facts.
+    pub system: Group<SystemWaiter>,
+    /// The shards.
+    pub shards: Vec<Group<EntryWaiter>>,
+}
 
 /// What balancing looks at.
 #[derive(Clone)]
@@ -126,7 +135,8 @@ async fn give_to_one_with_room(shard: &ShardHandle, facts: &Facts, forming: &For
     }
 }
 
-/// Before a stop: takes no more leads, and gives every lead away, the system group's included.
+/// Before a stop: takes no more leads, gives every lead away, the system group's included, and waits until nobody needs
+/// this node for a majority.
 pub(super) async fn leave(shards: &[ShardHandle], system: &Group<SystemWaiter>, forming: &Forming) {
     forming.leave();
     let system = async {
@@ -135,6 +145,33 @@ pub(super) async fn leave(shards: &[ShardHandle], system: &Group<SystemWaiter>, 
         }
     };
     tokio::join!(hand_over(shards, forming), system);
+    if timeout(HAND_OVER, others_stand(forming)).await.is_err() {
+        tracing::warn!("some shards cannot go on without this node; it stops all the same");
+    }
+}
+
+/// Waits until all groups that others lead have a majority that is up to date without this node: the node that came back
+/// last may still be on the way to it.
+async fn others_stand(forming: &Forming) {
+    loop {
+        let asked = forming.peers.nodes().into_iter().filter(|node| *node != forming.node);
+        let asked = asked.map(|node| timeout(SAYS, forming.ask_leave(node)));
+        let said = futures::future::join_all(asked).await;
+        if said.iter().all(|may| may.as_ref().map_or(true, |may| *may)) {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// For [`Forming::stands_without`]; looks at the groups for as long as the node that was given `groups` keeps them.
+pub(super) fn stands_without(groups: &Arc<Groups>) -> StandsWithout {
+    let groups = Arc::downgrade(groups);
+    Box::new(move |node| {
+        groups.upgrade().is_none_or(|groups| {
+            groups.system.stands_without(node) && groups.shards.iter().all(|shard| shard.stands_without(node))
+        })
+    })
 }
 
 /// Gives every lead away, so that a planned stop costs a hand-over and not an election.

@@ -5,8 +5,8 @@
 //! is refused with the command that replaces it: its old votes and log are gone, and a vote cast twice loses messages.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -97,6 +97,11 @@ pub enum Question {
         /// Its new folder.
         store: u64,
     },
+    /// May this node go away: can every group that you lead go on without it?
+    Leave {
+        /// The node that is about to stop.
+        node: u16,
+    },
 }
 
 /// The answer to a [`Question`].
@@ -147,7 +152,12 @@ pub struct Forming {
     pub clock_ahead: watch::Receiver<i64>,
     /// This node is stopping and takes no leads.
     pub leaving: AtomicBool,
+    /// Whether all groups led here can go on without a node; set once they are open. Must not keep them alive.
+    pub stands_without: OnceLock<StandsWithout>,
 }
+
+/// Says of a node whether it may go.
+pub type StandsWithout = Box<dyn Fn(u16) -> bool + Send + Sync>;
 
 impl Forming {
     /// Answers a peer's question.
@@ -164,6 +174,14 @@ impl Forming {
                 Reply::No("the node is stopping".to_owned())
             }
             Question::Room => can_lead(self.is_low(), *self.clock_ahead.borrow()),
+            // Who goes himself keeps nobody.
+            Question::Leave { .. } if self.leaving.load(Ordering::Acquire) => Reply::Done,
+            Question::Leave { node } => match self.stands_without.get() {
+                Some(stands) if !stands(node) => {
+                    Reply::No("a group led here would lose its majority".to_owned())
+                }
+                _ => Reply::Done,
+            },
             Question::Replace { node, store } => {
                 match self.propose(FactsCommand::Replace { node, store }).await {
                     Ok(()) => Reply::Done,
@@ -375,6 +393,12 @@ impl Forming {
     /// Whether a peer answers that it can lead: its disk has room, its clock is right and it is not stopping.
     pub async fn ask_room(&self, node: u16) -> bool {
         matches!(self.ask(node, rookery_wire::encode(&Question::Room)).await, Some(Reply::Done))
+    }
+
+    /// Whether a peer has nothing against this node's going away; one that says nothing has nothing against it.
+    pub async fn ask_leave(&self, node: u16) -> bool {
+        let question = Question::Leave { node: self.node };
+        !matches!(self.ask(node, rookery_wire::encode(&question)).await, Some(Reply::No(_)))
     }
 
     async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {

@@ -21,6 +21,8 @@ const TRANSFER: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_secs(10);
 /// How many entries a node may be behind that is to become a voter, or the leader.
 const NEAR: u64 = 64;
+/// And how many one may be behind that counts as up to date: a few are always on their way.
+const ON_THE_WAY: u64 = 8;
 
 pub(super) async fn initialize(inner: &Inner, voters: &[RaftId]) -> Result<(), RaftError> {
     let group = inner.id;
@@ -87,6 +89,17 @@ pub(super) fn heirs(inner: &Inner) -> Vec<(RaftId, u64)> {
     let mut heirs: Vec<(RaftId, u64)> = voters.map(|id| (id, inner.behind(id))).collect();
     heirs.sort_unstable_by_key(|(id, behind)| (*behind, *id));
     heirs
+}
+
+pub(super) fn stands_without(inner: &Inner, node: u16) -> bool {
+    let status = inner.status.borrow().clone();
+    if !status.leading || status.voters.len() < 3 {
+        return true;
+    }
+    let able = |(id, behind): &(RaftId, u64)| id.node != node && *behind <= ON_THE_WAY;
+    let others = heirs(inner).iter().filter(|heir| able(heir)).count();
+    // With this node itself.
+    others + 1 > status.voters.len() / 2
 }
 
 pub(super) async fn set_voters(inner: &Inner, voters: BTreeSet<RaftId>) -> Result<(), RaftError> {
