@@ -141,7 +141,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(code) => Ok(code),
         Err(why) => {
-            note(format_args!("{why:?}"));
+            note(format_args!("{why:#}"));
             let standing = fault::standing(&why);
             writeln!(std::io::stdout(), "{}", report::unfinished(&args.name, seed, standing, &why))?;
             Ok(ExitCode::from(report::exit_code(standing)))
