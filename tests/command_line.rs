@@ -159,6 +159,7 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     assert!(bad(folder, &["pull", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
 
     groups_are_managed(folder);
+    what_is_ones_own(folder);
     good(folder, &["cluster", "kill", "2"]);
     good(folder, &["send", "--user", "ann", "#team", "one of us is gone"]);
     let status = good(folder, &["cluster", "status", "--json"]);
@@ -179,6 +180,50 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     let down = good(folder, &["cluster", "down"]);
     assert_eq!(down.matches("stopped").count(), 3, "{down}");
     bad_status(folder);
+}
+
+/// The commands of `rookery session`, `people` and `device`.
+fn what_is_ones_own(folder: &Path) {
+    let of = |who: &str, command: &str, more: &[&str]| {
+        let told = good(folder, &[&[command, "--user", who, "--json"], more].concat());
+        serde_json::from_str::<serde_json::Value>(&told).expect("JSON")
+    };
+    for setting in
+        [&["pin", "@bob"][..], &["mute", "@bob", "60"], &["hide", "@bob"], &["draft", "@bob", "so"]]
+    {
+        assert_eq!(of("ann", "session", setting)["value"], 1, "{setting:?}");
+    }
+    let list = good(folder, &["sessions", "--user", "ann", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    let all = list.as_array().expect("a list");
+    let with_bob = all.iter().find(|line| line["session"] == "direct:ann,bob").expect("the session");
+    assert_eq!((with_bob["settings"]["draft"].as_str(), with_bob["unread"].as_u64()), (Some("so"), Some(1)));
+    assert_eq!(of("ann", "session", &["delete", "@bob", "1"])["value"], 1);
+    let page = good(folder, &["pull", "--user", "ann", "@bob", "--json"]);
+    assert!(page.contains("\"kind\":\"deleted\"") && !page.contains("psst"), "{page}");
+    assert!(good(folder, &["pull", "--user", "bob", "@ann"]).contains("psst"));
+    assert!(good(folder, &["session", "--user", "ann", "read-all"]).contains("messages read"));
+
+    assert_eq!(of("ann", "people", &["request", "bob", "it is me"])["state"], "requested");
+    assert!(good(folder, &["people", "--user", "bob", "list", "requests"]).contains("ann asks you"));
+    assert_eq!(of("bob", "people", &["accept", "ann"])["state"], "friends");
+    assert_eq!(of("ann", "people", &["remark", "bob", "Bobby"])["value"], 1);
+    assert_eq!(of("ann", "people", &["list", "friends"])["remark"], "Bobby");
+    assert_eq!(of("ann", "people", &["block", "eve"])["state"], "none");
+    let refused = bad(folder, &["send", "--user", "eve", "@ann", "hi"], 1);
+    assert!(refused.contains("REFUSED_BY_PEER"), "{refused}");
+    of("ann", "people", &["unblock", "eve"]);
+    good(folder, &["send", "--user", "eve", "@ann", "hi"]);
+    of("ann", "people", &["strangers", "refuse"]);
+    assert!(bad(folder, &["send", "--user", "sam", "@ann", "hi"], 1).contains("REFUSED_BY_PEER"));
+
+    let devices = good(folder, &["device", "--user", "bob", "list"]);
+    let first = devices.split_whitespace().next().expect("a device").to_owned();
+    good(folder, &["device", "--user", "bob", "--device", "pad", "name", &first, "the old one"]);
+    assert!(good(folder, &["device", "--user", "bob", "--device", "pad", "list"]).contains("(the old one)"));
+    good(folder, &["device", "--user", "bob", "--device", "pad", "end", &first]);
+    let gone = bad(folder, &["device", "--user", "bob", "--device", "pad", "end", &first], 1);
+    assert!(gone.contains("no such device"), "{gone}");
 }
 
 /// The commands of `rookery group` beside those that change members.

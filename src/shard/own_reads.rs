@@ -1,13 +1,15 @@
 //! What is a user's own: sessions and how they are set, relations, devices, numbers.
 
-use rookery_wire::own::{DevicePage, RelationFilter, RelationPage};
+use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::{DeviceId, SessionId, UserId};
 
 use super::api::{LIST_PAGE, LIST_RANGES, ReadRefusal, ReadReply, UserSession};
-use super::reads::Reads;
-use crate::state::User;
+use super::reads::{Reads, unreadable};
+use crate::state::exceptions::Extras;
 use crate::state::key::SenderKey;
 use crate::state::user::LinkState;
+use crate::state::user_rows::read_extras;
+use crate::state::{RowFault, User};
 
 /// Most relations in one page: with the longest texts they fit the smallest frame of the nodes.
 const RELATIONS: usize = 200;
@@ -56,11 +58,32 @@ impl Reads {
         user: UserId,
         sessions: Vec<SessionId>,
     ) -> Result<ReadReply, ReadRefusal> {
+        if !self.shared.users.contains_key(&user) {
+            return self.settings_from_rows(user, sessions).await;
+        }
         let look = move |state: &User| {
-            let of = |session: &SessionId| state.extras(session).map(|extras| extras.settings());
+            let of = |session: &SessionId| state.extras(session).map(Extras::settings);
             ReadReply::Settings(sessions.iter().map(|session| of(session).unwrap_or_default()).collect())
         };
         self.look_user(user, look).await
+    }
+
+    /// Every pull asks for this: a user who sleeps, and may have ten thousand sessions, is not woken for it. Asleep it was
+    /// clean, so its rows have said within this request what they say.
+    async fn settings_from_rows(
+        &self,
+        user: UserId,
+        sessions: Vec<SessionId>,
+    ) -> Result<ReadReply, ReadRefusal> {
+        let _one_index = self.shared.rows_lock.read().await;
+        let read = super::rows::query_in_use(&self.shared, move |rows| {
+            let of = |session: &SessionId| {
+                Ok(read_extras(rows, &user, session)?.map_or_else(Settings::default, |set| set.settings()))
+            };
+            sessions.iter().map(of).collect::<Result<Vec<_>, RowFault>>()
+        });
+        let found = read.await.and_then(|settings| settings.ok_or_else(super::rows::replaced));
+        found.map(ReadReply::Settings).map_err(unreadable)
     }
 
     pub(super) async fn relations(

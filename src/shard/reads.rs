@@ -312,7 +312,7 @@ pub(super) fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), Err
 
 /// Rows that cannot be read are never a wrong answer: the asker is sent elsewhere and the log says why. Of too many
 /// reads he is told.
-fn unreadable(fault: RowFault) -> ReadRefusal {
+pub(super) fn unreadable(fault: RowFault) -> ReadRefusal {
     if matches!(fault, RowFault::Busy) {
         let text = "this node has more reads from disk to do than it can hold";
         return ReadRefusal::Refused(ErrorBody::new(ErrorCode::Busy, text));

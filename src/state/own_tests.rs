@@ -1,13 +1,12 @@
 //! What a user does to its own things, one rule a test: numbers, settings, relations, blocks, strangers, devices.
 
 use rookery_wire::own::{RelationFilter, SelfAck};
-use rookery_wire::{
-    Blob, DeviceId, ErrorCode, Kind, RelationState, SessionId, SessionSetting, UserAction, UserId,
-};
+use rookery_wire::{Blob, DeviceId, ErrorCode, Kind, RelationState, SessionId, SessionSetting, UserAction};
 
 use super::devices::{MAX_ENDED, read_end_notice};
 use super::series::MAX_FOREIGN;
 use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
+use super::user_rows::users_with_errands;
 use super::{
     Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, Says, Session,
     Unwanted, User, UserAct,
@@ -397,7 +396,17 @@ fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
     let (_, pending) = ann.pending_errands().next().expect("the newer one stays");
     assert_eq!(pending.says, Says::Bar(false));
     let version = pending.version;
+    // A retry waits for it too, and who starts from rows knows whose errands are to be carried.
+    let again = ann.act(&at(4), &actor("ann"), &act(2, UserAction::Unblock { user: bob() }));
+    assert!(again.gate.is_some_and(|gate| !ann.gate_open(gate)), "{again:?}");
+    let mut disk = Disk::default();
+    ann.reflect(4);
+    disk.write(ann.collect());
+    assert_eq!(users_with_errands(&disk).expect("rows"), [user("ann")]);
+    let mut ann = User::load(&disk, &user("ann")).expect("rows");
     assert!(ann.carried(&[(key, version)]).gates_moved);
-    assert!(ann.pending_errands().next().is_none());
-    let _: Vec<UserId> = ann.relations_after(RelationFilter::Blocked, None).map(|line| line.user).collect();
+    assert!(ann.pending_errands().next().is_none() && ann.gate_open(version));
+    ann.reflect(5);
+    disk.write(ann.collect());
+    assert!(users_with_errands(&disk).expect("rows").is_empty());
 }

@@ -6,6 +6,7 @@ use rookery_wire::codec::{Source, decode};
 use rookery_wire::{DeviceId, SessionId, UserId};
 
 use super::devices::Device;
+use super::exceptions::Extras;
 use super::key::{self, SenderKey, letter};
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
@@ -143,6 +144,19 @@ fn series_row(of: &SenderKey, series: &Series) -> SeriesRow {
 fn session_at(key: &[u8], prefix: &[u8]) -> Result<SessionId, RowFault> {
     let name = Bytes::copy_from_slice(key.get(prefix.len()..).unwrap_or_default());
     decode(&name).map_err(|fault| RowFault::damaged(key, fault))
+}
+
+/// What a user has set of a session, from its row alone; none if it has set nothing.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_extras(
+    rows: &dyn RowReader,
+    user: &UserId,
+    session: &SessionId,
+) -> Result<Option<Extras>, RowFault> {
+    let key = key::user_session(letter::EXTRAS, user, session);
+    rows.get(&key)?.map(|value| row(&key, value)).transpose()
 }
 
 /// Users of a shard that have errands to carry.

@@ -1,7 +1,7 @@
 //! What is the user's own, on a cluster: settings on all devices, what is cleared and deleted, friends, blocks, devices.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rookery_client::wire::own::RelationFilter;
@@ -38,8 +38,8 @@ fn a_block_holds_from_its_answer_on_through_the_death_of_leaders() {
         let (ann, _anns) = app(&cluster, &[1, 2, 3], "ann", "phone").await;
         let (bob, _bobs) = app(&cluster, &[2, 3, 1], "bob", "phone").await;
         say(&bob, &session, texts("hello", 1)).await;
-        let ends = Arc::new(AtomicBool::new(false));
-        let writing = tokio::spawn(write_on(bob, session.clone(), Arc::clone(&ends)));
+        let writer = Arc::new(Writer::default());
+        let writing = tokio::spawn(write_on(bob, session.clone(), Arc::clone(&writer)));
         for round in 0..6 {
             let before = last_seq(&ann, &session).await;
             until("bob writes", async || last_seq(&ann, &session).await > before + 3).await;
@@ -58,13 +58,15 @@ fn a_block_holds_from_its_answer_on_through_the_death_of_leaders() {
                 cluster.start(victim);
                 cluster.serving().await;
             }
-            // Bob goes on trying all the time.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            let refused = writer.refused.load(Ordering::Acquire);
+            until("bob goes on trying", async || writer.refused.load(Ordering::Acquire) > refused + 5).await;
             assert_eq!(last_seq(&ann, &session).await, at_answer, "round {round}: something entered");
             assert_eq!(ann.unblock(user("bob")).await.expect("unblocked"), RelationState::None);
         }
-        ends.store(true, Ordering::Release);
-        let (stored, refused) = writing.await.expect("no panic");
+        writer.ends.store(true, Ordering::Release);
+        writing.await.expect("no panic");
+        let (stored, refused) =
+            (writer.stored.load(Ordering::Acquire), writer.refused.load(Ordering::Acquire));
         println!("{stored} stored, {refused} refused");
         assert!(stored > 20 && refused > 6, "{stored} stored, {refused} refused");
         let records = replicas(&cluster, &[1, 2, 3], &session).await;
@@ -73,18 +75,25 @@ fn a_block_holds_from_its_answer_on_through_the_death_of_leaders() {
     });
 }
 
-/// Sends one message after the other until it is told to stop; how many were stored, and how many refused.
-async fn write_on(client: Client, session: SessionId, ends: Arc<AtomicBool>) -> (usize, usize) {
-    let (mut stored, mut refused) = (0, 0);
-    while !ends.load(Ordering::Acquire) {
-        match client.send(&session, Outgoing::text("are you there?")).await {
-            Ok(_) => stored += 1,
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::RefusedByPeer => refused += 1,
+/// How somebody fares who sends one message after the other.
+#[derive(Default)]
+struct Writer {
+    stored: AtomicUsize,
+    refused: AtomicUsize,
+    ends: AtomicBool,
+}
+
+async fn write_on(client: Client, session: SessionId, writer: Arc<Writer>) {
+    while !writer.ends.load(Ordering::Acquire) {
+        let fate = match client.send(&session, Outgoing::text("are you there?")).await {
+            Ok(_) => &writer.stored,
+            Err(ClientError::Refused(error)) if error.code == ErrorCode::RefusedByPeer => &writer.refused,
             Err(other) => panic!("{other}"),
-        }
+        };
+        fate.fetch_add(1, Ordering::AcqRel);
+        // Not as fast as it can: the log is compared in the end.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    (stored, refused)
 }
 
 #[test]
