@@ -6,7 +6,8 @@ mod folder;
 mod peers;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -101,6 +102,9 @@ pub struct Node {
     host: Host,
     system: Group<SystemWaiter>,
     facts: watch::Receiver<Arc<Facts>>,
+    forming: Arc<Forming>,
+    /// Held for those who ask whether they may go away.
+    _groups: Arc<balance::Groups>,
     shards: Vec<ShardHandle>,
     delivery: Arc<Delivery>,
     router: Router,
@@ -156,6 +160,8 @@ impl Node {
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
             clock_ahead,
+            leaving: AtomicBool::new(false),
+            stands_without: OnceLock::new(),
         });
         app.set_forming(forming.clone());
         let joined = tokio::select! {
@@ -192,7 +198,7 @@ impl Node {
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
         tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
-        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming };
+        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
@@ -206,6 +212,10 @@ impl Node {
             shards.push(handle);
         }
         tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
+        let groups = shards.iter().map(|shard| shard.group().clone()).collect();
+        let groups = Arc::new(balance::Groups { system: system.clone(), shards: groups });
+        // Set once: this is the only place.
+        let _ = forming.stands_without.set(balance::stands_without(&groups));
         let authenticator = Arc::new(Authenticator::from_config(&config).map_err(StartError::Config)?);
         let options = gateway_options(&config, &mine, &known);
         let neighbours = Neighbours {
@@ -237,6 +247,8 @@ impl Node {
             host,
             system,
             facts,
+            forming,
+            _groups: groups,
             shards,
             delivery,
             router,
@@ -328,10 +340,14 @@ impl Node {
         RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
     }
 
-    /// Stops in order: clients away, shards handed over and ended, groups, links, store.
+    /// Stops in order: leads handed over while clients are still served, then clients answered and sent away, shards ended,
+    /// groups, links, store.
     pub async fn stop(mut self) {
+        // Whoever is told to go finds the new leaders in place, and what is on its way is forwarded to them.
+        balance::leave(&self.shards, &self.system, &self.forming).await;
         self.gateway.stop().await;
-        balance::hand_over(&self.shards, &self.facts.borrow().clone(), &self.peers, self.number).await;
+        // A lead may have been on its way here when the first were given away.
+        balance::hand_over(&self.shards, &self.forming).await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
         self.router.stop().await;

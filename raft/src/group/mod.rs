@@ -41,6 +41,7 @@ use crate::store::GroupLog;
 use crate::types::{GroupId, Payload, RaftId, TypeConfig};
 use erased::AnyWaiter;
 use proposal::Room;
+pub use reads::ReadPoint;
 use reads::Readers;
 use shell::{Checkpoints, Hand, Shell};
 
@@ -110,7 +111,7 @@ impl<W: Waiter> Group<W> {
 
     /// The index that a linearizable read must reflect: a majority confirmed this leader after the call began, and it is
     /// applied here. Callers at the same time share one round.
-    pub async fn read_index(&self, deadline: Duration) -> Result<u64, ReadError> {
+    pub async fn read_index(&self, deadline: Duration) -> Result<ReadPoint, ReadError> {
         self.0.readers.read_index(deadline).await
     }
 
@@ -149,6 +150,19 @@ impl<W: Waiter> Group<W> {
     /// Hands leadership to a voter; returns when it leads.
     pub async fn transfer_leader(&self, to: RaftId) -> Result<(), RaftError> {
         members::transfer_leader(&self.0, to).await
+    }
+
+    /// Who could lead in this node's place, if it leads: the voters that are reachable, with the number of entries each
+    /// lacks as far as is known here, the fewest first. One that lacks more than a few is not made leader.
+    pub fn heirs(&self) -> Vec<(RaftId, u64)> {
+        members::heirs(&self.0)
+    }
+
+    /// False if this node leads the group and there is no majority that is reachable and up to date without `node`: were
+    /// `node` to go now, nothing could be committed for a while. A group of one or two has no such majority ever, and is
+    /// not waited for.
+    pub fn stands_without(&self, node: u16) -> bool {
+        members::stands_without(&self.0, node)
     }
 
     /// Makes these the voters: adds the new ones as learners, waits until they caught up, changes the membership, drops
