@@ -381,7 +381,7 @@ async fn open_store(config: &Config, mine: &NodeConfig, seams: &Seams) -> Result
     let mut options = StoreOptions::new(&dir);
     options.journal_segment_bytes = u64::from(storage.journal_segment_mib) << 20;
     options.journal_segments = storage.journal_segments as usize;
-    options.flush_every = Duration::from_millis(storage.flush_ms);
+    options.settle_lag_bytes = (storage.settle_lag_mib as usize) << 20;
     options.entry_cache_bytes = (storage.entry_cache_mib as usize) << 20;
     options.sled_cache_bytes = (storage.sled_cache_mib as usize) << 20;
     options.free_disk_low_water = storage.low_water_mib << 20;
@@ -468,6 +468,7 @@ fn host_options(config: &Config, mine: &NodeConfig, me: RaftId, seams: &Seams) -
         Duration::from_millis(config.timing.election_ms.1),
     );
     options.log_keep = config.storage.log_keep;
+    options.log_keep_bytes = config.storage.log_keep_mib << 20;
     options
 }
 

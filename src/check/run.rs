@@ -90,7 +90,7 @@ pub struct CheckArgs {
     /// after a second; a run in which no snapshot was installed is INCONCLUSIVE.
     #[arg(long, conflicts_with_all = ["config", "replay"])]
     pub snapshots: bool,
-    /// A key of the own cluster's configuration, e.g. `storage.flush_ms=5000`; again for more of them.
+    /// A key of the own cluster's configuration, e.g. `storage.log_keep=50`; again for more of them.
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = settings::parse)]
     #[arg(conflicts_with_all = ["config", "replay"])]
     pub set: Vec<Setting>,

@@ -37,6 +37,7 @@ pub use status::GroupStatus;
 use crate::error::{RaftError, ReadError};
 use crate::host::HostCore;
 use crate::machine::{Mark, ProposeError, Waiter};
+use crate::store::GroupLog;
 use crate::types::{GroupId, Payload, RaftId, TypeConfig};
 use erased::AnyWaiter;
 use proposal::Room;
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     raft: Raft<TypeConfig, Shell>,
     hand: Hand,
     checkpoints: Arc<Checkpoints>,
+    log: GroupLog,
     readers: Readers,
     status: watch::Receiver<GroupStatus>,
     room_entries: Arc<Semaphore>,
@@ -125,11 +127,16 @@ impl<W: Waiter> Group<W> {
     }
 
     /// A checkpoint at `mark` is durable: it is the snapshot from now on, and the log is purged behind it but for
-    /// `log_keep` entries. While a snapshot is being sent the purge waits for the next checkpoint after it.
+    /// `log_keep` entries, and behind the checkpoint before it but for `log_keep_bytes`. While a snapshot is being sent
+    /// the purge waits for the next checkpoint after it.
     pub async fn checkpointed(&self, mark: Mark) {
+        let before = self.0.checkpoints.last();
         if self.0.checkpoints.advance(mark) {
-            // An error means that the core is gone.
+            // Errors mean that the core is gone.
             let _ = self.0.raft.trigger().snapshot().await;
+            if let Some(upto) = before.and_then(|mark| self.0.too_much(mark.index())) {
+                let _ = self.0.raft.trigger().purge_log(upto).await;
+            }
         }
     }
 
@@ -204,6 +211,16 @@ impl Inner {
             Ok(None) => Err(ProposeError::Stopped),
             Err(_) => Err(ProposeError::Busy { what: "too many proposals wait in this group" }),
         }
+    }
+
+    /// Up to where the log is purged for its bytes, if it holds too many; never beyond `covered`.
+    fn too_much(&self, covered: u64) -> Option<u64> {
+        let all = self.host.options.log_keep_bytes;
+        let own = usize::try_from(all / 64).unwrap_or(usize::MAX);
+        if self.checkpoints.transferring() {
+            return None;
+        }
+        self.log.beyond(own, all).map(|upto| upto.min(covered))
     }
 
     async fn purge_all(&self) -> Result<u64, RaftError> {

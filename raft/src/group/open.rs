@@ -87,7 +87,7 @@ pub(crate) async fn open(
         }),
         fatal: host.fatal.clone(),
     };
-    let raft = Box::pin(Raft::new(host.options.me, config, factory, log, shell))
+    let raft = Box::pin(Raft::new(host.options.me, config, factory, log.clone(), shell))
         .await
         .map_err(|e| broken(id, &e))?;
     let served = Served {
@@ -116,6 +116,7 @@ pub(crate) async fn open(
         raft,
         hand,
         checkpoints,
+        log,
         readers,
         status,
         room_entries,
