@@ -207,7 +207,7 @@ fn what_is_ones_own(folder: &Path) {
     assert_eq!(of("ann", "people", &["request", "bob", "it is me"])["state"], "requested");
     assert!(good(folder, &["people", "--user", "bob", "list", "requests"]).contains("ann asks you"));
     assert_eq!(of("bob", "people", &["accept", "ann"])["state"], "friends");
-    assert_eq!(of("ann", "people", &["remark", "bob", "Bobby"])["value"], 1);
+    assert_eq!(of("ann", "people", &["remark", "bob", "Bobby"])["value"], 3);
     assert_eq!(of("ann", "people", &["list", "friends"])["remark"], "Bobby");
     assert_eq!(of("ann", "people", &["block", "eve"])["state"], "none");
     let refused = bad(folder, &["send", "--user", "eve", "@ann", "hi"], 1);
