@@ -31,6 +31,8 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/live.rs"]
+mod live;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/pressure.rs"]

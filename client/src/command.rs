@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
+use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
 use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserId};
@@ -31,6 +32,9 @@ pub(crate) enum Question {
     Members(ListMembers),
     Group(GroupInfo),
     Roles(ListRoles),
+    Receipts(Receipts),
+    Ephemeral(Ephemeral),
+    Watch(Watch),
     Ping,
 }
 
@@ -43,6 +47,9 @@ pub(crate) enum Answer {
     Members(MemberPage),
     Group(Box<Group>),
     Roles(RolePage),
+    Receipts(ReceiptPage),
+    Presence(PresencePage),
+    Done,
     Pong,
 }
 
@@ -64,6 +71,9 @@ impl Question {
             Self::Members(_) => "LIST_MEMBERS",
             Self::Group(_) => "GROUP_INFO",
             Self::Roles(_) => "LIST_ROLES",
+            Self::Receipts(_) => "RECEIPTS",
+            Self::Ephemeral(_) => "EPHEMERAL",
+            Self::Watch(_) => "WATCH",
             Self::Ping => "PING",
         }
     }

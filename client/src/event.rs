@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rookery_wire::live::{EphemeralMessage, PresenceLine, Receipt};
 use rookery_wire::reply::ReadMark;
 use rookery_wire::{Record, SessionId};
 use tokio::sync::mpsc;
@@ -22,6 +23,12 @@ pub enum Event {
     },
     /// The user has read a session up to here, on some device.
     ReadMark(ReadMark),
+    /// The other user of a direct session has read up to here.
+    Receipt(Receipt),
+    /// Somebody says something that is kept nowhere, or is typing.
+    Ephemeral(EphemeralMessage),
+    /// Users that are watched have come or gone; after a new connection all of them, as they are.
+    Presence(Vec<PresenceLine>),
     /// The user is in a new session, or in one again.
     Joined(SessionId),
     /// The user is no longer in this session.

@@ -75,6 +75,12 @@ MANAGE_GROUP = kind(14, "MANAGE_GROUP", session=SESSION, client_seq=U64, on_beha
                     action=GROUP_ACTION)  # fmt: skip
 GROUP_INFO = kind(15, "GROUP_INFO", session=SESSION)
 LIST_ROLES = kind(16, "LIST_ROLES", session=SESSION, after=OptionOf(NAME), limit=U32)
+RECEIPTS = kind(20, "RECEIPTS", session=SESSION, seq=U64, which=Enumeration("read", "unread"),
+                after=OptionOf(NAME), limit=U32)  # fmt: skip
+PASSING = Enumeration("content", "typing", content=Struct(content_type=BYTES, content=BYTES),
+                      typing=Struct(on=BOOL))  # fmt: skip
+EPHEMERAL = kind(21, "EPHEMERAL", session=SESSION, on_behalf_of=OptionOf(NAME), body=PASSING)
+WATCH = kind(22, "WATCH", mode=Enumeration("replace", "add", "remove"), users=ListOf(NAME))
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS)  # fmt: skip
@@ -97,6 +103,15 @@ GROUP = kind(143, "GROUP", session=SESSION, name=BYTES, avatar=BYTES, attributes
              members=U32, dissolved=BOOL)  # fmt: skip
 ROLE_PAGE = kind(144, "ROLE_PAGE", roles=ListOf(Struct(user=NAME, role=MEMBER_ROLE, muted_until_ms=U64)),
                  more=BOOL)  # fmt: skip
+RECEIPT_COUNTS = Struct(read=U32, unread=U32, hidden=U32)
+RECEIPT_PAGE = kind(150, "RECEIPT_PAGE", users=ListOf(Struct(user=NAME, read_seq=U64)),
+                    unresolved=ListOf(Tuple(NAME, U16)), next=OptionOf(NAME), counts=OptionOf(RECEIPT_COUNTS))  # fmt: skip
+RECEIPT = kind(151, "RECEIPT", session=SESSION, user=NAME, seq=U64)
+EPHEMERAL_MESSAGE = kind(152, "EPHEMERAL_MESSAGE", session=SESSION, sender=NAME, device=NAME, time_ms=U64,
+                         body=PASSING)  # fmt: skip
+PRESENCE_LINE = Struct(user=NAME, online=BOOL, last_seen_ms=U64)
+PRESENCE = kind(153, "PRESENCE", users=ListOf(PRESENCE_LINE))
+PRESENCE_PAGE = kind(154, "PRESENCE_PAGE", users=ListOf(PRESENCE_LINE), refused=ListOf(Tuple(NAME, U16)))
 
 HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
 MAX_FRAME = 1 << 20

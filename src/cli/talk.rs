@@ -141,7 +141,7 @@ pub(super) async fn recall(args: RecallArgs) -> Result<()> {
 }
 
 /// A client that only asks, and the session it asks of.
-async fn sender(who: &ConnectArgs, session: &str) -> Result<(Client, SessionId)> {
+pub(super) async fn sender(who: &ConnectArgs, session: &str) -> Result<(Client, SessionId)> {
     let session = who.session(session)?;
     let (client, events) = who.connect(&send_device()).await?;
     drop(events);
@@ -192,6 +192,9 @@ pub(super) struct TailArgs {
     /// Begin with the oldest message kept, not with now
     #[arg(long)]
     beginning: bool,
+    /// Print too what is kept nowhere: ephemeral messages, typing, receipts
+    #[arg(long)]
+    live: bool,
     /// End after so many messages
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
@@ -229,6 +232,11 @@ pub(super) async fn tail(args: TailArgs) -> Result<()> {
                 out::tell(format_args!("{name}: {from} to {to} are no longer kept"));
             }
             Some(Event::Disconnected { reason }) => out::tell(format_args!("reconnecting: {reason}")),
+            Some(event) if args.live => {
+                if let Some(line) = super::live::passing(&args.who.user, &event, args.json) {
+                    out::line(line)?;
+                }
+            }
             Some(_) => {}
         }
     }

@@ -105,6 +105,12 @@ section! {
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.
         edit_window_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
+        /// Largest content of an ephemeral message.
+        ephemeral: u32 = 4 << 10, number(1, 8 << 10, "bytes");
+        /// Ephemeral messages one connection may send in a second; twice as many at once after a pause.
+        ephemeral_rate: u32 = 20, number(1, 10_000, "messages");
+        /// Users whose coming and going one connection may watch.
+        watched: u32 = 1_000, number(1, 5_000, "users");
         /// Connections one node takes.
         connections: u32 = 10_000, number(1, 1_000_000, "connections");
         /// Connections to the HTTP address at once.

@@ -37,14 +37,14 @@ pub(super) fn may_name(actor: &Actor) -> Result<(), ErrorBody> {
 }
 
 /// A direct session belongs to its two users and to nobody else, whatever the role.
-fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorBody> {
+pub(super) fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorBody> {
     if session.pair_has(user) == Some(false) {
         return refuse(ErrorCode::Forbidden, format!("{session} is not a session of {user}"));
     }
     Ok(())
 }
 
-fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
+pub(super) fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
     if blob.len() > MAX_LABEL {
         return refuse(
             ErrorCode::BadRequest,

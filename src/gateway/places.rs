@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use dashmap::mapref::entry::Entry;
+use rookery_wire::UserId;
 
 use super::connection::Connection;
 use super::core::Core;
+use super::watch;
 use crate::router::{Arrival, Places};
 
 fn arrival(connection: &Connection) -> Arrival {
@@ -48,6 +50,14 @@ impl Places for Core {
             }
         }
         later
+    }
+
+    fn online(&self, user: &UserId) -> bool {
+        self.delivery.online(user)
+    }
+
+    fn moved(&self, users: &[UserId]) {
+        watch::moved(self, users);
     }
 
     fn here(&self) -> Vec<Arrival> {

@@ -10,6 +10,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Kind};
 
 use super::check;
 use super::connection::Connection;
+use super::receipts;
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Command, EntityKey};
 
@@ -95,6 +96,7 @@ pub(super) async fn read_mark(
     let command = Command::Read { user, session: read.session, seq: read.seq, count };
     match router.execute(&command).await {
         Answer::ReadMark(mark) => {
+            receipts::note(&connection, &mark);
             connection.reply(Kind::ReadMark, request, &mark);
             Ok(())
         }

@@ -212,8 +212,14 @@ impl ShardHandle {
             Read::Pull { pull, .. } => &pull.session,
             Read::Members { list, .. } => &list.session,
             Read::CountAt { session, .. } | Read::Group { session, .. } => session,
+            Read::MayPass { session, .. } | Read::Audience { session, .. } => session,
+            // Of a user nobody knows how far he is; who is content with that is answered.
+            Read::Cursors { .. } if seq == 0 => return Ok(()),
             Read::Roles { list, .. } => &list.session,
             Read::Activity { .. } | Read::Heads { .. } | Read::UserSessions { .. } | Read::Arrive { .. } => {
+                return Err(ReadRefusal::NotFresh);
+            }
+            Read::Cursors { .. } | Read::Seen { .. } | Read::Acquainted { .. } => {
                 return Err(ReadRefusal::NotFresh);
             }
         };

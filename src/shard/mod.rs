@@ -3,7 +3,7 @@
 //! In the order in which a command meets them: [`handle`] takes it, [`proposer`] puts it into an entry with whatever
 //! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
-//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers (groups in [`group_reads`]), [`snapshot`] moves the whole.
+//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers (groups in [`group_reads`], receipts and presence in [`live_reads`]), [`snapshot`] moves the whole.
 
 pub mod actor;
 pub mod api;
@@ -13,6 +13,7 @@ pub mod effects;
 pub mod entity;
 mod group_reads;
 pub mod handle;
+mod live_reads;
 pub mod machine;
 pub mod pages;
 #[cfg(feature = "planted-bugs")]
@@ -26,7 +27,7 @@ pub mod snapshot;
 mod tests;
 
 pub use api::{
-    Answer, Answers, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,
+    Answer, Answers, Audience, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,
     SessionHead, Submission, Turn, UserSession,
 };
 pub use handle::{ShardHandle, Stage, Surroundings};

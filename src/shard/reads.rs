@@ -92,12 +92,19 @@ impl Reads {
             Read::Roles { user, list } => self.roles(user, list).await,
             Read::UserSessions { user, device, after } => self.user_sessions(user, device, after).await,
             Read::Arrive { user, device } => self.arrive(user, device).await,
+            Read::Audience { user, session, seq, after, most } => {
+                self.audience(user, session, seq, after, most).await
+            }
+            Read::Cursors { session, users } => self.cursors(session, users).await,
+            Read::Seen { users } => self.seen(users).await,
+            Read::MayPass { session, actor } => self.may_pass(session, actor).await,
+            Read::Acquainted { user, with } => self.acquainted(user, with).await,
         }
     }
 
     /// A place among those that are woken by readers. One load goes before what clients ask of the disk, so a flood of
     /// readers must not bring as many.
-    async fn waking(&self, awake: bool) -> Result<Option<SemaphorePermit<'_>>, ReadRefusal> {
+    pub(super) async fn waking(&self, awake: bool) -> Result<Option<SemaphorePermit<'_>>, ReadRefusal> {
         if awake {
             return Ok(None);
         }
@@ -150,7 +157,7 @@ impl Reads {
         Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))
     }
 
-    async fn cold(
+    pub(super) async fn cold(
         &self,
         session: &SessionId,
         revision: u64,
@@ -199,7 +206,7 @@ impl Reads {
         page.await?.map(ReadReply::Members).map_err(ReadRefusal::Refused)
     }
 
-    async fn user(&self, user: UserId) -> Result<Addr<EntityActor<User>>, ReadRefusal> {
+    pub(super) async fn user(&self, user: UserId) -> Result<Addr<EntityActor<User>>, ReadRefusal> {
         let known = self.shared.users.get(&user).map(|resident| {
             resident.touch(&self.shared);
             resident.addr.clone()
@@ -292,13 +299,13 @@ impl Reads {
     }
 }
 
-const GONE: ReadRefusal = ReadRefusal::Again { leader: None };
+pub(super) const GONE: ReadRefusal = ReadRefusal::Again { leader: None };
 
-fn bounded(sessions: usize) -> Result<(), ReadRefusal> {
+pub(super) fn bounded(sessions: usize) -> Result<(), ReadRefusal> {
     if sessions <= MAX_HEADS {
         return Ok(());
     }
-    let text = format!("{sessions} sessions in one read, at most {MAX_HEADS}");
+    let text = format!("{sessions} names in one read, at most {MAX_HEADS}");
     Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::TooMany, text)))
 }
 
@@ -326,7 +333,7 @@ pub(super) fn may_read(state: &Session, user: Option<&UserId>) -> Result<(), Err
 
 /// Rows that cannot be read are never a wrong answer: the asker is sent elsewhere and the log says why. Of too many
 /// reads he is told.
-fn unreadable(fault: RowFault) -> ReadRefusal {
+pub(super) fn unreadable(fault: RowFault) -> ReadRefusal {
     if matches!(fault, RowFault::Busy) {
         let text = "this node has more reads from disk to do than it can hold";
         return ReadRefusal::Refused(ErrorBody::new(ErrorCode::Busy, text));

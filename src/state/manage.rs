@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Whether the act is allowed, its number aside: the whole judgement.
-    pub(super) fn decide(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+    pub fn decide(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         if self.settings.dissolved {
             let text = format!("{} has been dissolved", self.id);
             return Err(ErrorBody::new(ErrorCode::Dissolved, text));

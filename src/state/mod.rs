@@ -12,6 +12,7 @@ pub mod key;
 pub mod manage;
 mod members;
 pub mod outcome;
+pub mod privacy;
 pub mod records;
 mod rewrite;
 pub mod rows;
@@ -19,7 +20,7 @@ pub mod sender;
 pub mod session;
 pub mod session_rows;
 pub mod user;
-mod user_rows;
+pub mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link};
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};

@@ -3,12 +3,12 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::{Source, decode};
-use rookery_wire::{DeviceId, UserId};
+use rookery_wire::{DeviceId, SessionId, UserId};
 
 use super::key::{self, letter};
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::session_rows::{row, row_value};
-use super::user::{Device, User};
+use super::user::{Device, LinkState, User};
 
 /// The user's head row.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -18,6 +18,26 @@ struct UserRow {
     frozen: bool,
     last_epoch: u32,
     devices: Vec<(DeviceId, Device)>,
+}
+
+/// How far a user has read a session, from its one row; 0 for one that is not in the list.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_cursor(rows: &dyn RowReader, user: &UserId, session: &SessionId) -> Result<u64, RowFault> {
+    let key = key::link(user, session);
+    let link: Option<LinkState> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(link.map_or(0, |link| link.read_seq))
+}
+
+/// When a device of a user was last heard of, unix milliseconds; 0 for never.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_last_used(rows: &dyn RowReader, user: &UserId) -> Result<u64, RowFault> {
+    let key = key::user(letter::USER, user);
+    let head: Option<UserRow> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(head.and_then(|head| head.devices.iter().map(|(_, device)| device.used_ms).max()).unwrap_or(0))
 }
 
 impl User {

@@ -77,6 +77,12 @@ kinds! {
     GroupInfo = 15, "GROUP_INFO";
     /// [`crate::group::ListRoles`].
     ListRoles = 16, "LIST_ROLES";
+    /// [`crate::live::Receipts`].
+    Receipts = 20, "RECEIPTS";
+    /// [`crate::live::Ephemeral`].
+    Ephemeral = 21, "EPHEMERAL";
+    /// [`crate::live::Watch`].
+    Watch = 22, "WATCH";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -109,6 +115,16 @@ kinds! {
     Group = 143, "GROUP";
     /// [`crate::group::RolePage`].
     RolePage = 144, "ROLE_PAGE";
+    /// [`crate::live::ReceiptPage`].
+    ReceiptPage = 150, "RECEIPT_PAGE";
+    /// [`crate::live::Receipt`].
+    Receipt = 151, "RECEIPT";
+    /// [`crate::live::EphemeralMessage`].
+    EphemeralMessage = 152, "EPHEMERAL_MESSAGE";
+    /// [`crate::live::Presence`].
+    Presence = 153, "PRESENCE";
+    /// [`crate::live::PresencePage`].
+    PresencePage = 154, "PRESENCE_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

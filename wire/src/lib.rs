@@ -6,7 +6,7 @@
 //!
 //! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
-//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`error`] (codes),
+//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`live`] (receipts, ephemeral messages, presence), [`error`] (codes),
 //! [`codec`] (bincode rules).
 
 pub mod codec;
@@ -14,6 +14,7 @@ pub mod error;
 pub mod frame;
 pub mod group;
 pub mod id;
+pub mod live;
 pub mod record;
 pub mod reply;
 pub mod request;

@@ -2,7 +2,7 @@
 //!
 //! The driver tells it what happened (a connection, bytes, a command, the time) and does what it left behind: bytes
 //! in [`Engine::out`], events in [`Engine::ready`]. Read on in the order in which a send meets the parts: [`sends`]
-//! over [`outbox`], [`link`], [`answers`]; then what comes in: [`arrivals`] over [`inbox`], [`sync`]; [`questions`].
+//! over [`outbox`], [`link`], [`answers`]; then what comes in: [`arrivals`] over [`inbox`], [`sync`]; [`questions`], [`watched`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,6 +25,7 @@ mod recall;
 mod sends;
 mod slots;
 mod sync;
+mod watched;
 
 pub(crate) use link::{Broken, Next, Phase};
 
@@ -32,6 +33,7 @@ use link::{Link, Purpose};
 use questions::Ask;
 use slots::{Sessions, Slot, SlotQueue};
 use sync::SyncRun;
+use watched::Watched;
 
 /// Milliseconds since the driver began.
 pub(crate) type Millis = u64;
@@ -74,6 +76,7 @@ pub(crate) struct Engine {
     sessions: Sessions,
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
+    watched: Watched,
     sync: SyncRun,
     /// Sessions with flights to write, at once or at a later tick.
     writable: SlotQueue,
@@ -129,6 +132,7 @@ impl Engine {
             sessions: Sessions::default(),
             asks: BTreeMap::new(),
             next_ask: 0,
+            watched: Watched::default(),
             sync: SyncRun::default(),
             writable: SlotQueue::default(),
             delayed: SlotQueue::default(),
@@ -220,7 +224,7 @@ impl Engine {
                 self.writable.push(slot);
             }
         }
-        self.asks.values_mut().for_each(Ask::cut);
+        self.cut_asks(reason);
     }
 
     /// The device registers anew on the next connection.
@@ -283,6 +287,7 @@ impl Engine {
         self.look_at_holes(now);
         self.look_at_strays(now);
         self.sync_if_due(now);
+        self.watch_if_due(now);
         self.ask_due(now);
         Ok(())
     }
@@ -293,6 +298,7 @@ impl Engine {
             || self.unanswered() > 0
             || self.link.phase == Phase::Hello
             || self.sync.is_due()
+            || self.watched.is_due()
             || !(self.delayed.is_empty() && self.holes.is_empty() && self.strays.is_empty());
         if busy {
             self.ticked_at + TICK

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, reply, request};
+use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, live, reply, request};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -64,6 +64,9 @@ bodies! {
     ManageGroup(group::ManageGroup),
     GroupInfo(group::GroupInfo),
     ListRoles(group::ListRoles),
+    Receipts(live::Receipts),
+    Ephemeral(live::Ephemeral),
+    Watch(live::Watch),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -80,6 +83,11 @@ bodies! {
     Error(ErrorBody),
     Group(group::Group),
     RolePage(group::RolePage),
+    ReceiptPage(live::ReceiptPage),
+    Receipt(live::Receipt),
+    EphemeralMessage(live::EphemeralMessage),
+    Presence(live::Presence),
+    PresencePage(live::PresencePage),
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::group_cases;
+use crate::{group_cases, live};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -33,7 +33,7 @@ fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
 
-fn pair() -> SessionId {
+pub(crate) fn pair() -> SessionId {
     SessionId::direct(&user("alice"), &user("bob")).unwrap()
 }
 
@@ -59,6 +59,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(reads());
     cases.extend(group_changes());
     cases.extend(group_cases::requests());
+    cases.extend(live::requests());
     cases
 }
 
@@ -308,6 +309,7 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(sync_pages());
     cases.extend(errors());
     cases.extend(group_cases::replies());
+    cases.extend(live::replies());
     cases
 }
 
@@ -413,5 +415,6 @@ pub(crate) fn pushes() -> Vec<Case> {
         case("goaway replaced", "", 0, Body::GoAway(replaced)),
     ];
     cases.extend(group_cases::pushes());
+    cases.extend(live::pushes());
     cases
 }

@@ -34,6 +34,8 @@ macro_rules! words {
     )+};
 }
 
+pub(crate) use words;
+
 words! {
     MemberRole { Member = "member", Admin = "admin", Owner = "owner" }
     Who { All = "all", Admins = "admins" }

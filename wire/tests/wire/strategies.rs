@@ -35,7 +35,7 @@ pub(crate) fn user() -> impl Strategy<Value = UserId> {
     name().prop_map(|name| UserId::new(&name).unwrap())
 }
 
-fn device() -> impl Strategy<Value = DeviceId> {
+pub(crate) fn device() -> impl Strategy<Value = DeviceId> {
     name().prop_map(|name| DeviceId::new(&name).unwrap())
 }
 
@@ -81,7 +81,7 @@ fn record() -> impl Strategy<Value = Record> {
     )
 }
 
-fn code() -> impl Strategy<Value = ErrorCode> {
+pub(crate) fn code() -> impl Strategy<Value = ErrorCode> {
     prop_oneof![proptest::sample::select(ErrorCode::ALL), any::<u16>().prop_map(ErrorCode::from_number)]
 }
 
@@ -289,5 +289,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         push(),
         error(),
         crate::group_strategies::body(),
+        crate::live::body(),
     ]
 }
