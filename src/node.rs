@@ -14,6 +14,7 @@ use rookery_raft::{
     Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store,
     StoreOptions,
 };
+use rookery_wire::Retention;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -155,7 +156,7 @@ impl Node {
             facts: facts.clone(),
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
-            clock_ahead,
+            clock_ahead: clock_ahead.clone(),
         });
         app.set_forming(forming.clone());
         let joined = tokio::select! {
@@ -187,6 +188,7 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
+            time_agrees: clock::agrees(clock_ahead.clone()),
             stop: stop.clone(),
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
@@ -496,6 +498,11 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
         entry_bytes: ENTRY_BYTES,
         queue: config.limits.lane_requests as usize * 4,
         page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
+        retention: Retention {
+            age_ms: config.storage.retention_age_ms,
+            count: config.storage.retention_count,
+        },
+        sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
         sessions_per_user: config.limits.sessions_per_user,
     }
 }

@@ -39,6 +39,8 @@ mod people;
 mod pressure;
 #[path = "cluster/recall.rs"]
 mod recall;
+#[path = "cluster/retention.rs"]
+mod retention;
 #[path = "cluster/signals.rs"]
 mod signals;
 #[path = "cluster/starts.rs"]

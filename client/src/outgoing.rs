@@ -1,7 +1,7 @@
 //! What the application wants sent.
 
 use bytes::Bytes;
-use rookery_wire::{Extension, UserId};
+use rookery_wire::{Blob, Expires, Extension, UserId};
 
 /// Most extensions a message may carry.
 pub(crate) const MAX_EXTENSIONS: usize = 16;
@@ -37,6 +37,16 @@ impl Outgoing {
             extensions: Vec::new(),
             on_behalf_of: None,
         }
+    }
+
+    /// Lasts for this time only, a second at least: then its content goes, here and everywhere.
+    #[must_use]
+    pub fn lasting(mut self, time: std::time::Duration) -> Self {
+        let after_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let data = Blob(rookery_wire::encode(&Expires { after_ms }));
+        self.extensions.retain(|extension| extension.tag != Expires::TAG);
+        self.extensions.push(Extension { tag: Expires::TAG, data });
+        self
     }
 
     /// In the name of `user` (service only).

@@ -17,8 +17,11 @@ REWRITTEN = Struct(by=NAME, time_ms=U64, seq=U64)
 MEMBER_ROLE = Enumeration("member", "admin", "owner")
 WHO = Enumeration("all", "admins")
 POLICY = Struct(write=WHO, invite=WHO, change=WHO, history_before_joining=BOOL)
+EXPIRES = Struct(after_ms=U64)
+RETENTION = Struct(age_ms=U64, count=U64)
 GROUP_ACTION = Enumeration(
     "set_profile", "set_attribute", "set_role", "hand_over", "set_policy", "mute", "mute_all", "dissolve",
+    "set_retention",
     set_profile=Struct(name=OptionOf(BYTES), avatar=OptionOf(BYTES)),
     set_attribute=Struct(key=NAME, value=OptionOf(BYTES)),
     set_role=Struct(user=NAME, role=MEMBER_ROLE),
@@ -26,6 +29,7 @@ GROUP_ACTION = Enumeration(
     set_policy=POLICY,
     mute=Struct(user=NAME, until_ms=U64),
     mute_all=Struct(on=BOOL),
+    set_retention=RETENTION,
 )  # fmt: skip
 PREVIEW = Struct(seq=U64, time_ms=U64, sender=NAME, kind=U16, content_type=BYTES, content=BYTES)
 SUMMARY = Struct(
@@ -100,7 +104,7 @@ GOAWAY = kind(141, "GOAWAY", code=U16, text=BYTES, after_ms=U32)
 ERROR = kind(142, "ERROR", code=U16, retry=RETRY, detail=U64, text=BYTES)
 GROUP = kind(143, "GROUP", session=SESSION, name=BYTES, avatar=BYTES, attributes=ListOf(Tuple(NAME, BYTES)),
              policy=POLICY, mute_all=BOOL, owner=OptionOf(NAME), role=OptionOf(MEMBER_ROLE), muted_until_ms=U64,
-             members=U32, dissolved=BOOL)  # fmt: skip
+             members=U32, dissolved=BOOL, retention=RETENTION)  # fmt: skip
 ROLE_PAGE = kind(144, "ROLE_PAGE", roles=ListOf(Struct(user=NAME, role=MEMBER_ROLE, muted_until_ms=U64)),
                  more=BOOL)  # fmt: skip
 RECEIPT_COUNTS = Struct(read=U32, unread=U32, hidden=U32)

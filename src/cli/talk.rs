@@ -20,6 +20,7 @@ const NAMES: &str = "Sessions are named @USER, '#GROUP', group:GROUP or direct:U
   rookery send --user ann @bob 'hello'
   rookery send --user ann '#team' < lines.txt          one message a line
   rookery send --user shop --service --for ann '#team' 'order 7 has left'
+  rookery send --user ann @bob 'for a minute' --lasts 60
   rookery send --user ann @bob hi --json               prints seq, id and time
 
 {NAMES}"))]
@@ -34,6 +35,9 @@ pub(super) struct SendArgs {
     /// Media type
     #[arg(long, default_value = "text/plain")]
     content_type: String,
+    /// Let the message go after so many seconds
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
+    lasts: Option<u64>,
     /// Print the acknowledgement as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -57,7 +61,10 @@ pub(super) async fn send(args: SendArgs) -> Result<()> {
         let mut message = Outgoing::text(text);
         message.content_type = args.content_type.clone().into_bytes().into();
         message.on_behalf_of.clone_from(&args.on_behalf_of);
-        message
+        match args.lasts {
+            Some(seconds) => message.lasting(std::time::Duration::from_secs(seconds)),
+            None => message,
+        }
     };
     if let Some(text) = &args.text {
         report(&args, client.send_pipelined(&session, make(text)).await?).await?;

@@ -155,6 +155,12 @@ section! {
         log_keep: u64 = 1_000, number(0, 10_000_000, "entries");
         /// Free disk space below which writes are refused with DISK_LOW.
         low_water_mib: u64 = 256, number(0, 1 << 20, "MiB");
+        /// Age at which messages go for whose session nothing else was set; 0 keeps them.
+        retention_age_ms: u64 = 0, number(0, 3_153_600_000_000, "ms");
+        /// Messages, signals among them, kept of a session for which nothing else was set; 0 keeps all.
+        retention_count: u64 = 0, number(0, 1_000_000_000_000, "records");
+        /// How often sessions are looked at for messages that are to go.
+        retention_sweep_ms: u64 = 10_000, number(100, 86_400_000, "ms");
         /// Threads that read history from disk.
         read_threads: u32 = 2, number(1, 64, "threads");
     }

@@ -5,7 +5,7 @@
 
 use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Extension, SessionId, UserId};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Expires, Extension, SessionId, UserId};
 
 use crate::config::Limits;
 use crate::state::{Act, Actor, ChangeKind, Command};
@@ -16,6 +16,8 @@ pub(super) const MAX_LABEL: usize = 64;
 const MAX_EXTENSIONS: usize = 16;
 /// Bytes of their data together: with the content they travel in one frame and one log entry.
 const MAX_EXTENSION_BYTES: usize = 4096;
+/// For how long a message may last that does not stay, milliseconds: a second to ten years.
+const LASTS_MS: (u64, u64) = (1_000, 315_360_000_000);
 /// Users in one membership change, and in one page of members.
 pub(super) const MAX_USERS: usize = 1000;
 /// Cursors in one DELIVERED.
@@ -66,6 +68,7 @@ fn message(
     content_type: &Blob,
     content: &Blob,
     extensions: &[Extension],
+    may_expire: bool,
     limits: &Limits,
 ) -> Result<(), ErrorBody> {
     label(content_type, "content_type")?;
@@ -84,8 +87,22 @@ fn message(
     }
     match extensions.iter().find(|extension| extension.tag < FIRST_APPLICATION_TAG) {
         None => Ok(()),
+        Some(extension) if may_expire && extension.tag == Expires::TAG => lasts(extension, extensions),
         Some(Extension { tag, .. }) => {
             let text = format!("extension {tag}: tags below {FIRST_APPLICATION_TAG} are the protocol's own");
+            refuse(ErrorCode::BadRequest, text)
+        }
+    }
+}
+
+/// A message may say once for how long it lasts, and nothing else with a tag of the protocol's own.
+fn lasts(found: &Extension, extensions: &[Extension]) -> Result<(), ErrorBody> {
+    let own = extensions.iter().filter(|extension| extension.tag < FIRST_APPLICATION_TAG).count();
+    match rookery_wire::decode::<Expires>(&found.data.0) {
+        Ok(expires) if own == 1 && (LASTS_MS.0..=LASTS_MS.1).contains(&expires.after_ms) => Ok(()),
+        _ => {
+            let (least, most) = LASTS_MS;
+            let text = format!("extension {}: one time from {least} to {most} ms", Expires::TAG);
             refuse(ErrorCode::BadRequest, text)
         }
     }
@@ -106,7 +123,7 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
     may_name(&actor)?;
     is_theirs(&edit.session, actor.name())?;
     numbered(edit.client_seq)?;
-    message(&edit.content_type, &edit.content, &edit.extensions, limits)?;
+    message(&edit.content_type, &edit.content, &edit.extensions, false, limits)?;
     let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
     let window_ms = limits.edit_window_ms;
     let act = Act::Edit { seq, window_ms, content_type, content, extensions };
@@ -118,7 +135,7 @@ pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command,
     may_name(&actor)?;
     is_theirs(&send.session, actor.name())?;
     numbered(send.client_seq)?;
-    message(&send.content_type, &send.content, &send.extensions, limits)?;
+    message(&send.content_type, &send.content, &send.extensions, true, limits)?;
     let Send { session, client_seq, content_type, content, extensions, .. } = send;
     Ok(Command::Act { actor, session, client_seq, act: Act::Send { content_type, content, extensions } })
 }

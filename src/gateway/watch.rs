@@ -79,8 +79,7 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
     users.dedup();
     let core = &connection.core;
     if mode == WatchMode::Remove {
-        let idle = forget(&connection, &users);
-        core.router.watch(Vec::new(), idle).await;
+        forget(&connection, &users);
         connection.reply(
             Kind::PresencePage,
             request,
@@ -98,16 +97,16 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
             Err(code) => refused.push((user, code)),
         }
     }
-    let mut idle = Vec::new();
     if mode == WatchMode::Replace {
         let others: Vec<UserId> = {
             let watching = connection.watching.lock();
             watching.users.iter().filter(|user| !shown.contains_key(*user)).cloned().collect()
         };
-        idle = forget(&connection, &others);
+        forget(&connection, &others);
     }
-    let fresh = begin(&connection, shown.keys(), limit)?;
-    core.router.watch(fresh, idle).await;
+    if let Some(asked) = begin(&connection, shown.keys(), limit)? {
+        core.router.watch_answered(asked).await;
+    }
     let lines = shown.into_iter().map(|(user, seen)| {
         let online = is_online(core, &user);
         settle(core, &user, online);
@@ -146,12 +145,13 @@ async fn acquainted(
     Ok((known.into_iter().map(|(user, _)| user).collect(), strangers.collect()))
 }
 
-/// The connection watches these users from now on. Gives those whom nobody here watched before.
+/// The connection watches these users from now on. Where nobody here watched some of them before, the other nodes are asked
+/// of those: under the lock, so that they are told in the order in which it changes here.
 fn begin<'a>(
     connection: &Arc<Connection>,
     users: impl Iterator<Item = &'a UserId>,
     limit: usize,
-) -> Result<Vec<UserId>, ErrorBody> {
+) -> Result<Option<u64>, ErrorBody> {
     let core = &connection.core;
     let mut watching = connection.watching.lock();
     let new: Vec<UserId> = users.filter(|user| !watching.users.contains(*user)).cloned().collect();
@@ -159,7 +159,7 @@ fn begin<'a>(
         return Err(too_many(limit));
     }
     if watching.over {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let mut state = core.watches.0.lock();
     let mut fresh = Vec::new();
@@ -171,11 +171,11 @@ fn begin<'a>(
         watched.by.insert(connection.id, Arc::clone(connection));
         watching.users.insert(user);
     }
-    Ok(fresh)
+    Ok((!fresh.is_empty()).then(|| core.router.watch(fresh, Vec::new())))
 }
 
-/// The connection watches these users no longer. Gives those whom nobody here watches any more.
-fn forget(connection: &Connection, users: &[UserId]) -> Vec<UserId> {
+/// The connection watches these users no longer.
+fn forget(connection: &Connection, users: &[UserId]) {
     let mut watching = connection.watching.lock();
     let mut state = connection.core.watches.0.lock();
     let mut idle = Vec::new();
@@ -191,7 +191,7 @@ fn forget(connection: &Connection, users: &[UserId]) -> Vec<UserId> {
             }
         }
     }
-    idle
+    connection.core.router.watch(Vec::new(), idle);
 }
 
 /// The connection has ended.
@@ -201,14 +201,8 @@ pub(super) fn leave(connection: &Connection) {
         watching.over = true;
         watching.users.iter().cloned().collect()
     };
-    let idle = forget(connection, &users);
-    let core = &connection.core;
-    core.watches.0.lock().behind.remove(&connection.id);
-    if !idle.is_empty() {
-        let router = core.router.clone();
-        // Says so to the other nodes and waits for nothing.
-        core.spawn(async move { router.watch(Vec::new(), idle).await });
-    }
+    forget(connection, &users);
+    connection.core.watches.0.lock().behind.remove(&connection.id);
 }
 
 /// A device of the user has connected to this node, or gone from it.

@@ -135,10 +135,15 @@ impl Router {
         passing::pass(&self.0, passing);
     }
 
-    /// Connections here begin to watch users, and nobody here watches some others any more. Waits a moment until the
-    /// other nodes have said who of them is online there.
-    pub async fn watch(&self, add: Vec<UserId>, remove: Vec<UserId>) {
-        presence::watch(&self.0, add, remove).await;
+    /// Connections here begin to watch users, and nobody here watches some others any more: the other nodes are told, and
+    /// asked who of them is online there. Gives the number of the question.
+    pub fn watch(&self, add: Vec<UserId>, remove: Vec<UserId>) -> u64 {
+        presence::watch(&self.0, add, remove)
+    }
+
+    /// Waits a moment until the other nodes have answered that question.
+    pub async fn watch_answered(&self, number: u64) {
+        presence::answered(&self.0, number).await;
     }
 
     /// Whether a watched user is connected to another node, as far as is known here.

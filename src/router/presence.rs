@@ -65,34 +65,36 @@ fn cast(core: &Core, node: u16, message: &Cast, users: usize) -> bool {
     core.link(node).is_some() && core.peers.cast(node, peer::encode(message, users * 72)).is_ok()
 }
 
-/// Connections here begin to watch some users, and nobody here watches some others any more. Waits a moment for what
-/// the other nodes say of the new ones.
-pub(super) async fn watch(core: &Core, add: Vec<UserId>, remove: Vec<UserId>) {
-    let number = {
-        let mut state = core.presence.state.lock();
-        state.number += 1;
-        let number = state.number;
-        for user in &add {
-            state.watched.entry(user.clone()).or_default();
-        }
-        for user in &remove {
-            state.watched.remove(user);
-        }
-        let users = add.len() + remove.len();
-        let message = Cast::Watch { number, fresh: false, add: add.clone(), remove };
-        let told: Vec<u16> = state.told.keys().copied().collect();
-        for node in told {
-            if !cast(core, node, &message, users) {
-                // Told everything again, soon.
-                state.told.remove(&node);
-            }
-        }
-        number
-    };
-    if !add.is_empty() {
-        // Those who do not answer in time are taken for empty until they do.
-        let _ = tokio::time::timeout(ANSWERS, all_answered(core, number)).await;
+/// Connections here begin to watch some users, and nobody here watches some others any more. Gives the question's number.
+pub(super) fn watch(core: &Core, add: Vec<UserId>, remove: Vec<UserId>) -> u64 {
+    let mut state = core.presence.state.lock();
+    if add.is_empty() && remove.is_empty() {
+        return state.number;
     }
+    state.number += 1;
+    let number = state.number;
+    for user in &add {
+        state.watched.entry(user.clone()).or_default();
+    }
+    for user in &remove {
+        state.watched.remove(user);
+    }
+    let users = add.len() + remove.len();
+    let message = Cast::Watch { number, fresh: false, add, remove };
+    let told: Vec<u16> = state.told.keys().copied().collect();
+    for node in told {
+        if !cast(core, node, &message, users) {
+            // Told everything again, soon.
+            state.told.remove(&node);
+        }
+    }
+    number
+}
+
+/// Waits a moment for what the other nodes say to a question. Those that do not answer in time are taken for empty until
+/// they do.
+pub(super) async fn answered(core: &Core, number: u64) {
+    let _ = tokio::time::timeout(ANSWERS, all_answered(core, number)).await;
 }
 
 async fn all_answered(core: &Core, number: u64) {

@@ -11,6 +11,7 @@ use rookery_wire::{SessionId, UserId};
 use tokio::sync::oneshot;
 
 use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
+use super::retention::Timers;
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Receiver, Topic};
 use crate::state::{EntityKey, Session, User};
@@ -60,6 +61,8 @@ pub struct Reset {
     pub table: Vec<(SessionId, TableRow)>,
     /// Its sessions with intents.
     pub intents: Vec<SessionId>,
+    /// When its messages are to go.
+    pub timers: Timers,
 }
 
 /// See the module's words.
@@ -233,6 +236,8 @@ impl Handler<Reset> for ShardActor {
             shared.table.insert(session, row);
         }
         *shared.intents.lock() = reset.intents.into_iter().collect();
+        *shared.timers.lock() = reset.timers;
+        shared.freed.lock().clear();
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {
             Topic::Session(session) => {

@@ -26,6 +26,8 @@ pub struct Effects {
     pushes: Vec<Push>,
     /// Bytes of records that are not in the map yet.
     pub record_bytes: usize,
+    /// When the session's messages are to go may have changed.
+    timers_moved: bool,
 }
 
 /// A MESSAGE frame: encoded once, the same bytes for every receiver.
@@ -94,6 +96,9 @@ impl Entity for Session {
         let mut wanted: BTreeMap<SenderKey, BTreeSet<u64>> = BTreeMap::new();
         let mut targets = BTreeSet::new();
         for command in commands {
+            if let Command::Expire { seqs, .. } = command {
+                targets.extend(self.expiring_in_rows(seqs));
+            }
             if let Command::Act { actor, client_seq, act, .. } = command {
                 let lookup = self.lookup_for(actor, *client_seq);
                 lookup.into_iter().for_each(|(sender, number)| {
@@ -139,6 +144,8 @@ impl Entity for Session {
             }
             Command::Linked { done, .. } => self.linked(at, done),
             Command::Unlinked { refused, most, .. } => self.unlinked(at, limits, refused, *most),
+            Command::Trim { upto, count, by, .. } => self.trim(*upto, *count, *by),
+            Command::Expire { seqs, .. } => self.expire(at, seqs),
             // The shard hands commands to the entity they name; these name users.
             Command::Register { .. }
             | Command::Read { .. }
@@ -170,6 +177,12 @@ impl Entity for Session {
         if !outcome.intents.is_empty() {
             shared.intents.lock().insert(self.id().clone());
             shared.intents_moved.notify_one();
+        }
+        effects.timers_moved |= outcome.timers_moved;
+        if !outcome.expired.is_empty() {
+            effects.record_bytes += outcome.held_bytes;
+            let pages = outcome.expired.iter().map(|seq| page_of(self.id(), self.rows_revision(), *seq));
+            shared.stale_pages.lock().extend(pages);
         }
         let Some(published) = outcome.published.take() else { return };
         effects.record_bytes += published.record.len() + outcome.held_bytes;
@@ -209,6 +222,9 @@ impl Entity for Session {
             shared.table.insert(self.id().clone(), row);
         } else if self.is_something() {
             shared.table.entry(self.id().clone()).or_default();
+        }
+        if std::mem::take(&mut effects.timers_moved) {
+            shared.timers.lock().set(self.id(), self.next_expiry(), self.retention());
         }
         effects.flush(shared, self.id());
         if self.pending_intents().next().is_none() && !shared.intents.lock().is_empty() {
@@ -253,7 +269,11 @@ impl Entity for User {
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
             Command::Link { link, most, .. } => self.link(link, *most),
             // The shard hands commands to the entity they name; these name sessions.
-            Command::Act { .. } | Command::Linked { .. } | Command::Unlinked { .. } => Outcome::default(),
+            Command::Act { .. }
+            | Command::Linked { .. }
+            | Command::Unlinked { .. }
+            | Command::Trim { .. }
+            | Command::Expire { .. } => Outcome::default(),
         }
     }
 

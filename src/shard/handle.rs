@@ -18,7 +18,8 @@ use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
 use super::proposer::Proposer;
 use super::reads::Reads;
-use super::shared::{Outbound, ShardOptions, Shared, Stop};
+use super::retention;
+use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
 use super::snapshot::{POINTERS, read_tables};
 use crate::delivery::{Delivery, Receiver, Topic};
 
@@ -49,6 +50,8 @@ pub struct Surroundings {
     pub answers: Arc<dyn Answers>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether the clock agrees with the peers'.
+    pub time_agrees: TimeAgrees,
     /// Stops the node.
     pub stop: Stop,
 }
@@ -109,6 +112,7 @@ impl ShardHandle {
         }
         tasks.spawn(purge_recalled(shared.clone(), group.clone()));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
+        tasks.spawn(retention::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
         let reads = Reads { shared: shared.clone(), actor: actor.clone() };

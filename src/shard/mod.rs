@@ -3,7 +3,8 @@
 //! In the order in which a command meets them: [`handle`] takes it, [`proposer`] puts it into an entry with whatever
 //! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
-//! writes what changed, [`carrier`] brings intents to other shards, [`reads`] answers (groups in [`group_reads`], receipts and presence in [`live_reads`]), [`snapshot`] moves the whole.
+//! writes what changed, [`carrier`] brings intents to other shards, [`retention`] lets go of what is
+//! not to be kept, [`reads`] answers (groups in [`group_reads`], receipts and presence in [`live_reads`]), [`snapshot`] moves the whole.
 
 pub mod actor;
 pub mod api;
@@ -20,6 +21,7 @@ pub mod pages;
 mod plant;
 pub mod proposer;
 pub mod reads;
+pub mod retention;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;

@@ -179,6 +179,10 @@ impl Reads {
             if seq == state.last_seq() {
                 return Ok((Some(state.count()), Err(0)));
             }
+            if seq < state.first_seq() {
+                // What is trimmed counts as read, however much of it he says he has.
+                return Ok((Some(state.first_count()), Err(0)));
+            }
             // A running count is the same in every revision.
             Ok((None, state.record(seq).cloned().ok_or(state.rows_revision())))
         });
@@ -414,7 +418,8 @@ fn head_of(state: &Session, who: &SenderKey, read_count: u64) -> Result<SessionH
         return Ok(opening_head(state.present()));
     }
     let member = state.member(&who.user).ok_or(ErrorCode::NotMember)?;
-    let seen = seen_count(member, read_count);
+    let seen = seen_count(member, read_count).max(state.first_count());
+    let last = Some(state.last_seq()).filter(|last| *last >= state.first_seq());
     Ok(SessionHead {
         members: state.present(),
         first_seq: state.readable_from(Some(&who.user)),
@@ -425,7 +430,7 @@ fn head_of(state: &Session, who: &SenderKey, read_count: u64) -> Result<SessionH
         // Filled in from the row where memory does not know it.
         last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
         time_ms: state.time_ms(),
-        last: state.record(state.last_seq()).and_then(preview),
+        last: last.and_then(|last| state.record(last)).and_then(preview),
     })
 }
 
@@ -464,7 +469,9 @@ fn head_from_rows(
         let awaited = head.last_seq == 0 && awaits(rows, session, &who.user)?;
         return Ok(if awaited { Ok(opening_head(head.present)) } else { Err(ErrorCode::NotMember) });
     };
-    let seen = seen_count(&member, read_count);
+    let seen = seen_count(&member, read_count).max(head.first_count);
+    let last =
+        if head.last_seq < head.first_seq { None } else { records::read_one(rows, session, head.last_seq)? };
     let recalled = read_recalled_after(rows, session, seen)?;
     Ok(Ok(SessionHead {
         members: head.present,
@@ -475,6 +482,6 @@ fn head_from_rows(
         joined_seq: member.joined_seq,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,
-        last: records::read_one(rows, session, head.last_seq)?.as_ref().and_then(preview),
+        last: last.as_ref().and_then(preview),
     }))
 }

@@ -7,7 +7,7 @@
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
-use rookery_wire::{DeviceId, Extension, GroupAction, SessionId, UserId};
+use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// First byte of every log entry.
@@ -248,6 +248,24 @@ pub enum Command {
         /// Sessions the list may hold, by the configuration of the node that carries the intent (G8).
         most: u32,
     },
+    /// A session lets go of its oldest messages.
+    Trim {
+        /// Which session.
+        session: SessionId,
+        /// Up to and including this one.
+        upto: u64,
+        /// The running count there.
+        count: u64,
+        /// The session's own retention when this was decided; if that has changed since, nothing goes.
+        by: Retention,
+    },
+    /// Messages whose time has come go.
+    Expire {
+        /// Which session.
+        session: SessionId,
+        /// Which messages.
+        seqs: Vec<u64>,
+    },
 }
 
 impl Command {
@@ -256,7 +274,9 @@ impl Command {
         match self {
             Command::Act { session, .. }
             | Command::Linked { session, .. }
-            | Command::Unlinked { session, .. } => EntityKey::Session(session.clone()),
+            | Command::Unlinked { session, .. }
+            | Command::Trim { session, .. }
+            | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }

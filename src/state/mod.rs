@@ -7,6 +7,7 @@
 //! A command reads and writes exactly one entity. What must happen in a second one is left behind as an *intent*,
 //! which the shard's leader carries over.
 
+mod at;
 pub mod command;
 pub mod key;
 pub mod manage;
@@ -19,12 +20,13 @@ pub mod rows;
 pub mod sender;
 pub mod session;
 pub mod session_rows;
+mod trim;
 pub mod user;
 pub mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link};
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
-pub use rows::{RowFault, RowReader, RowWrites};
+pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
 
@@ -40,3 +42,5 @@ mod manage_tests;
 mod rewrite_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trim_tests;

@@ -22,9 +22,9 @@ pub mod request;
 pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
 pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
-pub use group::{GroupAction, MemberRole, Policy, Who};
+pub use group::{GroupAction, MemberRole, Policy, Retention, Who};
 pub use id::{AttributeKey, DeviceId, GroupId, SessionId, UserId};
-pub use record::{Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
+pub use record::{Expires, Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.
 pub const DEFAULT_MAX_FRAME: u32 = 1 << 20;

@@ -29,6 +29,10 @@ impl RecordKind {
     /// the extensions. It counted when it was stored, and does not any more.
     pub const RECALLED: RecordKind = RecordKind(6);
 
+    /// What is left of content whose time had come, by its [`Expires`]: everything but content and media type. It counted
+    /// when it was stored, and does not any more.
+    pub const EXPIRED: RecordKind = RecordKind(8);
+
     /// Whether records of this kind are counted as unread.
     pub fn is_countable(self) -> bool {
         self == Self::CONTENT
@@ -103,6 +107,19 @@ pub struct Rewritten {
 impl Rewritten {
     /// The tag of the extension.
     pub const TAG: u16 = 1;
+}
+
+/// The data of the [`Expires::TAG`] extension, with which a message is sent that is to last for a time only. It is the one
+/// extension with a tag of the protocol's own that clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Expires {
+    /// For how long from its time on, milliseconds.
+    pub after_ms: u64,
+}
+
+impl Expires {
+    /// The tag of the extension.
+    pub const TAG: u16 = 2;
 }
 
 /// Tags of extensions from here on are the application's; those below are the protocol's own.

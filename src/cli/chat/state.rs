@@ -180,6 +180,7 @@ impl Chat {
     pub(super) fn tick(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.company.tick(now_ms);
+        self.sessions.values_mut().for_each(|session| session.tick(now_ms));
         if self.notice.as_ref().is_some_and(|(_, until)| now_ms >= *until) {
             self.notice = None;
         }

@@ -214,6 +214,7 @@ impl FakeShard {
                 muted_until_ms: 0,
                 members: 1,
                 dissolved: false,
+                retention: rookery_wire::Retention::default(),
             })),
             Read::Audience { .. } => ReadReply::Audience(crate::shard::Audience {
                 members: vec![(user("bob"), false), (user("cid"), false)],
