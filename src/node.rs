@@ -320,6 +320,8 @@ impl Node {
                 subscriptions: delivery.subscriptions,
                 pushes: delivery.pushes,
                 lags: delivery.lags,
+                passed: delivery.passed,
+                passed_over: delivery.passed_over,
             },
             requests: self.requests(),
         }

@@ -18,6 +18,7 @@ MEMBER_ROLE = Enumeration("member", "admin", "owner")
 WHO = Enumeration("all", "admins")
 POLICY = Struct(write=WHO, invite=WHO, change=WHO, history_before_joining=BOOL)
 EXPIRES = Struct(after_ms=U64)
+BURNS = Struct(after_ms=U64)
 RETENTION = Struct(age_ms=U64, count=U64)
 GROUP_ACTION = Enumeration(
     "set_profile", "set_attribute", "set_role", "hand_over", "set_policy", "mute", "mute_all", "dissolve",

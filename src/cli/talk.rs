@@ -1,6 +1,7 @@
 //! `send`, `tail`, `pull` and `sessions`: the cluster for scripts.
 
 use std::io::BufRead;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -38,6 +39,9 @@ pub(super) struct SendArgs {
     /// Let the message go after so many seconds
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
     lasts: Option<u64>,
+    /// Let the message go so many seconds after the other user of a direct session has read it
+    #[arg(long, value_name = "S", conflicts_with = "lasts", value_parser = clap::value_parser!(u64).range(0..=315_360_000))]
+    burns: Option<u64>,
     /// Print the acknowledgement as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -61,9 +65,10 @@ pub(super) async fn send(args: SendArgs) -> Result<()> {
         let mut message = Outgoing::text(text);
         message.content_type = args.content_type.clone().into_bytes().into();
         message.on_behalf_of.clone_from(&args.on_behalf_of);
-        match args.lasts {
-            Some(seconds) => message.lasting(std::time::Duration::from_secs(seconds)),
-            None => message,
+        match (args.lasts, args.burns) {
+            (Some(seconds), _) => message.lasting(Duration::from_secs(seconds)),
+            (None, Some(seconds)) => message.burning(Duration::from_secs(seconds)),
+            (None, None) => message,
         }
     };
     if let Some(text) = &args.text {

@@ -5,7 +5,7 @@
 
 use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Expires, Extension, SessionId, UserId};
+use rookery_wire::{Blob, Burns, ErrorBody, ErrorCode, Expires, Extension, SessionId, UserId};
 
 use crate::config::Limits;
 use crate::state::{Act, Actor, ChangeKind, Command};
@@ -68,7 +68,7 @@ fn message(
     content_type: &Blob,
     content: &Blob,
     extensions: &[Extension],
-    may_expire: bool,
+    may_go: bool,
     limits: &Limits,
 ) -> Result<(), ErrorBody> {
     label(content_type, "content_type")?;
@@ -87,7 +87,9 @@ fn message(
     }
     match extensions.iter().find(|extension| extension.tag < FIRST_APPLICATION_TAG) {
         None => Ok(()),
-        Some(extension) if may_expire && extension.tag == Expires::TAG => lasts(extension, extensions),
+        Some(extension) if may_go && [Expires::TAG, Burns::TAG].contains(&extension.tag) => {
+            lasts(extension, extensions)
+        }
         Some(Extension { tag, .. }) => {
             let text = format!("extension {tag}: tags below {FIRST_APPLICATION_TAG} are the protocol's own");
             refuse(ErrorCode::BadRequest, text)
@@ -98,14 +100,26 @@ fn message(
 /// A message may say once for how long it lasts, and nothing else with a tag of the protocol's own.
 fn lasts(found: &Extension, extensions: &[Extension]) -> Result<(), ErrorBody> {
     let own = extensions.iter().filter(|extension| extension.tag < FIRST_APPLICATION_TAG).count();
-    match rookery_wire::decode::<Expires>(&found.data.0) {
-        Ok(expires) if own == 1 && (LASTS_MS.0..=LASTS_MS.1).contains(&expires.after_ms) => Ok(()),
+    let (after_ms, least) = match found.tag {
+        Expires::TAG => (rookery_wire::decode::<Expires>(&found.data.0).map(|it| it.after_ms), LASTS_MS.0),
+        _ => (rookery_wire::decode::<Burns>(&found.data.0).map(|it| it.after_ms), 0),
+    };
+    match after_ms {
+        Ok(after_ms) if own == 1 && (least..=LASTS_MS.1).contains(&after_ms) => Ok(()),
         _ => {
-            let (least, most) = LASTS_MS;
-            let text = format!("extension {}: one time from {least} to {most} ms", Expires::TAG);
+            let text = format!("extension {}: one time from {least} to {} ms", found.tag, LASTS_MS.1);
             refuse(ErrorCode::BadRequest, text)
         }
     }
+}
+
+/// Only of two one knows when the other has read.
+fn burns_in(session: &SessionId, extensions: &[Extension]) -> Result<(), ErrorBody> {
+    let burns = extensions.iter().any(|extension| extension.tag == Burns::TAG);
+    if burns && matches!(session, SessionId::Group(_)) {
+        return refuse(ErrorCode::BadRequest, "a message goes once it is read in direct sessions only");
+    }
+    Ok(())
 }
 
 /// A RECALL as a command.
@@ -136,6 +150,7 @@ pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command,
     is_theirs(&send.session, actor.name())?;
     numbered(send.client_seq)?;
     message(&send.content_type, &send.content, &send.extensions, true, limits)?;
+    burns_in(&send.session, &send.extensions)?;
     let Send { session, client_seq, content_type, content, extensions, .. } = send;
     Ok(Command::Act { actor, session, client_seq, act: Act::Send { content_type, content, extensions } })
 }

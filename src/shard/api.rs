@@ -250,6 +250,8 @@ pub enum ReadReply {
     Heads(Vec<Result<SessionHead, ErrorCode>>),
     /// A running count.
     Count(u64),
+    /// The same where messages wait for this user to read them: the session is to be told with [`crate::state::Command::Burn`].
+    CountBurning(u64),
     /// Members.
     Members(rookery_wire::reply::MemberPage),
     /// A user's sessions, by name.

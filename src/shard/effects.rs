@@ -146,6 +146,7 @@ impl Entity for Session {
             Command::Unlinked { refused, most, .. } => self.unlinked(at, limits, refused, *most),
             Command::Trim { upto, count, by, .. } => self.trim(*upto, *count, *by),
             Command::Expire { seqs, .. } => self.expire(at, seqs),
+            Command::Burn { user, seq, .. } => self.burn(at, user, *seq),
             // The shard hands commands to the entity they name; these name users.
             Command::Register { .. }
             | Command::Read { .. }
@@ -273,6 +274,7 @@ impl Entity for User {
             | Command::Linked { .. }
             | Command::Unlinked { .. }
             | Command::Trim { .. }
+            | Command::Burn { .. }
             | Command::Expire { .. } => Outcome::default(),
         }
     }

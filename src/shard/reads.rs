@@ -169,6 +169,13 @@ impl Reads {
     }
 
     async fn count_at(&self, user: UserId, session: SessionId, seq: u64) -> Result<ReadReply, ReadRefusal> {
+        let (reader, upto) = (user.clone(), seq);
+        let count = self.running_count(user, session.clone(), seq).await?;
+        let burns = self.look(&session, move |state| state.burns_for(&reader, upto)).await?;
+        Ok(if burns { ReadReply::CountBurning(count) } else { ReadReply::Count(count) })
+    }
+
+    async fn running_count(&self, user: UserId, session: SessionId, seq: u64) -> Result<u64, ReadRefusal> {
         let id = session.clone();
         let found = self.look(&session, move |state| {
             may_read(state, Some(&user))?;
@@ -187,13 +194,13 @@ impl Reads {
             Ok((None, state.record(seq).cloned().ok_or(state.rows_revision())))
         });
         let record = match found.await?.map_err(ReadRefusal::Refused)? {
-            (Some(count), _) => return Ok(ReadReply::Count(count)),
+            (Some(count), _) => return Ok(count),
             (None, Ok(record)) => Some(record),
-            (None, Err(_)) if seq == 0 => return Ok(ReadReply::Count(0)),
+            (None, Err(_)) if seq == 0 => return Ok(0),
             (None, Err(revision)) => self.cold(&session, revision, seq, seq).await?.pop(),
         };
         let record = record.and_then(|bytes| decode::<Record>(&bytes).ok());
-        record.map(|record| ReadReply::Count(record.count)).ok_or_else(|| no_such(&session))
+        record.map(|record| record.count).ok_or_else(|| no_such(&session))
     }
 
     async fn members(&self, user: Option<UserId>, list: ListMembers) -> Result<ReadReply, ReadRefusal> {

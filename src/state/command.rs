@@ -259,6 +259,15 @@ pub enum Command {
         /// The session's own retention when this was decided; if that has changed since, nothing goes.
         by: Retention,
     },
+    /// A user has read a session in which messages wait for that.
+    Burn {
+        /// Which session.
+        session: SessionId,
+        /// Who.
+        user: UserId,
+        /// Up to and including.
+        seq: u64,
+    },
     /// Messages whose time has come go.
     Expire {
         /// Which session.
@@ -276,6 +285,7 @@ impl Command {
             | Command::Linked { session, .. }
             | Command::Unlinked { session, .. }
             | Command::Trim { session, .. }
+            | Command::Burn { session, .. }
             | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
             Command::Register { user, .. }
             | Command::Read { user, .. }

@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    ErrorBody, ErrorCode, Expires, Extension, MemberRole, Record, RecordKind, Rewritten, Target, UserId,
-    encode,
+    ErrorBody, ErrorCode, Extension, MemberRole, Record, RecordKind, Rewritten, Target, UserId, encode,
 };
 
 use super::command::{Act, Actor};
 use super::records::{RUN_RECORDS, Runs, run_of};
 use super::session::{At, Session, encode_record};
+use super::trim::is_lasting;
 
 /// Runs of records that were rewritten, and what the batch at hand has read of those that may be.
 #[derive(Debug, Default)]
@@ -197,7 +197,7 @@ impl Session {
             Act::Edit { content_type, content, extensions, .. } => {
                 let mut extensions = extensions.clone();
                 // It goes when it was to go, whatever it says by then.
-                let kept = record.extensions.iter().filter(|kept| kept.tag == Expires::TAG);
+                let kept = record.extensions.iter().filter(|kept| is_lasting(kept));
                 extensions.extend(kept.cloned());
                 extensions.push(mark);
                 let (content_type, content) = (content_type.clone(), content.clone());

@@ -457,7 +457,7 @@ impl Session {
             self.manage(at, action, &mut outcome);
         }
         let (stored, record) = self.append(limits, placed);
-        outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, act);
+        outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {

@@ -15,7 +15,7 @@ use super::rewrite::Rewrites;
 use super::rows::{Freed, RowFault, RowReader, RowWrites};
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
-use super::trim::Expiries;
+use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
@@ -280,10 +280,10 @@ impl Session {
                 None => rows.delete(key),
             }
         }
-        for (seq, time_ms) in self.expiries.collect() {
+        for (seq, expiry) in self.expiries.collect() {
             let key = key::expiry(&self.id, seq);
-            match time_ms {
-                Some(time_ms) => rows.put(key, row_value(&time_ms)),
+            match expiry {
+                Some(expiry) => rows.put(key, row_value(&expiry)),
                 None => rows.delete(key),
             }
         }
@@ -422,8 +422,10 @@ pub fn next_expiries(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, u64>, R
     rows.scan(&[letter::EXPIRY], &mut |key, value| {
         let name = key.get(1..key.len().saturating_sub(8)).unwrap_or_default();
         let session = decode(&Bytes::copy_from_slice(name)).map_err(|fault| RowFault::damaged(key, fault))?;
-        let time_ms: u64 = row(key, Bytes::copy_from_slice(value))?;
-        next.entry(session).and_modify(|least| *least = time_ms.min(*least)).or_insert(time_ms);
+        let Expiry { at_ms, .. } = row(key, Bytes::copy_from_slice(value))?;
+        if at_ms != UNREAD {
+            next.entry(session).and_modify(|least| *least = at_ms.min(*least)).or_insert(at_ms);
+        }
         Ok(true)
     })?;
     Ok(next)

@@ -11,24 +11,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::{Expires, Extension, Record, RecordKind, Retention};
+use rookery_wire::{Burns, Expires, Extension, Record, RecordKind, Retention, UserId};
 
 use super::command::Act;
 use super::outcome::{Answer, Outcome};
 use super::rewrite::Rewriting;
 use super::session::{At, Session, encode_record};
 
+/// When a message is to go.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Expiry {
+    /// At this time, unix milliseconds; [`UNREAD`] while that is not known.
+    pub(super) at_ms: u64,
+    /// Of one that is to go once it is read: who sent it, and for how long it lasts after that.
+    burns: Option<(UserId, u64)>,
+}
+
+/// Stands for the time of a message that has to be read first.
+pub(super) const UNREAD: u64 = u64::MAX;
+
 /// Messages that are to go, with the time of each.
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
-    times: BTreeMap<u64, u64>,
+    times: BTreeMap<u64, Expiry>,
     dirty: BTreeSet<u64>,
 }
 
 impl Expiries {
-    /// As rows have it: seqs and times.
-    pub(super) fn loaded(times: BTreeMap<u64, u64>) -> Self {
+    /// As rows have it.
+    pub(super) fn loaded(times: BTreeMap<u64, Expiry>) -> Self {
         Self { times, dirty: BTreeSet::new() }
     }
     pub(super) fn contains(&self, seq: u64) -> bool {
@@ -37,14 +50,10 @@ impl Expiries {
     pub(super) fn is_clean(&self) -> bool {
         self.dirty.is_empty()
     }
-    /// Seqs that changed since this was last asked, with their times; none for those that go no more.
-    pub(super) fn collect(&mut self) -> Vec<(u64, Option<u64>)> {
+    /// Seqs that changed since this was last asked, with what is known of them; none for those that go no more.
+    pub(super) fn collect(&mut self) -> Vec<(u64, Option<Expiry>)> {
         let dirty = std::mem::take(&mut self.dirty);
-        dirty.into_iter().map(|seq| (seq, self.times.get(&seq).copied())).collect()
-    }
-    fn set(&mut self, seq: u64, time_ms: u64) {
-        self.times.insert(seq, time_ms);
-        self.dirty.insert(seq);
+        dirty.into_iter().map(|seq| (seq, self.times.get(&seq).cloned())).collect()
     }
     /// Says whether it was among them.
     pub(super) fn remove(&mut self, seq: u64) -> bool {
@@ -61,12 +70,29 @@ impl Expiries {
         self.dirty.extend(gone.keys());
         !gone.is_empty()
     }
+    /// Messages up to `seq` that wait for this user to read them, and for how long each lasts after that.
+    fn unread_by<'a>(&'a self, user: &'a UserId, seq: u64) -> impl Iterator<Item = (u64, u64)> + 'a {
+        self.times.range(..=seq).filter_map(move |(seq, expiry)| match &expiry.burns {
+            Some((sender, after_ms)) if expiry.at_ms == UNREAD && sender != user => Some((*seq, *after_ms)),
+            _ => None,
+        })
+    }
 }
 
-/// For how long the extensions of a message say that it lasts.
+/// Extensions that say when a message is to go.
+pub(super) fn is_lasting(extension: &Extension) -> bool {
+    [Expires::TAG, Burns::TAG].contains(&extension.tag)
+}
+
+/// For how long the extensions of a message say that it lasts from its time on.
 pub(super) fn expiry_in(extensions: &[Extension]) -> Option<u64> {
     let found = extensions.iter().find(|extension| extension.tag == Expires::TAG)?;
     decode::<Expires>(&found.data.0).ok().map(|expires| expires.after_ms)
+}
+
+fn burning_in(extensions: &[Extension]) -> Option<u64> {
+    let found = extensions.iter().find(|extension| extension.tag == Burns::TAG)?;
+    decode::<Burns>(&found.data.0).ok().map(|burns| burns.after_ms)
 }
 
 impl Session {
@@ -85,12 +111,13 @@ impl Session {
         if self.frozen {
             return None;
         }
-        self.expiries.times.values().min().copied()
+        self.expiries.times.values().map(|expiry| expiry.at_ms).filter(|at_ms| *at_ms != UNREAD).min()
     }
 
     /// Messages that are to go by this time, the earliest seqs first.
     pub fn expired_by(&self, time_ms: u64, most: usize) -> Vec<u64> {
-        let due = self.expiries.times.iter().filter(|(_, at)| **at <= time_ms);
+        let due = |expiry: &Expiry| expiry.at_ms <= time_ms && expiry.at_ms != UNREAD;
+        let due = self.expiries.times.iter().filter(|(_, expiry)| due(expiry));
         due.map(|(seq, _)| *seq).take(most).collect()
     }
 
@@ -101,11 +128,40 @@ impl Session {
     }
 
     /// A message that was just stored lasts for a time only, if it says so. Says whether it does.
-    pub(super) fn note_expiry(&mut self, seq: u64, time_ms: u64, act: &Act) -> bool {
+    pub(super) fn note_expiry(&mut self, seq: u64, time_ms: u64, sender: &UserId, act: &Act) -> bool {
         let Act::Send { extensions, .. } = act else { return false };
-        let Some(after_ms) = expiry_in(extensions) else { return false };
-        self.expiries.set(seq, time_ms.saturating_add(after_ms));
+        let expiry = match (expiry_in(extensions), burning_in(extensions)) {
+            (Some(after_ms), _) => Expiry { at_ms: time_ms.saturating_add(after_ms), burns: None },
+            (None, Some(after_ms)) => Expiry { at_ms: UNREAD, burns: Some((sender.clone(), after_ms)) },
+            (None, None) => return false,
+        };
+        self.expiries.times.insert(seq, expiry);
+        self.expiries.dirty.insert(seq);
         true
+    }
+
+    /// Whether messages up to `seq` wait for this user to read them.
+    pub fn burns_for(&self, user: &UserId, seq: u64) -> bool {
+        self.expiries.unread_by(user, seq).next().is_some()
+    }
+
+    /// This user has read up to `seq`: the messages that waited for that go in their time.
+    pub fn burn(&mut self, at: &At, user: &UserId, seq: u64) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Done);
+        if self.frozen {
+            return outcome;
+        }
+        let time_ms = self.time_ms.max(at.time_ms);
+        let read: Vec<(u64, u64)> = self.expiries.unread_by(user, seq).collect();
+        for (seq, after_ms) in read {
+            if let Some(expiry) = self.expiries.times.get_mut(&seq) {
+                expiry.at_ms = time_ms.saturating_add(after_ms).min(UNREAD - 1);
+                self.expiries.dirty.insert(seq);
+                outcome.timers_moved = true;
+            }
+        }
+        self.dirty.head |= outcome.timers_moved;
+        outcome
     }
 
     /// Lets go of everything up to `upto`, where the running count is `count`: decided by the session's own retention as
@@ -166,7 +222,7 @@ impl Session {
             return None;
         }
         let count = record.count;
-        let extensions = record.extensions.into_iter().filter(|kept| kept.tag == Expires::TAG).collect();
+        let extensions = record.extensions.into_iter().filter(is_lasting).collect();
         let tombstone = Record {
             kind: RecordKind::EXPIRED,
             content_type: Blob::default(),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::codec::{Blob, decode, encode};
-use rookery_wire::{ErrorCode, Expires, Extension, GroupAction, Record, RecordKind, Retention};
+use rookery_wire::{Burns, ErrorCode, Expires, Extension, GroupAction, Record, RecordKind, Retention};
 
 use super::command::Act;
 use super::key::letter;
@@ -187,6 +187,37 @@ fn a_message_that_lasts_for_a_time_goes_and_is_not_unread() {
     let seq = session.last_seq();
     apply(&mut session, &disk, &at(71), &actor("ann"), 8, &recall(seq));
     assert_eq!(session.next_expiry(), None);
+}
+
+#[test]
+fn what_burns_waits_for_the_other_one_to_read() {
+    let mut disk = Disk::default();
+    let mut session = new_group(&disk);
+    let extensions = vec![Extension { tag: Burns::TAG, data: Blob(encode(&Burns { after_ms: 10 })) }];
+    let burns = Act::Send { content_type: Blob::default(), content: Blob::from("read me"), extensions };
+    apply(&mut session, &disk, &at(2), &actor("ann"), 2, &burns);
+    apply(&mut session, &disk, &at(3), &actor("bob"), 1, &burns);
+    let (ann, bob) = (actor("ann").user, actor("bob").user);
+    checkpoint(&mut session, &mut disk, true);
+    assert!(next_expiries(&disk).expect("rows").is_empty());
+    let mut session = Session::load(&disk, &group()).expect("rows");
+    assert_eq!((session.next_expiry(), session.expired_by(u64::MAX, 9)), (None, vec![]));
+    assert!(!session.burns_for(&ann, 2) && session.burns_for(&ann, 3), "not her own");
+    assert!(!session.burns_for(&bob, 1) && session.burns_for(&bob, 2));
+    assert!(!session.burn(&at(4), &ann, 2).timers_moved);
+    assert!(session.burn(&at(5), &bob, 9).timers_moved);
+    assert_eq!((session.next_expiry(), session.expired_by(1015, 9)), (Some(1015), vec![2]));
+    assert!(!session.burn(&at(6), &bob, 9).timers_moved, "once");
+    session.reflect(6);
+    checkpoint(&mut session, &mut disk, true);
+    let mut session = Session::load(&disk, &group()).expect("rows");
+    assert_eq!(expire(&mut session, &disk, &at(20), &[2]).expired, [2]);
+    let gone = shown(&session, &disk, 2);
+    assert_eq!((gone.kind, gone.extensions[0].tag), (RecordKind::EXPIRED, Burns::TAG));
+    assert!(session.burns_for(&ann, 3), "the other one still waits");
+    // A recall before it is read is the end of it.
+    apply(&mut session, &disk, &at(21), &actor("bob"), 2, &recall(3));
+    assert!(!session.burns_for(&ann, 3));
 }
 
 #[derive(Clone)]

@@ -110,3 +110,35 @@ fn a_message_that_lasts_for_a_time_goes_from_every_replica() {
         assert_eq!((text_of(&kept[0]), contents(&kept)), (String::new(), texts("stays", 1)));
     });
 }
+
+/// A message that is to go once it is read stays as long as it is not, through the death of a leader, and goes after that.
+#[test]
+fn a_message_that_burns_goes_once_the_other_one_has_read_it() {
+    play(async {
+        let mut cluster = Cluster::up(Plan::new(3, 2).with("storage", "checkpoint_ms = 200")).await;
+        let pair = direct("ann", "bob");
+        let (ann, _) = app(&cluster, &[1, 2, 3], "ann", "phone").await;
+        let (bob, mut bobs) = app(&cluster, &[2, 3, 1], "bob", "phone").await;
+        let burns = || Outgoing::text("for your eyes").burning(Duration::from_millis(1_500));
+        ann.create_group(GroupId::new("team").expect("a name"), &[]).await.expect("created");
+        let refused = ann.send(&group("team"), burns()).await.expect_err("in direct sessions only");
+        assert_eq!(refused.code(), Some(ErrorCode::BadRequest));
+        let seq = ann.send(&pair, burns()).await.expect("sent").seq;
+        assert_eq!(bobs.up_to(&pair, "for your eyes").await, ["for your eyes"]);
+        ann.read(&pair, seq).await.expect("read by the one who wrote it");
+        let leader = cluster.leader_of(&pair).await;
+        cluster.kill(leader);
+        let kind = async || {
+            let page = bob.pull(&pair, 1, Direction::Forward, 10, Consistency::Linearizable).await;
+            page.unwrap_or_else(|why| panic!("{why}")).records[0].kind
+        };
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(kind().await, RecordKind::CONTENT, "bob has not read it");
+        bob.read(&pair, seq).await.expect("read");
+        until("it is gone", async || kind().await == RecordKind::EXPIRED).await;
+        cluster.start(leader);
+        cluster.serving().await;
+        let kept = replicas(&cluster, &[1, 2, 3], &pair).await;
+        assert_eq!(kept[0].kind, RecordKind::EXPIRED);
+    });
+}

@@ -24,7 +24,7 @@ pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
 pub use group::{GroupAction, MemberRole, Policy, Retention, Who};
 pub use id::{AttributeKey, DeviceId, GroupId, SessionId, UserId};
-pub use record::{Expires, Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
+pub use record::{Burns, Expires, Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.
 pub const DEFAULT_MAX_FRAME: u32 = 1 << 20;

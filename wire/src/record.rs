@@ -109,8 +109,8 @@ impl Rewritten {
     pub const TAG: u16 = 1;
 }
 
-/// The data of the [`Expires::TAG`] extension, with which a message is sent that is to last for a time only. It is the one
-/// extension with a tag of the protocol's own that clients send.
+/// The data of the [`Expires::TAG`] extension, with which a message is sent that is to last for a time only. Of the
+/// extensions with tags of the protocol's own clients send this one and [`Burns`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Expires {
     /// For how long from its time on, milliseconds.
@@ -120,6 +120,19 @@ pub struct Expires {
 impl Expires {
     /// The tag of the extension.
     pub const TAG: u16 = 2;
+}
+
+/// The data of the [`Burns::TAG`] extension, with which a message of a direct session is sent that is to go once the other
+/// user has read it. A message has this or [`Expires`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Burns {
+    /// For how long after that it lasts, milliseconds.
+    pub after_ms: u64,
+}
+
+impl Burns {
+    /// The tag of the extension.
+    pub const TAG: u16 = 3;
 }
 
 /// Tags of extensions from here on are the application's; those below are the protocol's own.

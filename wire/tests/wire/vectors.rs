@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
+use rookery_wire::{Burns, Expires, Signal, Target, decode, encode};
 use rookery_wire::{DecodeFault, Decoder, ErrorCode, FrameFault, GroupAction, Kind, Rewritten, SessionId};
-use rookery_wire::{Expires, Signal, Target, decode, encode};
 use serde_json::{Value, json};
 
 use crate::bodies::Body;
@@ -145,6 +145,7 @@ fn check_value(vector: &Value) {
         "target" => both_ways::<Target>(vector),
         "rewritten" => both_ways::<Rewritten>(vector),
         "expires" => both_ways::<Expires>(vector),
+        "burns" => both_ways::<Burns>(vector),
         "action" => both_ways::<GroupAction>(vector),
         other => panic!("no check for {other}"),
     }
@@ -167,6 +168,7 @@ fn vectors_of_single_values() {
     let rewritten = Rewritten { by: "alice".parse().unwrap(), time_ms: 1_790_000_000_006, seq: 6 };
     values.push(value("rewritten", &rewritten));
     values.push(value("expires", &Expires { after_ms: 60_000 }));
+    values.push(value("burns", &Burns { after_ms: 251 }));
     values.extend([GroupAction::MuteAll { on: true }, GroupAction::Dissolve].map(|it| value("action", &it)));
     let vectors = file("values.json", &Value::Array(values));
     vectors.as_array().unwrap().iter().for_each(check_value);
