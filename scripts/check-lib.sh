@@ -29,13 +29,12 @@ run_check() {
     out=$(mktemp)
     timeout --signal=TERM --kill-after=10 $((rounds * 30 + 180)) "$rookery" check --name "$name" "$@" >"$out" || code=$?
     cat "$out"
-    # Whatever happened, the last line is a verdict.
-    if ! tail -n 1 "$out" | grep -q "^$name: "; then
-        if ((code == 124 || code == 137)); then
-            echo "$name: BAD  not finished within $((rounds * 30 + 180)) s"
-        else
-            echo "$name: BAD  not judged: rookery check ended with $code"
-        fi
+    # Whatever happened, the last line is a verdict. The check itself ends with one; this is for one that cannot any more.
+    if ((code == 124 || code == 137)); then
+        echo "$name: BAD  not finished within $((rounds * 30 + 180)) s"
+        code=1
+    elif ! tail -n 1 "$out" | grep -q "^$name: "; then
+        echo "$name: BAD  not judged: rookery check ended with $code"
         code=1
     fi
     rm -f "$out"

@@ -19,7 +19,7 @@ bugs=(
     # Acknowledges what is written to the journal and syncs it about once a second. All nodes lose power, for of what one
     # has lost the others have a copy. The databases must not be flushed meanwhile: they would be ahead of the journal,
     # and the nodes would rightly refuse to start.
-    "late-fsync blackout 1 --set storage.flush_ms=60000"
+    "late-fsync blackout 1"
     "dedup-lost kill 3"
     "dedup-lost-in-snapshot kill 3 --snapshots"
     "deliver-before-commit kill 2"

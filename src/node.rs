@@ -6,7 +6,8 @@ mod folder;
 mod peers;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -102,6 +103,9 @@ pub struct Node {
     host: Host,
     system: Group<SystemWaiter>,
     facts: watch::Receiver<Arc<Facts>>,
+    forming: Arc<Forming>,
+    /// Held for those who ask whether they may go away.
+    _groups: Arc<balance::Groups>,
     shards: Vec<ShardHandle>,
     delivery: Arc<Delivery>,
     router: Router,
@@ -157,6 +161,8 @@ impl Node {
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
             clock_ahead: clock_ahead.clone(),
+            leaving: AtomicBool::new(false),
+            stands_without: OnceLock::new(),
         });
         app.set_forming(forming.clone());
         let joined = tokio::select! {
@@ -194,7 +200,7 @@ impl Node {
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
         tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
-        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming };
+        let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {
             let handle = ShardHandle::open(shard, options, &around, &host, &stages.of(shard)).await?;
@@ -208,6 +214,10 @@ impl Node {
             shards.push(handle);
         }
         tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
+        let groups = shards.iter().map(|shard| shard.group().clone()).collect();
+        let groups = Arc::new(balance::Groups { system: system.clone(), shards: groups });
+        // Set once: this is the only place.
+        let _ = forming.stands_without.set(balance::stands_without(&groups));
         let authenticator = Arc::new(Authenticator::from_config(&config).map_err(StartError::Config)?);
         let options = gateway_options(&config, &mine, &known);
         let neighbours = Neighbours {
@@ -239,6 +249,8 @@ impl Node {
             host,
             system,
             facts,
+            forming,
+            _groups: groups,
             shards,
             delivery,
             router,
@@ -332,10 +344,14 @@ impl Node {
         RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
     }
 
-    /// Stops in order: clients away, shards handed over and ended, groups, links, store.
+    /// Stops in order: leads handed over while clients are still served, then clients answered and sent away, shards ended,
+    /// groups, links, store.
     pub async fn stop(mut self) {
+        // Whoever is told to go finds the new leaders in place, and what is on its way is forwarded to them.
+        balance::leave(&self.shards, &self.system, &self.forming).await;
         self.gateway.stop().await;
-        balance::hand_over(&self.shards, &self.facts.borrow().clone(), &self.peers, self.number).await;
+        // A lead may have been on its way here when the first were given away.
+        balance::hand_over(&self.shards, &self.forming).await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
         self.router.stop().await;
@@ -369,7 +385,7 @@ async fn open_store(config: &Config, mine: &NodeConfig, seams: &Seams) -> Result
     let mut options = StoreOptions::new(&dir);
     options.journal_segment_bytes = u64::from(storage.journal_segment_mib) << 20;
     options.journal_segments = storage.journal_segments as usize;
-    options.flush_every = Duration::from_millis(storage.flush_ms);
+    options.settle_lag_bytes = (storage.settle_lag_mib as usize) << 20;
     options.entry_cache_bytes = (storage.entry_cache_mib as usize) << 20;
     options.sled_cache_bytes = (storage.sled_cache_mib as usize) << 20;
     options.free_disk_low_water = storage.low_water_mib << 20;
@@ -456,6 +472,7 @@ fn host_options(config: &Config, mine: &NodeConfig, me: RaftId, seams: &Seams) -
         Duration::from_millis(config.timing.election_ms.1),
     );
     options.log_keep = config.storage.log_keep;
+    options.log_keep_bytes = config.storage.log_keep_mib << 20;
     options
 }
 

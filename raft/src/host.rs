@@ -40,6 +40,9 @@ pub struct HostOptions {
     pub election: (Duration, Duration),
     /// Entries kept behind a checkpoint, for followers that lag. Default 4,096.
     pub log_keep: u64,
+    /// Bytes of entries kept behind a checkpoint, all groups together (default 64 MiB): what is older than the newest of
+    /// so many is purged, but for a 64th of it in each group.
+    pub log_keep_bytes: u64,
     /// Largest payload of an entry in bytes; more is refused as `Busy`. Default 4 MiB. Must fit a frame of the peer link.
     pub max_entry: usize,
     /// Proposals of one group that may wait for their end. Default 1,024.
@@ -62,6 +65,7 @@ impl HostOptions {
             heartbeat: Duration::from_millis(50),
             election: (Duration::from_millis(100), Duration::from_millis(200)),
             log_keep: 4096,
+            log_keep_bytes: 64 << 20,
             max_entry: 4 << 20,
             proposals: 1024,
             proposal_bytes: 16 << 20,

@@ -87,3 +87,27 @@ async fn a_leader_can_vote_itself_out() {
     assert_eq!(next.group.status().voters, rest);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_needed_while_another_is_behind_and_the_nearest_heir_comes_first() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<_> = cluster.nodes.iter().filter(|n| n.id != leader.id).collect();
+    let [near, far] = others[..] else { panic!("two others") };
+    propose(&leader.group, "before").await.unwrap();
+    let free = || [near, far].iter().all(|n| leader.group.stands_without(n.id.node)).then_some(());
+    eventually("both others are up to date", free).await;
+    assert!(near.group.stands_without(leader.id.node), "who does not lead is not asked");
+    assert!(near.group.heirs().is_empty(), "and has nothing to leave");
+    cluster.cuts.isolate(far.id.node, &[1, 2, 3]);
+    for n in 0..20 {
+        propose(&leader.group, format!("{n}")).await.unwrap();
+    }
+    assert!(!leader.group.stands_without(near.id.node), "without it nothing could be committed");
+    assert!(leader.group.stands_without(far.id.node), "it is not missed");
+    let first = leader.group.heirs().first().copied();
+    assert!(first.is_some_and(|(heir, behind)| heir == near.id && behind < 20), "{first:?}");
+    cluster.cuts.heal();
+    eventually("both others are up to date again", free).await;
+    cluster.stop().await;
+}

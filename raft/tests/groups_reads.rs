@@ -23,7 +23,7 @@ async fn a_read_reflects_what_was_acknowledged_before_it() {
     let leader = cluster.leader().await;
     for n in 0..50 {
         let index = propose(&leader.group, format!("{n}")).await.unwrap();
-        let read = leader.group.read_index(DEADLINE).await.unwrap();
+        let read = leader.group.read_index(DEADLINE).await.unwrap().index;
         assert!(read >= index, "read {read} after {index} was acknowledged");
         assert!(leader.machine.indices().last().is_some_and(|last| *last >= index), "and it is applied");
     }
@@ -70,10 +70,12 @@ async fn a_deposed_leader_answers_no_reads() {
     let others: Vec<u16> = [1, 2, 3].into_iter().filter(|n| *n != old.id.node).collect();
     let new = cluster.leader_of(&others).await;
     let index = propose(&new.group, "after").await.unwrap();
-    assert!(new.group.read_index(DEADLINE).await.unwrap() >= index);
+    let read = new.group.read_index(DEADLINE).await.unwrap();
+    assert!(read.index >= index);
+    assert_eq!(read.term, new.group.status().term, "confirmed in the term in which it leads");
     for (n, answer) in reader.await.unwrap().into_iter().enumerate() {
         // The first may have been confirmed by an acknowledgement that was under way when the cut came.
-        let stale = answer.as_ref().is_ok_and(|read| *read < index);
+        let stale = answer.as_ref().is_ok_and(|read| read.index < index);
         assert!(answer.is_err() || (n == 0 && stale), "read {n} of a deposed leader gave {answer:?}");
     }
     cluster.cuts.heal();

@@ -60,7 +60,8 @@ async fn the_log_on_disk_is_the_model() {
     for life in 0..8 {
         let mut options = options(temp.path());
         options.entry_cache_bytes = [0, 20_000, 1 << 20][life % 3];
-        options.flush_every = Duration::from_millis([1, 30, 3_600_000][life % 3]);
+        options.keeper_pause = Duration::from_millis([1, 30, 3_600_000][life % 3]);
+        options.settle_lag_bytes = [0, 60_000, 200_000][life / 3 % 3];
         let store = Store::open(options).unwrap();
         for (group, model) in (1..).zip(&models) {
             assert_eq!(&read_back(&store, group).await, model, "life {life}, group {group}");

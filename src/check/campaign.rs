@@ -12,7 +12,8 @@ use super::cast::{Cast, CastSize};
 use super::device::{Device, DeviceLog};
 use super::drive::{self, Plan, Power};
 use super::dump::{self, Dumps};
-use super::history::{Handed, History, Round, Setup};
+use super::fault;
+use super::history::{Handed, History, Micros, Round, Setup};
 use super::listener;
 use super::stage::{Pace, Phase, Stage};
 
@@ -76,7 +77,9 @@ pub async fn play<C: Power>(
         listeners.spawn(listener::run(stage.clone(), *device));
     }
     if !drive::wait(Instant::now() + WARM_UP, || stage.acked() >= WARM).await {
-        bail!("{} sends were acknowledged within {WARM_UP:?}, {WARM} are needed to begin", stage.acked());
+        let acked = stage.acked();
+        let text = format!("{acked} sends were acknowledged within {WARM_UP:?}, {WARM} are needed to begin");
+        return Err(fault::cluster(text));
     }
     let rounds = drive::play(cluster, &stage, campaign.plan, told).await?;
     let dumps = settle(&stage, &campaign.tag).await?;
@@ -114,13 +117,16 @@ async fn collect<T: 'static>(tasks: &mut JoinSet<T>, into: &mut Vec<T>, until: I
     }
 }
 
+/// What a listener was given, and why it ended by itself, if it did.
+type Listened = (Handed, Option<(Micros, String)>);
+
 fn assemble(
     campaign: &Campaign,
     stage: &Stage,
     rounds: Vec<Round>,
     dumps: Dumps,
     logs: Vec<DeviceLog>,
-    handed: Vec<Handed>,
+    listened: Vec<Listened>,
 ) -> History {
     let mut history = History {
         setup: Setup {
@@ -132,10 +138,13 @@ fn assemble(
         names: stage.cast.names.clone(),
         dumps: dumps.dumps,
         unread: dumps.unread,
-        handed,
         rounds,
         ..History::default()
     };
+    for (handed, ended) in listened {
+        history.faults.extend(ended.map(|(at, why)| (at, handed.device, why)));
+        history.handed.push(handed);
+    }
     for log in logs {
         history.sends.extend(log.sends);
         history.retries.extend(log.retries);

@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::fault;
 use crate::http::fetch;
+use crate::system::SYSTEM_GROUP;
 
 /// How long one question about a node's state may take.
 const ASK: Duration = Duration::from_millis(500);
@@ -30,6 +32,13 @@ pub trait Cluster: Send {
     fn leader_of(&self, session: &SessionId) -> impl Future<Output = Option<u16>> + Send;
     /// Whether every node serves and every shard has a leader.
     fn whole(&self) -> impl Future<Output = bool> + Send;
+    /// That no process ended which was not told to.
+    ///
+    /// # Errors
+    /// Which one did, with its last words.
+    fn alive(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// Snapshots that each node which answers has installed since its process began.
     fn installed(&self) -> impl Future<Output = BTreeMap<u16, u64>> + Send {
         std::future::ready(BTreeMap::new())
@@ -40,6 +49,10 @@ pub trait Cluster: Send {
     fn stop(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// Start it again.
     fn start(&mut self, node: u16) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Hands every lead of a node to another, one after another.
+    fn transfer(&mut self, _from: u16, _to: u16) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Err(anyhow::anyhow!("leads cannot be handed over here")))
+    }
     /// SIGSTOP (`true`) or SIGCONT.
     fn pause(&mut self, node: u16, on: bool) -> anyhow::Result<()>;
 }
@@ -109,7 +122,10 @@ impl OwnCluster {
         while !cluster.whole().await {
             cluster.assert_alive()?;
             if Instant::now() > until {
-                bail!("the cluster did not form within {deadline:?}; see {}", cluster.log(1).display());
+                let log = cluster.log(1).display().to_string();
+                return Err(fault::cluster(format!(
+                    "the cluster did not form within {deadline:?}; see {log}"
+                )));
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -162,7 +178,11 @@ impl OwnCluster {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(5).collect();
                 let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-                bail!("node {} ended with {status}; the end of {}:\n{tail}", node.id, log.display());
+                let log = log.display();
+                return Err(fault::cluster(format!(
+                    "node {} ended with {status}; the end of {log}:\n{tail}",
+                    node.id
+                )));
             }
         }
         Ok(())
@@ -234,6 +254,10 @@ impl Cluster for OwnCluster {
         (1..=self.options.shards).all(|shard| leaders.contains_key(&shard))
     }
 
+    fn alive(&mut self) -> anyhow::Result<()> {
+        self.assert_alive()
+    }
+
     async fn installed(&self) -> BTreeMap<u16, u64> {
         let sum = |status: &crate::status::NodeStatus| {
             status.shards.iter().map(|replica| replica.snapshots_installed).sum()
@@ -253,11 +277,14 @@ impl Cluster for OwnCluster {
             Ok(status) => {
                 let status = status?;
                 if !status.success() {
-                    bail!("node {id} ended with {status} after SIGTERM; see {}", self.log(id).display());
+                    let log = self.log(id).display().to_string();
+                    return Err(fault::cluster(format!(
+                        "node {id} ended with {status} after SIGTERM; see {log}"
+                    )));
                 }
                 Ok(())
             }
-            Err(_) => bail!("node {id} did not stop within {STOP:?} of SIGTERM"),
+            Err(_) => Err(fault::cluster(format!("node {id} did not stop within {STOP:?} of SIGTERM"))),
         }
     }
 
@@ -265,15 +292,58 @@ impl Cluster for OwnCluster {
         self.spawn(id)
     }
 
+    async fn transfer(&mut self, from: u16, to: u16) -> anyhow::Result<()> {
+        let http = self.node(from)?.http.clone();
+        let status = fetch::status(&http, ASK).await?;
+        let led = status.shards.iter().filter(|replica| replica.leading && replica.id != SYSTEM_GROUP);
+        for shard in led.map(|replica| replica.id) {
+            let order = format!("/transfer?shard={shard}&to={to}");
+            let begun = Instant::now();
+            while let Err(why) = fetch::post(&http, &order, STOP).await {
+                // It may have been given away meanwhile, or the heir may have to catch up first.
+                let leads = fetch::status(&http, ASK).await?;
+                if !leads.shards.iter().any(|replica| replica.id == shard && replica.leading) {
+                    break;
+                }
+                if begun.elapsed() > STOP {
+                    return Err(why)
+                        .with_context(|| format!("shard {shard} does not go from node {from} to {to}"));
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
     fn pause(&mut self, id: u16, on: bool) -> anyhow::Result<()> {
         self.signal(id, if on { Signal::STOP } else { Signal::CONT })
     }
 }
 
+/// Where ports are looked for: below those that systems give to outgoing connections (from 32768 on Linux). A node that
+/// is away for a moment must find its ports free when it comes back, whatever connects meanwhile.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Ports tried for each that is wanted.
+const PORT_TRIES: usize = 200;
+
 /// Ports that were free a moment ago, held all at once so that no two are the same.
 fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let held: Result<Vec<_>, _> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect();
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count * PORT_TRIES {
+        if held.len() == count {
+            break;
+        }
+        held.extend(std::net::TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))));
+    }
+    if held.len() < count {
+        bail!(
+            "found {} free ports between {} and {}, {count} are needed",
+            held.len(),
+            PORTS.start,
+            PORTS.end
+        );
+    }
     let ports: Result<Vec<u16>, _> =
-        held?.iter().map(|port| port.local_addr().map(|addr| addr.port())).collect();
+        held.iter().map(|port| port.local_addr().map(|addr| addr.port())).collect();
     Ok(ports?)
 }

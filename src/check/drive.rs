@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::bail;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, OwnCluster};
+use super::fault;
 use super::history::{FaultKind, Round};
 use super::judge::MIN_ACKED;
 use super::stage::Stage;
@@ -88,18 +88,26 @@ async fn one<C: Power>(
     let nodes = victims(cluster, stage, fault, random).await;
     // What the end of the round before was too early for.
     let late = installed.gained(cluster.installed().await);
-    wait(until, || stage.waiting() > 0).await;
-    let fault_at = stage.now();
+    let mut loaded = None;
+    wait(until, || {
+        loaded = stage.loaded_now();
+        loaded.is_some()
+    })
+    .await;
+    let fault_at = loaded.unwrap_or_else(|| stage.now());
     hurt(cluster, stage, fault, &nodes, until).await?;
     while !cluster.whole().await {
+        cluster.alive()?;
         if Instant::now() >= until {
-            bail!("round {number}: the cluster was not whole again within {ROUND:?} of its begin");
+            let text =
+                format!("round {number}: the cluster was not whole again within {ROUND:?} of its begin");
+            return Err(fault::cluster(text));
         }
         sleep(Duration::from_millis(20)).await;
     }
     let healed = stage.now();
     wait_acks(stage, acked + MIN_ACKED + FLOWING, until).await;
-    if fault != FaultKind::Pause {
+    if !matches!(fault, FaultKind::Pause | FaultKind::Transfer) {
         installed.restarted(&nodes);
     }
     let snapshots = late + installed.gained(cluster.installed().await);
@@ -159,9 +167,16 @@ async fn hurt<C: Power>(
                 wait_acks(stage, acked + FLOWING, until).await;
                 cluster.start(*node).await?;
                 while !cluster.whole().await && Instant::now() < until {
+                    cluster.alive()?;
                     sleep(Duration::from_millis(20)).await;
                 }
             }
+        }
+        FaultKind::Transfer => {
+            if let [from, to] = nodes {
+                cluster.transfer(*from, *to).await?;
+            }
+            wait_acks(stage, acked + FLOWING, until).await;
         }
         FaultKind::Crash => {
             for node in nodes {
@@ -181,7 +196,8 @@ async fn hurt<C: Power>(
     Ok(())
 }
 
-/// The leader of a loaded shard; for a rolling restart every node, for a power cut others too in most rounds.
+/// The leader of a loaded shard; for a rolling restart every node, for a hand-over the heir too, for a power cut others
+/// in most rounds.
 async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, random: &mut StdRng) -> Vec<u16> {
     let mut all: Vec<u16> = cluster.nodes().iter().map(|(node, _)| *node).collect();
     let loaded: Vec<_> =
@@ -195,6 +211,11 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
         FaultKind::None => Vec::new(),
         FaultKind::Kill | FaultKind::Pause => vec![leader],
         FaultKind::Rolling | FaultKind::Blackout => all,
+        // From, to.
+        FaultKind::Transfer => {
+            all.retain(|node| *node != leader);
+            [leader].into_iter().chain(all.choose(random).copied()).collect()
+        }
         FaultKind::Crash if random.random_bool(0.5) => all,
         FaultKind::Crash => {
             all.retain(|node| *node != leader);

@@ -327,6 +327,8 @@ pub enum FaultKind {
     Pause,
     /// SIGTERM and a restart, one node after another.
     Rolling,
+    /// Leads are handed to another node, one after another, and nothing else happens.
+    Transfer,
     /// The disk loses what was not synced, then SIGKILL, then a restart.
     Powercut,
     /// The same with all nodes at once.

@@ -7,14 +7,15 @@ use std::time::Duration;
 use rookery_client::{Client, Event, Options, StartAt};
 
 use super::device::print_of;
-use super::history::{DeviceIx, Handed, SessionIx};
+use super::history::{DeviceIx, Handed, Micros, SessionIx};
 use super::stage::{Phase, Stage};
 
 /// How often a listener looks whether it may leave.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Listens until it has everything and the run ends.
-pub async fn run(stage: Arc<Stage>, me: DeviceIx) -> Handed {
+/// Listens until it has everything and the run ends. With it comes why the client ended before, which it must not.
+pub async fn run(stage: Arc<Stage>, me: DeviceIx) -> (Handed, Option<(Micros, String)>) {
+    let mut ended = None;
     let mut handed = Handed { device: me, records: Vec::new() };
     let mut phase = stage.phase();
     while !matches!(*phase.borrow(), Phase::End) {
@@ -23,9 +24,15 @@ pub async fn run(stage: Arc<Stage>, me: DeviceIx) -> Handed {
         options.start = StartAt::Beginning;
         options.token = Some(stage.token.clone()).filter(|token| !token.is_empty());
         options.agent = "rookery check listener".to_owned();
-        match Client::connect(options).await {
+        // Connecting is patient, for the rounds may be the reason that no node answers; the end of the run is not.
+        let connected = tokio::select! {
+            connected = Client::connect(options) => connected,
+            _ = phase.wait_for(|phase| matches!(phase, Phase::End)) => break,
+        };
+        match connected {
             Ok((client, events)) => {
-                listen(&stage, events, &mut phase, &mut handed).await;
+                let end = listen(&stage, events, &mut phase, &mut handed).await;
+                ended = end.map(|why| (stage.now(), format!("the library's client ended by itself: {why}")));
                 client.close().await;
                 break;
             }
@@ -33,7 +40,7 @@ pub async fn run(stage: Arc<Stage>, me: DeviceIx) -> Handed {
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     }
-    handed
+    (handed, ended)
 }
 
 async fn listen(
@@ -41,7 +48,8 @@ async fn listen(
     mut events: rookery_client::Events,
     phase: &mut tokio::sync::watch::Receiver<Phase>,
     handed: &mut Handed,
-) {
+) -> Option<String> {
+    let mut trouble = String::new();
     let mut last: BTreeMap<SessionIx, u64> = BTreeMap::new();
     let mut left = BTreeSet::new();
     let mut look = tokio::time::interval(LOOK);
@@ -53,8 +61,8 @@ async fn listen(
                     left.contains(session) || heads.get(session).is_none_or(|head| seq >= head)
                 };
                 match &*phase.borrow() {
-                    Phase::End => return,
-                    Phase::Quiet(heads) if last.iter().all(|seen| has(seen, heads)) => return,
+                    Phase::End => return None,
+                    Phase::Quiet(heads) if last.iter().all(|seen| has(seen, heads)) => return None,
                     _ => continue,
                 }
             }
@@ -74,8 +82,9 @@ async fn listen(
                 }
             }
             Some(Event::Left(session)) => left.extend(stage.cast.find_session(&session)),
+            Some(Event::Disconnected { reason }) => trouble = reason,
             Some(_) => {}
-            None => return,
+            None => return Some(trouble),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod device;
 pub mod drive;
 pub mod dump;
+pub mod fault;
 pub mod file;
 pub mod history;
 pub mod judge;

@@ -16,7 +16,7 @@ use super::drive::{Plan, Power};
 use super::history::{FaultKind, History};
 use super::judge::{Standing, judge};
 use super::settings::{self, Setting};
-use super::{file, report};
+use super::{fault, file, report};
 use crate::config::Config;
 
 /// How long an own cluster may take to form.
@@ -35,6 +35,8 @@ pub enum FaultArg {
     Pause,
     /// SIGTERM and a restart of one node after another.
     Rolling,
+    /// The leads of that leader handed to another node, one after another.
+    Transfer,
     /// The disks of one, several or all nodes lose what was not synced (needs --power-hook).
     Powercut,
     /// The disks of all nodes lose it at the same moment, in every round (needs --power-hook).
@@ -51,6 +53,7 @@ pub enum FaultArg {
   rookery check --rounds 20 --max-gap-ms 1000    and bad if a client waited longer for an ack in 2 of the 20 rounds
   rookery check --config cluster.toml --fault none
   rookery check --replay history.jsonl           judge a recorded run again
+The last line says GOOD, BAD or INCONCLUSIVE, and why if it is not good, however the run ended.
 Exit code: 0 good, 1 bad, 2 inconclusive (a run that proves nothing).")]
 pub struct CheckArgs {
     /// What befalls the cluster in each round.
@@ -87,7 +90,7 @@ pub struct CheckArgs {
     /// after a second; a run in which no snapshot was installed is INCONCLUSIVE.
     #[arg(long, conflicts_with_all = ["config", "replay"])]
     pub snapshots: bool,
-    /// A key of the own cluster's configuration, e.g. `storage.flush_ms=5000`; again for more of them.
+    /// A key of the own cluster's configuration, e.g. `storage.log_keep=50`; again for more of them.
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = settings::parse)]
     #[arg(conflicts_with_all = ["config", "replay"])]
     pub set: Vec<Setting>,
@@ -115,10 +118,11 @@ pub struct CheckArgs {
     pub name: String,
 }
 
-/// Runs the command on a runtime of its own, with as many threads as the machine has cores.
+/// Runs the command on a runtime of its own, with as many threads as the machine has cores. However the run ends, its
+/// last line is a verdict.
 ///
 /// # Errors
-/// As [`run`].
+/// Stdout takes nothing.
 pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(Box::pin(run(args)))
@@ -127,18 +131,48 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
 /// Runs the command.
 ///
 /// # Errors
-/// What kept the run from being made; a bad verdict is an exit code.
+/// Stdout takes nothing. Whatever else goes wrong is a verdict.
 pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let outcome = tokio::select! {
+        outcome = attempt(&args, seed) => outcome,
+        signal = interrupted() => Err(anyhow::anyhow!("the run was ended by {signal}")),
+    };
+    match outcome {
+        Ok(code) => Ok(code),
+        Err(why) => {
+            note(format_args!("{why:#}"));
+            let standing = fault::standing(&why);
+            writeln!(std::io::stdout(), "{}", report::unfinished(&args.name, seed, standing, &why))?;
+            Ok(ExitCode::from(report::exit_code(standing)))
+        }
+    }
+}
+
+/// Resolves when somebody ends this process in a way that leaves it time for a last word.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Then they end it without.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}
+
+async fn attempt(args: &CheckArgs, seed: u64) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.replay {
         let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
         let history = file::read(std::io::BufReader::new(file))?;
-        return conclude(&args, history.setup.seed, &history, None);
+        return conclude(args, history.setup.seed, &history, None);
     }
-    let seed = args.seed.unwrap_or_else(rand::random);
     note(format_args!("seed {seed} (repeat with --seed {seed})"));
     match &args.config {
-        Some(config) => running(&args, seed, config).await,
-        None => own(&args, seed).await,
+        Some(config) => running(args, seed, config).await,
+        None => own(args, seed).await,
     }
 }
 
@@ -223,6 +257,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         FaultArg::Crash => FaultKind::Crash,
         FaultArg::Pause => FaultKind::Pause,
         FaultArg::Rolling => FaultKind::Rolling,
+        FaultArg::Transfer => FaultKind::Transfer,
         FaultArg::Powercut => FaultKind::Powercut,
         FaultArg::Blackout => FaultKind::Blackout,
     };
@@ -301,5 +336,5 @@ fn conclude(
         writeln!(out)?;
     }
     writeln!(out, "{}", report::line(&args.name, seed, &verdict))?;
-    Ok(ExitCode::from(report::exit_code(&verdict)))
+    Ok(ExitCode::from(report::exit_code(verdict.standing())))
 }

@@ -25,7 +25,7 @@ pub struct Setting {
 pub(super) fn parse(text: &str) -> Result<Setting, String> {
     let parts = text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
     let Some(((section, key), value)) = parts else {
-        return Err("not section.key=value, such as storage.flush_ms=5000".to_owned());
+        return Err("not section.key=value, such as storage.log_keep=50".to_owned());
     };
     let [section, key, value] = [section, key, value].map(|part| part.trim().to_owned());
     Ok(Setting { section, key, value })
@@ -55,14 +55,14 @@ mod tests {
     #[test]
     fn each_section_stands_once_and_the_last_setting_counts() {
         assert_eq!(text(false, &[]), "");
-        let set = ["storage.flush_ms=60000", "log.level = \"warn\"", "storage.log_keep=5"];
+        let set = ["storage.settle_lag_mib=7", "log.level = \"warn\"", "storage.log_keep=5"];
         let set: Vec<_> = set.iter().map(|text| parse(text).unwrap()).collect();
         assert_eq!(
             text(true, &set),
             "[limits]\nresident_idle_ms = 1000\n[log]\nlevel = \"warn\"\n\
-             [storage]\ncheckpoint_ms = 200\nflush_ms = 60000\nlog_keep = 5\n"
+             [storage]\ncheckpoint_ms = 200\nlog_keep = 5\nsettle_lag_mib = 7\n"
         );
-        for wrong in ["", "flush_ms=5", "storage.flush_ms", "storage"] {
+        for wrong in ["", "log_keep=5", "storage.log_keep", "storage"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

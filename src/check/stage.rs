@@ -51,7 +51,8 @@ pub struct Stage {
     pub token: String,
     began: Instant,
     acked: AtomicU64,
-    waiting: AtomicU64,
+    begun: AtomicU64,
+    ended: AtomicU64,
     events: AtomicU64,
     phase: watch::Sender<Phase>,
 }
@@ -66,7 +67,8 @@ impl Stage {
             token,
             began: Instant::now(),
             acked: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             events: AtomicU64::new(0),
             phase: watch::channel(Phase::Load).0,
         }
@@ -94,7 +96,16 @@ impl Stage {
 
     /// Sends without a final answer.
     pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        let ended = self.ended.load(Ordering::SeqCst);
+        self.begun.load(Ordering::SeqCst).saturating_sub(ended)
+    }
+
+    /// The time of now, if a send is in flight at it: one whose record says that it began before and ended after.
+    pub fn loaded_now(&self) -> Option<Micros> {
+        // A send is counted after its begin was written down, and counted out before its end is.
+        let begun = self.begun.load(Ordering::SeqCst);
+        let now = self.now();
+        (begun > self.ended.load(Ordering::SeqCst)).then_some(now)
     }
 
     /// Counts one more recorded thing; false once there are too many to go on sending.
@@ -107,12 +118,14 @@ impl Stage {
         self.events.load(Ordering::Relaxed) >= MAX_EVENTS
     }
 
+    /// After its record has its begin.
     pub(super) fn begin_send(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Before its record gets its end.
     pub(super) fn end_send(&self, acked: bool) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::SeqCst);
         self.acked.fetch_add(u64::from(acked), Ordering::Relaxed);
     }
 }

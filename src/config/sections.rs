@@ -147,12 +147,14 @@ section! {
         entry_cache_mib: u32 = 64, number(1, 16_384, "MiB");
         /// Cache of each of the two databases.
         sled_cache_mib: u32 = 32, number(1, 16_384, "MiB");
-        /// How often the databases are flushed behind the journal.
-        flush_ms: u64 = 1_000, number(50, 60_000, "ms");
+        /// Newest bytes of the log that only the journal and memory hold; older ones go to the database, if they are still needed.
+        settle_lag_mib: u32 = 160, number(0, 1024, "MiB");
         /// How often a shard with changes writes a checkpoint.
         checkpoint_ms: u64 = 1_000, number(100, 600_000, "ms");
-        /// Log entries kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.
-        log_keep: u64 = 1_000, number(0, 10_000_000, "entries");
+        /// Log entries of a shard kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.
+        log_keep: u64 = 10_000, number(0, 10_000_000, "entries");
+        /// The same in bytes, all shards of a node together; a shard keeps at least a 64th of it.
+        log_keep_mib: u64 = 64, number(1, 16_384, "MiB");
         /// Free disk space below which writes are refused with DISK_LOW.
         low_water_mib: u64 = 256, number(0, 1 << 20, "MiB");
         /// Age at which messages go for whose session nothing else was set; 0 keeps them.

@@ -22,7 +22,7 @@ use super::{cursors, linger, places, watch, writer};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Room for the first read.
 const FIRST_ROOM: usize = 1 << 10;
-/// A connection that ends has so long to take what was written to it.
+/// A connection that ends has so long for the answers it is owed, and to take what was written to it.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Refusals of connections beyond the bound that are under way at once; beyond it they are dropped without a word.
 const REFUSALS: usize = 64;
@@ -122,12 +122,16 @@ async fn serve(connection: &Arc<Connection>, socket: BoxStream, buffer: BytesMut
         // The socket takes no more, or all was said.
         _ = &mut writing => End::Told,
     };
-    leave(connection);
+    // Nothing more is pushed, and what was asked is still answered.
+    core.delivery.disconnect(connection.id);
+    cursors::last_flush(connection);
     if let End::Gone = end {
         connection.cancel.cancel();
     }
     connection.close();
-    if !writing.is_finished() && timeout(DRAIN, &mut writing).await.is_ok() {
+    let drained = !writing.is_finished() && timeout(DRAIN, &mut writing).await.is_ok();
+    leave(connection);
+    if drained {
         tokio::select! {
             () = core.cancel.cancelled() => {}
             () = linger(&mut incoming) => {}
@@ -136,11 +140,9 @@ async fn serve(connection: &Arc<Connection>, socket: BoxStream, buffer: BytesMut
     connection.cancel.cancel();
 }
 
-/// Takes a connection out of everything. A newer one of the same device stays.
+/// Takes a connection out of the list of those who are here. A newer one of the same device stays.
 fn leave(connection: &Arc<Connection>) {
     let core = &connection.core;
-    core.delivery.disconnect(connection.id);
-    cursors::last_flush(connection);
     let key = (connection.user().clone(), connection.device().clone());
     core.devices.remove_if(&key, |_, known| known.id == connection.id);
     watch::leave(connection);

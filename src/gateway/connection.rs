@@ -54,7 +54,7 @@ pub(super) struct Connection {
     pub(super) watching: Mutex<Watching>,
     /// Ends both of its tasks at once.
     pub(super) cancel: CancellationToken,
-    /// The writer ends once all is written.
+    /// The writer ends once all that was asked is answered and all is written.
     closing: AtomicBool,
     /// GOAWAY was said: once is enough.
     told_to_go: AtomicBool,
@@ -154,6 +154,10 @@ impl Connection {
         self.out.answer(frames);
         self.in_flight.fetch_sub(answers, Ordering::AcqRel);
         self.try_gate();
+        if self.is_closing() {
+            // The writer may have taken the frames already, and waits for the last of them.
+            self.out.wake();
+        }
     }
 
     /// Answers one request.
@@ -179,7 +183,7 @@ impl Connection {
         self.close();
     }
 
-    /// Tells the client to go and lets the connection end once that is written.
+    /// Tells the client to go and lets the connection end once that is written, and what is under way answered.
     pub(super) fn go_away(&self, code: ErrorCode, text: &str, after_ms: u32) {
         if self.told_to_go.swap(true, Ordering::AcqRel) {
             return;
@@ -197,7 +201,7 @@ impl Connection {
         self.go_away(ErrorCode::DeviceReplaced, "the same device connected again", 0);
     }
 
-    /// Ends the connection once everything is written.
+    /// Ends the connection once everything under way is answered and written.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.out.wake();
@@ -220,6 +224,11 @@ impl Connection {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// It is closing, and owes no answer.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_closing() && self.in_flight.load(Ordering::Acquire) == 0
     }
 
     /// Everything is written: if topics lag they go on from here, and the client is told. Says whether they did.

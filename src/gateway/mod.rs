@@ -48,7 +48,7 @@ use crate::delivery::Delivery;
 use crate::identity::Authenticator;
 use crate::router::Router;
 
-/// How long connections have to take what was written to them when the node stops.
+/// How long connections have to be answered, and to take what was written to them, when the node stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// After a refusal the other side may still be sending: its bytes are read and dropped for at most this long, so that
 /// the refusal is not lost to a reset.
@@ -151,7 +151,8 @@ impl Gateway {
         &self.core.stats
     }
 
-    /// Takes no more connections, tells those that are there to go, waits a moment for them, and ends everything.
+    /// Takes no more connections, tells those that are there to go, answers what they have asked, waits a moment for
+    /// that, and ends everything.
     pub async fn stop(&self) {
         self.core.leaving.cancel();
         let connections: Vec<_> = self.core.devices.iter().map(|entry| Arc::clone(entry.value())).collect();

@@ -100,6 +100,11 @@ impl Outbox {
         frames.drain(..count).collect()
     }
 
+    /// Nothing waits for the writer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.lock().is_empty()
+    }
+
     /// The writer has written so many bytes.
     pub(super) fn written(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);

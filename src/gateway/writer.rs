@@ -33,8 +33,12 @@ pub(super) async fn run(
             if connection.resume() {
                 continue;
             }
-            if connection.is_closing() {
-                break;
+            // The answers were put in before they stopped being owed: another look finds the last of them.
+            if connection.is_done() {
+                if connection.out.is_empty() {
+                    break;
+                }
+                continue;
             }
             gathered.shrink_to(KEEP);
             tokio::select! {

@@ -1,13 +1,16 @@
 //! Keeping leaders where the placement wants them, voters as the facts say, and handing over before a stop.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rookery_raft::{Group, GroupStatus, PeerNet, RaftId, Waiter};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::shard::ShardHandle;
-use crate::system::forming::Forming;
+use crate::shard::machine::EntryWaiter;
+use crate::system::forming::{Forming, StandsWithout};
 use crate::system::{Facts, SystemWaiter};
 
 /// Between two looks.
@@ -17,6 +20,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const STEADY_LOOKS: u32 = 5;
 /// Deadline of a hand-over at stop, all shards together.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long the others have to say whether they can lead; who is frozen says nothing.
+const SAYS: Duration = Duration::from_millis(200);
+/// Pause before a lead is offered again.
+const AGAIN: Duration = Duration::from_millis(5);
+/// An heir that lacks so many entries more than the nearest one is as good: a few are always on their way.
+const AS_NEAR: u64 = 8;
+
+/// The groups of this node.
+pub(super) struct Groups {
+    /// The cluster's facts.
+    pub system: Group<SystemWaiter>,
+    /// The shards.
+    pub shards: Vec<Group<EntryWaiter>>,
+}
 
 /// What balancing looks at.
 #[derive(Clone)]
@@ -47,7 +64,7 @@ pub(super) async fn keep(shard: ShardHandle, view: View) {
             continue;
         }
         if forming.clock_is_off() {
-            hand_over(std::slice::from_ref(&shard), &facts, &peers, me).await;
+            hand_over(std::slice::from_ref(&shard), &forming).await;
             steady = 0;
             continue;
         }
@@ -118,28 +135,96 @@ async fn give_to_one_with_room(shard: &ShardHandle, facts: &Facts, forming: &For
     }
 }
 
-/// Gives every lead away, so that a planned stop costs a hand-over and not an election.
-pub(super) async fn hand_over(shards: &[ShardHandle], facts: &Facts, peers: &PeerNet, me: u16) {
-    let give = |shard: &ShardHandle| {
-        let reachable = |node: &u16| *node != me && peers.link(*node).borrow().up;
-        let heirs: Vec<u16> = facts.placement.nodes(shard.id()).iter().copied().filter(reachable).collect();
-        let heir = heirs.get(shard.id() as usize % heirs.len().max(1)).and_then(|heir| facts.raft_id(*heir));
-        let shard = shard.clone();
-        async move {
-            if let Some(heir) = heir
-                && shard.status().leading
-                && shard.group().transfer_leader(heir).await.is_ok()
-            {
-                let mut leader = shard.watch_leader();
-                // The deadline is around all of them.
-                let _ = leader.wait_for(|leader| leader.is_some_and(|leader| leader != me)).await;
-            }
+/// Before a stop: takes no more leads, gives every lead away, the system group's included, and waits until nobody needs
+/// this node for a majority.
+pub(super) async fn leave(shards: &[ShardHandle], system: &Group<SystemWaiter>, forming: &Forming) {
+    forming.leave();
+    let system = async {
+        if system.status().leading {
+            let _ = timeout(HAND_OVER, give(system, &able(forming).await)).await;
         }
     };
-    let led = shards.iter().filter(|shard| shard.status().leading).count();
-    let _ = tokio::time::timeout(HAND_OVER, futures::future::join_all(shards.iter().map(give))).await;
+    tokio::join!(hand_over(shards, forming), system);
+    if timeout(HAND_OVER, others_stand(forming)).await.is_err() {
+        tracing::warn!("some shards cannot go on without this node; it stops all the same");
+    }
+}
+
+/// Waits until all groups that others lead have a majority that is up to date without this node: the node that came back
+/// last may still be on the way to it.
+async fn others_stand(forming: &Forming) {
+    loop {
+        let asked = forming.peers.nodes().into_iter().filter(|node| *node != forming.node);
+        let asked = asked.map(|node| timeout(SAYS, forming.ask_leave(node)));
+        let said = futures::future::join_all(asked).await;
+        if said.iter().all(|may| may.as_ref().map_or(true, |may| *may)) {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// For [`Forming::stands_without`]; looks at the groups for as long as the node that was given `groups` keeps them.
+pub(super) fn stands_without(groups: &Arc<Groups>) -> StandsWithout {
+    let groups = Arc::downgrade(groups);
+    Box::new(move |node| {
+        groups.upgrade().is_none_or(|groups| {
+            groups.system.stands_without(node) && groups.shards.iter().all(|shard| shard.stands_without(node))
+        })
+    })
+}
+
+/// Gives every lead away, so that a planned stop costs a hand-over and not an election.
+pub(super) async fn hand_over(shards: &[ShardHandle], forming: &Forming) {
+    let led: Vec<&ShardHandle> = shards.iter().filter(|shard| shard.status().leading).collect();
+    if led.is_empty() {
+        return;
+    }
+    let begun = Instant::now();
+    let able = able(forming).await;
+    let given = futures::future::join_all(led.iter().map(|shard| give(shard.group(), &able)));
+    let _ = timeout(HAND_OVER, given).await;
     let kept = shards.iter().filter(|shard| shard.status().leading).count();
-    if led > 0 {
-        tracing::info!(given = led.saturating_sub(kept), kept, "leads handed over");
+    let ms = begun.elapsed().as_millis() as u64;
+    tracing::info!(given = led.len().saturating_sub(kept), kept, ms, "leads handed over");
+}
+
+/// The other nodes that say they can lead. One that is stopping, too, does not.
+async fn able(forming: &Forming) -> BTreeSet<u16> {
+    let asked =
+        forming.peers.nodes().into_iter().filter(|node| *node != forming.node).map(|node| async move {
+            let says = timeout(SAYS, forming.ask_room(node)).await;
+            says.is_ok_and(|can| can).then_some(node)
+        });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Gives one lead to an heir that lacks little of the log. A node that has just come back is waited for until it does,
+/// if there is nobody else: whoever calls this has a deadline.
+async fn give<W: Waiter>(group: &Group<W>, able: &BTreeSet<u16>) {
+    if able.is_empty() {
+        return;
+    }
+    while group.status().leading {
+        let mut heirs = group.heirs();
+        heirs.retain(|(heir, _)| able.contains(&heir.node));
+        let least = heirs.first().map_or(0, |(_, behind)| *behind);
+        heirs.retain(|(_, behind)| *behind <= least + AS_NEAR);
+        // Leads spread over those who are equally near.
+        let heir = heirs.get(group.id() as usize % heirs.len().max(1)).map(|(heir, _)| *heir);
+        match heir {
+            Some(heir) => match group.transfer_leader(heir).await {
+                Ok(()) => {
+                    // An error means that the group has ended.
+                    let _ = group.watch().wait_for(|status| !status.leading).await;
+                    return;
+                }
+                Err(fault) => {
+                    tracing::debug!(group = group.id(), to = %heir, %fault, "the lead is not taken yet")
+                }
+            },
+            None => tracing::debug!(group = group.id(), "nobody can take the lead yet"),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -250,5 +250,6 @@ impl Lane {
     /// The replica here has news of the leader, which count for more than what was said before.
     pub(super) fn leader_moved(&self) {
         *self.hint.lock() = None;
+        self.state.lock().news();
     }
 }

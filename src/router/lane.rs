@@ -94,6 +94,8 @@ pub(super) struct LaneState {
     cursor: u64,
     not_before: Option<Instant>,
     backoff: Duration,
+    /// Somebody else was named as leader, and nothing was settled since: the next who is named waits out a pause.
+    redirected: bool,
     patience: Duration,
     heard_at: Instant,
     turned: Turned,
@@ -114,6 +116,7 @@ impl LaneState {
             cursor: base,
             not_before: None,
             backoff: BACKOFF.0,
+            redirected: false,
             patience: PATIENCE.0,
             heard_at: now,
             turned: Turned::default(),
@@ -214,12 +217,18 @@ impl LaneState {
         self.pause(Duration::ZERO, now);
     }
 
-    /// What was sent may be lost and there is someone new to send it to: everything again, at once.
+    /// What was sent may be lost and there is someone new to send it to: everything again, after the pause if there is
+    /// one. While a lead is handed over each of two nodes names the other; without pauses everything would fly to and fro.
     pub(super) fn resend_all(&mut self, now: Instant) {
         self.cursor = self.base;
+        self.heard_at = now;
+    }
+
+    /// There is news of the leader, or of the link to it: what was refused before need not wait any longer.
+    pub(super) fn news(&mut self) {
         self.not_before = None;
         self.backoff = BACKOFF.0;
-        self.heard_at = now;
+        self.redirected = false;
     }
 
     fn rewind(&mut self, to: u64) {
@@ -278,11 +287,16 @@ impl LaneState {
             }
         }
         if judged.again {
-            self.pause(wait, now);
+            // Who is named as leader is asked at once, but only the first.
+            let named = judged.leader.is_some() && wait.is_zero();
+            if !named || std::mem::replace(&mut self.redirected, true) {
+                self.pause(wait, now);
+            }
         }
         if !judged.settled.is_empty() {
             self.heard_at = now;
             self.backoff = BACKOFF.0;
+            self.redirected = false;
             self.patience = PATIENCE.0;
         }
         judged

@@ -165,6 +165,35 @@ fn a_new_leader_is_sent_everything_unanswered_at_once() {
 }
 
 #[test]
+fn who_is_named_as_leader_is_asked_at_once_and_the_next_one_after_a_pause() {
+    let named = |leader| Answer::Again { leader: Some(leader), after_ms: 0 };
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    // One names the other and that one the first, as while a lead is handed over.
+    let first = bench.take();
+    bench.answer(vec![(first[0].0, named(2))]);
+    let second = bench.take();
+    assert_eq!(second.len(), 1, "the one who was named, at once");
+    bench.answer(vec![(second[0].0, named(1))]);
+    let now = bench.now();
+    bench.lane.resend_all(now);
+    assert!(bench.commands().is_empty(), "not to and fro without a pause");
+    bench.ms += 5;
+    let third = bench.take();
+    bench.answer(vec![(third[0].0, named(2))]);
+    bench.ms += 5;
+    assert!(bench.commands().is_empty(), "the pause has grown");
+    // The replica here learns who leads.
+    bench.lane.news();
+    let fourth = bench.take();
+    assert_eq!(bench.answer(vec![(fourth[0].0, Answer::Done)]).len(), 1);
+    bench.send(2).unwrap();
+    let other = bench.take();
+    bench.answer(vec![(other[0].0, named(3))]);
+    assert_eq!(bench.commands(), ["2"], "after an answer the next leader is asked at once again");
+}
+
+#[test]
 fn a_gap_behind_something_on_its_way_is_not_final() {
     let mut bench = Bench::new();
     bench.send(7).unwrap();

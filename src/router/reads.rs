@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::core::{Core, Lane, Route};
 use super::lane;
 use super::peer::{self, Call, Reply};
+use super::shuttle::news;
 use crate::plant::planted;
 use crate::shard::{Freshness, Read, ReadRefusal, ReadReply};
 
@@ -65,6 +66,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<ReadReply, ErrorBody> {
         let (mut pause, mut patience) = (PAUSE.0, FIRST_ATTEMPT);
+        let mut leader = self.replica(lane.shard).map(|replica| replica.watch_leader());
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -75,7 +77,11 @@ impl Core {
                 Err(ReadRefusal::Refused(error)) => return Err(error),
                 Err(ReadRefusal::Again { .. } | ReadRefusal::NotFresh) => {}
             }
-            sleep(pause.min(left)).await;
+            tokio::select! {
+                () = sleep(pause.min(left)) => {}
+                // Whoever leads now can be asked at once.
+                () = news(leader.as_mut()) => {}
+            }
             pause = (pause * 2).min(PAUSE.1);
             patience = (patience * 2).min(self.options.lane.deadline);
         }

@@ -122,12 +122,13 @@ impl Watching {
     async fn changed(&mut self, lane: &Lane) {
         tokio::select! {
             () = news(self.leader.as_mut()) => lane.leader_moved(),
-            () = news(self.link.as_mut().map(|(_, link)| link)) => {}
+            () = news(self.link.as_mut().map(|(_, link)| link)) => lane.state.lock().news(),
         }
     }
 }
 
-async fn news<T>(source: Option<&mut watch::Receiver<T>>) {
+/// Resolves when the source has news; never without one, or when it has ended.
+pub(super) async fn news<T>(source: Option<&mut watch::Receiver<T>>) {
     if let Some(source) = source
         && source.changed().await.is_ok()
     {

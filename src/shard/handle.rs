@@ -193,7 +193,11 @@ impl ShardHandle {
         let answer = async {
             match freshness {
                 Freshness::Linearizable => {
-                    self.group.read_index(deadline).await.map_err(|fault| self.not_confirmed(&fault))?;
+                    let point = self.group.read_index(deadline).await;
+                    let point = point.map_err(|fault| self.not_confirmed(&fault))?;
+                    // A lead that has just come is confirmed sooner than it is told; what the read says must not bear
+                    // the term before.
+                    self.shared.leads_in(point.term);
                 }
                 Freshness::AtLeast(seq) => self.must_have(&read, seq)?,
                 Freshness::Replica => {}

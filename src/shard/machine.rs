@@ -154,7 +154,7 @@ impl StateMachine for Machine {
 
     fn leadership(&self, leading: Option<u64>) {
         if let Some(term) = leading {
-            self.shared.term.store(term, Ordering::Release);
+            self.shared.leads_in(term);
         }
         self.shared.leading.store(leading.is_some(), Ordering::Release);
         self.shared.intents_moved.notify_one();

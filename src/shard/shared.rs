@@ -212,6 +212,10 @@ impl Shared {
     pub fn is_leading(&self) -> bool {
         self.leading.load(Ordering::Acquire)
     }
+    /// This node leads, or led, in this term.
+    pub fn leads_in(&self, term: u64) {
+        self.term.fetch_max(term, Ordering::AcqRel);
+    }
     /// The next turn of an arrival; greater than all before it on this node, also before a restart within one term.
     pub fn next_turn(&self) -> Turn {
         let clock = self.clock.unix_ms().saturating_mul(1000);

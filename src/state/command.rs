@@ -6,7 +6,7 @@
 
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
+use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into, encode_sized};
 use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -301,9 +301,7 @@ impl Command {
             Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => content.len(),
             _ => 0,
         };
-        let mut out = BytesMut::with_capacity(content + 192);
-        encode_into(self, &mut out);
-        out.freeze()
+        encode_sized(self, content + 192)
     }
 
     /// Reads what [`Command::encode`] wrote. Content stays a slice of `bytes`.
@@ -367,7 +365,12 @@ impl Entry {
             if bytes.len() < length {
                 return Err(short());
             }
-            commands.push(Command::decode(&bytes.split_to(length))?);
+            let command = Command::decode(&bytes.split_to(length))?;
+            if commands.is_empty() {
+                // The others are about as long, most often.
+                commands.reserve((bytes.len() / (length + 4) + 1).min(1024));
+            }
+            commands.push(command);
         }
         Ok(Self { time_ms, commands })
     }

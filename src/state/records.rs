@@ -28,7 +28,16 @@ pub fn write(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[&Bytes
     let mut at = 0;
     while at < records.len() {
         let begin = at;
-        let mut value = BytesMut::with_capacity(RUN_BYTES / 4);
+        let lengths = records[at..].iter().take(RUN_RECORDS).map(|record| 4 + record.len());
+        let mut room = 1;
+        // One more than fits, as below.
+        for length in lengths {
+            if room >= RUN_BYTES {
+                break;
+            }
+            room += length;
+        }
+        let mut value = BytesMut::with_capacity(room);
         value.put_u8(VERSION);
         while at < records.len() && at - begin < RUN_RECORDS && value.len() < RUN_BYTES {
             push(&mut value, records[at]);

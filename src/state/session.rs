@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::{Bytes, BytesMut};
-use rookery_wire::codec::{Blob, encode_into};
+use bytes::Bytes;
+use rookery_wire::codec::{Blob, encode_sized};
 use rookery_wire::{
     AttributeKey, DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
 };
@@ -567,7 +567,6 @@ pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
 
 /// A record in the one encoding that is stored, pushed and pulled.
 pub(super) fn encode_record(record: &Record) -> Bytes {
-    let mut out = BytesMut::with_capacity(96 + record.content.len() + record.content_type.len());
-    encode_into(record, &mut out);
-    out.freeze()
+    let texts = record.sender.as_str().len() + record.device.as_str().len() + record.content_type.len();
+    encode_sized(record, 96 + record.content.len() + texts)
 }

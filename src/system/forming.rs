@@ -5,7 +5,8 @@
 //! is refused with the command that replaces it: its old votes and log are gone, and a vote cast twice loses messages.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -87,7 +88,7 @@ pub enum Question {
     },
     /// What does your wall clock say?
     Clock,
-    /// Can you lead: is there room on the disk, and is your clock right?
+    /// Can you lead: is there room on the disk, is your clock right, and do you stay?
     Room,
     /// To the leader of the system group: this folder takes the place of the node's lost one.
     Replace {
@@ -95,6 +96,11 @@ pub enum Question {
         node: u16,
         /// Its new folder.
         store: u64,
+    },
+    /// May this node go away: can every group that you lead go on without it?
+    Leave {
+        /// The node that is about to stop.
+        node: u16,
     },
 }
 
@@ -144,7 +150,14 @@ pub struct Forming {
     pub clock: Arc<dyn Clock>,
     /// How far this node's clock is ahead of the median of all nodes, milliseconds; 0 until it is known.
     pub clock_ahead: watch::Receiver<i64>,
+    /// This node is stopping and takes no leads.
+    pub leaving: AtomicBool,
+    /// Whether all groups led here can go on without a node; set once they are open. Must not keep them alive.
+    pub stands_without: OnceLock<StandsWithout>,
 }
+
+/// Says of a node whether it may go.
+pub type StandsWithout = Box<dyn Fn(u16) -> bool + Send + Sync>;
 
 impl Forming {
     /// Answers a peer's question.
@@ -157,7 +170,18 @@ impl Forming {
                 yours: facts.nodes.get(&node).map(|known| known.store),
             },
             Question::Clock => Reply::Clock(self.clock.unix_ms()),
+            Question::Room if self.leaving.load(Ordering::Acquire) => {
+                Reply::No("the node is stopping".to_owned())
+            }
             Question::Room => can_lead(self.is_low(), *self.clock_ahead.borrow()),
+            // Who goes himself keeps nobody.
+            Question::Leave { .. } if self.leaving.load(Ordering::Acquire) => Reply::Done,
+            Question::Leave { node } => match self.stands_without.get() {
+                Some(stands) if !stands(node) => {
+                    Reply::No("a group led here would lose its majority".to_owned())
+                }
+                _ => Reply::Done,
+            },
             Question::Replace { node, store } => {
                 match self.propose(FactsCommand::Replace { node, store }).await {
                     Ok(()) => Reply::Done,
@@ -361,9 +385,20 @@ impl Forming {
         is_off(*self.clock_ahead.borrow())
     }
 
-    /// Whether a peer answers that it can lead: its disk has room and its clock is right.
+    /// From here on this node answers that it cannot lead: it is about to stop.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether a peer answers that it can lead: its disk has room, its clock is right and it is not stopping.
     pub async fn ask_room(&self, node: u16) -> bool {
         matches!(self.ask(node, rookery_wire::encode(&Question::Room)).await, Some(Reply::Done))
+    }
+
+    /// Whether a peer has nothing against this node's going away; one that says nothing has nothing against it.
+    pub async fn ask_leave(&self, node: u16) -> bool {
+        let question = Question::Leave { node: self.node };
+        !matches!(self.ask(node, rookery_wire::encode(&question)).await, Some(Reply::No(_)))
     }
 
     async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {

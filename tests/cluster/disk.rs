@@ -145,7 +145,7 @@ fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String>
 fn small(plan: Plan) -> Plan {
     plan.with("storage", "low_water_mib = 0")
         .with("storage", "journal_segments = 4")
-        .with("storage", "flush_ms = 200")
+        .with("storage", "settle_lag_mib = 0")
         .with("storage", "checkpoint_ms = 200")
 }
 

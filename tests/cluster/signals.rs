@@ -84,6 +84,51 @@ fn leaders_are_stopped_frozen_and_killed_under_load() {
     });
 }
 
+/// A planned stop while many speak, half of them through the node that stops: every send is answered with an ack
+/// (`say` fails on anything else), and when the node is gone the others already lead what it led.
+#[test]
+fn a_planned_stop_under_load_answers_every_send_and_leaves_the_leads_elsewhere() {
+    play(async {
+        let mut cluster = Cluster::up(Plan::new(3, 4)).await;
+        let session = group("team");
+        let (ann, mut anns) = app(&cluster, &[1, 2, 3], "ann", "phone").await;
+        let names: Vec<String> = (1..=6).map(|number| format!("user{number}")).collect();
+        let users: Vec<_> = names.iter().map(|name| user(name)).collect();
+        ann.create_group(GroupId::new("team").unwrap(), &users).await.expect("created");
+        // Every node in turn, without a rest between: the next one goes while the one before has just come back.
+        for (label, round) in ["first", "second", "third"].into_iter().zip(1..) {
+            let victim = cluster.leader_of(&session).await;
+            let [one, two] = others(victim);
+            let mut talks = Vec::new();
+            for (name, at) in names.iter().zip(0..) {
+                let seeds = if at % 2 == 0 { [victim, one, two] } else { [one, two, victim] };
+                let (client, _) = app(&cluster, &seeds, name, &format!("phone{round}")).await;
+                assert_eq!(client.node(), Some(seeds[0]));
+                talks.push(Talker::begin(client, session.clone(), label).await);
+            }
+            cluster.stop(victim).await;
+            let board = cluster.board().await;
+            for shard in 1..=cluster.shards {
+                let leader = board.leader(shard);
+                assert!(leader.is_some_and(|leader| leader != victim), "shard {shard} is led by {leader:?}");
+            }
+            let log = cluster.log(victim);
+            let at = |what: &str| log.rfind(what).unwrap_or_else(|| panic!("no `{what}` in {log}"));
+            let handed = &log[at("leads handed over")..];
+            assert!(handed.lines().next().is_some_and(|line| line.contains("kept=0")), "{handed}");
+            assert!(at("leads handed over") < at(" stopped"), "{log}");
+            for talk in talks {
+                talk.end().await;
+            }
+            cluster.start(victim);
+            cluster.serving().await;
+        }
+        say(&ann, &session, ["the last word".to_owned()]).await;
+        let seen = anns.up_to(&session, "the last word").await;
+        assert_eq!(contents(&replicas(&cluster, &[1, 2, 3], &session).await), seen);
+    });
+}
+
 async fn orderly_stop(cluster: &mut Cluster, session: &SessionId, said: &mut Vec<String>) {
     let leader = cluster.leader_of(session).await;
     let (bob, _) = app(cluster, &others(leader), "bob", "phone").await;

@@ -135,6 +135,17 @@ pub fn decode_prefix<T: Decode<Source>>(bytes: &Bytes) -> Result<(T, usize), Dec
         .map_err(|fault| DecodeFault::Malformed(fault.to_string()))
 }
 
+/// What is encoded alone goes into a `Vec`: its small writes are inlined, those of `BytesMut` are calls, and a message
+/// is a dozen of them.
+struct Alone<'a>(&'a mut Vec<u8>);
+
+impl Writer for Alone<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
 struct Out<'a>(&'a mut BytesMut);
 
 impl Writer for Out<'_> {
@@ -154,7 +165,15 @@ pub fn encode_into<T: Encode>(value: &T, out: &mut BytesMut) {
 
 /// Encodes `value` alone.
 pub fn encode<T: Encode>(value: &T) -> Bytes {
-    let mut out = BytesMut::with_capacity(128);
-    encode_into(value, &mut out);
-    out.freeze()
+    encode_sized(value, 128)
+}
+
+/// Encodes `value` alone, into a buffer that has room for `capacity` bytes before it must grow.
+pub fn encode_sized<T: Encode>(value: &T, capacity: usize) -> Bytes {
+    let mut out = Vec::with_capacity(capacity);
+    // As in `encode_into`.
+    if let Err(fault) = bincode::encode_into_writer(value, Alone(&mut out), bincode::config::standard()) {
+        debug_assert!(false, "encoding into memory failed: {fault}");
+    }
+    out.into()
 }

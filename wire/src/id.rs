@@ -34,7 +34,12 @@ fn checked(text: &str) -> Result<SmolStr, IdFault> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
         return Err(IdFault::Length(text.len()));
     }
-    if text.chars().any(char::is_control) {
+    // Most names are ASCII, whose control characters are found byte by byte.
+    let control = match text.is_ascii() {
+        true => text.bytes().any(|byte| byte.is_ascii_control()),
+        false => text.chars().any(char::is_control),
+    };
+    if control {
         return Err(IdFault::Control);
     }
     Ok(SmolStr::new(text))

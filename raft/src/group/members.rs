@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError as OpenraftError};
 use openraft::{ChangeMembers, EmptyNode, RaftMetrics};
 use tokio::time::timeout;
@@ -20,6 +21,8 @@ const TRANSFER: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_secs(10);
 /// How many entries a node may be behind that is to become a voter, or the leader.
 const NEAR: u64 = 64;
+/// And how many one may be behind that counts as up to date: a few are always on their way.
+const ON_THE_WAY: u64 = 8;
 
 pub(super) async fn initialize(inner: &Inner, voters: &[RaftId]) -> Result<(), RaftError> {
     let group = inner.id;
@@ -61,7 +64,42 @@ pub(super) async fn transfer_leader(inner: &Inner, to: RaftId) -> Result<(), Raf
         return Err(RaftError::Refused { group, what: format!("{to} is {behind} entries behind") });
     }
     inner.raft.trigger().transfer_leader(to).await.map_err(|_| RaftError::Stopped { group })?;
-    inner.until("a hand-over", TRANSFER, |m| m.current_leader == Some(to)).await
+    let (me, term) = (inner.host.options.me, status.term);
+    // Somebody leads: another, or this node again after an election that the hand-over brought about and nobody won.
+    let over = |m: &RaftMetrics<TypeConfig>| {
+        m.current_leader.is_some_and(|leader| leader != me || m.current_term > term)
+    };
+    inner.until("a hand-over", TRANSFER, over).await?;
+    match inner.raft.metrics().borrow_watched().current_leader {
+        Some(leader) if leader == to => Ok(()),
+        leader => {
+            Err(RaftError::Refused { group, what: format!("{to} did not take the lead; leader: {leader:?}") })
+        }
+    }
+}
+
+pub(super) fn heirs(inner: &Inner) -> Vec<(RaftId, u64)> {
+    let status = inner.status.borrow().clone();
+    if !status.leading {
+        return Vec::new();
+    }
+    let me = inner.host.options.me;
+    let reachable = |id: &RaftId| *id != me && inner.host.peers.link_to(*id).is_ok();
+    let voters = status.voters.iter().copied().filter(reachable);
+    let mut heirs: Vec<(RaftId, u64)> = voters.map(|id| (id, inner.behind(id))).collect();
+    heirs.sort_unstable_by_key(|(id, behind)| (*behind, *id));
+    heirs
+}
+
+pub(super) fn stands_without(inner: &Inner, node: u16) -> bool {
+    let status = inner.status.borrow().clone();
+    if !status.leading || status.voters.len() < 3 {
+        return true;
+    }
+    let able = |(id, behind): &(RaftId, u64)| id.node != node && *behind <= ON_THE_WAY;
+    let others = heirs(inner).iter().filter(|heir| able(heir)).count();
+    // With this node itself.
+    others + 1 > status.voters.len() / 2
 }
 
 pub(super) async fn set_voters(inner: &Inner, voters: BTreeSet<RaftId>) -> Result<(), RaftError> {

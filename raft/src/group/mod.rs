@@ -37,9 +37,11 @@ pub use status::GroupStatus;
 use crate::error::{RaftError, ReadError};
 use crate::host::HostCore;
 use crate::machine::{Mark, ProposeError, Waiter};
+use crate::store::GroupLog;
 use crate::types::{GroupId, Payload, RaftId, TypeConfig};
 use erased::AnyWaiter;
 use proposal::Room;
+pub use reads::ReadPoint;
 use reads::Readers;
 use shell::{Checkpoints, Hand, Shell};
 
@@ -61,6 +63,7 @@ pub(crate) struct Inner {
     raft: Raft<TypeConfig, Shell>,
     hand: Hand,
     checkpoints: Arc<Checkpoints>,
+    log: GroupLog,
     readers: Readers,
     status: watch::Receiver<GroupStatus>,
     room_entries: Arc<Semaphore>,
@@ -108,7 +111,7 @@ impl<W: Waiter> Group<W> {
 
     /// The index that a linearizable read must reflect: a majority confirmed this leader after the call began, and it is
     /// applied here. Callers at the same time share one round.
-    pub async fn read_index(&self, deadline: Duration) -> Result<u64, ReadError> {
+    pub async fn read_index(&self, deadline: Duration) -> Result<ReadPoint, ReadError> {
         self.0.readers.read_index(deadline).await
     }
 
@@ -124,11 +127,16 @@ impl<W: Waiter> Group<W> {
     }
 
     /// A checkpoint at `mark` is durable: it is the snapshot from now on, and the log is purged behind it but for
-    /// `log_keep` entries. While a snapshot is being sent the purge waits for the next checkpoint after it.
+    /// `log_keep` entries, and behind the checkpoint before it but for `log_keep_bytes`. While a snapshot is being sent
+    /// the purge waits for the next checkpoint after it.
     pub async fn checkpointed(&self, mark: Mark) {
+        let before = self.0.checkpoints.last();
         if self.0.checkpoints.advance(mark) {
-            // An error means that the core is gone.
+            // Errors mean that the core is gone.
             let _ = self.0.raft.trigger().snapshot().await;
+            if let Some(upto) = before.and_then(|mark| self.0.too_much(mark.index())) {
+                let _ = self.0.raft.trigger().purge_log(upto).await;
+            }
         }
     }
 
@@ -142,6 +150,19 @@ impl<W: Waiter> Group<W> {
     /// Hands leadership to a voter; returns when it leads.
     pub async fn transfer_leader(&self, to: RaftId) -> Result<(), RaftError> {
         members::transfer_leader(&self.0, to).await
+    }
+
+    /// Who could lead in this node's place, if it leads: the voters that are reachable, with the number of entries each
+    /// lacks as far as is known here, the fewest first. One that lacks more than a few is not made leader.
+    pub fn heirs(&self) -> Vec<(RaftId, u64)> {
+        members::heirs(&self.0)
+    }
+
+    /// False if this node leads the group and there is no majority that is reachable and up to date without `node`: were
+    /// `node` to go now, nothing could be committed for a while. A group of one or two has no such majority ever, and is
+    /// not waited for.
+    pub fn stands_without(&self, node: u16) -> bool {
+        members::stands_without(&self.0, node)
     }
 
     /// Makes these the voters: adds the new ones as learners, waits until they caught up, changes the membership, drops
@@ -190,6 +211,16 @@ impl Inner {
             Ok(None) => Err(ProposeError::Stopped),
             Err(_) => Err(ProposeError::Busy { what: "too many proposals wait in this group" }),
         }
+    }
+
+    /// Up to where the log is purged for its bytes, if it holds too many; never beyond `covered`.
+    fn too_much(&self, covered: u64) -> Option<u64> {
+        let all = self.host.options.log_keep_bytes;
+        let own = usize::try_from(all / 64).unwrap_or(usize::MAX);
+        if self.checkpoints.transferring() {
+            return None;
+        }
+        self.log.beyond(own, all).map(|upto| upto.min(covered))
     }
 
     async fn purge_all(&self) -> Result<u64, RaftError> {

@@ -36,7 +36,7 @@ pub(super) type SendError = StreamingError<TypeConfig>;
 pub(super) type WriteSnapshot =
     Arc<dyn Fn(SnapshotWriter) -> BoxFuture<'static, Result<(), Fault>> + Send + Sync>;
 
-/// Pauses between attempts to reach a peer: doubling up to the last. A link that comes up ends them (see `Host`).
+/// Pauses between attempts to reach a peer: doubling up to the last. A link that comes up ends them (see `open`).
 const BACKOFF: [Duration; 4] = [
     Duration::from_millis(20),
     Duration::from_millis(50),

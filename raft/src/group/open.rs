@@ -22,9 +22,10 @@ use super::{BYTES_PER_PERMIT, Inner};
 use crate::error::RaftError;
 use crate::host::{HostCore, HostOptions};
 use crate::machine::{Fault, Mark};
+use crate::peer::LinkState;
 use crate::snapshot::SnapshotWriter;
 use crate::store::GroupLog;
-use crate::types::{GroupId, StoredMembership, TypeConfig};
+use crate::types::{GroupId, RaftId, StoredMembership, TypeConfig};
 
 /// Entries in one append request; their bytes are bounded by the log store.
 const APPEND_ENTRIES: u64 = 1024;
@@ -86,7 +87,7 @@ pub(crate) async fn open(
         }),
         fatal: host.fatal.clone(),
     };
-    let raft = Box::pin(Raft::new(host.options.me, config, factory, log, shell))
+    let raft = Box::pin(Raft::new(host.options.me, config, factory, log.clone(), shell))
         .await
         .map_err(|e| broken(id, &e))?;
     let served = Served {
@@ -101,6 +102,9 @@ pub(crate) async fn open(
     let (told, status) = watch::channel(GroupStatus::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(reads::serve(raft.clone(), queue));
+    for node in host.peers.nodes() {
+        tasks.spawn(resume_with_link(raft.clone(), node, host.peers.link(node)));
+    }
     tasks.spawn(status::tell(raft.clone(), machine, told));
     let stopped = CancellationToken::new();
     tasks.spawn(notice_end(host.clone(), id, raft.clone(), stopped.clone()));
@@ -112,6 +116,7 @@ pub(crate) async fn open(
         raft,
         hand,
         checkpoints,
+        log,
         readers,
         status,
         room_entries,
@@ -119,6 +124,20 @@ pub(crate) async fn open(
         tasks: Mutex::new(tasks),
         stopped,
     }))
+}
+
+/// Replication to a peer that is away pauses longer and longer. A link that comes up ends the pause: until the peer has
+/// caught up, one node more that goes away may be one too many.
+async fn resume_with_link(raft: Raft<TypeConfig, Shell>, node: u16, mut link: watch::Receiver<LinkState>) {
+    loop {
+        let LinkState { up, store, .. } = *link.borrow_and_update();
+        if up && raft.trigger().reset_backoff([RaftId { node, store }]).await.is_err() {
+            return;
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The log is purged only behind a durable checkpoint (R7), so a machine behind the purge point has lost its own.

@@ -19,7 +19,16 @@ const QUEUE: usize = 16 * 1024;
 /// A round that took longer has failed: its readers are told, and the next round begins.
 const ROUND: Duration = Duration::from_secs(1);
 
-type Answer = Result<u64, ReadError>;
+/// What a linearizable read must reflect, and under whom that was confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPoint {
+    /// Applied here up to this index, at least.
+    pub index: u64,
+    /// The term in which this node led when a majority confirmed it.
+    pub term: u64,
+}
+
+type Answer = Result<ReadPoint, ReadError>;
 
 /// Where readers queue.
 #[derive(Clone)]
@@ -70,9 +79,11 @@ async fn round(raft: &Raft<TypeConfig, Shell>) -> Answer {
         RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ReadError::NoQuorum,
         RaftError::Fatal(_) => ReadError::Stopped,
     })?;
-    let index = linearizer.read_log_id().index();
+    // Never older than the entry with which this leader began, so its term is the leader's.
+    let read = linearizer.read_log_id();
+    let point = ReadPoint { index: read.index(), term: read.committed_leader_id().term };
     match linearizer.try_await_ready(raft, Some(ROUND)).await {
-        Ok(Ok(_)) => Ok(index),
+        Ok(Ok(_)) => Ok(point),
         // Confirmed, but the machine is behind: to the reader the same as no answer in time.
         Ok(Err(_)) => Err(ReadError::NoQuorum),
         Err(_) => Err(ReadError::Stopped),

@@ -64,6 +64,11 @@ impl Checkpoints {
         TransferGuard(self.clone())
     }
 
+    /// Whether a transfer is under way.
+    pub(super) fn transferring(&self) -> bool {
+        self.transfers.load(Ordering::Acquire) > 0
+    }
+
     fn snapshot(&self) -> Option<LiveSnapshot> {
         let mark = self.last.lock().clone()?;
         let meta = SnapshotMeta { last_log_id: Some(mark.applied), last_membership: mark.membership };
@@ -167,8 +172,7 @@ impl RaftStateMachine<TypeConfig> for Shell {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        let transferring = self.checkpoints.transfers.load(Ordering::Acquire) > 0;
-        if transferring && !force {
+        if self.checkpoints.transferring() && !force {
             return None;
         }
         let snapshot = self.checkpoints.snapshot();

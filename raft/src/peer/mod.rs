@@ -99,7 +99,7 @@ impl PeerOptions {
             max_frame: 8 << 20,
             handshake: Duration::from_secs(2),
             silence: Duration::from_secs(2),
-            retry: (Duration::from_millis(20), Duration::from_millis(500)),
+            retry: (Duration::from_millis(20), Duration::from_millis(100)),
         }
     }
 }

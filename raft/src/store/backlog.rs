@@ -1,26 +1,63 @@
 //! Durable batches on their way to sled.
 //!
 //! Owns the batches that the journal holds and sled does not, bounded in bytes: a writer that is too far ahead waits.
-//! The keeper takes them all at once. Must never drop one: until sled has flushed it, it exists here and in the journal.
+//! The keeper takes the oldest and leaves `lag` bytes behind, so that entries have time to be purged and never reach
+//! sled: a batch of which nothing is left in any log stays as a few numbers. Must never drop one: until sled has flushed
+//! it, it exists here and in the journal.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::types::GroupId;
+
 use super::journal::format::Sealed;
+use super::meta::{GroupMeta, index_after};
 use super::tail::Group;
 
-/// A durable batch, with each group's last operation in it.
+/// A durable batch.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) sealed: Arc<Sealed>,
-    pub(crate) groups: Vec<(Arc<Group>, u64)>,
+    pub(crate) number: u64,
+    /// Bytes that it has in the journal.
+    pub(crate) length: usize,
+    /// None once nothing in it is part of a log any more: the metas are all that is left to settle.
+    pub(crate) sealed: Option<Arc<Sealed>>,
+    pub(crate) groups: Vec<Touched>,
+    /// A truncation is settled from the batch itself.
+    pub(crate) truncates: bool,
 }
 
-impl AsRef<Sealed> for Batch {
-    fn as_ref(&self) -> &Sealed {
-        &self.sealed
+/// A group that a batch has something of.
+#[derive(Debug)]
+pub(crate) struct Touched {
+    pub(crate) group: Arc<Group>,
+    /// Its last operation.
+    pub(crate) op: u64,
+    /// What its log amounts to then.
+    pub(crate) meta: GroupMeta,
+}
+
+/// What the keeper takes.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// The oldest batches, in order.
+    pub(crate) batches: Vec<Batch>,
+    /// First index behind each group's purge point as of the newest durable batch, which is not among these as a rule.
+    pub(crate) floors: BTreeMap<GroupId, u64>,
+}
+
+impl Batch {
+    /// Lets go of the bytes if every entry in them has been purged.
+    pub(super) fn shed(&mut self, floors: &BTreeMap<GroupId, u64>) {
+        let purged = |touched: &Touched| {
+            floors.get(&touched.group.id).is_some_and(|floor| index_after(touched.meta.last) <= *floor)
+        };
+        if self.sealed.is_some() && !self.truncates && self.groups.iter().all(purged) {
+            self.sealed = None;
+        }
     }
 }
 
@@ -28,15 +65,16 @@ impl AsRef<Sealed> for Batch {
 #[derive(Debug)]
 pub(crate) struct Backlog {
     most: usize,
-    /// From here on the keeper does not wait for its time.
-    hurry: usize,
+    /// Bytes of the newest batches that the keeper leaves here.
+    lag: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    batches: Vec<Batch>,
+    batches: VecDeque<Batch>,
+    floors: BTreeMap<GroupId, u64>,
     bytes: usize,
     /// Bytes of the batches that the keeper has taken and not settled yet.
     taken: usize,
@@ -46,8 +84,15 @@ struct State {
 }
 
 impl Backlog {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, hurry: most / 4, state: Mutex::default(), changed: Condvar::new() }
+    /// At most `most` bytes, of which the keeper leaves `lag` alone; `lag` is held below half of `most`.
+    pub(crate) fn new(most: usize, lag: usize) -> Self {
+        Self { most, lag: lag.min(most / 2), state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// From so many bytes on the keeper does not wait for its time: half as much again as it leaves, so that it works
+    /// seldom and on much.
+    fn due(&self) -> usize {
+        (self.lag + self.lag / 2).clamp(self.most / 4, self.most / 4 * 3)
     }
 
     /// Adds a batch, waiting for room. False when the store has stopped.
@@ -61,20 +106,25 @@ impl Backlog {
         if state.abandoned {
             return false;
         }
-        state.bytes += batch.sealed.bytes.len();
-        state.batches.push(batch);
-        if state.bytes >= self.hurry {
+        state.bytes += batch.length;
+        for Touched { group, meta, .. } in &batch.groups {
+            if meta.purged.is_some() {
+                state.floors.insert(group.id, index_after(meta.purged));
+            }
+        }
+        state.batches.push_back(batch);
+        if state.bytes >= self.due() {
             self.changed.notify_all();
         }
         true
     }
 
-    /// Waits until `pause` is over, the backlog is large, or somebody hurries; then everything there is. None once
-    /// closed and empty.
-    pub(crate) fn take(&self, pause: Duration) -> Option<Vec<Batch>> {
+    /// Waits until `pause` is over, the backlog is large, or somebody hurries; then what is older than the newest `lag`
+    /// bytes, if that has become enough to be worth it, and everything once closed. None once closed and empty.
+    pub(crate) fn take(&self, pause: Duration) -> Option<Taken> {
         let deadline = std::time::Instant::now() + pause;
         let mut state = self.state.lock();
-        while !state.kicked && !state.closed && state.bytes < self.hurry {
+        while !state.kicked && !state.closed && state.bytes < self.due() {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
@@ -83,8 +133,21 @@ impl Backlog {
         if state.abandoned || (state.closed && state.batches.is_empty()) {
             return None;
         }
-        state.taken = std::mem::take(&mut state.bytes);
-        Some(std::mem::take(&mut state.batches))
+        let leave = match state.closed {
+            true => 0,
+            false if self.lag > 0 && state.bytes < self.due() => state.bytes,
+            false => self.lag,
+        };
+        let mut taken = Taken { batches: Vec::new(), floors: state.floors.clone() };
+        while state.bytes > leave
+            && let Some(batch) = state.batches.pop_front()
+        {
+            state.bytes -= batch.length;
+            state.taken += batch.length;
+            taken.batches.push(batch);
+        }
+        state.batches.iter_mut().for_each(|batch| batch.shed(&taken.floors));
+        Some(taken)
     }
 
     /// The batches of the last `take` are in sled.

@@ -77,6 +77,12 @@ impl GroupLog {
         }
     }
 
+    /// Up to where the log may be purged and still hold the last `all` bytes that the store's groups have appended, and
+    /// of this group's `own` bytes at least. None for nothing.
+    pub(crate) fn beyond(&self, own: usize, all: u64) -> Option<u64> {
+        self.group.beyond(own, all)
+    }
+
     /// All of `range` that the log has (`max_bytes` of usize::MAX), or the first of it.
     async fn fetch(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         for _ in 0..READ_TRIES {

@@ -1,20 +1,20 @@
 //! The keeper thread: sled's `log` follows the journal.
 //!
-//! About once a second, or sooner when the backlog or the journal fills, it settles every durable batch in sled with
-//! one flush, gives the segments behind it free, and lets memory go. Owns the only writing handle of `log`. Must never
+//! When the backlog has grown enough it settles the older part of it in sled with one flush, gives the segments behind
+//! it free, and lets memory go. What was purged meanwhile never reaches sled: under load that is nearly everything. Owns the only writing handle of `log`. Must never
 //! free a segment before the flush that covers it, and after a failed flush it forgets its handle undropped.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::types::GroupId;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Taken, Touched};
 use super::fault::{FaultPolicy, Step, StepHook};
 use super::journal::segments::Segments;
 use super::queue::{Done, Op, Queue, Work};
@@ -40,6 +40,8 @@ pub(crate) struct Keeper {
     pub(crate) steps: StepHook,
     /// Last operation of each group that sled holds.
     pub(crate) covered: BTreeMap<GroupId, u64>,
+    /// When commit points were carried last.
+    pub(crate) last_noted: Instant,
 }
 
 impl Keeper {
@@ -66,14 +68,16 @@ impl Keeper {
     }
 
     fn work(&mut self) -> std::io::Result<()> {
-        while let Some(batches) = self.backlog.take(self.pause) {
-            if batches.is_empty() {
+        while let Some(Taken { batches, floors }) = self.backlog.take(self.pause) {
+            if self.last_noted.elapsed() >= self.pause {
                 self.carry_commit_notes();
-            } else {
-                self.settled.settle(&batches)?;
+                self.last_noted = Instant::now();
+            }
+            if !batches.is_empty() {
+                self.settled.settle(&batches, &floors)?;
                 self.segments.recycle(self.settled.position);
                 self.steps.at(Step::Recycled);
-                for (group, op) in batches.iter().flat_map(|b| &b.groups) {
+                for Touched { group, op, .. } in batches.iter().flat_map(|b| &b.groups) {
                     let covered = self.covered.entry(group.id).or_default();
                     *covered = (*op).max(*covered);
                 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -26,18 +27,18 @@ use super::journal::segments::{Fill, Segment, Segments, list};
 use super::journal::{Journal, JournalStop, Place};
 use super::keeper::{Groups, Keeper, free_disk};
 use super::log_db::{Loaded, LogDb};
-use super::meta::{GroupMeta, Metas};
+use super::meta::{GroupMeta, Metas, index_after};
 use super::queue::{Op, Queue};
 use super::read_pool::{ReadPool, Whose, panic_text};
 use super::settle::Settled;
-use super::tail::Group;
+use super::tail::{Group, Meter};
 use super::watchdog::Watchdog;
 use super::writer::Writer;
 
 /// Segments made with the folder; more are made as they are needed.
 const FIRST_SEGMENTS: u32 = 2;
 /// Bytes of durable batches that may wait for sled in memory.
-const BACKLOG_MOST: u64 = 128 << 20;
+const BACKLOG_MOST: u64 = 320 << 20;
 
 /// The log's side of a store on disk.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(crate) struct DiskLog {
     backlog: Arc<Backlog>,
     segments: Arc<Segments>,
     groups: Arc<Groups>,
+    meter: Meter,
     db: Arc<LogDb>,
     pool: Arc<ReadPool>,
     free_disk: Arc<AtomicU64>,
@@ -79,13 +81,13 @@ impl DiskLog {
                 .inspect_err(|_| db.close())
                 .map_err(damaged)?
         };
+        let floors =
+            purge_floors(&loaded.floors, &found.metas).inspect_err(|_| db.close()).map_err(damaged)?;
         let mut settled = Settled::new(db.clone(), folder.store_id, loaded, options.steps.clone());
-        for batches in found.missed.chunks(64) {
-            settled
-                .settle(batches)
-                .map_err(|e| StoreError::io("cannot bring the log database up to the journal", e))?;
-            beat();
-        }
+        settled
+            .settle(&found.missed, &floors)
+            .map_err(|e| StoreError::io("cannot bring the log database up to the journal", e))?;
+        beat();
         drop(dog);
         Self::start(folder, options, pool, db, settled, found)
     }
@@ -107,14 +109,16 @@ impl DiskLog {
             JournalStop::Failed(e) => StoreError::io("cannot write the journal", e),
             JournalStop::Stopped => StoreError::Closed,
         })?;
+        let meter = Meter::default();
         let group = |(id, meta): (&GroupId, &GroupMeta)| {
-            (*id, Arc::new(Group::new(*id, meta.clone(), settled.first(*id))))
+            (*id, Arc::new(Group::new(*id, meta.clone(), settled.first(*id), meter.clone())))
         };
         let groups = found.metas.iter().map(group);
         let groups: Arc<Groups> = Arc::new(Mutex::new(groups.collect()));
         let queue = Arc::new(Queue::new());
         let room = options.journal_segment_bytes * most as u64 / 2;
-        let backlog = Arc::new(Backlog::new(usize::try_from(room.min(BACKLOG_MOST)).unwrap_or(usize::MAX)));
+        let room = usize::try_from(room.min(BACKLOG_MOST)).unwrap_or(usize::MAX);
+        let backlog = Arc::new(Backlog::new(room, options.settle_lag_bytes));
         let entry_max = Journal::body_max(options.journal_segment_bytes);
         let free = Arc::new(AtomicU64::new(free_disk(&folder.dir)));
         let writer = Writer {
@@ -129,6 +133,7 @@ impl DiskLog {
             running: Metas::new(),
             dones: Vec::new(),
             touched: BTreeMap::new(),
+            truncates: false,
         };
         let keeper = Keeper {
             settled,
@@ -136,13 +141,14 @@ impl DiskLog {
             queue: queue.clone(),
             segments: segments.clone(),
             groups: groups.clone(),
-            pause: options.flush_every,
+            pause: options.keeper_pause,
             cache_bytes: options.entry_cache_bytes,
             free_disk: free.clone(),
             dir: folder.dir.clone(),
             policy: options.fault.clone(),
             steps: options.steps.clone(),
             covered: BTreeMap::new(),
+            last_noted: Instant::now(),
         };
         let threads = vec![
             spawn("rookery-journal", folder, move || writer.run())?,
@@ -154,6 +160,7 @@ impl DiskLog {
             backlog,
             segments,
             groups,
+            meter,
             db,
             pool,
             free_disk: free,
@@ -171,7 +178,8 @@ impl DiskLog {
                 max: GROUPS_MAX,
             });
         }
-        Ok(groups.entry(id).or_insert_with(|| Arc::new(Group::new(id, GroupMeta::default(), None))).clone())
+        let new = || Arc::new(Group::new(id, GroupMeta::default(), None, self.meter.clone()));
+        Ok(groups.entry(id).or_insert_with(new).clone())
     }
 
     pub(crate) fn submit(&self, op: Op) -> Result<(), StoreError> {
@@ -255,6 +263,20 @@ fn journal_files(folder: &Folder, options: &StoreOptions) -> Result<Vec<Segment>
     }
     std::fs::create_dir_all(&dir).map_err(|e| StoreError::io(format!("cannot make {}", dir.display()), e))?;
     (1..=FIRST_SEGMENTS).map(|id| Segment::create(&dir, id, options.journal_segment_bytes)).collect()
+}
+
+/// The first index behind each group's purge point; an error if sled left out entries that the journal does not purge.
+pub(super) fn purge_floors(
+    left_out: &BTreeMap<GroupId, u64>,
+    metas: &Metas,
+) -> Result<BTreeMap<GroupId, u64>, String> {
+    let floors: BTreeMap<_, _> = metas.iter().map(|(id, meta)| (*id, index_after(meta.purged))).collect();
+    match left_out.iter().find(|(group, floor)| **floor > floors.get(group).copied().unwrap_or(0)) {
+        None => Ok(floors),
+        Some((group, floor)) => Err(format!(
+            "group {group}: sled has no entries before {floor}, and the journal does not say that they are purged"
+        )),
+    }
 }
 
 fn open_sled(

@@ -4,10 +4,11 @@
 //! again): whatever is applied between two flushes becomes durable together, the number of the journal's batch with it,
 //! so sled always stands at exactly one batch. Must never be flushed by anybody else.
 //!
-//! Keys: `0` position; `1 group` meta; `2 group index` entry (the journal's record). Numbers in keys are big-endian.
+//! Keys: `0` position; `1 group` meta and floor; `2 group index` entry (the journal's record). Numbers in keys are big-endian.
 //! Entries are taken out with `remove`, because `apply_batch` never merges emptied leaves (seen: they would add up
 //! for ever), and the same thread does both, so the two cannot meet in a deadlock.
 
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::types::{Entry, GroupId, LogId};
 
-use super::meta::{GroupMeta, Metas, chain, index_after, seed};
+use super::meta::{GroupMeta, META_BYTES, Metas, chain, index_after, seed};
 use super::record::{Record, decode_entry, u32_at, u64_at};
 use super::sled_open::{LOG_FANOUT, ascending, open_sled};
 
@@ -63,8 +64,10 @@ pub(crate) struct Loaded {
     /// Number of the last journal batch it holds; 0 when new.
     pub(crate) position: u64,
     pub(crate) metas: Metas,
+    /// By group: entries below are left out although its meta does not say that they are purged; the journal does.
+    pub(crate) floors: BTreeMap<GroupId, u64>,
     /// Indexes of the entries present, per group.
-    pub(crate) spans: std::collections::BTreeMap<GroupId, Range<u64>>,
+    pub(crate) spans: BTreeMap<GroupId, Range<u64>>,
 }
 
 /// One write: put or, with None, taken out.
@@ -113,20 +116,22 @@ impl LogDb {
             match key.first() {
                 Some(&POSITION) => loaded.position = decode_position(&value, store)?,
                 Some(&META) => {
-                    let (group, meta) =
-                        GroupMeta::decode(&value).ok_or("a group's record fails its checksum")?;
+                    let (group, meta, floor) =
+                        decode_meta(&value).ok_or("a group's record fails its checksum")?;
                     if key[1..] != group.to_be_bytes() {
                         return Err("a group's record stands under another group's key".into());
                     }
                     loaded.metas.insert(group, meta);
+                    loaded.floors.insert(group, floor);
                 }
-                Some(&ENTRY) => walk.step(&loaded.metas, &mut loaded.spans, &key, &value)?,
+                Some(&ENTRY) => walk.step(&mut loaded, &key, &value)?,
                 _ => return Err("`log` holds a key that nobody writes".into()),
             }
         }
         walk.finish(&loaded.metas)?;
         for (group, meta) in &loaded.metas {
-            if !loaded.spans.contains_key(group) && index_after(meta.last) != index_after(meta.purged) {
+            let floor = loaded.floors.get(group).copied().unwrap_or(0).max(index_after(meta.purged));
+            if !loaded.spans.contains_key(group) && index_after(meta.last) > floor {
                 return Err(format!("group {group}: its entries up to {:?} are gone", meta.last));
             }
         }
@@ -205,6 +210,24 @@ pub(crate) fn position_key() -> Vec<u8> {
     vec![POSITION]
 }
 
+/// The meta's bytes, then floor u64, crc u32 of that, zero u32.
+pub(crate) fn encode_meta(group: GroupId, meta: &GroupMeta, floor: u64) -> Vec<u8> {
+    let mut out = meta.encode(group).to_vec();
+    out.extend_from_slice(&floor.to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out
+}
+
+fn decode_meta(bytes: &[u8]) -> Option<(GroupId, GroupMeta, u64)> {
+    let (meta, rest) = bytes.split_at_checked(META_BYTES)?;
+    if rest.len() != 16 || u32_at(rest, 8)? != crc32c::crc32c(&bytes[..META_BYTES + 8]) {
+        return None;
+    }
+    let (group, meta) = GroupMeta::decode(meta)?;
+    Some((group, meta, u64_at(rest, 0)))
+}
+
 /// crc u32, zero u32, store id u64, batch number u64.
 pub(crate) fn encode_position(store: u64, number: u64) -> Vec<u8> {
     let mut out = vec![0; 8];
@@ -235,13 +258,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn step(
-        &mut self,
-        metas: &Metas,
-        spans: &mut std::collections::BTreeMap<GroupId, Range<u64>>,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(), String> {
+    fn step(&mut self, loaded: &mut Loaded, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let Loaded { metas, floors, spans, .. } = loaded;
         let (record, rest) = Record::parse(value)?;
         let (group, id) = (record.group, record.log_id().ok_or("a stored record is not an entry")?);
         if !rest.is_empty() || key != entry_key(group, id.index) {
@@ -250,10 +268,12 @@ impl Walk {
         if self.group != Some(group) {
             self.finish(metas)?;
             let meta = metas.get(&group).ok_or_else(|| format!("group {group} has entries but no record"))?;
-            if meta.purged.is_some_and(|p| p.index + 1 != id.index) {
+            let floor = floors.get(&group).copied().unwrap_or(0).max(index_after(meta.purged));
+            // A log that was never purged may begin anywhere.
+            if floor > 0 && floor != id.index {
                 return Err(format!(
-                    "group {group}: the entries behind {:?} begin at {}",
-                    meta.purged, id.index
+                    "group {group}: its entries should begin at {floor}, they begin at {}",
+                    id.index
                 ));
             }
             *self = Self { group: Some(group), last: Some(id), chain: record.chain };

@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::map::MapView;
 use super::meta::{GroupMeta, index_after};
 use super::queue::{Done, Op, Work};
-use super::tail::Group;
+use super::tail::{Group, Meter};
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -169,6 +169,7 @@ pub(crate) struct MemoryStore {
     pub(crate) store_id: u64,
     pub(crate) created: bool,
     groups: Mutex<BTreeMap<GroupId, Arc<Group>>>,
+    meter: Meter,
     waiting: Mutex<Waiting>,
 }
 
@@ -187,14 +188,15 @@ impl MemoryStore {
         for (group, change) in held.log_tail.iter().cloned() {
             images.entry(group).or_default().change(change);
         }
+        let meter = Meter::default();
         let groups = images.into_iter().map(|(id, image)| {
             let entries = image.entries.into_values().collect::<Vec<_>>();
-            (id, Arc::new(Group::holding(id, image.meta, entries)))
+            (id, Arc::new(Group::holding(id, image.meta, entries, meter.clone())))
         });
         let groups = Mutex::new(groups.collect());
         let (crashes, store_id) = (held.crashes, held.store_id);
         drop(held);
-        Self { disk, crashes, store_id, created, groups, waiting: Mutex::default() }
+        Self { disk, crashes, store_id, created, groups, meter, waiting: Mutex::default() }
     }
 
     /// The disk, unless this store's process was killed or closed.
@@ -209,7 +211,8 @@ impl MemoryStore {
 
     pub(crate) fn group(&self, id: GroupId) -> Arc<Group> {
         let mut groups = self.groups.lock();
-        groups.entry(id).or_insert_with(|| Arc::new(Group::new(id, GroupMeta::default(), None))).clone()
+        let new = || Arc::new(Group::new(id, GroupMeta::default(), None, self.meter.clone()));
+        groups.entry(id).or_insert_with(new).clone()
     }
 
     /// Writes an operation; it is told when it is synced.

@@ -2,13 +2,13 @@
 //!
 //! In the order in which an entry meets them: [`group_log`] is what openraft calls, [`tail`] keeps the newest entries
 //! readable, [`queue`] carries operations to the [`writer`], which puts one batch for all groups into the [`journal`]
-//! and syncs it once; [`backlog`] carries the durable batch to the [`keeper`], which [`settle`]s it in sled ([`log_db`])
-//! about once a second and then lets the journal's segment go round. Maps take another way: [`map`], [`state`],
+//! and syncs it once; [`backlog`] keeps the durable batch for the [`keeper`], which [`settle`]s in sled ([`log_db`])
+//! what is left of it when newer ones have pushed it out, and then lets the journal's segment go round. Maps take another way: [`map`], [`state`],
 //! [`state_writer`], [`state_db`]. [`memory`] is all of it without disk and threads, for simulation.
 //!
 //! ```text
 //! openraft ── append ──▶ queue ──▶ writer ──▶ journal (fdatasync) ──▶ told
-//!                                     └─▶ backlog ──▶ keeper ──▶ sled `log` (flush each second) ──▶ segment free again
+//!                                     └─▶ backlog ──▶ keeper ──▶ sled `log` (what is not purged yet) ──▶ segment free again
 //! src/ ────── apply ───▶ queue ──▶ state writer ──▶ sled `state` (flush on sync)
 //! ```
 //!
@@ -81,8 +81,12 @@ pub struct StoreOptions {
     pub journal_segment_bytes: u64,
     /// Most segments (default 8, at least 2). The journal begins with two and grows as it must.
     pub journal_segments: usize,
-    /// How often sled's `log` is flushed behind the journal (default 1 s).
-    pub flush_every: Duration,
+    /// Bytes of the newest batches that only the journal and memory hold (default 160 MiB, at most a quarter of the
+    /// journal): the keeper settles what is older in sled's `log`, unless it has been purged meanwhile. They are read
+    /// again at the next start after a crash.
+    pub settle_lag_bytes: usize,
+    /// How often the keeper looks, if nothing hurries it (default 1 s).
+    pub keeper_pause: Duration,
     /// Entries kept in memory beyond those that sled does not hold yet (default 64 MiB, all groups together).
     pub entry_cache_bytes: usize,
     /// sled's cache, for each of the two databases (default 64 MiB).
@@ -113,7 +117,8 @@ impl StoreOptions {
             dir: dir.into(),
             journal_segment_bytes: 64 << 20,
             journal_segments: 8,
-            flush_every: Duration::from_secs(1),
+            settle_lag_bytes: 160 << 20,
+            keeper_pause: Duration::from_secs(1),
             entry_cache_bytes: 64 << 20,
             sled_cache_bytes: 64 << 20,
             free_disk_low_water: 1 << 30,
@@ -131,7 +136,7 @@ impl StoreOptions {
         bound("journal_segment_bytes", self.journal_segment_bytes >= SEGMENT_LEAST, "at least 256 KiB")?;
         bound("journal_segment_bytes", self.journal_segment_bytes <= 1 << 30, "at most 1 GiB")?;
         bound("journal_segments", (2..=1024).contains(&self.journal_segments), "2 to 1024")?;
-        bound("flush_every", self.flush_every >= Duration::from_millis(1), "at least 1 ms")?;
+        bound("keeper_pause", self.keeper_pause >= Duration::from_millis(1), "at least 1 ms")?;
         bound("read_threads", (1..=64).contains(&self.read_threads), "1 to 64")
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 use super::error::StoreError;
+use super::record::{HEAD, entry_size};
 use super::tail::Group;
 
 /// Bytes that may wait for the journal, in KiB (the unit of the permits).
@@ -65,6 +66,16 @@ pub(crate) struct Op {
     pub(crate) number: u64,
     pub(crate) done: Done,
     pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Op {
+    /// Bytes of its records, but for a commit note that may travel with it.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.work {
+            Work::Append(entries) => entries.iter().map(entry_size).sum(),
+            Work::Vote(_) | Work::Truncate(_) | Work::Purge(_) | Work::Note => HEAD,
+        }
+    }
 }
 
 /// Bounded, many in, one out.

@@ -1,8 +1,12 @@
 //! Bringing sled's `log` up to a batch of the journal.
 //!
 //! Owns what the keeper knows of sled's content, and the sum of a run of batches: entries that were truncated or purged
-//! meanwhile never reach sled at all. Used by the keeper every second and by the opening for the batches sled missed.
+//! meanwhile never reach sled at all. Used by the keeper and by the opening for the batches sled missed.
 //! Must leave sled at exactly one batch: all changes, the metas and the position go into one flush.
+//!
+//! A purge may be durable in the journal and stand in a later batch than those being settled. Its entries are left out
+//! already, and the group's *floor* in sled says so: entries below it are not there, and the journal behind sled's
+//! position purges them. Opening holds both against each other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +15,11 @@ use std::sync::Arc;
 
 use crate::types::GroupId;
 
+use super::backlog::Batch;
 use super::fault::{Step, StepHook};
 use super::journal::format::Sealed;
-use super::log_db::{Change, LogDb, encode_position, entry_key, meta_key, position_key};
-use super::meta::{Metas, index_after};
+use super::log_db::{Change, LogDb, encode_meta, encode_position, entry_key, meta_key, position_key};
+use super::meta::{GroupMeta, Metas, index_after};
 use super::record::{Kind, Record};
 
 /// Bytes of values in one sled batch: it locks every leaf it touches, and readers wait meanwhile.
@@ -27,6 +32,8 @@ pub(crate) struct Settled {
     store: u64,
     pub(crate) position: u64,
     pub(crate) metas: Metas,
+    /// First index that sled has, by group, where that is behind its meta's purge point.
+    floors: BTreeMap<GroupId, u64>,
     spans: BTreeMap<GroupId, Range<u64>>,
     /// Bytes per group written since the database was opened and not purged again, about: sled holds them in memory.
     resident: BTreeMap<GroupId, u64>,
@@ -42,10 +49,64 @@ struct Net<'a> {
     cut: Option<u64>,
 }
 
+impl<'a> Net<'a> {
+    fn take(&mut self, record: &Record<'a>) {
+        match record.kind {
+            Kind::Entry => {
+                let index = index_after(record.log_id()) - 1;
+                self.entries.insert(index, record.bytes);
+            }
+            Kind::Truncate => {
+                let from = index_after(record.log_id());
+                self.entries.split_off(&from);
+                self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
+            }
+            Kind::Purge => self.entries = self.entries.split_off(&index_after(record.log_id())),
+            Kind::Vote | Kind::Committed => {}
+        }
+    }
+}
+
+/// What can be settled.
+pub(crate) trait Settling {
+    /// Its number in the journal.
+    fn number(&self) -> u64;
+    /// The batch itself, unless nothing of it is left but its metas.
+    fn sealed(&self) -> Option<&Sealed>;
+    /// The groups it touches, as of it.
+    fn metas(&self) -> impl Iterator<Item = (GroupId, &GroupMeta)>;
+}
+
+impl Settling for Batch {
+    fn number(&self) -> u64 {
+        self.number
+    }
+    fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_deref()
+    }
+    fn metas(&self) -> impl Iterator<Item = (GroupId, &GroupMeta)> {
+        self.groups.iter().map(|touched| (touched.group.id, &touched.meta))
+    }
+}
+
+/// One that the opening has read back.
+impl Settling for Arc<Sealed> {
+    fn number(&self) -> u64 {
+        self.head.number
+    }
+    fn sealed(&self) -> Option<&Sealed> {
+        Some(self)
+    }
+    fn metas(&self) -> impl Iterator<Item = (GroupId, &GroupMeta)> {
+        std::iter::empty()
+    }
+}
+
 impl Settled {
     pub(crate) fn new(db: Arc<LogDb>, store: u64, loaded: super::log_db::Loaded, steps: StepHook) -> Self {
-        let super::log_db::Loaded { position, metas, spans } = loaded;
-        Self { db, store, position, metas, spans, resident: BTreeMap::new(), reopen_after: u64::MAX, steps }
+        let super::log_db::Loaded { position, metas, floors, spans } = loaded;
+        let resident = BTreeMap::new();
+        Self { db, store, position, metas, floors, spans, resident, reopen_after: u64::MAX, steps }
     }
 
     /// Index of the first entry of `group`.
@@ -53,11 +114,16 @@ impl Settled {
         self.spans.get(&group).map(|span| span.start)
     }
 
-    /// Applies consecutive `batches` and flushes.
-    pub(crate) fn settle(&mut self, batches: &[impl AsRef<Sealed>]) -> io::Result<()> {
+    /// Applies consecutive `batches` and flushes. `floors` are the first indexes behind purge points that are durable in
+    /// the journal, in these batches or in later ones.
+    pub(crate) fn settle(
+        &mut self,
+        batches: &[impl Settling],
+        floors: &BTreeMap<GroupId, u64>,
+    ) -> io::Result<()> {
         let Some(last) = batches.last() else { return Ok(()) };
-        let number = last.as_ref().head.number;
-        let nets = self.sum(batches)?;
+        let number = last.number();
+        let nets = self.sum(batches, floors)?;
         self.write(&nets, number)?;
         self.steps.at(Step::Applied);
         self.db.flush()?;
@@ -75,25 +141,31 @@ impl Settled {
         self.reopen_after = bytes as u64;
     }
 
-    fn sum<'a>(&mut self, batches: &'a [impl AsRef<Sealed>]) -> io::Result<BTreeMap<GroupId, Net<'a>>> {
+    fn sum<'a>(
+        &mut self,
+        batches: &'a [impl Settling],
+        floors: &BTreeMap<GroupId, u64>,
+    ) -> io::Result<BTreeMap<GroupId, Net<'a>>> {
         let mut nets: BTreeMap<GroupId, Net<'a>> = BTreeMap::new();
-        for record in batches.iter().flat_map(|b| Record::iter_trusted(b.as_ref().body())) {
-            let meta = self.metas.entry(record.group).or_default();
-            meta.fold(&record).map_err(|why| io::Error::other(format!("group {}: {why}", record.group)))?;
-            let net = nets.entry(record.group).or_default();
-            match record.kind {
-                Kind::Entry => {
-                    let index = index_after(record.log_id()) - 1;
-                    net.entries.insert(index, record.bytes);
+        for batch in batches {
+            let Some(sealed) = batch.sealed() else {
+                for (group, meta) in batch.metas() {
+                    self.metas.insert(group, meta.clone());
+                    nets.entry(group).or_default();
                 }
-                Kind::Truncate => {
-                    let from = index_after(record.log_id());
-                    net.entries.split_off(&from);
-                    net.cut = Some(net.cut.map_or(from, |cut| cut.min(from)));
-                }
-                Kind::Purge => net.entries = net.entries.split_off(&index_after(record.log_id())),
-                Kind::Vote | Kind::Committed => {}
+                continue;
+            };
+            for record in Record::iter_trusted(sealed.body()) {
+                let meta = self.metas.entry(record.group).or_default();
+                meta.fold(&record)
+                    .map_err(|why| io::Error::other(format!("group {}: {why}", record.group)))?;
+                nets.entry(record.group).or_default().take(&record);
             }
+        }
+        for (group, net) in &mut nets {
+            let floor = self.floors.entry(*group).or_default();
+            *floor = floors.get(group).copied().unwrap_or(0).max(*floor);
+            net.entries = net.entries.split_off(floor);
         }
         Ok(nets)
     }
@@ -105,7 +177,8 @@ impl Settled {
         let mut heads: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(nets.len() + 1);
         for group in nets.keys() {
             let meta = self.metas.entry(*group).or_default();
-            heads.push((meta_key(*group), meta.encode(*group).to_vec()));
+            let floor = self.floors.get(group).copied().unwrap_or(0);
+            heads.push((meta_key(*group), encode_meta(*group, meta, floor)));
         }
         heads.push((position_key(), encode_position(self.store, number)));
         self.db.apply(heads.iter().map(|(key, value)| (key.clone(), Some(value.as_slice()))))
@@ -120,6 +193,7 @@ impl Settled {
 
     fn write_entries(&mut self, group: GroupId, net: &Net<'_>) -> io::Result<()> {
         let purged = index_after(self.metas.get(&group).and_then(|m| m.purged));
+        let purged = self.floors.get(&group).copied().unwrap_or(0).max(purged);
         let span = self.spans.remove(&group).unwrap_or(0..0);
         // First what a truncation took away and nothing replaced, then what was purged, then what is new.
         let cut = net.cut.unwrap_or(span.end).clamp(span.start, span.end);
@@ -151,3 +225,7 @@ impl Settled {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "settle_tests.rs"]
+mod tests;

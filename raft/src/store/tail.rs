@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -14,11 +16,15 @@ use crate::types::{Entry, GroupId, LogId, Vote};
 use super::meta::{GroupMeta, index_after};
 use super::record::entry_size;
 
+/// Bytes of entries appended to the store since it was opened, all groups together.
+pub(crate) type Meter = Arc<AtomicU64>;
+
 /// One group's front. Shared by the group's log, its readers, the writer and the keeper.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     front: Mutex<Front>,
+    meter: Meter,
 }
 
 #[derive(Debug)]
@@ -40,6 +46,8 @@ struct Held {
     entry: Entry,
     bytes: usize,
     op: u64,
+    /// The store's meter when it was appended.
+    at: u64,
 }
 
 /// The part of a read that memory answered, and what is left for sled.
@@ -54,22 +62,22 @@ pub(crate) struct Fetched {
 
 impl Group {
     /// `first` is the index of the first entry in sled, if there is one.
-    pub(crate) fn new(id: GroupId, meta: GroupMeta, first: Option<u64>) -> Self {
+    pub(crate) fn new(id: GroupId, meta: GroupMeta, first: Option<u64>, meter: Meter) -> Self {
         let first = first.unwrap_or_else(|| index_after(meta.last));
         let front =
             Front { meta, first, held: VecDeque::new(), bytes: 0, ops: 0, cuts: 0, committed_noted: true };
-        Self { id, front: Mutex::new(front) }
+        Self { id, front: Mutex::new(front), meter }
     }
 
     /// A front whose entries are all in memory.
-    pub(crate) fn holding(id: GroupId, meta: GroupMeta, entries: Vec<Entry>) -> Self {
-        let group = Self::new(id, meta, entries.first().map(|e| e.log_id.index));
+    pub(crate) fn holding(id: GroupId, meta: GroupMeta, entries: Vec<Entry>, meter: Meter) -> Self {
+        let group = Self::new(id, meta, entries.first().map(|e| e.log_id.index), meter);
         {
             let mut front = group.front.lock();
             for entry in entries {
                 let bytes = entry_size(&entry);
                 front.bytes += bytes;
-                front.held.push_back(Held { entry, bytes, op: 0 });
+                front.held.push_back(Held { entry, bytes, op: 0, at: 0 });
             }
         }
         group
@@ -98,7 +106,8 @@ impl Group {
         for entry in entries {
             let bytes = entry_size(entry);
             front.bytes += bytes;
-            front.held.push_back(Held { entry: entry.clone(), bytes, op });
+            let at = self.meter.fetch_add(bytes as u64, Ordering::Relaxed);
+            front.held.push_back(Held { entry: entry.clone(), bytes, op, at });
         }
         Ok(op)
     }
@@ -181,6 +190,23 @@ impl Group {
 
     pub(crate) fn cuts(&self) -> u64 {
         self.front.lock().cuts
+    }
+
+    /// The last entry behind which there are so many bytes of this group's (`own`) and so many of all groups' (`all`)
+    /// entries: those after it are worth keeping for followers that lag. None when everything is.
+    pub(crate) fn beyond(&self, own: usize, all: u64) -> Option<u64> {
+        let front = self.front.lock();
+        let now = self.meter.load(Ordering::Relaxed);
+        let mut behind = 0;
+        for held in front.held.iter().rev() {
+            if behind >= own && held.at.saturating_add(all) <= now {
+                return Some(held.entry.log_id.index);
+            }
+            behind += held.bytes;
+        }
+        // What memory has let go is older than all that.
+        let first_held = front.held.front()?.entry.log_id.index;
+        (first_held > front.first && behind >= own).then(|| first_held - 1)
     }
 
     /// Bytes held in memory.

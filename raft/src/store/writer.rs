@@ -11,7 +11,7 @@ use crate::plant::planted;
 use crate::types::GroupId;
 
 use super::BATCH_TARGET;
-use super::backlog::{Backlog, Batch};
+use super::backlog::{Backlog, Batch, Touched};
 use super::fault::{FaultPolicy, Step, StepHook};
 use super::journal::format::Draft;
 use super::journal::{Journal, JournalStop};
@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     pub(crate) running: Metas,
     pub(crate) dones: Vec<Op>,
     pub(crate) touched: BTreeMap<GroupId, (Arc<Group>, u64)>,
+    /// Whether the draft holds a truncation.
+    pub(crate) truncates: bool,
 }
 
 impl Writer {
@@ -58,6 +60,8 @@ impl Writer {
     fn work(&mut self) -> Result<(), JournalStop> {
         let mut ops = Vec::new();
         while self.queue.take(&mut ops) {
+            // One allocation of about the right size: what is sealed stays in memory until it is settled.
+            self.draft = Draft::new(ops.iter().map(Op::bytes).sum::<usize>().min(BATCH_TARGET));
             for op in ops.drain(..) {
                 self.encode(op)?;
             }
@@ -77,6 +81,8 @@ impl Writer {
             Work::Vote(vote) => self.small(group, |out| record::push_vote(out, group.id, &vote))?,
             Work::Truncate(after) => {
                 self.small(group, |out| record::push_point(out, Kind::Truncate, group.id, after))?;
+                // Of the draft that it is in now: there may have been no room in the one before.
+                self.truncates = true;
             }
             Work::Purge(upto) => {
                 self.small(group, |out| record::push_point(out, Kind::Purge, group.id, Some(upto)))?;
@@ -148,8 +154,18 @@ impl Writer {
         self.durable.append(&mut self.running);
         self.tell();
         self.steps.at(Step::Told);
-        let groups = std::mem::take(&mut self.touched).into_values().collect();
-        if !self.backlog.push(Batch { sealed: Arc::new(sealed), groups }) {
+        let groups = std::mem::take(&mut self.touched).into_iter().map(|(id, (group, op))| {
+            let meta = self.durable.get(&id).cloned().unwrap_or_default();
+            Touched { group, op, meta }
+        });
+        let batch = Batch {
+            number: sealed.head.number,
+            length: sealed.bytes.len(),
+            groups: groups.collect(),
+            truncates: std::mem::take(&mut self.truncates),
+            sealed: Some(Arc::new(sealed)),
+        };
+        if !self.backlog.push(batch) {
             return Err(JournalStop::Stopped);
         }
         Ok(())

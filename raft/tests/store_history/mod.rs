@@ -115,7 +115,8 @@ pub fn options(dir: &Path) -> StoreOptions {
     let mut options = StoreOptions::new(dir);
     options.journal_segment_bytes = 256 * 1024;
     options.journal_segments = 4;
-    options.flush_every = Duration::from_millis(20);
+    options.keeper_pause = Duration::from_millis(20);
+    options.settle_lag_bytes = 0;
     options.entry_cache_bytes = 32 * 1024;
     // Opened anew after 1 MiB, so that this happens too.
     options.sled_cache_bytes = 256 * 1024;
@@ -181,6 +182,8 @@ pub fn child() {
     let (seed, step, nth, acts, most) = (number(), number(), number(), number(), number());
     let dir = words.next().unwrap().to_owned();
     let mut options = options(Path::new(&dir));
+    // Half of the lives leave the newest batches to the journal.
+    options.settle_lag_bytes = if seed % 2 == 0 { 0 } else { 100_000 };
     if step < STEPS.len() as u64 {
         let (wanted, left) = (STEPS[step as usize], std::sync::atomic::AtomicU64::new(nth));
         let armed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

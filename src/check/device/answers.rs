@@ -1,7 +1,7 @@
 //! What comes in: answers to what was asked, and pushes.
 
-use rookery_wire::reply::{Ack, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
-use rookery_wire::{Blob, ErrorBody, Frame, Kind, Record, Retry as Advice};
+use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Record, Retry as Advice};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Connection, Device, End, Waiting};
@@ -199,7 +199,14 @@ impl Device {
                 self.joined.remove(&session);
             }
             Some(Kind::Lagged) => self.lagged(connection, body(frame)?),
-            Some(Kind::GoAway) => return Err(LinkFault::Closed.into()),
+            Some(Kind::GoAway) => {
+                let away: GoAway = body(frame)?;
+                return Err(match away.code {
+                    // By itself: there is no other who wants this device.
+                    ErrorCode::DeviceReplaced => LinkFault::Closed.into(),
+                    _ => End::Told(away.after_ms),
+                });
+            }
             Some(Kind::Error) => return Err(LinkFault::Refused(body(frame)?).into()),
             _ => self.log.faults.push((self.stage.now(), self.me, format!("pushed kind {}", frame.kind))),
         }

@@ -164,11 +164,11 @@ impl Device {
                 lane.answered.pop_front();
             }
         }
+        self.stage.end_send(acked);
         if let Some(send) = self.log.sends.get_mut(pending.send) {
             send.done = self.stage.now();
             send.outcome = outcome;
         }
-        self.stage.end_send(acked);
     }
 
     /// An ERROR to a send: final, or to be asked again in its place.

@@ -69,6 +69,8 @@ enum End {
     Fault(LinkFault),
     /// We go elsewhere.
     Leave,
+    /// The node says goodbye: elsewhere after so many milliseconds. What was under way there is repeated.
+    Told(u32),
     /// The run is over for this device.
     Finished,
 }
@@ -138,6 +140,10 @@ impl Device {
                     match end {
                         End::Finished => break,
                         End::Leave => continue,
+                        End::Told(after_ms) => {
+                            tokio::time::sleep(Duration::from_millis(after_ms.into())).await;
+                            continue;
+                        }
                         End::Fault(fault) => fault,
                     }
                 }

@@ -56,7 +56,8 @@ pub(super) fn judge(history: &History, verdict: &mut Verdict) {
         if report.in_flight == 0 && round.fault != FaultKind::None {
             weak("no send was in flight at the fault".to_owned());
         }
-        if report.retried == 0 {
+        // Nobody has a reason to repeat anything when a lead is handed over.
+        if report.retried == 0 && round.fault != FaultKind::Transfer {
             weak("no send was retried".to_owned());
         }
         verdict.rounds.push(report);
@@ -69,7 +70,10 @@ fn report(history: &History, round: &Round) -> RoundReport {
     let acked = |send: &&&crate::check::history::Send| {
         matches!(send.outcome, Outcome::Acked { .. }) && within(send.done)
     };
-    let in_flight = sends.clone().filter(|send| send.invoke < round.fault_at && round.fault_at < send.done);
+    // A change of members is a send, too.
+    let spans =
+        |send: &&crate::check::history::Send| send.invoke <= round.fault_at && round.fault_at <= send.done;
+    let in_flight = history.sends.iter().filter(spans);
     let (ack_gap, who) = longest(history, round);
     RoundReport {
         number: round.number,

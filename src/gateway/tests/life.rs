@@ -94,6 +94,58 @@ async fn stopping_tells_everyone() {
 }
 
 #[tokio::test]
+async fn what_was_asked_before_the_goodbye_is_answered_after_it() {
+    let bench = bench(|_, _| {}).await;
+    let session = group("g");
+    let mut asking = bench.attached("ada", &session).await;
+    let mut idle = bench.client("bob", "phone").await;
+    bench.shard.mute.store(true, Ordering::Relaxed);
+    for number in 1..=3u64 {
+        asking.send(Kind::Send, 100 + number as u32, &send(&session, number, b"in time")).await;
+    }
+    until("on their way", || bench.shard.taken.lock().len() == 3).await;
+    let clients = async {
+        for client in [&mut asking, &mut idle] {
+            let (_, goodbye) = client.expect::<GoAway>(Kind::GoAway).await;
+            assert_eq!(goodbye.code, ErrorCode::ShuttingDown);
+        }
+        // Nothing is owed to this one.
+        idle.closed().await;
+        bench.shard.mute.store(false, Ordering::Relaxed);
+        let taken = std::mem::take(&mut *bench.shard.taken.lock());
+        bench.shard.submit(1, taken);
+        for number in 101..=103 {
+            assert_eq!(asking.expect::<Ack>(Kind::Ack).await.0.request_id, number);
+        }
+        asking.closed().await;
+    };
+    let stop = async {
+        bench.gateway.stop().await;
+        assert_eq!(bench.gateway.connections(), 0);
+    };
+    timeout(Duration::from_secs(10), async { tokio::join!(clients, stop) })
+        .await
+        .expect("answered and closed");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_owed_an_answer_that_does_not_come_is_let_go_all_the_same() {
+    let bench = bench(|_, _| {}).await;
+    let session = group("g");
+    let mut asking = bench.attached("ada", &session).await;
+    bench.shard.mute.store(true, Ordering::Relaxed);
+    asking.send(Kind::Send, 7, &send(&session, 1, b"too late")).await;
+    until("on its way", || !bench.shard.taken.lock().is_empty()).await;
+    let begun = std::time::Instant::now();
+    bench.gateway.stop().await;
+    assert!(begun.elapsed() >= FAREWELL, "it was waited for");
+    asking.expect::<GoAway>(Kind::GoAway).await;
+    asking.closed().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn delivered_cursors_are_gathered_and_raised() {
     let bench = bench(|_, _| {}).await;
     let mut client = bench.client("ada", "phone").await;
