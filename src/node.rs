@@ -15,6 +15,7 @@ use rookery_raft::{
     Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store,
     StoreOptions,
 };
+use rookery_wire::Retention;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -159,7 +160,7 @@ impl Node {
             facts: facts.clone(),
             entropy: seams.entropy.clone(),
             clock: seams.clock.clone(),
-            clock_ahead,
+            clock_ahead: clock_ahead.clone(),
             leaving: AtomicBool::new(false),
             stands_without: OnceLock::new(),
         });
@@ -193,6 +194,7 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
+            time_agrees: clock::agrees(clock_ahead.clone()),
             stop: stop.clone(),
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
@@ -330,6 +332,8 @@ impl Node {
                 subscriptions: delivery.subscriptions,
                 pushes: delivery.pushes,
                 lags: delivery.lags,
+                passed: delivery.passed,
+                passed_over: delivery.passed_over,
             },
             requests: self.requests(),
         }
@@ -513,6 +517,11 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
         entry_bytes: ENTRY_BYTES,
         queue: config.limits.lane_requests as usize * 4,
         page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
+        retention: Retention {
+            age_ms: config.storage.retention_age_ms,
+            count: config.storage.retention_count,
+        },
+        sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
         sessions_per_user: config.limits.sessions_per_user,
         relations_per_user: config.limits.relations_per_user,
     }

@@ -94,6 +94,10 @@ pub struct DeliveryStatus {
     pub pushes: u64,
     /// Times a subscription began to lag since the start.
     pub lags: u64,
+    /// Ephemeral messages and receipts given to connections since the start.
+    pub passed: u64,
+    /// Those for which a connection had no room to spare.
+    pub passed_over: u64,
 }
 
 /// Requests of this node's connections.

@@ -31,6 +31,8 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/live.rs"]
+mod live;
 #[path = "cluster/own.rs"]
 mod own;
 #[path = "cluster/people.rs"]
@@ -39,6 +41,8 @@ mod people;
 mod pressure;
 #[path = "cluster/recall.rs"]
 mod recall;
+#[path = "cluster/retention.rs"]
+mod retention;
 #[path = "cluster/signals.rs"]
 mod signals;
 #[path = "cluster/starts.rs"]

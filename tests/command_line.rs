@@ -160,6 +160,7 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
 
     groups_are_managed(folder);
     what_is_ones_own(folder);
+    people_as_they_are(folder);
     good(folder, &["cluster", "kill", "2"]);
     good(folder, &["send", "--user", "ann", "#team", "one of us is gone"]);
     let status = good(folder, &["cluster", "status", "--json"]);
@@ -253,6 +254,24 @@ fn groups_are_managed(folder: &Path) {
     good(folder, &["group", "--user", "bob", "create", "brief"]);
     good(folder, &["group", "--user", "bob", "dissolve", "brief"]);
     assert!(bad(folder, &["send", "--user", "bob", "#brief", "hi"], 1).contains("DISSOLVED"));
+}
+
+/// Receipts, ephemeral messages, presence, and messages that do not stay.
+fn people_as_they_are(folder: &Path) {
+    let read = good(folder, &["receipts", "--user", "bob", "@ann", "1", "--json"]);
+    assert_eq!(read.trim(), r#"{"hidden":0,"read":0,"unread":1}"#);
+    assert_eq!(good(folder, &["receipts", "--user", "bob", "@ann", "1", "--unread"]).trim(), "ann");
+    assert!(bad(folder, &["receipts", "--user", "bob", "@ann", "9"], 1).contains("NO_SUCH_MESSAGE"));
+    good(folder, &["ephemeral", "--user", "ann", "@bob", "--typing"]);
+    assert!(bad(folder, &["ephemeral", "--user", "sam", "#team", "hi"], 1).contains("NOT_MEMBER"));
+    let seen = good(folder, &["watch", "--user", "ann", "bob", "--once", "--json"]);
+    assert!(seen.contains(r#""online":false"#) && seen.contains(r#""user":"bob""#), "{seen}");
+    assert!(bad(folder, &["watch", "--user", "ann", "sam", "--once"], 1).contains("NOT_ALLOWED"));
+    good(folder, &["send", "--user", "bob", "@ann", "for a moment", "--lasts", "3600"]);
+    let page = good(folder, &["pull", "--user", "ann", "@bob", "--from", "2", "--json"]);
+    assert!(page.contains(r#""expires_ms":"#), "{page}");
+    good(folder, &["group", "--user", "ann", "retention", "team", "--count", "1000"]);
+    assert!(good(folder, &["group", "--user", "bob", "info", "team"]).contains("the last 1000 messages"));
 }
 
 /// A cluster that is down is a failure, although the table is shown.

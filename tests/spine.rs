@@ -94,6 +94,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             delivery,
             answers: router.answers(),
             clock: Arc::new(SystemClock),
+            time_agrees: Arc::new(|| true),
             stop: fatal,
         };
         let options = ShardOptions {
@@ -107,6 +108,8 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             entry_bytes: 64 << 10,
             queue: 4096,
             page_cache_bytes: 1 << 20,
+            retention: rookery_wire::Retention::default(),
+            sweep_every: Duration::from_secs(1),
             sessions_per_user: SESSIONS_PER_USER,
             relations_per_user: 1_000,
         };

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
+use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
 use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
@@ -36,6 +37,9 @@ pub(crate) enum Question {
     Own(ManageSelf),
     Relations(ListRelations),
     Devices(ListDevices),
+    Receipts(Receipts),
+    Ephemeral(Ephemeral),
+    Watch(Watch),
     Ping,
 }
 
@@ -51,6 +55,9 @@ pub(crate) enum Answer {
     Own(SelfAck),
     Relations(RelationPage),
     Devices(DevicePage),
+    Receipts(ReceiptPage),
+    Presence(PresencePage),
+    Done,
     Pong,
 }
 
@@ -75,6 +82,9 @@ impl Question {
             Self::Own(_) => "MANAGE_SELF",
             Self::Relations(_) => "LIST_RELATIONS",
             Self::Devices(_) => "LIST_DEVICES",
+            Self::Receipts(_) => "RECEIPTS",
+            Self::Ephemeral(_) => "EPHEMERAL",
+            Self::Watch(_) => "WATCH",
             Self::Ping => "PING",
         }
     }

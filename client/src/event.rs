@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rookery_wire::live::{EphemeralMessage, PresenceLine, Receipt};
 use rookery_wire::own::{Relation, SessionSettings};
 use rookery_wire::reply::ReadMark;
 use rookery_wire::{Record, SessionId};
@@ -27,6 +28,12 @@ pub enum Event {
     Settings(SessionSettings),
     /// How the user stands to another has changed.
     Relation(Relation),
+    /// The other user of a direct session has read up to here.
+    Receipt(Receipt),
+    /// Somebody says something that is kept nowhere, or is typing.
+    Ephemeral(EphemeralMessage),
+    /// Users that are watched have come or gone; after a new connection all of them, as they are.
+    Presence(Vec<PresenceLine>),
     /// The user is in a new session, or in one again.
     Joined(SessionId),
     /// The user is no longer in this session.

@@ -3,7 +3,7 @@
 
 use rookery_wire::group::{Group, GroupInfo, ListRoles, MAX_ATTRIBUTE, MAX_AVATAR, MAX_GROUP_NAME, RolePage};
 use rookery_wire::reply::Ack;
-use rookery_wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, Retention, SessionId, UserId};
 
 use crate::client::{Client, mismatch};
 use crate::command::{Answer, Op, Question};
@@ -80,6 +80,14 @@ impl Client {
     /// As [`Client::set_profile`].
     pub async fn mute_all(&self, session: &SessionId, on: bool) -> Result<Ack, ClientError> {
         self.manage(session, GroupAction::MuteAll { on }).await
+    }
+
+    /// Sets how long a group keeps its messages; without any bound the cluster's default holds again.
+    ///
+    /// # Errors
+    /// As [`Client::set_profile`].
+    pub async fn set_retention(&self, session: &SessionId, retention: Retention) -> Result<Ack, ClientError> {
+        self.manage(session, GroupAction::SetRetention(retention)).await
     }
 
     /// Ends a group for ever: everybody leaves it, and nothing is accepted any more.

@@ -32,6 +32,7 @@ mod engine;
 mod error;
 mod event;
 mod groups;
+mod live;
 mod memory;
 mod options;
 mod outgoing;

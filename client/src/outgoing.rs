@@ -1,7 +1,7 @@
 //! What the application wants sent.
 
 use bytes::Bytes;
-use rookery_wire::{Extension, UserId};
+use rookery_wire::{Blob, Burns, Expires, Extension, UserId};
 
 /// Most extensions a message may carry.
 pub(crate) const MAX_EXTENSIONS: usize = 16;
@@ -39,10 +39,34 @@ impl Outgoing {
         }
     }
 
+    /// Lasts for this time only, a second at least: then its content goes, here and everywhere.
+    #[must_use]
+    pub fn lasting(self, time: std::time::Duration) -> Self {
+        let after_ms = millis(time);
+        self.going(Expires::TAG, &Expires { after_ms })
+    }
+
+    /// In a direct session: goes once the other user has read it, after this time.
+    #[must_use]
+    pub fn burning(self, time: std::time::Duration) -> Self {
+        let after_ms = millis(time);
+        self.going(Burns::TAG, &Burns { after_ms })
+    }
+
+    fn going(mut self, tag: u16, data: &impl bincode::Encode) -> Self {
+        self.extensions.retain(|extension| ![Expires::TAG, Burns::TAG].contains(&extension.tag));
+        self.extensions.push(Extension { tag, data: Blob(rookery_wire::encode(data)) });
+        self
+    }
+
     /// In the name of `user` (service only).
     #[must_use]
     pub fn on_behalf_of(mut self, user: UserId) -> Self {
         self.on_behalf_of = Some(user);
         self
     }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -68,6 +68,7 @@ async fn a_group_and_its_roles_are_asked_for() {
         muted_until_ms: 0,
         members: 3,
         dissolved: false,
+        retention: rookery_wire::Retention::default(),
     };
     let serve = async {
         let (id, asked) = peer.expect::<GroupInfo>(Kind::GroupInfo).await;

@@ -17,8 +17,12 @@ REWRITTEN = Struct(by=NAME, time_ms=U64, seq=U64)
 MEMBER_ROLE = Enumeration("member", "admin", "owner")
 WHO = Enumeration("all", "admins")
 POLICY = Struct(write=WHO, invite=WHO, change=WHO, history_before_joining=BOOL)
+EXPIRES = Struct(after_ms=U64)
+BURNS = Struct(after_ms=U64)
+RETENTION = Struct(age_ms=U64, count=U64)
 GROUP_ACTION = Enumeration(
     "set_profile", "set_attribute", "set_role", "hand_over", "set_policy", "mute", "mute_all", "dissolve",
+    "set_retention",
     set_profile=Struct(name=OptionOf(BYTES), avatar=OptionOf(BYTES)),
     set_attribute=Struct(key=NAME, value=OptionOf(BYTES)),
     set_role=Struct(user=NAME, role=MEMBER_ROLE),
@@ -26,6 +30,7 @@ GROUP_ACTION = Enumeration(
     set_policy=POLICY,
     mute=Struct(user=NAME, until_ms=U64),
     mute_all=Struct(on=BOOL),
+    set_retention=RETENTION,
 )  # fmt: skip
 SESSION_SETTING = Enumeration(
     "pin", "mute", "hide", "mark_unread", "draft",
@@ -106,6 +111,12 @@ MANAGE_SELF = kind(17, "MANAGE_SELF", number=U64, on_behalf_of=OptionOf(NAME), a
 LIST_RELATIONS = kind(18, "LIST_RELATIONS", on_behalf_of=OptionOf(NAME), which=RELATION_FILTER, after=OptionOf(NAME),
                       limit=U32)  # fmt: skip
 LIST_DEVICES = kind(19, "LIST_DEVICES", on_behalf_of=OptionOf(NAME), after=OptionOf(NAME), limit=U32)
+RECEIPTS = kind(20, "RECEIPTS", session=SESSION, seq=U64, which=Enumeration("read", "unread"),
+                after=OptionOf(NAME), limit=U32)  # fmt: skip
+PASSING = Enumeration("content", "typing", content=Struct(content_type=BYTES, content=BYTES),
+                      typing=Struct(on=BOOL))  # fmt: skip
+EPHEMERAL = kind(21, "EPHEMERAL", session=SESSION, on_behalf_of=OptionOf(NAME), body=PASSING)
+WATCH = kind(22, "WATCH", mode=Enumeration("replace", "add", "remove"), users=ListOf(NAME))
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS, last_number=U64)  # fmt: skip
@@ -125,9 +136,18 @@ GOAWAY = kind(141, "GOAWAY", code=U16, text=BYTES, after_ms=U32)
 ERROR = kind(142, "ERROR", code=U16, retry=RETRY, detail=U64, text=BYTES)
 GROUP = kind(143, "GROUP", session=SESSION, name=BYTES, avatar=BYTES, attributes=ListOf(Tuple(NAME, BYTES)),
              policy=POLICY, mute_all=BOOL, owner=OptionOf(NAME), role=OptionOf(MEMBER_ROLE), muted_until_ms=U64,
-             members=U32, dissolved=BOOL)  # fmt: skip
+             members=U32, dissolved=BOOL, retention=RETENTION)  # fmt: skip
 ROLE_PAGE = kind(144, "ROLE_PAGE", roles=ListOf(Struct(user=NAME, role=MEMBER_ROLE, muted_until_ms=U64)),
                  more=BOOL)  # fmt: skip
+RECEIPT_COUNTS = Struct(read=U32, unread=U32, hidden=U32)
+RECEIPT_PAGE = kind(150, "RECEIPT_PAGE", users=ListOf(Struct(user=NAME, read_seq=U64)),
+                    unresolved=ListOf(Tuple(NAME, U16)), next=OptionOf(NAME), counts=OptionOf(RECEIPT_COUNTS))  # fmt: skip
+RECEIPT = kind(151, "RECEIPT", session=SESSION, user=NAME, seq=U64)
+EPHEMERAL_MESSAGE = kind(152, "EPHEMERAL_MESSAGE", session=SESSION, sender=NAME, device=NAME, time_ms=U64,
+                         body=PASSING)  # fmt: skip
+PRESENCE_LINE = Struct(user=NAME, online=BOOL, last_seen_ms=U64)
+PRESENCE = kind(153, "PRESENCE", users=ListOf(PRESENCE_LINE))
+PRESENCE_PAGE = kind(154, "PRESENCE_PAGE", users=ListOf(PRESENCE_LINE), refused=ListOf(Tuple(NAME, U16)))
 
 SESSION_SETTINGS = kind(145, "SESSION_SETTINGS", session=SESSION, settings=SETTINGS)
 RELATION_PAGE = kind(146, "RELATION_PAGE", relations=ListOf(Struct(**RELATION_FIELDS)), more=BOOL,

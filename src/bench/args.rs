@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
   rookery bench --senders 1 --window 1 --at-leader      latency of one message at a time
   rookery bench --receivers 50 --json
   rookery bench idle --connections 3000
+  rookery bench receipts --members 9999
   rookery bench restart --messages 1000000"
 )]
 pub struct BenchArgs {
@@ -53,6 +54,8 @@ pub enum Mode {
     Load(LoadArgs),
     /// Memory of connections that do nothing.
     Idle(IdleArgs),
+    /// Time in which it is told who of a large group has read a message.
+    Receipts(ReceiptsArgs),
     /// Time until a cluster with stored messages serves again.
     Restart(RestartArgs),
 }
@@ -95,6 +98,17 @@ pub struct IdleArgs {
     /// Connections per node.
     #[arg(long, default_value_t = 3_000)]
     pub connections: u32,
+}
+
+/// A group, and how often it is asked about.
+#[derive(Args, Clone, Debug)]
+pub struct ReceiptsArgs {
+    /// Members of the group, beside the one who asks.
+    #[arg(long, default_value_t = 9_999)]
+    pub members: u32,
+    /// Requests measured, with cursors in memory and without.
+    #[arg(long, default_value_t = 50)]
+    pub rounds: u32,
 }
 
 /// Messages to store before the restart.

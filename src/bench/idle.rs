@@ -147,7 +147,7 @@ async fn open(known: Vec<Known>) -> anyhow::Result<Vec<Link>> {
 }
 
 /// Does `work` for all, a few at a time.
-async fn in_parts<T, R, F>(all: Vec<T>, work: impl Fn(T) -> F) -> anyhow::Result<Vec<R>>
+pub(super) async fn in_parts<T, R, F>(all: Vec<T>, work: impl Fn(T) -> F) -> anyhow::Result<Vec<R>>
 where
     R: Send + 'static,
     F: Future<Output = anyhow::Result<R>> + Send + 'static,

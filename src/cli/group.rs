@@ -8,11 +8,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use rookery_client::Client;
 use rookery_client::wire::group::Group;
 use rookery_client::wire::reply::Ack;
-use rookery_client::wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, SessionId, UserId, Who};
+use rookery_client::wire::{
+    AttributeKey, Blob, GroupAction, MemberRole, Policy, Retention, SessionId, UserId, Who,
+};
 use serde_json::json;
 
 use super::connect::ConnectArgs;
-use super::group_words::{bytes_json, policy_json, policy_words, role_word, until_words};
+use super::group_words::{
+    bytes_json, policy_json, policy_words, retention_json, retention_words, role_word, until_words,
+};
 use super::talk::send_device;
 use crate::terminal as out;
 
@@ -27,6 +31,7 @@ use crate::terminal as out;
   rookery group --user ann role team bob admin
   rookery group --user ann policy team --write admins --history hidden
   rookery group --user ann mute team sam 600
+  rookery group --user ann retention team --age 86400 --count 10000
   rookery group --user ann dissolve team")]
 pub(super) struct GroupArgs {
     /// Print answers as JSON
@@ -137,6 +142,17 @@ enum Change {
         /// Take it back
         #[arg(long)]
         off: bool,
+    },
+    /// Set how long messages are kept; without either bound, as the cluster's default says
+    Retention {
+        /// The group
+        group: String,
+        /// Seconds after which a message goes
+        #[arg(long, value_name = "S")]
+        age: Option<u64>,
+        /// Messages kept, signals among them
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
     /// End the group for ever: everybody leaves it, and its name is not used again
     Dissolve {
@@ -262,6 +278,7 @@ impl Change {
             | Change::Mute { group, .. }
             | Change::Unmute { group, .. }
             | Change::MuteAll { group, .. }
+            | Change::Retention { group, .. }
             | Change::Dissolve { group } => group,
         }
     }
@@ -288,6 +305,10 @@ async fn action(client: &Client, session: &SessionId, change: Change) -> Result<
         }
         Change::Unmute { user, .. } => GroupAction::Mute { user, until_ms: 0 },
         Change::MuteAll { off, .. } => GroupAction::MuteAll { on: !off },
+        Change::Retention { age, count, .. } => GroupAction::SetRetention(Retention {
+            age_ms: age.unwrap_or(0).saturating_mul(1000),
+            count: count.unwrap_or(0),
+        }),
         Change::Dissolve { .. } => GroupAction::Dissolve,
     })
 }
@@ -378,7 +399,7 @@ fn info_json(info: &Group) -> Result<String> {
         "session": info.session, "name": bytes_json(&info.name), "avatar": bytes_json(&info.avatar),
         "attributes": attributes, "policy": policy_json(info.policy), "mute_all": info.mute_all,
         "owner": info.owner, "role": info.role.map(role_word), "muted_until_ms": info.muted_until_ms,
-        "members": info.members, "dissolved": info.dissolved,
+        "members": info.members, "dissolved": info.dissolved, "retention": retention_json(info.retention),
     }))?)
 }
 
@@ -395,6 +416,7 @@ fn info_words(info: &Group) -> String {
         format!("owner     {}", info.owner.as_ref().map_or("nobody", UserId::as_str)),
         format!("you       {}{}", info.role.map_or("a service", role_word), muted(info.muted_until_ms)),
         format!("policy    {}", policy_words(info.policy)),
+        format!("kept      {}", retention_words(info.retention)),
     ];
     lines.extend(info.mute_all.then(|| "muted     all but admins and the owner".to_owned()));
     lines.extend(info.dissolved.then(|| "dissolved".to_owned()));

@@ -1,6 +1,6 @@
 //! Changes to groups in words, for people and for programs.
 
-use rookery_client::wire::{Blob, GroupAction, MemberRole, Policy, Who};
+use rookery_client::wire::{Blob, GroupAction, MemberRole, Policy, Retention, Who};
 use serde_json::{Value, json};
 
 use super::record::{hex, visible};
@@ -27,6 +27,7 @@ pub(crate) fn action_words(action: &GroupAction) -> String {
         GroupAction::MuteAll { on: true } => "muted everybody but admins".to_owned(),
         GroupAction::MuteAll { on: false } => "lets everybody write again".to_owned(),
         GroupAction::Dissolve => "dissolved the group".to_owned(),
+        GroupAction::SetRetention(retention) => format!("set that {}", retention_words(*retention)),
     }
 }
 
@@ -47,6 +48,7 @@ pub(super) fn action_json(action: &GroupAction) -> Value {
         GroupAction::Mute { user, until_ms } => json!({ "mute": { "user": user, "until_ms": until_ms } }),
         GroupAction::MuteAll { on } => json!({ "mute_all": { "on": on } }),
         GroupAction::Dissolve => json!({ "dissolve": {} }),
+        GroupAction::SetRetention(retention) => json!({ "set_retention": retention_json(*retention) }),
     }
 }
 
@@ -96,6 +98,21 @@ pub(super) fn policy_words(policy: Policy) -> String {
         who_word(policy.invite),
         who_word(policy.change),
     )
+}
+
+pub(super) fn retention_json(retention: Retention) -> Value {
+    json!({ "age_ms": retention.age_ms, "count": retention.count })
+}
+
+/// What is kept of a group's messages.
+pub(super) fn retention_words(Retention { age_ms, count }: Retention) -> String {
+    let age = format!("messages go after {} s", age_ms / 1000);
+    match (age_ms, count) {
+        (0, 0) => "messages are kept as the cluster's default says".to_owned(),
+        (0, count) => format!("the last {count} messages are kept"),
+        (_, 0) => age,
+        (_, count) => format!("{age}, and the last {count} are kept"),
+    }
 }
 
 /// Until when, in UTC; a time of day alone would say little of a week.

@@ -10,6 +10,7 @@ mod config;
 mod connect;
 mod group;
 pub(crate) mod group_words;
+mod live;
 pub(crate) mod own;
 mod record;
 mod serve;
@@ -63,6 +64,12 @@ enum Command {
     Recall(talk::RecallArgs),
     /// Put other content in the place of a message's
     Edit(talk::EditArgs),
+    /// Print who has read a message, or who has not
+    Receipts(live::ReceiptsArgs),
+    /// Say something to who is there now, and to nobody later
+    Ephemeral(live::EphemeralArgs),
+    /// Print who is online, and who comes and goes
+    Watch(live::WatchArgs),
     /// Print messages as they arrive
     Tail(talk::TailArgs),
     /// Print a part of a session's history
@@ -117,6 +124,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Send(args) => block_on(talk::send(args))?,
         Command::Recall(args) => block_on(talk::recall(args))?,
         Command::Edit(args) => block_on(talk::edit(args))?,
+        Command::Receipts(args) => block_on(live::receipts(args))?,
+        Command::Ephemeral(args) => block_on(live::ephemeral(args))?,
+        Command::Watch(args) => block_on(live::watch(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
         Command::Sessions(args) => block_on(talk::sessions(args))?,

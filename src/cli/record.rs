@@ -4,7 +4,9 @@ use comfy_table::{Table, presets};
 use rookery_client::wire::codec;
 use rookery_client::wire::own::Settings;
 use rookery_client::wire::reply::Summary;
-use rookery_client::wire::{GroupAction, Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId};
+use rookery_client::wire::{
+    Expires, GroupAction, Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId,
+};
 use serde_json::{Value, json};
 
 use super::connect::session_name;
@@ -48,6 +50,7 @@ pub(crate) fn words(record: &Record) -> String {
         RecordKind::RECALL => paint(DIM, format_args!("recalled message {}", target(record))),
         RecordKind::EDIT => paint(DIM, format_args!("edited message {}", target(record))),
         RecordKind::RECALLED => paint(DIM, "(recalled)"),
+        RecordKind::EXPIRED => paint(DIM, "(expired)"),
         RecordKind::GROUP_CHANGED => {
             let action: Option<GroupAction> = codec::decode(&record.content.0).ok();
             let words = action.as_ref().map_or_else(|| "changed the group".to_owned(), action_words);
@@ -67,6 +70,12 @@ fn target(record: &Record) -> u64 {
 fn rewritten(record: &Record) -> Option<Rewritten> {
     let mark = record.extensions.iter().find(|extension| extension.tag == Rewritten::TAG)?;
     codec::decode(&mark.data.0).ok()
+}
+
+/// For how long a message lasts, if it does not stay.
+pub(crate) fn lasts(record: &Record) -> Option<u64> {
+    let found = record.extensions.iter().find(|extension| extension.tag == Expires::TAG)?;
+    codec::decode::<Expires>(&found.data.0).ok().map(|expires| expires.after_ms)
 }
 
 /// The text with control characters replaced by their pictures.
@@ -89,6 +98,7 @@ fn kind_name(kind: RecordKind) -> Value {
         RecordKind::RECALL => "recall".into(),
         RecordKind::EDIT => "edit".into(),
         RecordKind::RECALLED => "recalled".into(),
+        RecordKind::EXPIRED => "expired".into(),
         RecordKind::GROUP_CHANGED => "group_changed".into(),
         RecordKind::DELETED => "deleted".into(),
         RecordKind(other) => other.into(),
@@ -105,7 +115,7 @@ fn object(session: &SessionId, record: &Record) -> Value {
         (RecordKind::CONTENT, Ok(text)) => ("text", text.into()),
         (RecordKind::CONTENT, Err(_)) => ("hex", hex(record.content.as_ref()).into()),
         (RecordKind::RECALL | RecordKind::EDIT, _) => ("target", target(record).into()),
-        (RecordKind::RECALLED | RecordKind::DELETED, _) => ("text", Value::Null),
+        (RecordKind::RECALLED | RecordKind::DELETED | RecordKind::EXPIRED, _) => ("text", Value::Null),
         (RecordKind::GROUP_CHANGED, _) => {
             let action: Option<GroupAction> = codec::decode(&record.content.0).ok();
             ("action", action.as_ref().map_or(Value::Null, action_json))
@@ -118,6 +128,9 @@ fn object(session: &SessionId, record: &Record) -> Value {
     object[more.0] = more.1;
     if let Some(Rewritten { by, time_ms, seq }) = rewritten(record) {
         object["rewritten"] = json!({ "by": by, "time_ms": time_ms, "seq": seq });
+    }
+    if let Some(after_ms) = lasts(record) {
+        object["expires_ms"] = record.time_ms.saturating_add(after_ms).into();
     }
     if record.kind == RecordKind::CONTENT {
         object["content_type"] = String::from_utf8_lossy(record.content_type.as_ref()).into();

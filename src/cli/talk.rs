@@ -1,6 +1,7 @@
 //! `send`, `tail`, `pull` and `sessions`: the cluster for scripts.
 
 use std::io::BufRead;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -20,6 +21,7 @@ const NAMES: &str = "Sessions are named @USER, '#GROUP', group:GROUP or direct:U
   rookery send --user ann @bob 'hello'
   rookery send --user ann '#team' < lines.txt          one message a line
   rookery send --user shop --service --for ann '#team' 'order 7 has left'
+  rookery send --user ann @bob 'for a minute' --lasts 60
   rookery send --user ann @bob hi --json               prints seq, id and time
 
 {NAMES}"))]
@@ -34,6 +36,12 @@ pub(super) struct SendArgs {
     /// Media type
     #[arg(long, default_value = "text/plain")]
     content_type: String,
+    /// Let the message go after so many seconds
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
+    lasts: Option<u64>,
+    /// Let the message go so many seconds after the other user of a direct session has read it
+    #[arg(long, value_name = "S", conflicts_with = "lasts", value_parser = clap::value_parser!(u64).range(0..=315_360_000))]
+    burns: Option<u64>,
     /// Print the acknowledgement as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -57,7 +65,11 @@ pub(super) async fn send(args: SendArgs) -> Result<()> {
         let mut message = Outgoing::text(text);
         message.content_type = args.content_type.clone().into_bytes().into();
         message.on_behalf_of.clone_from(&args.on_behalf_of);
-        message
+        match (args.lasts, args.burns) {
+            (Some(seconds), _) => message.lasting(Duration::from_secs(seconds)),
+            (None, Some(seconds)) => message.burning(Duration::from_secs(seconds)),
+            (None, None) => message,
+        }
     };
     if let Some(text) = &args.text {
         report(&args, client.send_pipelined(&session, make(text)).await?).await?;
@@ -141,7 +153,7 @@ pub(super) async fn recall(args: RecallArgs) -> Result<()> {
 }
 
 /// A client that only asks, and the session it asks of.
-async fn sender(who: &ConnectArgs, session: &str) -> Result<(Client, SessionId)> {
+pub(super) async fn sender(who: &ConnectArgs, session: &str) -> Result<(Client, SessionId)> {
     let session = who.session(session)?;
     let (client, events) = who.connect(&send_device()).await?;
     drop(events);
@@ -192,6 +204,9 @@ pub(super) struct TailArgs {
     /// Begin with the oldest message kept, not with now
     #[arg(long)]
     beginning: bool,
+    /// Print too what is kept nowhere: ephemeral messages, typing, receipts
+    #[arg(long)]
+    live: bool,
     /// End after so many messages
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
@@ -229,6 +244,11 @@ pub(super) async fn tail(args: TailArgs) -> Result<()> {
                 out::tell(format_args!("{name}: {from} to {to} are no longer kept"));
             }
             Some(Event::Disconnected { reason }) => out::tell(format_args!("reconnecting: {reason}")),
+            Some(event) if args.live => {
+                if let Some(line) = super::live::passing(&args.who.user, &event, args.json) {
+                    out::line(line)?;
+                }
+            }
             Some(_) => {}
         }
     }

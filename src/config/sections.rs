@@ -127,6 +127,12 @@ section! {
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.
         edit_window_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
+        /// Largest content of an ephemeral message.
+        ephemeral: u32 = 4 << 10, number(1, 8 << 10, "bytes");
+        /// Ephemeral messages one connection may send in a second; twice as many at once after a pause.
+        ephemeral_rate: u32 = 20, number(1, 10_000, "messages");
+        /// Users whose coming and going one connection may watch.
+        watched: u32 = 1_000, number(1, 5_000, "users");
         /// Connections one node takes.
         connections: u32 = 10_000, number(1, 1_000_000, "connections");
         /// Connections to the HTTP address at once.
@@ -173,6 +179,12 @@ section! {
         log_keep_mib: u64 = 64, number(1, 16_384, "MiB");
         /// Free disk space below which writes are refused with DISK_LOW.
         low_water_mib: u64 = 256, number(0, 1 << 20, "MiB");
+        /// Age at which messages go for whose session nothing else was set; 0 keeps them.
+        retention_age_ms: u64 = 0, number(0, 3_153_600_000_000, "ms");
+        /// Messages, signals among them, kept of a session for which nothing else was set; 0 keeps all.
+        retention_count: u64 = 0, number(0, 1_000_000_000_000, "records");
+        /// How often sessions are looked at for messages that are to go.
+        retention_sweep_ms: u64 = 10_000, number(100, 86_400_000, "ms");
         /// Threads that read history from disk.
         read_threads: u32 = 2, number(1, 64, "threads");
     }

@@ -51,6 +51,18 @@ pub struct Push {
     pub replaces: Option<Arc<(u64, Bytes)>>,
 }
 
+/// Something for whoever is there now, of which nothing is kept: it has no seq, and one that finds no room is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "rookery_wire::codec::Source")]
+pub struct Passing {
+    /// To whom: the devices attached to this session and known as members'.
+    pub session: SessionId,
+    /// A whole frame with request id 0.
+    pub frame: rookery_wire::Blob,
+    /// Who is passed over: this user, or only this device of it and its epoch.
+    pub except: (UserId, Option<(DeviceId, u32)>),
+}
+
 /// `live_from` of a subscription that could not be made (the receiver is gone, or a bound is reached): nothing
 /// will be pushed.
 pub const NOT_LIVE: u64 = u64::MAX;
@@ -76,6 +88,11 @@ pub trait Receiver: Send + Sync + 'static {
     /// lags, or is not pushed the change itself.
     fn replace(&self, topic: &Topic, replaced: &(u64, Bytes)) {
         let _ = (topic, replaced);
+    }
+    /// Takes something that is worth nothing later, if there is room to spare. Says whether it did.
+    fn pass(&self, frame: &Bytes) -> bool {
+        let _ = frame;
+        false
     }
     /// Said once each time a topic begins to lag for it. It is to call [`Delivery::resume`] later, from elsewhere.
     fn lagged(&self, topic: &Topic);

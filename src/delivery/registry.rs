@@ -9,7 +9,7 @@ use rookery_wire::{SessionId, UserId};
 
 use super::stats::{Counters, DeliveryStats};
 use super::topic::{Attached, Registered, Subscribers};
-use super::{NOT_LIVE, Push, Receiver, Topic};
+use super::{NOT_LIVE, Passing, Push, Receiver, Topic};
 
 /// Locks over the topics. More than the threads that apply and connect, so that they seldom meet.
 const LOCKS: usize = 128;
@@ -156,6 +156,16 @@ impl Delivery {
         Counters::add(&self.counters.lags, outcome.lags);
     }
 
+    /// Gives something to the devices here that are attached to a session. Nodes are not given it: whoever sends it
+    /// sends it to all of them.
+    pub fn pass(&self, passing: &Passing) {
+        let Some(subscribers) = self.topics.get(&Topic::Session(passing.session.clone())) else { return };
+        let (passed, dropped) = subscribers.pass(passing);
+        drop(subscribers);
+        Counters::add(&self.counters.passed, passed);
+        Counters::add(&self.counters.passed_over, dropped);
+    }
+
     /// A user has become a member: the user's receivers on this node are attached. `last_seq` is the seq before
     /// the change, so that its signal is the first thing they are pushed.
     pub fn member_added(&self, session: &SessionId, user: &UserId, last_seq: u64) {
@@ -262,6 +272,8 @@ impl Delivery {
             pushes: Counters::get(&self.counters.pushes),
             lags: Counters::get(&self.counters.lags),
             refused: Counters::get(&self.counters.refused),
+            passed: Counters::get(&self.counters.passed),
+            passed_over: Counters::get(&self.counters.passed_over),
         }
     }
 }

@@ -19,6 +19,10 @@ pub struct DeliveryStats {
     pub lags: u64,
     /// Subscriptions refused because a bound was reached, since the start.
     pub refused: u64,
+    /// Ephemeral messages given to receivers since the start.
+    pub passed: u64,
+    /// Ephemeral messages dropped since the start, for their receiver had no room to spare.
+    pub passed_over: u64,
 }
 
 /// The counters themselves.
@@ -28,6 +32,8 @@ pub(super) struct Counters {
     pub(super) pushes: AtomicU64,
     pub(super) lags: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) passed: AtomicU64,
+    pub(super) passed_over: AtomicU64,
 }
 
 impl Counters {

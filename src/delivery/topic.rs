@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rookery_wire::UserId;
 
-use super::{NOT_LIVE, Push, Receiver, Topic};
+use super::{NOT_LIVE, Passing, Push, Receiver, Topic};
 
 /// A receiver that is connected, and what it is subscribed to.
 pub(super) struct Registered {
@@ -238,6 +238,24 @@ impl Subscribers {
             }
         }
         outcome
+    }
+
+    /// Gives something to every live device but those it names; how many took it, and how many had no room.
+    pub(super) fn pass(&self, passing: &Passing) -> (u64, u64) {
+        let (mut passed, mut dropped) = (0, 0);
+        for sub in self.list.iter().filter(|sub| sub.state == State::Live) {
+            let Some((user, device, epoch)) = sub.to.receiver.origin() else { continue };
+            let excepted = passing.except.0 == *user
+                && passing.except.1.as_ref().is_none_or(|except| except.0 == *device && except.1 == epoch);
+            if excepted {
+                continue;
+            }
+            match sub.to.receiver.pass(&passing.frame.0) {
+                true => passed += 1,
+                false => dropped += 1,
+            }
+        }
+        (passed, dropped)
     }
 
     /// Items up to `head` were skipped, and with them perhaps the news of who is a member. Nodes lag; devices are

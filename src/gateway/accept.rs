@@ -16,7 +16,7 @@ use super::core::Core;
 use super::hello::{Refusal, Welcomed, greet};
 use super::reader::{self, End};
 use super::stats::GatewayStats;
-use super::{cursors, linger, places, writer};
+use super::{cursors, linger, places, watch, writer};
 
 /// Pause after a failed accept: most likely there are no file descriptors left, and trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -107,6 +107,7 @@ fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
     connection.out.answer(frame_bytes(Kind::Welcome, request, &body));
     core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));
     places::take(&connection);
+    watch::moved_here(core, connection.user());
     GatewayStats::add(&core.stats.welcomed, 1);
     connection
 }
@@ -145,4 +146,6 @@ fn leave(connection: &Arc<Connection>) {
     let core = &connection.core;
     let key = (connection.user().clone(), connection.device().clone());
     core.devices.remove_if(&key, |_, known| known.id == connection.id);
+    watch::leave(connection);
+    watch::moved_here(core, connection.user());
 }

@@ -6,7 +6,7 @@
 use rookery_wire::own::MAX_PLATFORM;
 use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Extension, SessionId, UserId};
+use rookery_wire::{Blob, Burns, ErrorBody, ErrorCode, Expires, Extension, SessionId, UserId};
 
 use crate::config::Limits;
 use crate::state::{Act, Actor, ChangeKind, Command};
@@ -17,6 +17,8 @@ pub(super) const MAX_LABEL: usize = 64;
 const MAX_EXTENSIONS: usize = 16;
 /// Bytes of their data together: with the content they travel in one frame and one log entry.
 const MAX_EXTENSION_BYTES: usize = 4096;
+/// For how long a message may last that does not stay, milliseconds: a second to ten years.
+const LASTS_MS: (u64, u64) = (1_000, 315_360_000_000);
 /// Users in one membership change, and in one page of members.
 pub(super) const MAX_USERS: usize = 1000;
 /// Cursors in one DELIVERED.
@@ -45,7 +47,7 @@ pub(super) fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorB
     Ok(())
 }
 
-fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
+pub(super) fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
     if blob.len() > MAX_LABEL {
         return refuse(
             ErrorCode::BadRequest,
@@ -67,6 +69,7 @@ fn message(
     content_type: &Blob,
     content: &Blob,
     extensions: &[Extension],
+    may_go: bool,
     limits: &Limits,
 ) -> Result<(), ErrorBody> {
     label(content_type, "content_type")?;
@@ -85,11 +88,39 @@ fn message(
     }
     match extensions.iter().find(|extension| extension.tag < FIRST_APPLICATION_TAG) {
         None => Ok(()),
+        Some(extension) if may_go && [Expires::TAG, Burns::TAG].contains(&extension.tag) => {
+            lasts(extension, extensions)
+        }
         Some(Extension { tag, .. }) => {
             let text = format!("extension {tag}: tags below {FIRST_APPLICATION_TAG} are the protocol's own");
             refuse(ErrorCode::BadRequest, text)
         }
     }
+}
+
+/// A message may say once for how long it lasts, and nothing else with a tag of the protocol's own.
+fn lasts(found: &Extension, extensions: &[Extension]) -> Result<(), ErrorBody> {
+    let own = extensions.iter().filter(|extension| extension.tag < FIRST_APPLICATION_TAG).count();
+    let (after_ms, least) = match found.tag {
+        Expires::TAG => (rookery_wire::decode::<Expires>(&found.data.0).map(|it| it.after_ms), LASTS_MS.0),
+        _ => (rookery_wire::decode::<Burns>(&found.data.0).map(|it| it.after_ms), 0),
+    };
+    match after_ms {
+        Ok(after_ms) if own == 1 && (least..=LASTS_MS.1).contains(&after_ms) => Ok(()),
+        _ => {
+            let text = format!("extension {}: one time from {least} to {} ms", found.tag, LASTS_MS.1);
+            refuse(ErrorCode::BadRequest, text)
+        }
+    }
+}
+
+/// Only of two one knows when the other has read.
+fn burns_in(session: &SessionId, extensions: &[Extension]) -> Result<(), ErrorBody> {
+    let burns = extensions.iter().any(|extension| extension.tag == Burns::TAG);
+    if burns && matches!(session, SessionId::Group(_)) {
+        return refuse(ErrorCode::BadRequest, "a message goes once it is read in direct sessions only");
+    }
+    Ok(())
 }
 
 /// A RECALL as a command.
@@ -107,7 +138,7 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
     may_name(&actor)?;
     is_theirs(&edit.session, actor.name())?;
     numbered(edit.client_seq)?;
-    message(&edit.content_type, &edit.content, &edit.extensions, limits)?;
+    message(&edit.content_type, &edit.content, &edit.extensions, false, limits)?;
     let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
     let window_ms = limits.edit_window_ms;
     let act = Act::Edit { seq, window_ms, content_type, content, extensions };
@@ -119,7 +150,8 @@ pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command,
     may_name(&actor)?;
     is_theirs(&send.session, actor.name())?;
     numbered(send.client_seq)?;
-    message(&send.content_type, &send.content, &send.extensions, limits)?;
+    message(&send.content_type, &send.content, &send.extensions, true, limits)?;
+    burns_in(&send.session, &send.extensions)?;
     let Send { session, client_seq, content_type, content, extensions, .. } = send;
     Ok(Command::Act { actor, session, client_seq, act: Act::Send { content_type, content, extensions } })
 }

@@ -21,8 +21,10 @@ use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
 use super::outbox::{KIND_AT, Outbox};
+use super::passing::Pace;
 use super::stats::GatewayStats;
 use super::sync::SyncPages;
+use super::watch::Watching;
 use crate::delivery::{Push, Receiver, Topic};
 use crate::identity::Identity;
 use crate::router::Waiter;
@@ -48,6 +50,8 @@ pub(super) struct Connection {
     pub(super) cursors: Cursors,
     pub(super) news: News,
     pub(super) pages: Mutex<Option<SyncPages>>,
+    pub(super) pace: Pace,
+    pub(super) watching: Mutex<Watching>,
     /// Ends both of its tasks at once.
     pub(super) cancel: CancellationToken,
     /// The writer ends once all that was asked is answered and all is written.
@@ -76,6 +80,8 @@ impl Connection {
             cursors: Cursors::default(),
             news: News::default(),
             pages: Mutex::new(None),
+            pace: Pace::default(),
+            watching: Mutex::default(),
             cancel: core.cancel.child_token(),
             closing: AtomicBool::new(false),
             looked: AtomicBool::new(false),
@@ -333,6 +339,14 @@ impl Receiver for Handle {
             GatewayStats::add(&connection.core.stats.pushes, items.len() as u64);
         }
         pushed
+    }
+
+    fn pass(&self, frame: &Bytes) -> bool {
+        let passed = self.0.out.spare(frame);
+        if passed {
+            GatewayStats::add(&self.0.core.stats.passed, 1);
+        }
+        passed
     }
 
     fn replace(&self, topic: &Topic, (seq, frame): &(u64, Bytes)) {

@@ -12,7 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::GatewayOptions;
 use super::connection::Connection;
 use super::cursors::Flusher;
+use super::passing::Typists;
+use super::receipts::Marks;
 use super::stats::GatewayStats;
+use super::watch::Watches;
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
 use crate::router::Router;
@@ -28,6 +31,9 @@ pub(super) struct Core {
     /// One connection per device; a newer one takes the place of the older.
     pub(super) devices: DashMap<(UserId, DeviceId), Arc<Connection>>,
     pub(super) flusher: Flusher,
+    pub(super) marks: Marks,
+    pub(super) typists: Typists,
+    pub(super) watches: Watches,
     /// No new connections, no new requests.
     pub(super) leaving: CancellationToken,
     /// Everything ends.

@@ -10,7 +10,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::{check, cursors, groups, own, places, reads, sync};
+use super::{check, cursors, groups, own, passing, places, reads, receipts, sync, watch};
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
@@ -82,6 +82,12 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         Some(Kind::ManageSelf) => with(connection, request, body(&frame), own::manage),
         Some(Kind::ListRelations) => with(connection, request, body(&frame), own::relations),
         Some(Kind::ListDevices) => with(connection, request, body(&frame), own::devices),
+        Some(Kind::Receipts) => with(connection, request, body(&frame), receipts::page),
+        Some(Kind::Ephemeral) => {
+            let checked = body(&frame).and_then(|asked| passing::check(connection, asked));
+            with(connection, request, checked, passing::pass);
+        }
+        Some(Kind::Watch) => with(connection, request, body(&frame), watch::watch),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

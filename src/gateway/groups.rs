@@ -54,7 +54,8 @@ pub(super) fn manage(actor: Actor, manage: ManageGroup) -> Result<Command, Error
         | GroupAction::SetPolicy(_)
         | GroupAction::Mute { .. }
         | GroupAction::MuteAll { .. }
-        | GroupAction::Dissolve => {}
+        | GroupAction::Dissolve
+        | GroupAction::SetRetention(_) => {}
     }
     let ManageGroup { session, client_seq, action, .. } = manage;
     Ok(Command::Act { actor, session, client_seq, act: Act::Manage { action } })

@@ -4,6 +4,7 @@
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
 //! answered from state), [`groups`] (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and [`news`] (delivered cursors, sessions joined and left), [`outbox`] and
+//! [`receipts`], [`passing`] and [`watch`] (who has read, what is kept nowhere, who is online), [`outbox`] and
 //! [`writer`] (the way out).
 //!
 //! It must never wait for a slow client: what does not fit makes the client lag, and too many requests stop the
@@ -22,11 +23,14 @@ mod mask;
 mod news;
 mod outbox;
 mod own;
+mod passing;
 mod places;
 mod reader;
 mod reads;
+mod receipts;
 mod stats;
 mod sync;
+mod watch;
 mod writer;
 
 use std::net::SocketAddr;
@@ -119,6 +123,9 @@ impl Gateway {
             stats: Arc::new(GatewayStats::new()),
             devices: dashmap::DashMap::new(),
             flusher: cursors::Flusher::default(),
+            marks: receipts::Marks::default(),
+            typists: passing::Typists::default(),
+            watches: watch::Watches::default(),
             leaving: CancellationToken::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -127,6 +134,8 @@ impl Gateway {
         core.router.set_places(places);
         core.spawn(accept::run(Arc::clone(&core), listener));
         core.spawn(cursors::run(Arc::clone(&core)));
+        core.spawn(receipts::run(Arc::clone(&core)));
+        core.spawn(watch::run(Arc::clone(&core)));
         Ok(Self { core, address })
     }
 

@@ -60,6 +60,11 @@ impl Outbox {
         true
     }
 
+    /// Puts something in that is worth nothing later, if at most half of the bound is taken by then: it crowds out no push.
+    pub(super) fn spare(&self, frame: &Bytes) -> bool {
+        self.bytes() + frame.len() <= self.limit / 2 && self.push(frame.len(), std::iter::once(frame))
+    }
+
     /// Puts a frame in the place of one that waits and says the same up to `known` bytes behind the header: which session
     /// and which seq.
     pub(super) fn replace(&self, frame: &Bytes, known: usize) {

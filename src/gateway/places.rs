@@ -13,9 +13,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dashmap::mapref::entry::Entry;
+use rookery_wire::UserId;
 
 use super::connection::{Connection, Handle};
 use super::core::Core;
+use super::watch;
 use crate::delivery::Topic;
 use crate::router::{Arrival, Places};
 use crate::shard::{Freshness, Read, ReadReply};
@@ -103,6 +105,14 @@ impl Places for Core {
             }
         }
         later
+    }
+
+    fn online(&self, user: &UserId) -> bool {
+        self.delivery.online(user)
+    }
+
+    fn moved(&self, users: &[UserId]) {
+        watch::moved(self, users);
     }
 
     fn here(&self) -> Vec<Arrival> {

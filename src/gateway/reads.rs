@@ -11,7 +11,7 @@ use rookery_wire::request::{self, Consistency, Direction, ListMembers, Pull};
 use rookery_wire::{ErrorBody, ErrorCode, Kind, decode};
 
 use super::connection::Connection;
-use super::{check, mask};
+use super::{check, mask, receipts};
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Command, EntityKey};
 
@@ -142,20 +142,33 @@ pub(super) async fn read_mark(
     let shard = router.shard_of(&EntityKey::Session(read.session.clone()));
     let user = connection.user().clone();
     let count_at = Read::CountAt { user: user.clone(), session: read.session.clone(), seq: read.seq };
-    let count = match router.read(shard, count_at, Freshness::Linearizable).await? {
-        ReadReply::Count(count) => count,
+    let (count, burns) = match router.read(shard, count_at, Freshness::Linearizable).await? {
+        ReadReply::Count(count) => (count, false),
+        ReadReply::CountBurning(count) => (count, true),
         other => return Err(unexpected(&other)),
     };
-    let command = Command::Read { user, session: read.session, seq: read.seq, count };
+    let command = Command::Read { user: user.clone(), session: read.session, seq: read.seq, count };
     match router.execute(&command).await {
         Answer::ReadMark(mark) => {
+            if burns {
+                // Before the answer: who gets none asks again, and this with it.
+                let burn = Command::Burn { user, session: mark.session.clone(), seq: mark.seq };
+                match router.execute(&burn).await {
+                    Answer::Done => {}
+                    Answer::Refused(error) => return Err(error),
+                    other => return Err(unknown(&other)),
+                }
+            }
+            receipts::note(&connection, &mark);
             connection.reply(Kind::ReadMark, request, &mark);
             Ok(())
         }
         Answer::Refused(error) => Err(error),
-        other => {
-            tracing::error!(?other, "a READ was answered with something else");
-            Err(ErrorBody::new(ErrorCode::Unavailable, "the outcome is unknown; repeat"))
-        }
+        other => Err(unknown(&other)),
     }
+}
+
+fn unknown(answer: &Answer) -> ErrorBody {
+    tracing::error!(?answer, "a READ was answered with something else");
+    ErrorBody::new(ErrorCode::Unavailable, "the outcome is unknown; repeat")
 }

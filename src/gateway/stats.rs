@@ -56,6 +56,8 @@ counters! {
     acks;
     /// Frames pushed.
     pushes;
+    /// Ephemeral messages and receipts pushed.
+    passed;
     /// Times a topic began to lag for a connection.
     lags;
     /// Errors given, of any code.

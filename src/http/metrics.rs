@@ -56,6 +56,8 @@ impl Collector for Scrape {
             ("requests_busy", "Requests refused with BUSY", status.requests.busy),
             ("pushes", "Pushes to connections", status.delivery.pushes),
             ("lags", "Times a subscription began to lag", status.delivery.lags),
+            ("passed", "Ephemeral messages and receipts given to connections", status.delivery.passed),
+            ("passed_over", "Those for which a connection had no room", status.delivery.passed_over),
         ] {
             let counter = ConstCounter::new(value);
             let family = to.encode_descriptor(name, help, None, counter.metric_type())?;

@@ -36,6 +36,11 @@ pub(super) async fn compare(forming: Arc<Forming>, clock: Arc<dyn Clock>, ahead_
     }
 }
 
+/// Whether the clock is near enough to the others' to judge by it when something is to go.
+pub(super) fn agrees(ahead: watch::Receiver<i64>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    Arc::new(move || ahead.borrow().abs() <= MOST_OFF_MS)
+}
+
 /// With two values the one nearer to 0: of two clocks nobody can say which is wrong.
 fn median(offsets: &mut [i64]) -> i64 {
     offsets.sort_unstable();

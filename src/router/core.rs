@@ -15,7 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::answers::AnswerBoxes;
 use super::feed::Feeds;
 use super::lane::{self, LaneState};
+use super::passing::Passings;
 use super::places::Greetings;
+use super::presence::Presence;
 use super::remote::Remotes;
 use super::seam::{Peers, Replica, Request};
 use super::{RouterOptions, RouterStats};
@@ -60,6 +62,8 @@ pub(super) struct Core {
     pub(super) feeds: Feeds,
     pub(super) remotes: Remotes,
     pub(super) greetings: Greetings,
+    pub(super) passings: Passings,
+    pub(super) presence: Presence,
     pub(super) cancel: CancellationToken,
     pub(super) tasks: TaskTracker,
     replicas: RwLock<HashMap<u32, Arc<dyn Replica>>>,
@@ -88,6 +92,8 @@ impl Core {
             feeds: Feeds::default(),
             remotes: Remotes::new(options.shards),
             greetings: Greetings::default(),
+            passings: Passings::default(),
+            presence: Presence::default(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
             replicas: RwLock::default(),
@@ -224,6 +230,7 @@ impl Core {
         }
         stats.remote_topics = self.remotes.len() as u64;
         stats.answers_dropped = self.boxes.dropped();
+        stats.passing_dropped = self.passings.dropped();
         stats
     }
 }

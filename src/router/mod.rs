@@ -8,14 +8,17 @@
 //! Read here in the order in which a request meets the parts: [`seam`] (what it is), [`lane`] (plain data: what to
 //! send, again, or give up), [`shuttle`] (the task that sends), [`peer`] (between nodes), [`serve`] (what this node
 //! does for others), [`answers`] (the way home); then [`reads`], for shards without a replica here [`remote`]
-//! and [`feed`], and [`places`] for devices that are connected twice. It must never look into content, never reorder the requests of a lane, never hold without a bound.
+//! and [`feed`], [`places`] for devices that are connected twice, [`passing`] for
+//! what is kept nowhere and [`presence`] for who is online. It must never look into content, never reorder the requests of a lane, never hold without a bound.
 
 mod answers;
 mod core;
 mod feed;
 mod lane;
+mod passing;
 mod peer;
 mod places;
+mod presence;
 mod reads;
 mod remote;
 pub mod seam;
@@ -28,13 +31,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rookery_raft::{AppHandler, Entropy};
-use rookery_wire::ErrorBody;
+use rookery_wire::{ErrorBody, UserId};
 use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
 pub use self::lane::LaneLimits;
 pub use self::seam::{Arrival, Order, Peers, Places, Replica, Request, Waiter};
-use crate::delivery::{Delivery, Receiver, Topic};
+use crate::delivery::{Delivery, Passing, Receiver, Topic};
 use crate::shard::{Answer, Answers, Freshness, Outbound, Read, ReadReply};
 use crate::state::{Command, EntityKey};
 use crate::system::Placement;
@@ -71,6 +74,8 @@ pub struct RouterStats {
     pub expired: u64,
     /// Answers to other nodes dropped because their box was full.
     pub answers_dropped: u64,
+    /// Ephemeral things that were not sent to another node, for its link was full.
+    pub passing_dropped: u64,
     /// Topics subscribed at other nodes.
     pub remote_topics: u64,
 }
@@ -95,6 +100,8 @@ impl Router {
         }
         core.tasks.spawn_on(remote::keep(Arc::clone(&core)), &runtime);
         core.tasks.spawn_on(places::keep(Arc::clone(&core)), &runtime);
+        core.tasks.spawn_on(passing::run(Arc::clone(&core)), &runtime);
+        core.tasks.spawn_on(presence::keep(Arc::clone(&core)), &runtime);
         Self(core)
     }
 
@@ -121,6 +128,32 @@ impl Router {
     /// Tells the other nodes that a device has connected here.
     pub fn announce(&self, arrival: Arrival) {
         places::announce(&self.0, arrival);
+    }
+
+    /// Gives something to all devices attached to a session, at every node; whoever it does not reach will not have it.
+    pub fn pass(&self, passing: Passing) {
+        passing::pass(&self.0, passing);
+    }
+
+    /// Connections here begin to watch users, and nobody here watches some others any more: the other nodes are told, and
+    /// asked who of them is online there. Gives the number of the question.
+    pub fn watch(&self, add: Vec<UserId>, remove: Vec<UserId>) -> u64 {
+        presence::watch(&self.0, add, remove)
+    }
+
+    /// Waits a moment until the other nodes have answered that question.
+    pub async fn watch_answered(&self, number: u64) {
+        presence::answered(&self.0, number).await;
+    }
+
+    /// Whether a watched user is connected to another node, as far as is known here.
+    pub fn online_elsewhere(&self, user: &UserId) -> bool {
+        presence::elsewhere(&self.0, user)
+    }
+
+    /// A device of this user has connected here, or gone: nodes that watch the user are told.
+    pub fn presence_moved(&self, user: &UserId) {
+        presence::moved(&self.0, user);
     }
 
     /// A replica of a shard is open on this node.

@@ -7,11 +7,11 @@ use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
 use rookery_wire::{DeviceId, UserId};
 
 use super::seam::Arrival;
-use crate::delivery::Topic;
+use crate::delivery::{Passing, Topic};
 use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
 /// First byte of every message between routers. A node of another version is not guessed at.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -29,6 +29,12 @@ pub(super) enum Cast {
     Unsubscribe { topics: Vec<Topic> },
     /// These devices are connected to the sender.
     Arrivals { arrivals: Vec<Arrival> },
+    /// For the devices that are attached to these sessions at the receiver.
+    Passing { passing: Vec<Passing> },
+    /// The sender watches these users too, and those no longer; `fresh`: and nobody else. The answer repeats the number.
+    Watch { number: u64, fresh: bool, add: Vec<UserId>, remove: Vec<UserId> },
+    /// These users, of those the receiver watches, are connected to the sender, or are not; `whole`: and nobody else is.
+    Present { number: u64, whole: bool, users: Vec<(UserId, bool)> },
 }
 
 /// A push on its way to another node.

@@ -34,7 +34,7 @@ impl Greetings {
         let _ = self.places.set(places);
     }
 
-    fn places(&self) -> Option<Arc<dyn Places>> {
+    pub(super) fn places(&self) -> Option<Arc<dyn Places>> {
         self.places.get()?.upgrade()
     }
 }

@@ -136,6 +136,10 @@ pub trait Places: Send + Sync + 'static {
     fn taken(&self, arrivals: &[Arrival]) -> Vec<Arrival>;
     /// Every device that is connected here.
     fn here(&self) -> Vec<Arrival>;
+    /// Whether a device of this user is connected here. Must not block.
+    fn online(&self, user: &UserId) -> bool;
+    /// These users, whom connections here watch, have come to another node or gone. Must not block.
+    fn moved(&self, users: &[UserId]);
 }
 
 impl Peers for PeerNet {

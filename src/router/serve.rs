@@ -9,7 +9,7 @@ use rookery_raft::AppHandler;
 
 use super::core::Core;
 use super::peer::{self, Call, Cast, Reply};
-use super::{places, remote};
+use super::{passing, places, presence, remote};
 use crate::delivery::{Receiver, Topic};
 use crate::shard::{Answer, Answers, Freshness, Origin, Read, ReadRefusal, Submission};
 
@@ -62,6 +62,13 @@ impl AppHandler for Service {
             Ok(Cast::Resumed { topics }) => remote::resumed(&self.0, from, topics),
             Ok(Cast::Unsubscribe { topics }) => self.0.feeds.unsubscribe(&self.0, from, &topics),
             Ok(Cast::Arrivals { arrivals }) => places::arrived(&self.0, from, &arrivals),
+            Ok(Cast::Passing { passing: things }) => passing::passed(&self.0, &things),
+            Ok(Cast::Watch { number, fresh, add, remove }) => {
+                presence::asked(&self.0, from, number, fresh, add, &remove);
+            }
+            Ok(Cast::Present { number, whole, users }) => {
+                presence::told(&self.0, from, number, whole, &users);
+            }
             Err(fault) => tracing::warn!(node = from, %fault, "a message of another node cannot be read"),
         }
     }

@@ -11,6 +11,7 @@ use rookery_wire::{SessionId, UserId};
 use tokio::sync::oneshot;
 
 use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
+use super::retention::Timers;
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Receiver, Topic};
 use crate::state::{EntityKey, Session, User};
@@ -62,6 +63,8 @@ pub struct Reset {
     pub intents: Vec<SessionId>,
     /// Its users with errands.
     pub errands: Vec<UserId>,
+    /// When its messages are to go.
+    pub timers: Timers,
 }
 
 /// See the module's words.
@@ -236,6 +239,8 @@ impl Handler<Reset> for ShardActor {
         }
         *shared.intents.lock() = reset.intents.into_iter().collect();
         *shared.errands.lock() = reset.errands.into_iter().collect();
+        *shared.timers.lock() = reset.timers;
+        shared.freed.lock().clear();
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {
             Topic::Session(session) => {

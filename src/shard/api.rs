@@ -9,6 +9,7 @@ use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
 
+use crate::state::Actor;
 pub use crate::state::Answer;
 
 /// Who waits for an answer: the router's own number of the request on that node.
@@ -158,6 +159,46 @@ pub enum Read {
         /// Which.
         session: SessionId,
     },
+    /// Who is to have read a message: members by name who were members when it was sent, its sender aside. `user` must be
+    /// one; none for a service.
+    Audience {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Where.
+        session: SessionId,
+        /// Which message.
+        seq: u64,
+        /// Those behind this one by name; the first ones without.
+        after: Option<UserId>,
+        /// At most so many, and at most [`MAX_HEADS`].
+        most: u32,
+    },
+    /// How far users of this shard have read a session.
+    Cursors {
+        /// Which session.
+        session: SessionId,
+        /// Whose cursors, at most [`MAX_HEADS`].
+        users: Vec<UserId>,
+    },
+    /// When users of this shard were last heard of.
+    Seen {
+        /// Who, at most [`MAX_HEADS`].
+        users: Vec<UserId>,
+    },
+    /// Whether somebody may write to a session now.
+    MayPass {
+        /// Where.
+        session: SessionId,
+        /// Who, as in a numbered act.
+        actor: Actor,
+    },
+    /// With whom a user has a direct session.
+    Acquainted {
+        /// Who.
+        user: UserId,
+        /// With which of these, at most [`MAX_HEADS`].
+        with: Vec<UserId>,
+    },
     /// Who is more than a plain member, or muted. `user` must be a member; none for a service.
     Roles {
         /// On whose behalf.
@@ -278,6 +319,15 @@ pub struct SessionHead {
     pub last: Option<Preview>,
 }
 
+/// Members of a session who are to have read a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Audience {
+    /// By name, each with whether it has written a later message, and so is taken to have seen this one (G6).
+    pub members: Vec<(UserId, bool)>,
+    /// There are more behind the last of them.
+    pub more: bool,
+}
+
 /// What a read found.
 #[derive(Clone, Debug, Encode, Decode)]
 #[bincode(decode_context = "Source")]
@@ -290,6 +340,8 @@ pub enum ReadReply {
     Heads(Vec<Result<SessionHead, ErrorCode>>),
     /// A running count.
     Count(u64),
+    /// The same where messages wait for this user to read them: the session is to be told with [`crate::state::Command::Burn`].
+    CountBurning(u64),
     /// Members.
     Members(rookery_wire::reply::MemberPage),
     /// A user's sessions, by name.
@@ -322,6 +374,16 @@ pub enum ReadReply {
     Relations(RelationPage),
     /// Devices.
     Devices(DevicePage),
+    /// Who is to have read a message.
+    Audience(Audience),
+    /// Read cursors in the order asked; none where it is not shown.
+    Cursors(Vec<Option<u64>>),
+    /// Times in unix milliseconds in the order asked, 0 for never; none where it is not shown.
+    Seen(Vec<Option<u64>>),
+    /// Yes.
+    Allowed,
+    /// Whether there is a direct session, in the order asked.
+    Acquainted(Vec<bool>),
 }
 
 /// Why a read was not answered.

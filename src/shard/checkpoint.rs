@@ -5,16 +5,23 @@ use std::sync::Arc;
 
 use actix::Addr;
 use rookery_raft::{Fault, Group, Map, Mark};
+use rookery_wire::SessionId;
 
 use super::entity::{Collect, Entity, EntityActor, Written};
 use super::machine::{EntryWaiter, Machine};
 use super::rows;
 use super::shared::Shared;
 use crate::state::key::letter;
-use crate::state::{EntityKey, RowWrites};
+use crate::state::session_rows::needless_numbers;
+use crate::state::{EntityKey, Freed, RowFault, RowWrites, records};
 
 /// Rows of several entities are written together up to so many bytes.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// Rows of trimmed records looked at and deleted in one batch.
+const FREED: usize = 1000;
+/// Old numbers are looked for each time the first kept seq has passed a multiple of this.
+const NUMBERS_EVERY: u64 = 256;
 
 /// The key of the note that the log must be purged, which outlives a restart.
 pub const UNPURGED_KEY: [u8; 1] = [letter::UNPURGED];
@@ -132,7 +139,56 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     shared.pages.forget(&stale).await;
     write_mark(&map, &mark).await?;
     machine.store.sync().await.map_err(store_fault)?;
+    free(shared, &map).await?;
     Ok(Some(mark))
+}
+
+/// Deletes the rows of trimmed records, now that the heads that say so are durable: a replay that has not got there yet
+/// still finds them. While a snapshot is streamed they stay.
+async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
+    let Ok(_nobody_streams) = shared.streaming.try_write() else { return Ok(()) };
+    let freed = std::mem::take(&mut *shared.freed.lock());
+    for (session, Freed { before, first }) in freed {
+        loop {
+            let of = session.clone();
+            let read = rows::read(map, move |rows| records::before(rows, &of, first, FREED)).await;
+            let keys = read.map_err(unreadable)?;
+            let done = keys.len() < FREED;
+            delete(map, keys).await?;
+            if done {
+                break;
+            }
+        }
+        if before / NUMBERS_EVERY < first / NUMBERS_EVERY {
+            free_numbers(map, &session, first).await?;
+        }
+    }
+    Ok(())
+}
+
+/// All numbers of the session are looked at, so this is done now and then.
+async fn free_numbers(map: &Map, session: &SessionId, first: u64) -> Result<(), Fault> {
+    let mut from = None;
+    loop {
+        let of = session.clone();
+        let read = rows::read(map, move |rows| needless_numbers(rows, &of, first, from, FREED)).await;
+        let (keys, next) = read.map_err(unreadable)?;
+        delete(map, keys).await?;
+        from = next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn delete(map: &Map, keys: Vec<bytes::Bytes>) -> Result<(), Fault> {
+    let mut batch = rookery_raft::Batch::default();
+    keys.into_iter().for_each(|key| batch.delete(key));
+    map.apply(batch).await.map_err(store_fault)
+}
+
+fn unreadable(fault: RowFault) -> Fault {
+    Fault::with_source("rows cannot be read", fault)
 }
 
 async fn write_mark(map: &Map, mark: &Mark) -> Result<(), Fault> {
@@ -146,12 +202,13 @@ struct Collected<'a, E: Entity> {
     shared: &'a Shared,
     map: &'a Map,
     rows: RowWrites,
+    freed: Vec<(SessionId, Freed)>,
     actors: Vec<Addr<EntityActor<E>>>,
 }
 
 impl<'a, E: Entity> Collected<'a, E> {
     fn new(shared: &'a Shared, map: &'a Map) -> Self {
-        Self { shared, map, rows: RowWrites::default(), actors: Vec::new() }
+        Self { shared, map, rows: RowWrites::default(), freed: Vec::new(), actors: Vec::new() }
     }
 
     async fn take(&mut self, actor: Option<Addr<EntityActor<E>>>) -> Result<(), Fault> {
@@ -159,6 +216,7 @@ impl<'a, E: Entity> Collected<'a, E> {
         // An actor that is gone was reset by a snapshot, which is newer than what it held.
         let Ok(mut rows) = actor.send(Collect).await else { return Ok(()) };
         self.write_ahead(std::mem::take(&mut rows.ahead)).await?;
+        self.freed.extend(rows.freed.take());
         self.rows.bytes += rows.bytes;
         self.rows.rows.append(&mut rows.rows);
         self.actors.push(actor);
@@ -185,6 +243,12 @@ impl<'a, E: Entity> Collected<'a, E> {
             let _one_index = self.shared.rows_lock.write().await;
             self.map.apply(rows::batch(std::mem::take(&mut self.rows))).await.map_err(store_fault)?;
         }
+        let mut freed = self.shared.freed.lock();
+        for (session, moved) in self.freed.drain(..) {
+            // What could not be deleted yet counts from where that began.
+            freed.entry(session).and_modify(|known| known.first = moved.first).or_insert(moved);
+        }
+        drop(freed);
         for actor in self.actors.drain(..) {
             actor.do_send(Written);
         }

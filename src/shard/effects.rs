@@ -26,6 +26,8 @@ pub struct Effects {
     pushes: Vec<Push>,
     /// Bytes of records that are not in the map yet.
     pub record_bytes: usize,
+    /// When the session's messages are to go may have changed.
+    timers_moved: bool,
 }
 
 /// A MESSAGE frame: encoded once, the same bytes for every receiver.
@@ -94,6 +96,9 @@ impl Entity for Session {
         let mut wanted: BTreeMap<SenderKey, BTreeSet<u64>> = BTreeMap::new();
         let mut targets = BTreeSet::new();
         for command in commands {
+            if let Command::Expire { seqs, .. } = command {
+                targets.extend(self.expiring_in_rows(seqs));
+            }
             if let Command::Act { actor, client_seq, act, .. } = command {
                 let lookup = self.lookup_for(actor, *client_seq);
                 lookup.into_iter().for_each(|(sender, number)| {
@@ -140,6 +145,9 @@ impl Entity for Session {
             Command::Linked { done, .. } => self.linked(at, done),
             Command::Unlinked { refused, why, .. } => self.unlinked(at, limits, refused, *why),
             Command::Bar { by, version, on, .. } => self.bar(by, *version, *on),
+            Command::Trim { upto, count, by, .. } => self.trim(*upto, *count, *by),
+            Command::Expire { seqs, .. } => self.expire(at, seqs),
+            Command::Burn { user, seq, .. } => self.burn(at, user, *seq),
             // The shard hands commands to the entity they name; these name users.
             Command::Register { .. }
             | Command::Read { .. }
@@ -175,6 +183,12 @@ impl Entity for Session {
         if !outcome.intents.is_empty() {
             shared.intents.lock().insert(self.id().clone());
             shared.intents_moved.notify_one();
+        }
+        effects.timers_moved |= outcome.timers_moved;
+        if !outcome.expired.is_empty() {
+            effects.record_bytes += outcome.held_bytes;
+            let pages = outcome.expired.iter().map(|seq| page_of(self.id(), self.rows_revision(), *seq));
+            shared.stale_pages.lock().extend(pages);
         }
         let Some(published) = outcome.published.take() else { return };
         effects.record_bytes += published.record.len() + outcome.held_bytes;
@@ -214,6 +228,9 @@ impl Entity for Session {
             shared.table.insert(self.id().clone(), row);
         } else if self.is_something() {
             shared.table.entry(self.id().clone()).or_default();
+        }
+        if std::mem::take(&mut effects.timers_moved) {
+            shared.timers.lock().set(self.id(), self.next_expiry(), self.retention());
         }
         effects.flush(shared, self.id());
         if self.pending_intents().next().is_none() && !shared.intents.lock().is_empty() {
@@ -260,9 +277,13 @@ impl Entity for User {
             Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
-            Command::Act { .. } | Command::Linked { .. } | Command::Unlinked { .. } | Command::Bar { .. } => {
-                Outcome::default()
-            }
+            Command::Act { .. }
+            | Command::Linked { .. }
+            | Command::Unlinked { .. }
+            | Command::Bar { .. }
+            | Command::Trim { .. }
+            | Command::Burn { .. }
+            | Command::Expire { .. } => Outcome::default(),
         }
     }
 

@@ -17,7 +17,8 @@ use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
 use super::proposer::Proposer;
 use super::reads::Reads;
-use super::shared::{Outbound, ShardOptions, Shared, Stop};
+use super::retention;
+use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
 use super::snapshot::{POINTERS, read_tables};
 use super::{carrier, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
@@ -49,6 +50,8 @@ pub struct Surroundings {
     pub answers: Arc<dyn Answers>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether the clock agrees with the peers'.
+    pub time_agrees: TimeAgrees,
     /// Stops the node.
     pub stop: Stop,
 }
@@ -110,6 +113,7 @@ impl ShardHandle {
         tasks.spawn(purge_recalled(shared.clone(), group.clone()));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
         tasks.spawn(errands::run(shared.clone(), actor.clone()));
+        tasks.spawn(retention::run(shared.clone(), actor.clone()));
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
         let reads = Reads { shared: shared.clone(), actor: actor.clone() };
@@ -218,6 +222,9 @@ impl ShardHandle {
             Read::Pull { pull, .. } => &pull.session,
             Read::Members { list, .. } => &list.session,
             Read::CountAt { session, .. } | Read::Group { session, .. } => session,
+            Read::MayPass { session, .. } | Read::Audience { session, .. } => session,
+            // Of a user nobody knows how far he is; who is content with that is answered.
+            Read::Cursors { .. } if seq == 0 => return Ok(()),
             Read::Roles { list, .. } => &list.session,
             Read::Activity { .. }
             | Read::Heads { .. }
@@ -227,7 +234,10 @@ impl ShardHandle {
             | Read::OwnNumber { .. }
             | Read::Settings { .. }
             | Read::Relations { .. }
-            | Read::Devices { .. } => return Err(ReadRefusal::NotFresh),
+            | Read::Devices { .. }
+            | Read::Cursors { .. }
+            | Read::Seen { .. }
+            | Read::Acquainted { .. } => return Err(ReadRefusal::NotFresh),
         };
         let has = self.shared.table.get(session).is_some_and(|row| row.last_seq >= seq);
         if has { Ok(()) } else { Err(ReadRefusal::NotFresh) }

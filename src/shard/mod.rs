@@ -4,7 +4,8 @@
 //! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
 //! writes what changed, [`carrier`] brings intents of sessions and [`errands`] those of users to other shards, [`reads`] answers
-//! (groups in [`group_reads`], what is a user's own in [`own_reads`]), [`snapshot`] moves the whole.
+//! (groups in [`group_reads`], what is a user's own in [`own_reads`], receipts and presence in [`live_reads`]),
+//! [`retention`] lets go of what is not to be kept, [`snapshot`] moves the whole.
 
 pub mod actor;
 pub mod api;
@@ -15,6 +16,7 @@ pub mod entity;
 pub mod errands;
 mod group_reads;
 pub mod handle;
+mod live_reads;
 pub mod machine;
 mod own_reads;
 pub mod pages;
@@ -22,6 +24,7 @@ pub mod pages;
 mod plant;
 pub mod proposer;
 pub mod reads;
+pub mod retention;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;
@@ -29,8 +32,8 @@ pub mod snapshot;
 mod tests;
 
 pub use api::{
-    Answer, Answers, Asked, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply, SessionActivity,
-    SessionHead, Submission, Turn, UserSession,
+    Answer, Answers, Asked, Audience, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply,
+    SessionActivity, SessionHead, Submission, Turn, UserSession,
 };
 pub use handle::{ShardHandle, Stage, Surroundings};
 pub use shared::{Outbound, ShardOptions};

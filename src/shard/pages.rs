@@ -27,16 +27,23 @@ pub fn page_of(session: &SessionId, revision: u64, seq: u64) -> PageKey {
     (session.clone(), revision, seq.saturating_sub(1) / PAGE)
 }
 
+/// Records of one page, and the seq of the first of them: those before it are trimmed.
+pub struct Page {
+    first: u64,
+    records: Vec<Bytes>,
+}
+
 /// A bounded cache of whole pages. Only pages that lie entirely in rows are kept. Records in rows change when messages
 /// are recalled or edited: then the session has another revision, whose pages are others.
 #[derive(Clone)]
-pub struct Pages(Cache<PageKey, Arc<Vec<Bytes>>>);
+pub struct Pages(Cache<PageKey, Arc<Page>>);
 
 impl Pages {
     /// A cache of at most `bytes` of records.
     pub fn new(bytes: u64) -> Self {
-        let weigh = |_: &PageKey, page: &Arc<Vec<Bytes>>| {
-            u32::try_from(page.iter().map(|record| record.len() + 64).sum::<usize>()).unwrap_or(u32::MAX)
+        let weigh = |_: &PageKey, page: &Arc<Page>| {
+            u32::try_from(page.records.iter().map(|record| record.len() + 64).sum::<usize>())
+                .unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(bytes).weigher(weigh).time_to_idle(IDLE).build())
     }
@@ -69,7 +76,8 @@ impl Pages {
             let first = number * PAGE + 1;
             let upto = to.min(first + PAGE - 1);
             for seq in next..=upto {
-                let record = page.get((seq - first) as usize);
+                let at = seq.checked_sub(page.first);
+                let record = at.and_then(|at| page.records.get(at as usize));
                 records.push(record.cloned().ok_or_else(|| missing(session, seq))?);
             }
             next = upto + 1;
@@ -77,20 +85,20 @@ impl Pages {
         Ok(records)
     }
 
-    async fn page(&self, shared: &Shared, key: PageKey) -> Result<Arc<Vec<Bytes>>, RowFault> {
+    async fn page(&self, shared: &Shared, key: PageKey) -> Result<Arc<Page>, RowFault> {
         let load = async {
             let (session, _, number) = key.clone();
             let first = number * PAGE + 1;
-            let read = move |rows: &dyn RowReader| records::read(rows, &session, first, PAGE as usize);
-            let records = rows::query_in_use(shared, read).await?;
-            records.map(Arc::new).ok_or_else(rows::replaced)
+            let read = move |rows: &dyn RowReader| records::read_page(rows, &session, first, PAGE);
+            let found = rows::query_in_use(shared, read).await?;
+            found.map(|(first, records)| Arc::new(Page { first, records })).ok_or_else(rows::replaced)
         };
         let page = self.0.try_get_with(key.clone(), load).await;
         let page = page.map_err(|fault: Arc<RowFault>| match &*fault {
             RowFault::Busy => RowFault::Busy,
             other => RowFault::Store(other.to_string()),
         })?;
-        if (page.len() as u64) < PAGE {
+        if page.first + (page.records.len() as u64) < (key.2 + 1) * PAGE + 1 {
             // Its end was not written yet: good for this answer, stale for the next.
             self.0.invalidate(&key).await;
         }

@@ -101,12 +101,19 @@ impl Reads {
             Read::Settings { user, sessions } => self.settings(user, sessions).await,
             Read::Relations { user, which, after, limit } => self.relations(user, which, after, limit).await,
             Read::Devices { user, after, limit } => self.devices(user, after, limit).await,
+            Read::Audience { user, session, seq, after, most } => {
+                self.audience(user, session, seq, after, most).await
+            }
+            Read::Cursors { session, users } => self.cursors(session, users).await,
+            Read::Seen { users } => self.seen(users).await,
+            Read::MayPass { session, actor } => self.may_pass(session, actor).await,
+            Read::Acquainted { user, with } => self.acquainted(user, with).await,
         }
     }
 
     /// A place among those that are woken by readers. One load goes before what clients ask of the disk, so a flood of
     /// readers must not bring as many.
-    async fn waking(&self, awake: bool) -> Result<Option<SemaphorePermit<'_>>, ReadRefusal> {
+    pub(super) async fn waking(&self, awake: bool) -> Result<Option<SemaphorePermit<'_>>, ReadRefusal> {
         if awake {
             return Ok(None);
         }
@@ -159,7 +166,7 @@ impl Reads {
         Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))
     }
 
-    async fn cold(
+    pub(super) async fn cold(
         &self,
         session: &SessionId,
         revision: u64,
@@ -171,6 +178,13 @@ impl Reads {
     }
 
     async fn count_at(&self, user: UserId, session: SessionId, seq: u64) -> Result<ReadReply, ReadRefusal> {
+        let (reader, upto) = (user.clone(), seq);
+        let count = self.running_count(user, session.clone(), seq).await?;
+        let burns = self.look(&session, move |state| state.burns_for(&reader, upto)).await?;
+        Ok(if burns { ReadReply::CountBurning(count) } else { ReadReply::Count(count) })
+    }
+
+    async fn running_count(&self, user: UserId, session: SessionId, seq: u64) -> Result<u64, ReadRefusal> {
         let id = session.clone();
         let found = self.look(&session, move |state| {
             may_read(state, Some(&user))?;
@@ -181,17 +195,21 @@ impl Reads {
             if seq == state.last_seq() {
                 return Ok((Some(state.count()), Err(0)));
             }
+            if seq < state.first_seq() {
+                // What is trimmed counts as read, however much of it he says he has.
+                return Ok((Some(state.first_count()), Err(0)));
+            }
             // A running count is the same in every revision.
             Ok((None, state.record(seq).cloned().ok_or(state.rows_revision())))
         });
         let record = match found.await?.map_err(ReadRefusal::Refused)? {
-            (Some(count), _) => return Ok(ReadReply::Count(count)),
+            (Some(count), _) => return Ok(count),
             (None, Ok(record)) => Some(record),
-            (None, Err(_)) if seq == 0 => return Ok(ReadReply::Count(0)),
+            (None, Err(_)) if seq == 0 => return Ok(0),
             (None, Err(revision)) => self.cold(&session, revision, seq, seq).await?.pop(),
         };
         let record = record.and_then(|bytes| decode::<Record>(&bytes).ok());
-        record.map(|record| ReadReply::Count(record.count)).ok_or_else(|| no_such(&session))
+        record.map(|record| record.count).ok_or_else(|| no_such(&session))
     }
 
     async fn members(&self, user: Option<UserId>, list: ListMembers) -> Result<ReadReply, ReadRefusal> {
@@ -208,7 +226,7 @@ impl Reads {
         page.await?.map(ReadReply::Members).map_err(ReadRefusal::Refused)
     }
 
-    async fn user(&self, user: UserId) -> Result<Addr<EntityActor<User>>, ReadRefusal> {
+    pub(super) async fn user(&self, user: UserId) -> Result<Addr<EntityActor<User>>, ReadRefusal> {
         let known = self.shared.users.get(&user).map(|resident| {
             resident.touch(&self.shared);
             resident.addr.clone()
@@ -278,13 +296,13 @@ impl Reads {
     }
 }
 
-const GONE: ReadRefusal = ReadRefusal::Again { leader: None };
+pub(super) const GONE: ReadRefusal = ReadRefusal::Again { leader: None };
 
-fn bounded(sessions: usize) -> Result<(), ReadRefusal> {
+pub(super) fn bounded(sessions: usize) -> Result<(), ReadRefusal> {
     if sessions <= MAX_HEADS {
         return Ok(());
     }
-    let text = format!("{sessions} sessions in one read, at most {MAX_HEADS}");
+    let text = format!("{sessions} names in one read, at most {MAX_HEADS}");
     Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::TooMany, text)))
 }
 
@@ -393,8 +411,9 @@ fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHea
         return Ok(opening_head(state.present()));
     }
     let member = state.member(&who.user).ok_or(ErrorCode::NotMember)?;
-    let seen = seen_count(member, asked.seen_count);
+    let seen = seen_count(member, asked.seen_count).max(state.first_count());
     let recalled = asked.counts(seen).map(|count| state.recalled_after(count));
+    let last = Some(state.last_seq()).filter(|last| *last >= state.first_seq());
     Ok(SessionHead {
         members: state.present(),
         first_seq: state.readable_from(Some(&who.user)),
@@ -405,7 +424,7 @@ fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHea
         // Filled in from the row where memory does not know it.
         last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
         time_ms: state.time_ms(),
-        last: state.record(state.last_seq()).and_then(preview),
+        last: last.and_then(|last| state.record(last)).and_then(preview),
     })
 }
 
@@ -444,9 +463,11 @@ fn head_from_rows(
         let awaited = head.last_seq == 0 && awaits(rows, session, &who.user)?;
         return Ok(if awaited { Ok(opening_head(head.present)) } else { Err(ErrorCode::NotMember) });
     };
-    let seen = seen_count(&member, asked.seen_count);
+    let seen = seen_count(&member, asked.seen_count).max(head.first_count);
     let recalled = asked.counts(seen).map(|count| read_recalled_after(rows, session, count));
     let recalled = recalled.collect::<Result<Vec<_>, RowFault>>()?;
+    let last =
+        if head.last_seq < head.first_seq { None } else { records::read_one(rows, session, head.last_seq)? };
     Ok(Ok(SessionHead {
         members: head.present,
         first_seq: head.settings.readable_from(head.first_seq, member.joined_seq),
@@ -456,6 +477,6 @@ fn head_from_rows(
         joined_seq: member.joined_seq,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,
-        last: records::read_one(rows, session, head.last_seq)?.as_ref().and_then(preview),
+        last: last.as_ref().and_then(preview),
     }))
 }

@@ -1,6 +1,6 @@
 //! What the parts of one shard on one node share: its name and bounds, its map, its tables, its neighbours.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rookery_raft::{Clock, Fault, Map};
-use rookery_wire::{SessionId, UserId};
+use rookery_wire::{Retention, SessionId, UserId};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -19,15 +19,19 @@ use super::handle::Surroundings;
 use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
+use super::retention::Timers;
 use super::snapshot::Tables;
 use crate::delivery::Delivery;
-use crate::state::{Command, EntityKey, Session, SessionLimits, User};
+use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
 
 /// Carries a command to the shard that owns its entity, wherever that is led; implemented by the router.
 pub trait Outbound: Send + Sync + 'static {
     /// The answer, or `Again` when the deadline passed.
     fn execute(&self, command: Command, deadline: Duration) -> BoxFuture<'static, Answer>;
 }
+
+/// Whether this node's clock agrees with its peers' (R10).
+pub type TimeAgrees = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What stops the node.
 pub type Stop = Arc<dyn Fn(Fault) + Send + Sync>;
@@ -55,6 +59,10 @@ pub struct ShardOptions {
     pub queue: usize,
     /// Bytes of cold pages kept for readers.
     pub page_cache_bytes: u64,
+    /// How long sessions keep messages for which nothing else was set.
+    pub retention: Retention,
+    /// How often sessions are looked at for messages that are not to be kept.
+    pub sweep_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
     /// Relations a user may have; carried in commands where it is judged.
@@ -107,6 +115,15 @@ pub struct Shared {
     pub dirty: Mutex<HashSet<EntityKey>>,
     /// Sessions with intents that have not arrived.
     pub intents: Mutex<BTreeSet<SessionId>>,
+    /// When messages are to go.
+    pub timers: Mutex<Timers>,
+    /// Held while an entity is streamed in a snapshot, and while rows are deleted whose records are trimmed: one whose head
+    /// was read before keeps them.
+    pub streaming: tokio::sync::RwLock<()>,
+    /// Sessions whose trimmed records are to be deleted from rows.
+    pub freed: Mutex<BTreeMap<SessionId, Freed>>,
+    /// Whether this node's clock agrees with its peers' (R10).
+    pub time_agrees: TimeAgrees,
     /// There are new intents, or this node has begun to lead.
     pub intents_moved: Notify,
     /// Users with errands that have not arrived.
@@ -168,6 +185,10 @@ impl Shared {
             users: DashMap::new(),
             dirty: Mutex::default(),
             intents: Mutex::new(tables.intents.into_iter().collect()),
+            timers: Mutex::new(tables.timers),
+            streaming: tokio::sync::RwLock::new(()),
+            freed: Mutex::default(),
+            time_agrees: around.time_agrees.clone(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),
             errands_moved: Notify::new(),

@@ -18,11 +18,12 @@ use super::actor::Reset;
 use super::checkpoint::{APPLIED_KEY, store_fault};
 use super::entity::{map_name, open_map};
 use super::machine::Machine;
+use super::retention::Timers;
 use super::rows::{after_prefix, is_replaced};
 use super::shared::{Shared, TableRow};
 use crate::plant::planted;
 use crate::state::key::{self, letter};
-use crate::state::session_rows::{HeadRow, last_number, sessions_with_intents};
+use crate::state::session_rows::{HeadRow, last_number, next_expiries, sessions_with_intents};
 use crate::state::user_rows::users_with_errands;
 use crate::state::{RowFault, RowReader};
 
@@ -67,6 +68,8 @@ async fn write_entity(
 ) -> Result<(), Fault> {
     let name = head_key.slice(1..);
     let key = head_key.clone();
+    // What its head counts as kept stays until it is sent.
+    let _all_kept = shared.streaming.read().await;
     let small = {
         let _one_index = shared.rows_lock.read().await;
         let name = name.clone();
@@ -289,12 +292,12 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
     flip.put(Bytes::copy_from_slice(&shard.to_be_bytes()), Bytes::copy_from_slice(&new.to_be_bytes()));
     pointers.apply(flip).await.map_err(store_fault)?;
     machine.store.sync().await.map_err(store_fault)?;
-    let Tables { table, intents, errands } = read_tables(&map).await?;
+    let Tables { table, intents, errands, timers } = read_tables(&map).await?;
     // A checkpoint under way still writes to the old map.
     let _one_generation = machine.turnover.lock().await;
     *machine.generation.lock() = new;
     *machine.applied.lock() = Some(mark);
-    let reset = Reset { map, table, intents, errands };
+    let reset = Reset { map, table, intents, errands, timers };
     machine
         .actor
         .send(reset)
@@ -312,6 +315,8 @@ pub struct Tables {
     pub intents: Vec<SessionId>,
     /// Users with errands.
     pub errands: Vec<UserId>,
+    /// When messages are to go.
+    pub timers: Timers,
 }
 
 /// Reads the tables of a map.
@@ -320,12 +325,18 @@ pub struct Tables {
 /// [`Fault`] when the store failed or rows are damaged.
 pub async fn read_tables(map: &Map) -> Result<Tables, Fault> {
     let read = super::rows::read(map, |rows| {
-        let mut table = Vec::new();
+        let (mut table, mut timers) = (Vec::new(), Timers::default());
+        let mut next = next_expiries(rows)?;
         HeadRow::read_all(rows, |session, head| {
+            let expiry = next.remove(&session);
+            if expiry.is_some() || !head.settings.retention.is_none() {
+                timers.set(&session, expiry, head.settings.retention);
+            }
             let row = TableRow { last_seq: head.last_seq, time_ms: head.time_ms, count: head.count };
             table.push((session, row));
         })?;
-        Ok(Tables { table, intents: sessions_with_intents(rows)?, errands: users_with_errands(rows)? })
+        let (intents, errands) = (sessions_with_intents(rows)?, users_with_errands(rows)?);
+        Ok(Tables { table, intents, errands, timers })
     });
     read.await.map_err(row_fault)
 }

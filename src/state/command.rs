@@ -7,7 +7,7 @@
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into, encode_sized};
-use rookery_wire::{DeviceId, Extension, GroupAction, SessionId, UserId};
+use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
@@ -311,6 +311,33 @@ pub enum Command {
         /// Which, and the versions that arrived.
         done: Vec<(ErrandKey, u64)>,
     },
+    /// A session lets go of its oldest messages.
+    Trim {
+        /// Which session.
+        session: SessionId,
+        /// Up to and including this one.
+        upto: u64,
+        /// The running count there.
+        count: u64,
+        /// The session's own retention when this was decided; if that has changed since, nothing goes.
+        by: Retention,
+    },
+    /// A user has read a session in which messages wait for that.
+    Burn {
+        /// Which session.
+        session: SessionId,
+        /// Who.
+        user: UserId,
+        /// Up to and including.
+        seq: u64,
+    },
+    /// Messages whose time has come go.
+    Expire {
+        /// Which session.
+        session: SessionId,
+        /// Which messages.
+        seqs: Vec<u64>,
+    },
 }
 
 impl Command {
@@ -320,7 +347,10 @@ impl Command {
             Command::Act { session, .. }
             | Command::Linked { session, .. }
             | Command::Unlinked { session, .. }
-            | Command::Bar { session, .. } => EntityKey::Session(session.clone()),
+            | Command::Bar { session, .. }
+            | Command::Trim { session, .. }
+            | Command::Burn { session, .. }
+            | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
             Command::UserAct { actor, .. } => EntityKey::User(actor.name().clone()),
             Command::Register { user, .. }
             | Command::Read { user, .. }

@@ -14,6 +14,7 @@
 //! | `p` | session, key | attribute of a group |
 //! | `r` | session, seq of the first | run of records |
 //! | `x` | session, running count | a message that was recalled: its seq |
+//! | `t` | session, seq | when that message is to go |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 //! | `e` | user, session | what the user has set of it, cleared and deleted |
@@ -51,6 +52,8 @@ pub mod letter {
     pub const RECORD: u8 = b'r';
     /// A message that was recalled.
     pub const RECALLED: u8 = b'x';
+    /// When a message is to go.
+    pub const EXPIRY: u8 = b't';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -66,7 +69,7 @@ pub mod letter {
     /// Rows of a user beside its head.
     pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
-    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, PROFILE, ATTRIBUTE];
+    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE];
 }
 
 /// The device that numbers its acts: (user, device, epoch).
@@ -128,6 +131,13 @@ pub fn record(id: &SessionId, seq: u64) -> Vec<u8> {
 pub fn recalled(id: &SessionId, count: u64) -> Vec<u8> {
     let mut out = session(letter::RECALLED, id);
     out.extend_from_slice(&count.to_be_bytes());
+    out
+}
+
+/// When the message with this seq is to go.
+pub fn expiry(id: &SessionId, seq: u64) -> Vec<u8> {
+    let mut out = session(letter::EXPIRY, id);
+    out.extend_from_slice(&seq.to_be_bytes());
     out
 }
 

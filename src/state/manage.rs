@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rookery_wire::codec::{Blob, Source};
 use rookery_wire::group::{Group, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, RoleLine};
 use rookery_wire::{
-    AttributeKey, ErrorBody, ErrorCode, GroupAction, MemberRole, Policy, SessionId, UserId, Who,
+    AttributeKey, ErrorBody, ErrorCode, GroupAction, MemberRole, Policy, Retention, SessionId, UserId, Who,
 };
 
 use super::command::{Act, Actor, ChangeKind};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub mute_all: bool,
     /// It accepts nothing any more.
     pub dissolved: bool,
+    /// How long messages are kept here, if that was set.
+    pub retention: Retention,
 }
 
 impl Settings {
@@ -82,6 +84,7 @@ impl Session {
             muted_until_ms: user.map_or(0, |user| self.muted_until(user)),
             members: self.present,
             dissolved: self.settings.dissolved,
+            retention: self.settings.retention,
         }
     }
 
@@ -103,7 +106,7 @@ impl Session {
     }
 
     /// Whether the act is allowed, its number aside: the whole judgement.
-    pub(super) fn decide(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+    pub fn decide(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         if self.settings.dissolved {
             let text = format!("{} has been dissolved", self.id);
             return Err(ErrorBody::new(ErrorCode::Dissolved, text));
@@ -210,6 +213,9 @@ impl Session {
             }
             GroupAction::MuteAll { .. } => self.needs(actor, MemberRole::Admin, "mute all"),
             GroupAction::Dissolve => self.needs(actor, MemberRole::Owner, "dissolve the group"),
+            GroupAction::SetRetention(_) => {
+                self.needs(actor, MemberRole::Owner, "set how long messages are kept")
+            }
         }
     }
 
@@ -268,6 +274,10 @@ impl Session {
                 self.change_member(user, |member| member.muted_until = *until_ms);
             }
             GroupAction::MuteAll { on } => self.settings.mute_all = *on,
+            GroupAction::SetRetention(retention) => {
+                self.settings.retention = *retention;
+                outcome.timers_moved = true;
+            }
             GroupAction::Dissolve => {
                 self.settings.dissolved = true;
                 self.owner = None;

@@ -7,6 +7,7 @@
 //! A command reads and writes exactly one entity. What must happen in a second one is left behind as an *intent*,
 //! which the shard's leader carries over.
 
+mod at;
 mod bars;
 pub mod command;
 pub mod devices;
@@ -16,6 +17,7 @@ pub mod manage;
 mod members;
 pub mod outcome;
 pub mod own;
+pub mod privacy;
 pub mod records;
 pub mod relations;
 mod rewrite;
@@ -24,6 +26,7 @@ pub mod sender;
 pub mod series;
 pub mod session;
 pub mod session_rows;
+mod trim;
 pub mod user;
 pub mod user_rows;
 
@@ -32,7 +35,7 @@ pub use devices::{DeviceBounds, Introduction};
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
-pub use rows::{RowFault, RowReader, RowWrites};
+pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
 
@@ -52,3 +55,5 @@ mod own_tests;
 mod rewrite_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trim_tests;

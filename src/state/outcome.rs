@@ -75,6 +75,10 @@ pub struct Outcome {
     pub published: Option<Publication>,
     /// A record that another one has taken the place of: its seq, and the new one.
     pub rewritten: Option<(u64, Bytes)>,
+    /// Records whose time had come: tombstones stand in their place.
+    pub expired: Vec<u64>,
+    /// When the session's next message goes, or how long it keeps them, may have changed.
+    pub timers_moved: bool,
     /// Bytes of records that memory holds for the next checkpoint on that account.
     pub held_bytes: usize,
     /// Members that came (before the record is published) …

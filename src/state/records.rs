@@ -101,6 +101,64 @@ pub fn read(rows: &dyn RowReader, id: &SessionId, from: u64, count: usize) -> Re
     Ok(found)
 }
 
+/// The records of `count` seqs from `first` on as far as they are rows, with the seq of the first of them: what was before
+/// may have been trimmed.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_page(
+    rows: &dyn RowReader,
+    id: &SessionId,
+    first: u64,
+    count: u64,
+) -> Result<(u64, Vec<Bytes>), RowFault> {
+    let found = read(rows, id, first, usize::try_from(count).unwrap_or(usize::MAX))?;
+    if !found.is_empty() {
+        return Ok((first, found));
+    }
+    let mut next = None;
+    let prefix = key::session(key::letter::RECORD, id);
+    rows.scan_from(&prefix, &key::record(id, first), &mut |key, _| {
+        next = key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+        Ok(false)
+    })?;
+    match next.filter(|next| *next < first.saturating_add(count)) {
+        Some(next) => {
+            let left = usize::try_from(first + count - next).unwrap_or(usize::MAX);
+            Ok((next, read(rows, id, next, left)?))
+        }
+        None => Ok((first, Vec::new())),
+    }
+}
+
+/// Keys of at most `most` runs that no record from `first_seq` on is read from.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn before(
+    rows: &dyn RowReader,
+    id: &SessionId,
+    first_seq: u64,
+    most: usize,
+) -> Result<Vec<Bytes>, RowFault> {
+    let lowest = key::record(id, 0);
+    // The run from which the first kept record is read, if it is a row already; else the one that will be is not here yet.
+    let Some((holding, value)) = rows.last_between(&lowest, &key::record(id, first_seq))? else {
+        return Ok(Vec::new());
+    };
+    let begins = holding.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let over = begins + unpack(&holding, value)?.len() as u64 <= first_seq;
+    let mut keys = Vec::new();
+    rows.scan(&key::session(key::letter::RECORD, id), &mut |key, _| {
+        let needless = *key < *holding || (over && *key == *holding);
+        if needless {
+            keys.push(Bytes::copy_from_slice(key));
+        }
+        Ok(needless && keys.len() < most)
+    })?;
+    Ok(keys)
+}
+
 /// One record.
 ///
 /// # Errors

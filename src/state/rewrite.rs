@@ -19,6 +19,7 @@ use rookery_wire::{
 use super::command::{Act, Actor};
 use super::records::{RUN_RECORDS, Runs, run_of};
 use super::session::{At, Session, encode_record};
+use super::trim::is_lasting;
 
 /// Runs of records that were rewritten, and what the batch at hand has read of those that may be.
 #[derive(Debug, Default)]
@@ -44,10 +45,10 @@ pub(super) struct Rewrites {
 
 /// A rewriting that is decided and not yet carried out.
 pub(super) struct Rewriting {
-    seq: u64,
-    record: Bytes,
-    /// The running count of a message that is recalled.
-    recalled: Option<u64>,
+    pub(super) seq: u64,
+    pub(super) record: Bytes,
+    /// The running count of a message whose content goes.
+    pub(super) recalled: Option<u64>,
 }
 
 impl Rewrites {
@@ -66,10 +67,19 @@ impl Rewrites {
         let runs = dirty.into_iter();
         runs.filter_map(|first| Some((first, self.pending.get(&first)?.as_slice()))).collect()
     }
-    /// Counts and seqs of messages that were recalled since this was last asked.
-    pub(super) fn collect_recalled(&mut self) -> Vec<(u64, u64)> {
+    /// Counts and seqs of messages that were recalled since this was last asked; no seq where they are trimmed.
+    pub(super) fn collect_recalled(&mut self) -> Vec<(u64, Option<u64>)> {
         let counts = std::mem::take(&mut self.dirty_recalled);
-        counts.into_iter().filter_map(|count| Some((count, *self.recalled.get(&count)?))).collect()
+        counts.into_iter().map(|count| (count, self.recalled.get(&count).copied())).collect()
+    }
+    /// Records before `first` are gone, and the running counts up to `first_count` with them.
+    pub(super) fn trim(&mut self, first: u64, first_count: u64) {
+        self.pending.retain(|begin, run| begin + run.len() as u64 > first);
+        let Self { pending, dirty, .. } = self;
+        dirty.retain(|begin| pending.contains_key(begin));
+        let kept = self.recalled.split_off(&first_count.saturating_add(1));
+        let gone = std::mem::replace(&mut self.recalled, kept);
+        self.dirty_recalled.extend(gone.keys());
     }
     /// What was collected is in rows.
     pub(super) fn written(&mut self) {
@@ -125,7 +135,7 @@ impl Session {
     }
 
     /// A record, wherever it is; of those in rows only what this batch has asked for.
-    fn stored_record(&self, seq: u64) -> Option<Record> {
+    pub(super) fn stored_record(&self, seq: u64) -> Option<Record> {
         if !(self.first_seq..=self.last_seq).contains(&seq) {
             return None;
         }
@@ -154,6 +164,8 @@ impl Session {
                 let text = format!("message {seq} of {} was recalled", self.id);
                 return Err(ErrorBody::new(ErrorCode::Recalled, text));
             }
+            // The same of one that expires later.
+            RecordKind::EXPIRED if self.expiries.contains(seq) => {}
             _ => return Err(none()),
         }
         let name = actor.name();
@@ -184,6 +196,9 @@ impl Session {
         let (record, recalled) = match act {
             Act::Edit { content_type, content, extensions, .. } => {
                 let mut extensions = extensions.clone();
+                // It goes when it was to go, whatever it says by then.
+                let kept = record.extensions.iter().filter(|kept| is_lasting(kept));
+                extensions.extend(kept.cloned());
                 extensions.push(mark);
                 let (content_type, content) = (content_type.clone(), content.clone());
                 (Record { kind: RecordKind::CONTENT, content_type, content, extensions, ..record }, None)
@@ -230,6 +245,7 @@ impl Session {
             }
         }
         if let Some(count) = recalled {
+            self.expiries.remove(seq);
             self.rewrites.recalled.insert(count, seq);
             self.rewrites.dirty_recalled.insert(count);
         }

@@ -1,6 +1,7 @@
 //! Rows: what an entity is on disk, without knowing the disk.
 
 use bytes::Bytes;
+use rookery_wire::SessionId;
 
 /// Why rows could not be read: storage failed, or holds what no version of this program wrote. Never a refusal; it
 /// stops the node.
@@ -64,6 +65,15 @@ pub trait RowReader {
     fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault>;
 }
 
+/// How far the first kept seq of a session has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freed {
+    /// From here …
+    pub before: u64,
+    /// … to here.
+    pub first: u64,
+}
+
 /// Row changes of one entity, written together or not at all (R7), but for those that may come before.
 #[derive(Debug, Default)]
 pub struct RowWrites {
@@ -71,6 +81,8 @@ pub struct RowWrites {
     pub ahead: Vec<(Bytes, Option<Bytes>)>,
     /// Key and new value, or none to remove it.
     pub rows: Vec<(Bytes, Option<Bytes>)>,
+    /// Records of this session are no more: once the other rows are durable, those that no kept one needs are deleted.
+    pub freed: Option<(SessionId, Freed)>,
     /// Sum of key and value lengths.
     pub bytes: usize,
 }

@@ -12,6 +12,7 @@ use rookery_wire::{
     AttributeKey, DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
 };
 
+pub use super::at::At;
 use super::bars::Bars;
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::key::SenderKey;
@@ -19,33 +20,8 @@ use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
 use super::sender::{Fate, Known, Number, Sender, Stored};
+use super::trim::Expiries;
 use crate::plant::planted;
-
-/// Where in the log a command stands, and the time of its entry.
-#[derive(Clone, Copy, Debug)]
-pub struct At {
-    /// The shard (group id).
-    pub shard: u32,
-    /// Log index of the entry.
-    pub index: u64,
-    /// Position of the command in its entry.
-    pub position: u32,
-    /// The leader's time, unix milliseconds.
-    pub time_ms: u64,
-}
-
-impl At {
-    /// Commands an entry may hold, so that positions fit a message id.
-    pub const MAX_COMMANDS: usize = 1 << 16;
-
-    /// 10 bits of shard, 38 of log index, 16 of position: unique without a counter that a replay could skip (R6).
-    /// 38 bits are 275 thousand million entries of one shard.
-    pub fn message_id(&self) -> u64 {
-        (u64::from(self.shard) << 54)
-            | ((self.index & ((1 << 38) - 1)) << 16)
-            | u64::from(self.position & 0xffff)
-    }
-}
 
 /// Bounds of what a session keeps in memory. None of them may change what apply decides.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +82,8 @@ pub(super) struct Dirty {
     pub(super) intents: BTreeSet<UserId>,
     pub(super) profile: bool,
     pub(super) attributes: BTreeSet<AttributeKey>,
+    /// The first kept seq has moved on from here: rows before it are to be deleted.
+    pub(super) trimmed: Option<u64>,
 }
 
 /// One session. See the module's words.
@@ -122,6 +100,9 @@ pub struct Session {
     pub(super) attributes: Attributes,
     pub(super) last_seq: u64,
     pub(super) first_seq: u64,
+    /// The running count before the first kept seq.
+    pub(super) first_count: u64,
+    pub(super) expiries: Expiries,
     pub(super) count: u64,
     pub(super) time_ms: u64,
     /// Grows with every membership change.
@@ -161,6 +142,8 @@ impl Session {
             attributes: Attributes::new(),
             last_seq: 0,
             first_seq: 1,
+            first_count: 0,
+            expiries: Expiries::default(),
             count: 0,
             time_ms: 0,
             version: 0,
@@ -330,11 +313,7 @@ impl Session {
             Known::Old => {
                 return match self.recalled.get(&(key, client_seq)) {
                     Some(Some(number)) => self.again(number, fingerprint, client_seq, act),
-                    _ => refused(
-                        ErrorCode::AlreadyTrimmed,
-                        format!("number {client_seq} was used long ago"),
-                        0,
-                    ),
+                    _ => trimmed(client_seq),
                 };
             }
         }
@@ -356,6 +335,9 @@ impl Session {
 
     /// The first answer again, to a number seen before.
     fn again(&self, number: &Number, fingerprint: u64, client_seq: u64, act: &Act) -> Outcome {
+        if matches!(&number.fate, Fate::Stored(stored) if stored.seq < self.first_seq) {
+            return trimmed(client_seq);
+        }
         if number.fingerprint != fingerprint {
             let text = format!("number {client_seq} was used with other content");
             return refused(ErrorCode::ClientSeqReused, text, 0);
@@ -478,6 +460,7 @@ impl Session {
             self.manage(at, action, &mut outcome);
         }
         let (stored, record) = self.append(limits, placed);
+        outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
         self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
@@ -575,6 +558,10 @@ fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
         }
         _ => refusal,
     }
+}
+
+fn trimmed(client_seq: u64) -> Outcome {
+    refused(ErrorCode::AlreadyTrimmed, format!("number {client_seq} was used, and its message is trimmed"), 0)
 }
 
 pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {

@@ -12,9 +12,10 @@ use super::key::{self, SenderKey, letter};
 use super::manage::Settings;
 use super::records;
 use super::rewrite::Rewrites;
-use super::rows::{RowFault, RowReader, RowWrites};
+use super::rows::{Freed, RowFault, RowReader, RowWrites};
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
+use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
@@ -33,6 +34,8 @@ pub struct HeadRow {
     pub settings: Settings,
     /// First seq kept.
     pub first_seq: u64,
+    /// Countable messages before it.
+    pub first_count: u64,
     /// Last seq.
     pub last_seq: u64,
     /// Countable messages.
@@ -57,6 +60,27 @@ impl HeadRow {
     pub fn read(rows: &dyn RowReader, id: &SessionId) -> Result<Option<Self>, RowFault> {
         let key = key::session(letter::HEAD, id);
         rows.get(&key)?.map(|value| row(&key, value)).transpose()
+    }
+
+    /// Names of sessions of a shard behind one of them, in key order.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn names_after(
+        rows: &dyn RowReader,
+        after: Option<&SessionId>,
+        most: usize,
+    ) -> Result<Vec<SessionId>, RowFault> {
+        let mut from = after.map_or_else(|| vec![letter::HEAD], |after| key::session(letter::HEAD, after));
+        // The next possible key.
+        from.extend(after.map(|_| 0));
+        let mut names = Vec::new();
+        rows.scan_from(&[letter::HEAD], &from, &mut |key, _| {
+            let name = decode(&Bytes::copy_from_slice(&key[1..]));
+            names.push(name.map_err(|fault| RowFault::damaged(key, fault))?);
+            Ok(names.len() < most)
+        })?;
+        Ok(names)
     }
 
     /// Reads every session of a shard, in key order.
@@ -174,6 +198,7 @@ impl Session {
         session.owner = head.owner;
         session.settings = head.settings;
         session.first_seq = head.first_seq;
+        session.first_count = head.first_count;
         session.last_seq = head.last_seq;
         session.count = head.count;
         session.time_ms = head.time_ms;
@@ -202,6 +227,7 @@ impl Session {
             Ok(true)
         })?;
         session.rewrites = Rewrites::loaded(head.revision, recalled);
+        session.load_expiries(rows)?;
         session.load_profile(rows)?;
         if session.last_seq >= session.first_seq {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
@@ -210,6 +236,17 @@ impl Session {
             session.push_tail(last);
         }
         Ok(session)
+    }
+
+    fn load_expiries(&mut self, rows: &dyn RowReader) -> Result<(), RowFault> {
+        let prefix = key::session(letter::EXPIRY, &self.id);
+        let mut times = BTreeMap::new();
+        rows.scan(&prefix, &mut |key, value| {
+            times.insert(count_at(key)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        self.expiries = Expiries::loaded(times);
+        Ok(())
     }
 
     fn load_profile(&mut self, rows: &dyn RowReader) -> Result<(), RowFault> {
@@ -240,8 +277,20 @@ impl Session {
         }
         rows.ahead = ahead.rows;
         for (count, seq) in self.rewrites.collect_recalled() {
-            rows.put(key::recalled(&self.id, count), row_value(&seq));
+            let key = key::recalled(&self.id, count);
+            match seq {
+                Some(seq) => rows.put(key, row_value(&seq)),
+                None => rows.delete(key),
+            }
         }
+        for (seq, expiry) in self.expiries.collect() {
+            let key = key::expiry(&self.id, seq);
+            match expiry {
+                Some(expiry) => rows.put(key, row_value(&expiry)),
+                None => rows.delete(key),
+            }
+        }
+        rows.freed = dirty.trimmed.map(|before| (self.id.clone(), Freed { before, first: self.first_seq }));
         self.collected_seq = self.last_seq;
         for user in &dirty.members {
             if let Some(member) = self.members.get(user) {
@@ -287,6 +336,7 @@ impl Session {
         }
         self.trim_senders();
         self.trim_tail(limits);
+        self.let_go_of_trimmed();
     }
 
     /// Whether rows hold everything that is here.
@@ -297,6 +347,8 @@ impl Session {
             && self.dirty.senders.is_empty()
             && self.dirty.intents.is_empty()
             && self.rewrites.is_clean()
+            && self.expiries.is_clean()
+            && self.dirty.trimmed.is_none()
             && !self.dirty.profile
             && self.dirty.attributes.is_empty()
     }
@@ -308,6 +360,7 @@ impl Session {
             owner: self.owner.clone(),
             settings: self.settings,
             first_seq: self.first_seq,
+            first_count: self.first_count,
             last_seq: self.last_seq,
             count: self.count,
             time_ms: self.time_ms,
@@ -317,6 +370,37 @@ impl Session {
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
         }
     }
+}
+
+/// Runs of numbers among the `most` rows from the key `from` on (or from the first one) that say only where trimmed messages
+/// stood; and the key to go on from, if there are more. A run with a refusal in it stays: that answer is kept for ever.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn needless_numbers(
+    rows: &dyn RowReader,
+    id: &SessionId,
+    first_seq: u64,
+    from: Option<Bytes>,
+    most: usize,
+) -> Result<(Vec<Bytes>, Option<Bytes>), RowFault> {
+    let prefix = key::session(letter::NUMBERS, id);
+    let from = from.unwrap_or_else(|| Bytes::from(prefix.clone()));
+    let (mut needless, mut seen, mut next) = (Vec::new(), 0, None);
+    rows.scan_from(&prefix, &from, &mut |key, value| {
+        let name = Bytes::copy_from_slice(key);
+        if seen == most {
+            next = Some(name);
+            return Ok(false);
+        }
+        seen += 1;
+        let run: Run = row(key, Bytes::copy_from_slice(value))?;
+        if run.items.iter().all(|item| item.fate.is_ok_and(|seq| seq < first_seq)) {
+            needless.push(name);
+        }
+        Ok(true)
+    })?;
+    Ok((needless, next))
 }
 
 /// Messages with a running count above `count` that were recalled.
@@ -331,6 +415,24 @@ pub fn read_recalled_after(rows: &dyn RowReader, id: &SessionId, count: u64) -> 
         Ok(true)
     })?;
     Ok(recalled)
+}
+
+/// When the next message of each session of a shard is to go.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn next_expiries(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, u64>, RowFault> {
+    let mut next: BTreeMap<SessionId, u64> = BTreeMap::new();
+    rows.scan(&[letter::EXPIRY], &mut |key, value| {
+        let name = key.get(1..key.len().saturating_sub(8)).unwrap_or_default();
+        let session = decode(&Bytes::copy_from_slice(name)).map_err(|fault| RowFault::damaged(key, fault))?;
+        let Expiry { at_ms, .. } = row(key, Bytes::copy_from_slice(value))?;
+        if at_ms != UNREAD {
+            next.entry(session).and_modify(|least| *least = at_ms.min(*least)).or_insert(at_ms);
+        }
+        Ok(true)
+    })?;
+    Ok(next)
 }
 
 /// Sessions of a shard that have intents to carry.

@@ -41,6 +41,10 @@ impl Disk {
 }
 
 impl Disk {
+    /// Whether any row holds this text.
+    pub(super) fn says(&self, what: &str) -> bool {
+        self.0.values().any(|value| value.windows(what.len()).any(|window| window == what.as_bytes()))
+    }
     /// Takes the rows of one kind over from a later state.
     pub(super) fn take_newer(&mut self, later: &Disk, letter: u8) {
         let rows = later.0.iter().filter(|(key, _)| key.first() == Some(&letter));

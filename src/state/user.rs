@@ -113,6 +113,19 @@ impl User {
         self.frozen = true;
         self.reflect(index);
     }
+    /// How far the user has read a session; 0 for one that is not in the list.
+    pub fn read_cursor(&self, session: &SessionId) -> u64 {
+        self.links.get(session).map_or(0, |link| link.read_seq)
+    }
+    /// When a device last registered or had cursors stored, unix milliseconds; 0 for never.
+    pub fn last_used_ms(&self) -> u64 {
+        self.devices.values().map(|device| device.used_ms).max().unwrap_or(0)
+    }
+    /// Whether the user has a direct session with another.
+    pub fn has_direct_with(&self, other: &UserId) -> bool {
+        let session = SessionId::direct(&self.id, other);
+        session.is_ok_and(|session| self.links.get(&session).is_some_and(|link| link.member))
+    }
     /// Sessions the user is a member of.
     pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &LinkState)> {
         self.sessions_after(None)

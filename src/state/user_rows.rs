@@ -12,7 +12,7 @@ use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::series::Series;
 use super::session_rows::{row, row_value};
-use super::user::{Dirty, User};
+use super::user::{Dirty, LinkState, User};
 
 /// The user's head row.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -29,6 +29,26 @@ struct UserRow {
 
 /// A series with whose it is.
 type SeriesRow = ((UserId, DeviceId, u32), Series);
+
+/// How far a user has read a session, from its one row; 0 for one that is not in the list.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_cursor(rows: &dyn RowReader, user: &UserId, session: &SessionId) -> Result<u64, RowFault> {
+    let key = key::user_session(letter::LINK, user, session);
+    let link: Option<LinkState> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(link.map_or(0, |link| link.read_seq))
+}
+
+/// When a device of a user was last heard of, unix milliseconds; 0 for never.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_last_used(rows: &dyn RowReader, user: &UserId) -> Result<u64, RowFault> {
+    let key = key::user(letter::USER, user);
+    let head: Option<UserRow> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(head.and_then(|head| head.devices.iter().map(|(_, device)| device.used_ms).max()).unwrap_or(0))
+}
 
 impl User {
     /// Reads a user; one without rows is [`User::new`].

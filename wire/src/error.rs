@@ -130,6 +130,8 @@ codes! {
     TooManyDevices = 418, "TOO_MANY_DEVICES", "end one of the other devices first";
     /// The user has as many relations as it may; `detail` is how many.
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
+    /// More ephemeral messages than this connection may send; `detail` is how many a second it may.
+    TooFast = 420, "TOO_FAST", "send fewer of them; what was refused is worth nothing by then";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -152,7 +154,7 @@ impl ErrorCode {
         match self {
             ErrorCode::Busy => Retry::After(50),
             ErrorCode::Unavailable => Retry::After(200),
-            ErrorCode::DiskLow | ErrorCode::TooManyConnections => Retry::After(1000),
+            ErrorCode::DiskLow | ErrorCode::TooManyConnections | ErrorCode::TooFast => Retry::After(1000),
             ErrorCode::ShuttingDown | ErrorCode::Idle => Retry::Reconnect,
             _ => Retry::Never,
         }

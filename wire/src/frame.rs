@@ -83,6 +83,12 @@ kinds! {
     ListRelations = 18, "LIST_RELATIONS";
     /// [`crate::own::ListDevices`].
     ListDevices = 19, "LIST_DEVICES";
+    /// [`crate::live::Receipts`].
+    Receipts = 20, "RECEIPTS";
+    /// [`crate::live::Ephemeral`].
+    Ephemeral = 21, "EPHEMERAL";
+    /// [`crate::live::Watch`].
+    Watch = 22, "WATCH";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -125,6 +131,16 @@ kinds! {
     DevicePage = 148, "DEVICE_PAGE";
     /// [`crate::own::SelfAck`].
     SelfAck = 149, "SELF_ACK";
+    /// [`crate::live::ReceiptPage`].
+    ReceiptPage = 150, "RECEIPT_PAGE";
+    /// [`crate::live::Receipt`].
+    Receipt = 151, "RECEIPT";
+    /// [`crate::live::EphemeralMessage`].
+    EphemeralMessage = 152, "EPHEMERAL_MESSAGE";
+    /// [`crate::live::Presence`].
+    Presence = 153, "PRESENCE";
+    /// [`crate::live::PresencePage`].
+    PresencePage = 154, "PRESENCE_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -59,6 +59,22 @@ impl Default for Policy {
     }
 }
 
+/// How long a session keeps its messages. What is older than that or beyond that number goes; 0 is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Retention {
+    /// Age at which a message goes, milliseconds.
+    pub age_ms: u64,
+    /// Records kept, signals among them.
+    pub count: u64,
+}
+
+impl Retention {
+    /// Whether nothing goes by it. A session for which nothing is set follows the cluster's default.
+    pub fn is_none(&self) -> bool {
+        self.age_ms == 0 && self.count == 0
+    }
+}
+
 /// One change to a group.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Source")]
@@ -105,6 +121,8 @@ pub enum GroupAction {
     },
     /// The end: every member leaves, and no later act is accepted. The owner's doing.
     Dissolve,
+    /// Sets how long the group keeps its messages. The owner's doing.
+    SetRetention(Retention),
 }
 
 /// `MANAGE_GROUP`: one change to a group. Numbered like a send, and answered by ACK.
@@ -165,6 +183,8 @@ pub struct Group {
     pub members: u32,
     /// It has been dissolved; only services still see it.
     pub dissolved: bool,
+    /// How long it keeps its messages, if that was set for it.
+    pub retention: Retention,
 }
 
 /// One line of a [`RolePage`].

@@ -7,13 +7,14 @@
 //! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
 //! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`own`] (what is the
-//! user's own), [`error`] (codes), [`codec`] (bincode rules).
+//! user's own), [`live`] (receipts, ephemeral messages, presence), [`error`] (codes), [`codec`] (bincode rules).
 
 pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod group;
 pub mod id;
+pub mod live;
 pub mod own;
 pub mod record;
 pub mod reply;
@@ -22,10 +23,10 @@ pub mod request;
 pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
 pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
-pub use group::{GroupAction, MemberRole, Policy, Who};
+pub use group::{GroupAction, MemberRole, Policy, Retention, Who};
 pub use id::{AttributeKey, DeviceId, GroupId, SessionId, UserId};
 pub use own::{RelationState, SessionSetting, UserAction};
-pub use record::{Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
+pub use record::{Burns, Expires, Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.
 pub const DEFAULT_MAX_FRAME: u32 = 1 << 20;

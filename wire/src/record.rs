@@ -32,6 +32,10 @@ impl RecordKind {
     /// extensions. Never stored, and never pushed.
     pub const DELETED: RecordKind = RecordKind(8);
 
+    /// What is left of content whose time had come, by its [`Expires`]: everything but content and media type. It counted
+    /// when it was stored, and does not any more.
+    pub const EXPIRED: RecordKind = RecordKind(9);
+
     /// Whether records of this kind are counted as unread.
     pub fn is_countable(self) -> bool {
         self == Self::CONTENT
@@ -106,6 +110,32 @@ pub struct Rewritten {
 impl Rewritten {
     /// The tag of the extension.
     pub const TAG: u16 = 1;
+}
+
+/// The data of the [`Expires::TAG`] extension, with which a message is sent that is to last for a time only. Of the
+/// extensions with tags of the protocol's own clients send this one and [`Burns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Expires {
+    /// For how long from its time on, milliseconds.
+    pub after_ms: u64,
+}
+
+impl Expires {
+    /// The tag of the extension.
+    pub const TAG: u16 = 2;
+}
+
+/// The data of the [`Burns::TAG`] extension, with which a message of a direct session is sent that is to go once the other
+/// user has read it. A message has this or [`Expires`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Burns {
+    /// For how long after that it lasts, milliseconds.
+    pub after_ms: u64,
+}
+
+impl Burns {
+    /// The tag of the extension.
+    pub const TAG: u16 = 3;
 }
 
 /// Tags of extensions from here on are the application's; those below are the protocol's own.

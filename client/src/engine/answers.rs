@@ -1,5 +1,6 @@
 //! Answers: which request each is for, and what it means for it.
 
+use rookery_wire::live::{Presence, PresencePage};
 use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page, ReadMark, SyncPage, Welcome};
 use rookery_wire::request::Role;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, Retry, decode};
@@ -57,6 +58,7 @@ impl Engine {
         // The driver knows the address.
         self.give(Event::Connected { node: welcome.node, addr: String::new() });
         self.start_sync(now);
+        self.watch_again(now);
         self.ask_due(now);
         Ok(())
     }
@@ -97,6 +99,12 @@ impl Engine {
             Kind::ReadMark => self.give(Event::ReadMark(body(frame)?)),
             Kind::SessionSettings => self.give(Event::Settings(body(frame)?)),
             Kind::Relation => self.give(Event::Relation(body(frame)?)),
+            Kind::Receipt => self.give(Event::Receipt(body(frame)?)),
+            Kind::EphemeralMessage => self.give(Event::Ephemeral(body(frame)?)),
+            Kind::Presence => {
+                let presence: Presence = body(frame)?;
+                self.give(Event::Presence(presence.users));
+            }
             Kind::Joined => {
                 let joined: Joined = body(frame)?;
                 self.joined(now, &joined);
@@ -128,6 +136,12 @@ impl Engine {
             (Purpose::Gap(slot), Kind::Page) => self.gap_page(now, slot, body(frame)?),
             (Purpose::Sync, Kind::SyncPage) => self.sync_answer(now, body(frame)?),
             (Purpose::Ping, Kind::Pong) => Ok(()),
+            (Purpose::Watch, Kind::PresencePage) => {
+                let page: PresencePage = body(frame)?;
+                self.watched.answered(now, &page);
+                self.give(Event::Presence(page.users));
+                Ok(())
+            }
             (Purpose::Ask(ask), kind) => {
                 let answer = match kind {
                     Kind::SyncPage => Answer::Sync(body::<SyncPage>(frame)?),
@@ -139,6 +153,13 @@ impl Engine {
                     Kind::SelfAck => Answer::Own(body(frame)?),
                     Kind::RelationPage => Answer::Relations(body(frame)?),
                     Kind::DevicePage => Answer::Devices(body(frame)?),
+                    Kind::ReceiptPage => Answer::Receipts(body(frame)?),
+                    Kind::PresencePage => {
+                        let page: PresencePage = body(frame)?;
+                        self.watched.answered(now, &page);
+                        Answer::Presence(page)
+                    }
+                    Kind::Ok => Answer::Done,
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),
                 };
@@ -206,6 +227,7 @@ impl Engine {
             Purpose::Ask(ask) => self.ask_refused(now, ask, verdict, &body),
             Purpose::Gap(slot) => self.gap_refused(now, slot, verdict, &body),
             Purpose::Sync => self.sync_refused(now, verdict, &body)?,
+            Purpose::Watch => self.watch_refused(now, verdict),
             Purpose::Ping | Purpose::Hello => {}
         }
         if verdict == Verdict::Elsewhere {

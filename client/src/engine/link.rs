@@ -32,6 +32,7 @@ pub(crate) enum Purpose {
     Ask(u64),
     Gap(Slot),
     Sync,
+    Watch,
     Ping,
 }
 

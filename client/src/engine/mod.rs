@@ -3,7 +3,7 @@
 //! The driver tells it what happened (a connection, bytes, a command, the time) and does what it left behind: bytes
 //! in [`Engine::out`], events in [`Engine::ready`]. Read on in the order in which a send meets the parts: [`sends`]
 //! over [`outbox`], [`link`], [`answers`]; then what comes in: [`arrivals`] over [`inbox`], [`sync`]; [`questions`], with
-//! the numbers of [`own`].
+//! the numbers of [`own`] and what is [`watched`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,6 +28,7 @@ mod recall;
 mod sends;
 mod slots;
 mod sync;
+mod watched;
 
 pub(crate) use link::{Broken, Next, Phase};
 
@@ -36,6 +37,7 @@ use own::OwnNumbers;
 use questions::Ask;
 use slots::{Sessions, Slot, SlotQueue};
 use sync::SyncRun;
+use watched::Watched;
 
 /// Milliseconds since the driver began.
 pub(crate) type Millis = u64;
@@ -85,6 +87,7 @@ pub(crate) struct Engine {
     asks: BTreeMap<u64, Ask>,
     own: OwnNumbers,
     next_ask: u64,
+    watched: Watched,
     sync: SyncRun,
     /// Sessions with flights to write, at once or at a later tick.
     writable: SlotQueue,
@@ -141,6 +144,7 @@ impl Engine {
             asks: BTreeMap::new(),
             own: OwnNumbers::default(),
             next_ask: 0,
+            watched: Watched::default(),
             sync: SyncRun::default(),
             writable: SlotQueue::default(),
             delayed: SlotQueue::default(),
@@ -229,7 +233,7 @@ impl Engine {
                 self.writable.push(slot);
             }
         }
-        self.asks.values_mut().for_each(Ask::cut);
+        self.cut_asks(reason);
     }
 
     /// The device registers anew on the next connection.
@@ -292,6 +296,7 @@ impl Engine {
         self.look_at_holes(now);
         self.look_at_strays(now);
         self.sync_if_due(now);
+        self.watch_if_due(now);
         self.ask_due(now);
         Ok(())
     }
@@ -302,6 +307,7 @@ impl Engine {
             || self.unanswered() > 0
             || self.link.phase == Phase::Hello
             || self.sync.is_due()
+            || self.watched.is_due()
             || !(self.delayed.is_empty() && self.holes.is_empty() && self.strays.is_empty());
         if busy {
             self.ticked_at + TICK

@@ -28,6 +28,11 @@ impl Ask {
         self.due = Some(0);
     }
 
+    /// Written, and not to be written again: who is there later is somebody else.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.written && matches!(self.question, Question::Ephemeral(_))
+    }
+
     pub(crate) fn answer(self, answer: Result<Answer, ClientError>) {
         // The application may have stopped waiting; that is its right.
         let _ = self.reply.send(answer);
@@ -43,6 +48,9 @@ impl Engine {
         reply: Reply<Answer>,
         permit: OwnedSemaphorePermit,
     ) {
+        if let Question::Watch(watch) = &question {
+            self.watched.asked(watch);
+        }
         let deadline = now + self.settings.request_deadline;
         let ask = Ask { question, reply, _permit: permit, deadline, due: Some(0), written: false };
         self.asks.insert(self.next_ask, ask);
@@ -89,8 +97,22 @@ impl Engine {
                 }
                 Question::Relations(list) => encode_frame(Kind::ListRelations, id, list, &mut self.out),
                 Question::Devices(list) => encode_frame(Kind::ListDevices, id, list, &mut self.out),
+                Question::Receipts(ask) => encode_frame(Kind::Receipts, id, ask, &mut self.out),
+                Question::Ephemeral(what) => encode_frame(Kind::Ephemeral, id, what, &mut self.out),
+                Question::Watch(watch) => encode_frame(Kind::Watch, id, watch, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
             }
+        }
+    }
+
+    /// The connection is gone: what has no answer is asked again, but for what is of use now or never.
+    pub(crate) fn cut_asks(&mut self, reason: &str) {
+        self.asks.values_mut().for_each(Ask::cut);
+        let passed: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.has_passed()).map(|(&number, _)| number).collect();
+        for number in passed {
+            let lost = format!("the connection was lost before the answer: {reason}");
+            self.ask_answered(number, Err(ClientError::Closed(lost)));
         }
     }
 
@@ -115,7 +137,8 @@ impl Engine {
             ask.due = Some(now);
             return self.ask_due(now);
         }
-        if verdict == Verdict::Final {
+        let passing = self.asks.get(&number).is_some_and(Ask::has_passed);
+        if verdict == Verdict::Final || passing {
             return self.ask_answered(number, Err(ClientError::Refused(body.clone())));
         }
         if let Some(ask) = self.asks.get_mut(&number) {

@@ -9,6 +9,7 @@ use rookery_client::wire::{
 
 use super::wrap::harmless;
 use crate::cli::group_words::action_words;
+use crate::cli::record::lasts;
 
 /// Messages kept in memory while the newest are shown; older ones are pulled again when scrolled to.
 const KEPT: usize = 2_000;
@@ -73,6 +74,8 @@ pub(super) struct Conversation {
     /// Rows scrolled up from the newest.
     pub(super) scroll: usize,
     pub(super) draft: String,
+    /// Messages that last for a time only, and until when.
+    lasting: BTreeMap<u64, u64>,
 }
 
 impl Conversation {
@@ -96,6 +99,7 @@ impl Conversation {
             member: true,
             scroll: 0,
             draft: String::new(),
+            lasting: BTreeMap::new(),
         }
     }
 
@@ -168,6 +172,21 @@ impl Conversation {
         }
     }
 
+    /// Messages whose time has come are shown no longer.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        let Self { lasting, entries, last_seq, preview, .. } = self;
+        lasting.retain(|seq, until| {
+            let lasts = *until > now_ms;
+            if !lasts && let Some(entry) = entries.get_mut(seq) {
+                entry.body = expired();
+                if seq == last_seq {
+                    *preview = "(expired)".to_owned();
+                }
+            }
+            lasts
+        });
+    }
+
     /// Takes a page of history.
     pub(super) fn page(&mut self, page: &Page, me: &UserId, device: &DeviceId) {
         self.loading = false;
@@ -183,6 +202,9 @@ impl Conversation {
         let own = record.sender == *me && record.device == *device;
         let entry = Entry { time_ms: record.time_ms, sender: record.sender.clone(), body, own };
         self.entries.insert(record.seq, entry);
+        if let Some(after_ms) = lasts(record).filter(|_| record.kind == RecordKind::CONTENT) {
+            self.lasting.insert(record.seq, record.time_ms.saturating_add(after_ms));
+        }
         let most = if self.scroll > 0 { MOST } else { KEPT };
         while self.entries.len() > most {
             self.entries.pop_first();
@@ -216,6 +238,10 @@ impl Conversation {
     }
 }
 
+fn expired() -> Body {
+    Body::Signal("(expired)".to_owned())
+}
+
 fn body(kind: RecordKind, sender: &UserId, content_type: &[u8], content: &[u8]) -> Body {
     if kind == RecordKind::CONTENT {
         let content_type = String::from_utf8_lossy(content_type);
@@ -230,6 +256,7 @@ fn body(kind: RecordKind, sender: &UserId, content_type: &[u8], content: &[u8]) 
         };
     }
     match kind {
+        RecordKind::EXPIRED => return expired(),
         RecordKind::RECALLED => return Body::Signal("(recalled)".to_owned()),
         RecordKind::RECALL => return Body::Signal(harmless(&format!("{sender} recalled a message"))),
         RecordKind::EDIT => return Body::Signal(harmless(&format!("{sender} edited a message"))),

@@ -1,10 +1,11 @@
 //! `rookery chat`: a terminal to talk in.
 //!
-//! Four parts that can be read alone: what the chat knows and decides ([`state`], over [`conversation`], [`input`],
+//! Four parts that can be read alone: what the chat knows and decides ([`state`], over [`conversation`], [`company`], [`input`],
 //! [`words`]), what it looks like ([`view`], over [`history`], [`wrap`], [`palette`], [`zone`]), which key does what
 //! ([`keys`]), and the loop here, which only carries events in and actions out. It must leave the terminal as it
 //! found it, however it ends ([`screen`]), and show nothing of a message that the terminal could take for a command.
 
+mod company;
 mod conversation;
 mod history;
 mod input;
@@ -30,6 +31,7 @@ use crossterm::event::EventStream;
 use futures::{FutureExt, StreamExt};
 use ratatui::crossterm::event::Event as Terminal;
 use rookery_client::wire::SessionId;
+use rookery_client::wire::live::WatchMode;
 use rookery_client::wire::request::{Consistency, Direction};
 use rookery_client::{Client, Event, Events, Memory, Outgoing, StartAt};
 use tokio::signal::unix::{SignalKind, signal};
@@ -273,6 +275,17 @@ impl Talk {
                         let result = client.manage_self(action.clone()).await;
                         Outcome::Own { action, result }
                     });
+                }
+                Action::Typing { session, on } => {
+                    // Whether it got there is of no interest; the work has an end of its own.
+                    self.work.spawn(async move {
+                        let _ = client.typing(&session, on).await;
+                        Outcome::Nothing
+                    });
+                }
+                Action::Watch { users } => {
+                    self.work
+                        .spawn(async move { Outcome::Present(client.watch(WatchMode::Add, &users).await) });
                 }
                 Action::Sync => {
                     self.work.spawn(async move { Outcome::Synced(client.sync().await) });

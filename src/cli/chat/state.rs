@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 
+use rookery_client::wire::live::PresencePage;
 use rookery_client::wire::own::{SelfAck, SessionSettings};
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
 use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, SessionSetting, UserAction, UserId};
 use rookery_client::{ClientError, Event, SyncList};
 
+use super::company::Company;
 use super::conversation::{Body, Conversation, Pending};
 use super::history;
 use super::input::Input;
@@ -65,6 +67,15 @@ pub(super) enum Action {
     },
     /// Change what is the user's own.
     Own(UserAction),
+    /// Say that the person is writing, or has stopped.
+    Typing {
+        session: SessionId,
+        on: bool,
+    },
+    /// Watch these users too.
+    Watch {
+        users: Vec<UserId>,
+    },
     /// Read the session list.
     Sync,
     Quit,
@@ -80,6 +91,8 @@ pub(super) enum Outcome {
     Members { session: SessionId, show: bool, result: Result<MemberPage, ClientError> },
     Own { action: UserAction, result: Result<SelfAck, ClientError> },
     Synced(Result<SyncList, ClientError>),
+    Present(Result<PresencePage, ClientError>),
+    Nothing,
 }
 
 /// The connection, for the status line.
@@ -104,6 +117,7 @@ pub(super) struct Chat {
     pub(super) sessions: HashMap<SessionId, Conversation>,
     pub(super) open: Option<SessionId>,
     pub(super) input: Input,
+    pub(super) company: Company,
     pub(super) connection: Connection,
     pub(super) popup: Option<Popup>,
     pub(super) notice: Option<(String, u64)>,
@@ -124,6 +138,7 @@ impl Chat {
             sessions: HashMap::new(),
             open: None,
             input: Input::default(),
+            company: Company::default(),
             connection,
             popup: None,
             notice: None,
@@ -160,12 +175,17 @@ impl Chat {
     /// Takes what must be done.
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
         self.see();
+        if let Some((session, on)) = self.company.types(self.open.as_ref(), self.input.text(), self.now_ms) {
+            self.actions.push(Action::Typing { session, on });
+        }
         std::mem::take(&mut self.actions)
     }
 
     /// Time passes.
     pub(super) fn tick(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.company.tick(now_ms);
+        self.sessions.values_mut().for_each(|session| session.tick(now_ms));
         if self.notice.as_ref().is_some_and(|(_, until)| now_ms >= *until) {
             self.notice = None;
         }
@@ -299,6 +319,7 @@ impl Chat {
         session.new_after = None;
         let session = session.id.clone();
         self.next_id += 1;
+        self.company.sent();
         self.actions.push(Action::Send { session, id, text });
     }
 
@@ -340,6 +361,7 @@ impl Chat {
     pub(super) fn event(&mut self, event: Event) {
         match event {
             Event::Message { session, record } => {
+                self.company.wrote(&session, &record.sender);
                 let (me, device, width) = (self.me.clone(), self.device.clone(), self.width);
                 let session = self.session(&session);
                 let rows_before = history::rows_of(session, record.seq, &me, width);
@@ -368,6 +390,9 @@ impl Chat {
                 self.session(&session).entries.retain(|seq, _| !gone(*seq));
             }
             Event::Relation(relation) => self.say(relation_words(&relation)),
+            Event::Receipt(receipt) => self.company.receipt(&receipt),
+            Event::Ephemeral(message) => self.company.ephemeral(&message, self.now_ms),
+            Event::Presence(lines) => self.company.present(lines),
             Event::Joined(session) => {
                 let known = self.sessions.contains_key(&session);
                 self.session(&session).member = true;
@@ -437,7 +462,14 @@ impl Chat {
                 for summary in &list.sessions {
                     self.session(&summary.session).learn(summary, &me);
                 }
+                let users = self.company.begin_to_watch(&me, self.sessions.keys());
+                if !users.is_empty() {
+                    self.actions.push(Action::Watch { users });
+                }
             }
+            Outcome::Present(Ok(page)) => self.company.present(page.users),
+            // Presence is an extra: without it the header says less.
+            Outcome::Present(Err(_)) | Outcome::Nothing => {}
             Outcome::Synced(Err(error)) => self.say(brief(&error)),
         }
     }

@@ -13,7 +13,7 @@ use super::conversation::Conversation;
 use super::history;
 use super::palette::Palette;
 use super::state::{Chat, Connection};
-use super::wrap::{columns, shortened};
+use super::wrap::{columns, harmless, shortened};
 use super::zone::Zone;
 
 /// Narrower screens show no session list.
@@ -114,7 +114,7 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: Look, alone
             match (&session.id, session.members, session.member) {
                 (_, _, false) => format!(" {name} · you are not a member"),
                 (SessionId::Group(_), Some(members), _) => format!(" {name} · {members} members"),
-                _ => format!(" {name}"),
+                _ => format!(" {name}{}", other_words(chat, session, look)),
             }
         }
         None => " rookery".to_owned(),
@@ -123,9 +123,27 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: Look, alone
         // There is no list that would say so.
         text.push_str(&format!(" · {} unread elsewhere (Tab)", chat.unread_elsewhere()));
     }
+    if let Some(typing) = chat.current().and_then(|session| chat.company.typing_words(&session.id)) {
+        text.push_str(&format!(" · {}", harmless(&typing)));
+    }
     let scrolled = chat.current().map_or(0, |session| session.scroll);
     let hint = if scrolled > 0 { "↓ Esc: newest " } else { "" };
     frame.render_widget(both_ends(&text, hint, area.width, look.palette.bar()), area);
+}
+
+/// Whether the other one of a direct session is there, and has read the last own message.
+fn other_words(chat: &Chat, session: &Conversation, look: Look) -> String {
+    let Some(peer) = session.id.peer_of(&chat.me) else { return String::new() };
+    let mut words = match chat.company.presence_of(peer) {
+        Some(line) if line.online => " · online".to_owned(),
+        Some(line) if line.last_seen_ms > 0 => format!(" · last seen {}", look.zone.time(line.last_seen_ms)),
+        Some(_) | None => String::new(),
+    };
+    let own = session.entries.iter().rev().find(|(_, entry)| entry.sender == chat.me);
+    if own.is_some_and(|(seq, _)| chat.company.read_by_other(&session.id) >= *seq) {
+        words.push_str(" · read");
+    }
+    words
 }
 
 fn draw_history(frame: &mut Frame<'_>, area: Rect, chat: &mut Chat, look: Look) {

@@ -5,6 +5,7 @@ mod bounds;
 mod groups;
 mod life;
 mod lists;
+mod live;
 mod own;
 mod places;
 
@@ -235,7 +236,18 @@ impl FakeShard {
                 muted_until_ms: 0,
                 members: 1,
                 dissolved: false,
+                retention: rookery_wire::Retention::default(),
             })),
+            Read::Audience { .. } => ReadReply::Audience(crate::shard::Audience {
+                members: vec![(user("bob"), false), (user("cid"), false)],
+                more: false,
+            }),
+            Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
+            Read::Seen { users } => ReadReply::Seen(vec![Some(1000); users.len()]),
+            Read::MayPass { .. } => ReadReply::Allowed,
+            Read::Acquainted { with, .. } => {
+                ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())
+            }
             Read::Roles { .. } => {
                 ReadReply::Roles(rookery_wire::group::RolePage { roles: Vec::new(), more: false })
             }

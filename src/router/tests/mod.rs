@@ -1,5 +1,6 @@
 //! Several routers over an imagined network, before an imagined shard whose leader moves.
 
+mod presence;
 mod requests;
 mod subscriptions;
 
@@ -29,6 +30,9 @@ pub(super) struct Net {
     wires: Mutex<HashMap<(u16, u16), mpsc::Sender<(u64, Bytes)>>>,
     /// Answers to calls are taken up so much later than they came, milliseconds: messages overtake them.
     pub(super) late_answers: AtomicU64,
+    /// One in so many messages finds its link full; 0 = none.
+    pub(super) full: AtomicU64,
+    casts: AtomicU64,
 }
 
 pub(super) struct Port {
@@ -115,6 +119,10 @@ impl Peers for Port {
         let state = *self.net.state(self.node, node).borrow();
         if !state.up {
             return Err(PeerError::Down { node });
+        }
+        let full = self.net.full.load(Ordering::Relaxed);
+        if full > 0 && self.net.casts.fetch_add(1, Ordering::Relaxed).is_multiple_of(full) {
+            return Err(PeerError::Full { node });
         }
         let sent = self.net.wire(self.node, node).try_send((state.generation, body));
         sent.map_err(|_| PeerError::Full { node })

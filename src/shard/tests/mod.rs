@@ -66,6 +66,8 @@ impl Shard {
             entry_bytes: 64 << 10,
             queue: 16,
             page_cache_bytes: 1 << 20,
+            retention: rookery_wire::Retention::default(),
+            sweep_every: Duration::from_secs(1),
             sessions_per_user: 16,
             relations_per_user: 16,
         };
@@ -77,6 +79,7 @@ impl Shard {
             delivery: Arc::new(Delivery::new(DeliveryLimits::default())),
             answers: heard.clone(),
             clock: Arc::new(SystemClock),
+            time_agrees: Arc::new(|| true),
             stop: Arc::new(move |fault| told.lock().push(fault)),
         };
         let map = open_map(&store, 1, 0).expect("a map");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, own, reply, request};
+use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, live, own, reply, request};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -67,6 +67,9 @@ bodies! {
     ManageSelf(own::ManageSelf),
     ListRelations(own::ListRelations),
     ListDevices(own::ListDevices),
+    Receipts(live::Receipts),
+    Ephemeral(live::Ephemeral),
+    Watch(live::Watch),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -88,6 +91,11 @@ bodies! {
     Relation(own::Relation),
     DevicePage(own::DevicePage),
     SelfAck(own::SelfAck),
+    ReceiptPage(live::ReceiptPage),
+    Receipt(live::Receipt),
+    EphemeralMessage(live::EphemeralMessage),
+    Presence(live::Presence),
+    PresencePage(live::PresencePage),
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::{group_cases, own_cases};
+use crate::{group_cases, live, own_cases};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -61,6 +61,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(group_changes());
     cases.extend(group_cases::requests());
     cases.extend(own_cases::requests());
+    cases.extend(live::requests());
     cases
 }
 
@@ -316,6 +317,7 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(errors());
     cases.extend(group_cases::replies());
     cases.extend(own_cases::replies());
+    cases.extend(live::replies());
     cases
 }
 
@@ -430,5 +432,6 @@ pub(crate) fn pushes() -> Vec<Case> {
     ];
     cases.extend(group_cases::pushes());
     cases.extend(own_cases::pushes());
+    cases.extend(live::pushes());
     cases
 }

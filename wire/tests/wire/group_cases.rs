@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RoleLine, RolePage};
-use rookery_wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, RecordKind, Who, encode, reply};
+use rookery_wire::{
+    AttributeKey, Blob, GroupAction, MemberRole, Policy, RecordKind, Retention, Who, encode, reply,
+};
 
 use crate::bodies::Body;
 use crate::cases::{Case, case, record, team, user};
@@ -36,6 +38,9 @@ fn actions() -> Vec<(&'static str, &'static str, GroupAction)> {
         ("manage unmute", "", GroupAction::Mute { user: user("bob"), until_ms: 0 }),
         ("manage mute all", "", GroupAction::MuteAll { on: true }),
         ("manage dissolve", "", GroupAction::Dissolve),
+        ("manage retention", "a day, and 10,000 records", {
+            GroupAction::SetRetention(Retention { age_ms: 86_400_000, count: 10_000 })
+        }),
     ]
 }
 
@@ -81,6 +86,7 @@ pub(crate) fn replies() -> Vec<Case> {
         muted_until_ms: 1_790_000_060_000,
         members: 10_000,
         dissolved: false,
+        retention: Retention { age_ms: 86_400_000, count: 0 },
     };
     let bare = Group {
         session: team(),
@@ -94,6 +100,7 @@ pub(crate) fn replies() -> Vec<Case> {
         muted_until_ms: 0,
         members: 0,
         dissolved: true,
+        retention: Retention::default(),
     };
     let line = |name: &str, role, muted_until_ms| RoleLine { user: user(name), role, muted_until_ms };
     let roles = vec![

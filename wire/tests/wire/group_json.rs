@@ -1,7 +1,7 @@
 //! What groups are managed with, in the notation of the vectors.
 
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RoleLine, RolePage};
-use rookery_wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, UserId, Who};
+use rookery_wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, Retention, UserId, Who};
 use serde_json::{Value, json};
 
 use crate::json::{Json, structs};
@@ -12,9 +12,11 @@ structs! {
     ListRoles { session, after, limit }
     Group {
         session, name, avatar, attributes, policy, mute_all, owner, role, muted_until_ms, members, dissolved,
+        retention,
     }
     RoleLine { user, role, muted_until_ms }
     RolePage { roles, more }
+    Retention { age_ms, count }
     Policy { write, invite, change, history_before_joining }
 }
 
@@ -61,6 +63,7 @@ impl Json for GroupAction {
             }
             GroupAction::MuteAll { on } => json!({ "mute_all": { "on": on } }),
             GroupAction::Dissolve => json!("dissolve"),
+            GroupAction::SetRetention(retention) => json!({ "set_retention": retention.to_json() }),
         }
     }
     fn from_json(value: &Value) -> Self {
@@ -81,6 +84,7 @@ impl Json for GroupAction {
             "set_policy" => GroupAction::SetPolicy(Policy::from_json(fields)),
             "mute" => GroupAction::Mute { user: user(), until_ms: u64::from_json(&fields["until_ms"]) },
             "mute_all" => GroupAction::MuteAll { on: bool::from_json(&fields["on"]) },
+            "set_retention" => GroupAction::SetRetention(Retention::from_json(fields)),
             other => panic!("no action {other}"),
         }
     }

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RoleLine, RolePage};
-use rookery_wire::{AttributeKey, GroupAction, MemberRole, Policy, Who};
+use rookery_wire::{AttributeKey, GroupAction, MemberRole, Policy, Retention, Who};
 
 use crate::bodies::Body;
 use crate::strategies::{blob, name, number, number32, session, user};
@@ -30,6 +30,10 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
+fn retention() -> impl Strategy<Value = Retention> {
+    (number(), number()).prop_map(|(age_ms, count)| Retention { age_ms, count })
+}
+
 /// Any action.
 pub(crate) fn action() -> impl Strategy<Value = GroupAction> {
     prop_oneof![
@@ -42,16 +46,17 @@ pub(crate) fn action() -> impl Strategy<Value = GroupAction> {
         (user(), number()).prop_map(|(user, until_ms)| GroupAction::Mute { user, until_ms }),
         any::<bool>().prop_map(|on| GroupAction::MuteAll { on }),
         Just(GroupAction::Dissolve),
+        retention().prop_map(GroupAction::SetRetention),
     ]
 }
 
 fn group() -> impl Strategy<Value = Body> {
     let profile = (blob(), blob(), vec((key(), blob()), 0..4));
-    let settings = (policy(), any::<bool>(), any::<bool>());
+    let settings = (policy(), any::<bool>(), any::<bool>(), retention());
     let people = (option::of(user()), option::of(role()), number(), number32());
     (session(), profile, settings, people).prop_map(|(session, profile, settings, people)| {
         let (name, avatar, attributes) = profile;
-        let (policy, mute_all, dissolved) = settings;
+        let (policy, mute_all, dissolved, retention) = settings;
         let (owner, role, muted_until_ms, members) = people;
         Body::Group(Group {
             session,
@@ -65,6 +70,7 @@ fn group() -> impl Strategy<Value = Body> {
             muted_until_ms,
             members,
             dissolved,
+            retention,
         })
     })
 }

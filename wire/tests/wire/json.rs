@@ -5,7 +5,7 @@ use rookery_wire::request::{Consistency, Direction, Role};
 use rookery_wire::{
     AttributeKey, Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind,
 };
-use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, reply, request};
+use rookery_wire::{Burns, Expires, Retry, Rewritten, SessionId, Signal, Target, UserId, reply, request};
 use serde_json::{Value, json};
 
 /// The largest integer every JSON reader keeps exactly; larger ones are written as text.
@@ -107,6 +107,8 @@ structs! {
     Signal { users }
     Target { seq }
     Rewritten { by, time_ms, seq }
+    Expires { after_ms }
+    Burns { after_ms }
     Preview { seq, time_ms, sender, kind, content_type, content }
 }
 

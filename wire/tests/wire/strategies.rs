@@ -81,7 +81,7 @@ fn record() -> impl Strategy<Value = Record> {
     )
 }
 
-fn code() -> impl Strategy<Value = ErrorCode> {
+pub(crate) fn code() -> impl Strategy<Value = ErrorCode> {
     prop_oneof![proptest::sample::select(ErrorCode::ALL), any::<u16>().prop_map(ErrorCode::from_number)]
 }
 
@@ -305,5 +305,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         error(),
         crate::group_strategies::body(),
         crate::own_strategies::body(),
+        crate::live::body(),
     ]
 }

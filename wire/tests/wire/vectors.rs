@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
+use rookery_wire::{Burns, Expires, Signal, Target, decode, encode};
 use rookery_wire::{DecodeFault, Decoder, ErrorCode, FrameFault, GroupAction, Kind, Rewritten, SessionId};
-use rookery_wire::{Signal, Target, decode, encode};
 use serde_json::{Value, json};
 
 use crate::bodies::Body;
@@ -144,6 +144,8 @@ fn check_value(vector: &Value) {
         "signal" => both_ways::<Signal>(vector),
         "target" => both_ways::<Target>(vector),
         "rewritten" => both_ways::<Rewritten>(vector),
+        "expires" => both_ways::<Expires>(vector),
+        "burns" => both_ways::<Burns>(vector),
         "action" => both_ways::<GroupAction>(vector),
         other => panic!("no check for {other}"),
     }
@@ -165,6 +167,8 @@ fn vectors_of_single_values() {
     values.extend([1, 251].map(|seq| value("target", &Target { seq })));
     let rewritten = Rewritten { by: "alice".parse().unwrap(), time_ms: 1_790_000_000_006, seq: 6 };
     values.push(value("rewritten", &rewritten));
+    values.push(value("expires", &Expires { after_ms: 60_000 }));
+    values.push(value("burns", &Burns { after_ms: 251 }));
     values.extend([GroupAction::MuteAll { on: true }, GroupAction::Dissolve].map(|it| value("action", &it)));
     let vectors = file("values.json", &Value::Array(values));
     vectors.as_array().unwrap().iter().for_each(check_value);

@@ -1,14 +1,16 @@
 //! What is done when something happens.
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
+use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
 use rookery_client::wire::reply::ReadMark;
-use rookery_client::wire::{ErrorBody, ErrorCode, GroupAction};
+use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction};
 use rookery_client::{ClientError, Event};
 
 use super::super::conversation::Body;
-use super::super::state::{Action, Outcome};
+use super::super::state::{Action, Chat, Outcome};
 use super::{
-    NOON, ack, actions, bob, chat, message, page, press, press_with, record, summary, synced, team, typed,
+    MINUTE, NOON, ack, actions, bob, chat, message, page, press, press_with, record, screen, shows, summary,
+    synced, team, typed,
 };
 
 #[test]
@@ -176,4 +178,89 @@ fn content_is_described_when_it_is_not_text() {
     let entries = &chat.sessions[&bob()].entries;
     assert_eq!(entries[&1].body, Body::Other("[image/png, 3 bytes]".to_owned()));
     assert!(matches!(entries[&2].body, Body::Other(_)));
+}
+
+#[test]
+fn typing_is_said_while_it_goes_on_and_what_others_type_is_shown() {
+    let mut chat = chat();
+    chat.open(bob());
+    message(&mut chat, bob(), record(1, "bob", "a"));
+    chat.take_actions();
+    chat.input.insert("he");
+    let said = |chat: &mut Chat| {
+        let actions = chat.take_actions().into_iter();
+        actions.filter(|action| matches!(action, Action::Typing { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&mut chat), [Action::Typing { session: bob(), on: true }]);
+    chat.input.insert("y");
+    assert_eq!(said(&mut chat), [], "once in a while is enough");
+    chat.tick(NOON + 3_000);
+    assert_eq!(said(&mut chat), [], "nothing is typed");
+    chat.input.insert("!");
+    assert_eq!(said(&mut chat), [Action::Typing { session: bob(), on: true }]);
+    press(&mut chat, KeyCode::Enter);
+    assert_eq!(said(&mut chat), [], "the message says it");
+    chat.input.insert("x");
+    assert_eq!(said(&mut chat), [Action::Typing { session: bob(), on: true }]);
+    press(&mut chat, KeyCode::Backspace);
+    assert_eq!(said(&mut chat), [Action::Typing { session: bob(), on: false }]);
+    chat.input.insert("/he");
+    assert_eq!(said(&mut chat), [], "commands are nobody's business");
+
+    let types = |on| EphemeralMessage {
+        session: bob(),
+        sender: "bob".parse().unwrap(),
+        device: "phone".parse().unwrap(),
+        time_ms: NOON,
+        body: Passing::Typing { on },
+    };
+    let words = |chat: &Chat| chat.company.typing_words(&bob());
+    chat.event(Event::Ephemeral(types(true)));
+    assert_eq!(words(&chat).as_deref(), Some("bob is typing…"));
+    message(&mut chat, bob(), record(2, "bob", "b"));
+    assert_eq!(words(&chat), None, "it has come");
+    chat.event(Event::Ephemeral(types(true)));
+    chat.event(Event::Ephemeral(types(false)));
+    assert_eq!(words(&chat), None);
+    chat.event(Event::Ephemeral(types(true)));
+    chat.tick(NOON + 10_000);
+    assert_eq!(words(&chat), None, "not said again");
+}
+
+#[test]
+fn who_is_there_and_has_read_stands_at_the_top() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(bob(), 3, 0)]);
+    let watched = chat
+        .take_actions()
+        .into_iter()
+        .any(|action| matches!(action, Action::Watch { users } if users == ["bob".parse().unwrap()]));
+    assert!(watched);
+    chat.open(bob());
+    message(&mut chat, bob(), record(4, "ann", "there?"));
+    let line = |online| PresenceLine { user: "bob".parse().unwrap(), online, last_seen_ms: NOON };
+    chat.event(Event::Presence(vec![line(true)]));
+    assert!(shows(&screen(&mut chat, 80, 20), "@bob · online"));
+    chat.event(Event::Presence(vec![line(false)]));
+    assert!(shows(&screen(&mut chat, 80, 20), "@bob · last seen 12:00"));
+    chat.event(Event::Receipt(Receipt { session: bob(), user: "bob".parse().unwrap(), seq: 3 }));
+    assert!(!shows(&screen(&mut chat, 80, 20), "· read"));
+    chat.event(Event::Receipt(Receipt { session: bob(), user: "bob".parse().unwrap(), seq: 4 }));
+    assert!(shows(&screen(&mut chat, 80, 20), "· read"));
+}
+
+#[test]
+fn what_lasts_for_a_time_is_shown_no_longer() {
+    let mut chat = chat();
+    chat.open(bob());
+    let mut brief = record(1, "bob", "for a moment");
+    let data = rookery_client::wire::encode(&Expires { after_ms: 2 * MINUTE });
+    brief.extensions.push(Extension { tag: Expires::TAG, data: data.into() });
+    let until = brief.time_ms + 2 * MINUTE;
+    message(&mut chat, bob(), brief);
+    chat.tick(until - 1);
+    assert_eq!(chat.sessions[&bob()].entries[&1].body, Body::Text("for a moment".to_owned()));
+    chat.tick(until);
+    assert_eq!(chat.sessions[&bob()].entries[&1].body, Body::Signal("(expired)".to_owned()));
+    assert_eq!(chat.sessions[&bob()].preview, "(expired)");
 }

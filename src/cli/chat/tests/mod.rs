@@ -118,7 +118,11 @@ fn shows(rows: &[String], text: &str) -> bool {
     rows.iter().any(|row| row.contains(text))
 }
 
-/// The actions, without the READs that seeing a message causes.
+/// The actions, without what seeing a message, typing and knowing people cause.
 fn actions(chat: &mut Chat) -> Vec<Action> {
-    chat.take_actions().into_iter().filter(|action| !matches!(action, Action::Read { .. })).collect()
+    chat.take_actions().into_iter().filter(|action| !is_aside(action)).collect()
+}
+
+fn is_aside(action: &Action) -> bool {
+    matches!(action, Action::Read { .. } | Action::Typing { .. } | Action::Watch { .. })
 }

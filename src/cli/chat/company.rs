@@ -1,0 +1,131 @@
+//! Who is there, who writes, how far the other one has read: what the chat knows of people as they are now, and what it
+//! tells of its own person.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
+use rookery_client::wire::{SessionId, UserId};
+
+/// How long somebody is shown to be typing who does not say it again, milliseconds.
+const TYPING_SHOWN: u64 = 6_000;
+/// How often this person's typing is said, milliseconds.
+const TYPING_SAID: u64 = 3_000;
+/// Users that are watched at most.
+const WATCHED: usize = 1_000;
+/// Names shown of those who are typing.
+const NAMES: usize = 3;
+
+/// See the module's words.
+#[derive(Debug, Default)]
+pub(super) struct Company {
+    present: HashMap<UserId, PresenceLine>,
+    watched: BTreeSet<UserId>,
+    /// Until when each is shown to be typing.
+    typing: HashMap<SessionId, BTreeMap<UserId, u64>>,
+    read: HashMap<SessionId, u64>,
+    /// Where this person was last said to be typing, and when.
+    said: Option<(SessionId, u64)>,
+    /// The input as it was when that was last looked at.
+    input: String,
+}
+
+impl Company {
+    /// Users of direct sessions who are not watched yet.
+    pub(super) fn begin_to_watch<'a>(
+        &mut self,
+        me: &UserId,
+        sessions: impl Iterator<Item = &'a SessionId>,
+    ) -> Vec<UserId> {
+        let mut new = Vec::new();
+        for peer in sessions.filter_map(|session| session.peer_of(me)) {
+            if self.watched.len() < WATCHED && self.watched.insert(peer.clone()) {
+                new.push(peer.clone());
+            }
+        }
+        new
+    }
+
+    pub(super) fn present(&mut self, lines: Vec<PresenceLine>) {
+        for line in lines {
+            self.present.insert(line.user.clone(), line);
+        }
+    }
+
+    pub(super) fn presence_of(&self, user: &UserId) -> Option<&PresenceLine> {
+        self.present.get(user)
+    }
+
+    pub(super) fn receipt(&mut self, receipt: &Receipt) {
+        let read = self.read.entry(receipt.session.clone()).or_default();
+        *read = (*read).max(receipt.seq);
+    }
+
+    /// How far the other one of a direct session has read, as far as it was told here.
+    pub(super) fn read_by_other(&self, session: &SessionId) -> u64 {
+        self.read.get(session).copied().unwrap_or(0)
+    }
+
+    pub(super) fn ephemeral(&mut self, message: &EphemeralMessage, now_ms: u64) {
+        let Passing::Typing { on } = message.body else { return };
+        let typists = self.typing.entry(message.session.clone()).or_default();
+        match on {
+            true => drop(typists.insert(message.sender.clone(), now_ms + TYPING_SHOWN)),
+            false => drop(typists.remove(&message.sender)),
+        }
+    }
+
+    /// A message of theirs is here: they are done with it.
+    pub(super) fn wrote(&mut self, session: &SessionId, sender: &UserId) {
+        if let Some(typists) = self.typing.get_mut(session) {
+            typists.remove(sender);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        self.typing.retain(|_, typists| {
+            typists.retain(|_, until| *until > now_ms);
+            !typists.is_empty()
+        });
+    }
+
+    /// `bob is typing…`, if somebody is.
+    pub(super) fn typing_words(&self, session: &SessionId) -> Option<String> {
+        let typists = self.typing.get(session).filter(|typists| !typists.is_empty())?;
+        let names: Vec<&str> = typists.keys().take(NAMES).map(UserId::as_str).collect();
+        let (more, verb) = match typists.len() {
+            1 => ("", "is"),
+            2 | 3 => ("", "are"),
+            _ => (" and others", "are"),
+        };
+        Some(format!("{}{more} {verb} typing…", names.join(", ")))
+    }
+
+    /// What is to be said of this person's own typing, if the input is this now.
+    pub(super) fn types(
+        &mut self,
+        open: Option<&SessionId>,
+        input: &str,
+        now_ms: u64,
+    ) -> Option<(SessionId, bool)> {
+        let changed = self.input != input;
+        if changed {
+            self.input.clear();
+            self.input.push_str(input);
+        }
+        let writes = changed && !input.is_empty() && !input.starts_with('/');
+        let here = self.said.as_ref().is_some_and(|(session, _)| Some(session) == open);
+        if changed && input.is_empty() && here {
+            return self.said.take().map(|(session, _)| (session, false));
+        }
+        let due = self.said.as_ref().is_none_or(|(_, at)| !here || now_ms >= at + TYPING_SAID);
+        let session = open.filter(|_| writes && due)?.clone();
+        self.said = Some((session.clone(), now_ms));
+        Some((session, true))
+    }
+
+    /// What was typed was sent: the message says it all.
+    pub(super) fn sent(&mut self) {
+        self.said = None;
+        self.input.clear();
+    }
+}

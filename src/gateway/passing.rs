@@ -1,0 +1,170 @@
+//! EPHEMERAL: to the members of a session who are online now, judged like a message and kept by nobody.
+//!
+//! Whether the sender may is answered by this node's own replica of the session if it says yes, and by the leader
+//! otherwise: a yes costs no other node, a no is never out of date. What is let through goes to the connections of every
+//! node. "Is typing" from one user to one session is passed on at most once a second by a node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rookery_wire::frame::frame_bytes;
+use rookery_wire::live::{Ephemeral, EphemeralMessage, Passing as Content};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, Retry, SessionId, UserId};
+use tokio::time::Instant;
+
+use super::check::{is_theirs, label, may_name, refuse};
+use super::connection::Connection;
+use super::reads::{turn, unexpected};
+use crate::config::Limits;
+use crate::delivery::Passing;
+use crate::shard::{Freshness, Read, ReadReply};
+use crate::state::{Actor, EntityKey};
+
+/// "Is typing" is passed on once in so long.
+const TYPING: Duration = Duration::from_secs(1);
+/// Pairs of session and user whose typing is remembered; beyond it every word of it is passed on.
+const TYPISTS: usize = 64 << 10;
+
+/// How many more ephemeral messages a connection may send now.
+#[derive(Default)]
+pub(super) struct Pace(Mutex<Option<(f64, Instant)>>);
+
+impl Pace {
+    /// Takes one of `rate` a second; how long to wait for the next one if there is none.
+    fn take(&self, rate: u32, now: Instant) -> Result<(), Duration> {
+        let (rate, mut pace) = (f64::from(rate), self.0.lock());
+        let (left, at) = pace.unwrap_or((2.0 * rate, now));
+        let left = (left + now.duration_since(at).as_secs_f64() * rate).min(2.0 * rate);
+        let enough = left >= 1.0;
+        *pace = Some((if enough { left - 1.0 } else { left }, now));
+        if enough { Ok(()) } else { Err(Duration::from_secs_f64((1.0 - left) / rate)) }
+    }
+}
+
+/// Who has been typing where, a moment ago.
+#[derive(Default)]
+pub(super) struct Typists(Mutex<HashMap<(SessionId, UserId), Instant>>);
+
+impl Typists {
+    /// Whether the same was passed on just now.
+    fn is_repeat(&self, key: &(SessionId, UserId), now: Instant) -> bool {
+        self.0.lock().get(key).is_some_and(|at| now < *at + TYPING)
+    }
+
+    /// It is passed on.
+    fn note(&self, key: (SessionId, UserId), on: bool, now: Instant) {
+        let mut typists = self.0.lock();
+        if !on {
+            typists.remove(&key);
+            return;
+        }
+        if typists.len() >= TYPISTS {
+            typists.retain(|_, at| now < *at + TYPING);
+        }
+        if typists.len() < TYPISTS {
+            typists.insert(key, now);
+        }
+    }
+}
+
+/// What can be judged without the session.
+pub(super) fn check(connection: &Connection, mut asked: Ephemeral) -> Result<(Actor, Ephemeral), ErrorBody> {
+    let limits = &connection.core.options.limits;
+    let actor = connection.actor(asked.on_behalf_of.take());
+    may_name(&actor)?;
+    is_theirs(&asked.session, actor.name())?;
+    fits(&asked.body, limits)?;
+    connection.pace.take(limits.ephemeral_rate, Instant::now()).map_err(|wait| {
+        let text = format!("at most {} ephemeral messages a second", limits.ephemeral_rate);
+        let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+        ErrorBody::new(ErrorCode::TooFast, text)
+            .with_detail(u64::from(limits.ephemeral_rate))
+            .with_retry(Retry::After(wait))
+    })?;
+    Ok((actor, asked))
+}
+
+fn fits(body: &Content, limits: &Limits) -> Result<(), ErrorBody> {
+    let Content::Content { content_type, content } = body else { return Ok(()) };
+    label(content_type, "content_type")?;
+    if content.len() > limits.ephemeral as usize {
+        let text = format!("content has {} bytes, at most {} are allowed", content.len(), limits.ephemeral);
+        let refused: Result<(), ErrorBody> = refuse(ErrorCode::ContentTooLarge, text);
+        return refused.map_err(|error| error.with_detail(u64::from(limits.ephemeral)));
+    }
+    Ok(())
+}
+
+/// EPHEMERAL.
+pub(super) async fn pass(
+    connection: Arc<Connection>,
+    request: u32,
+    (actor, asked): (Actor, Ephemeral),
+) -> Result<(), ErrorBody> {
+    let core = &connection.core;
+    let Ephemeral { session, body, .. } = asked;
+    let sender = actor.name().clone();
+    let (typist, typing) = (
+        (session.clone(), sender.clone()),
+        match body {
+            Content::Typing { on } => Some(on),
+            Content::Content { .. } => None,
+        },
+    );
+    if typing == Some(true) && core.typists.is_repeat(&typist, Instant::now()) {
+        connection.reply(Kind::Ok, request, &());
+        return Ok(());
+    }
+    let _turn = turn(&connection).await?;
+    let shard = core.router.shard_of(&EntityKey::Session(session.clone()));
+    let read = Read::MayPass { session: session.clone(), actor };
+    match core.router.read(shard, read, Freshness::AtLeast(0)).await? {
+        ReadReply::Allowed => {}
+        other => return Err(unexpected(&other)),
+    }
+    let (user, device) = (connection.user().clone(), connection.device().clone());
+    let message = EphemeralMessage {
+        session: session.clone(),
+        sender,
+        device: device.clone(),
+        time_ms: core.clock.unix_ms(),
+        body,
+    };
+    let frame = Blob(frame_bytes(Kind::EphemeralMessage, 0, &message));
+    core.router.pass(Passing { session, frame, except: (user, Some((device, connection.epoch))) });
+    if let Some(on) = typing {
+        core.typists.note(typist, on, Instant::now());
+    }
+    connection.reply(Kind::Ok, request, &());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_earns_a_burst_and_no_more() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        let takes = |at: Duration| (0..).take_while(|_| pace.take(10, begin + at).is_ok()).count();
+        assert_eq!(takes(Duration::ZERO), 20);
+        assert_eq!(takes(Duration::from_millis(500)), 5);
+        let wait = pace.take(10, begin + Duration::from_millis(500)).unwrap_err();
+        assert!(wait <= Duration::from_millis(100) && wait > Duration::from_millis(50), "{wait:?}");
+        assert_eq!(takes(Duration::from_secs(3600)), 20);
+    }
+
+    #[test]
+    fn typing_is_a_repeat_for_a_second_unless_it_ended() {
+        let (typists, begin) = (Typists::default(), Instant::now());
+        let key = (SessionId::group("team".parse().unwrap()), UserId::new("ann").unwrap());
+        assert!(!typists.is_repeat(&key, begin));
+        typists.note(key.clone(), true, begin);
+        assert!(typists.is_repeat(&key, begin + Duration::from_millis(999)));
+        assert!(!typists.is_repeat(&key, begin + TYPING));
+        typists.note(key.clone(), false, begin);
+        assert!(!typists.is_repeat(&key, begin));
+    }
+}

@@ -1,0 +1,182 @@
+//! Receipts, ephemeral messages and presence on one node: what is refused, what is bounded, who is told.
+
+use rookery_wire::live::{
+    Ephemeral, EphemeralMessage, Passing as Said, Presence, PresencePage, Receipt, ReceiptPage, Receipts,
+    Watch, WatchMode, Which,
+};
+use rookery_wire::reply::ReadMark;
+use rookery_wire::request;
+
+use super::*;
+
+fn typing(session: &SessionId, on: bool) -> Ephemeral {
+    Ephemeral { session: session.clone(), on_behalf_of: None, body: Said::Typing { on } }
+}
+
+fn saying(session: &SessionId, bytes: usize) -> Ephemeral {
+    let content = Blob(Bytes::from(vec![7; bytes]));
+    let body = Said::Content { content_type: Blob::from("x/y"), content };
+    Ephemeral { session: session.clone(), on_behalf_of: None, body }
+}
+
+#[tokio::test]
+async fn an_ephemeral_message_goes_to_all_members_connections_but_the_one_that_said_it() {
+    let bench = bench(|_, _| {}).await;
+    let team = group("team");
+    let mut ada = bench.attached("ada", &team).await;
+    let mut bob = bench.attached("bob", &team).await;
+    let mut tablet = bench.client("ada", "tablet").await;
+    bench.delivery.member_added(&team, &user("ada"), 0);
+    let mut stranger = bench.client("eve", "phone").await;
+    ada.send(Kind::Ephemeral, 5, &saying(&team, 3)).await;
+    let (frame, ()) = ada.expect(Kind::Ok).await;
+    assert_eq!(frame.request_id, 5);
+    for other in [&mut bob, &mut tablet] {
+        let (frame, message) = other.expect::<EphemeralMessage>(Kind::EphemeralMessage).await;
+        assert_eq!((frame.request_id, message.session, message.sender), (0, team.clone(), user("ada")));
+        assert_eq!((message.device.as_str(), message.body), ("phone", saying(&team, 3).body));
+    }
+    ada.alive().await;
+    stranger.alive().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn typing_is_passed_on_once_a_second_and_its_end_at_once() {
+    let bench = bench(|_, _| {}).await;
+    let team = group("team");
+    let mut ada = bench.client("ada", "phone").await;
+    let mut bob = bench.attached("bob", &team).await;
+    for on in [true, true, true, false, true] {
+        ada.send(Kind::Ephemeral, 5, &typing(&team, on)).await;
+        ada.expect::<()>(Kind::Ok).await;
+    }
+    for expected in [true, false, true] {
+        let (_, message) = bob.expect::<EphemeralMessage>(Kind::EphemeralMessage).await;
+        assert_eq!(message.body, Said::Typing { on: expected });
+    }
+    bob.alive().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn ephemeral_messages_are_bounded_in_size_and_rate_and_judged_before_they_go() {
+    let bench = bench(|limits, _| (limits.ephemeral, limits.ephemeral_rate) = (10, 2)).await;
+    let team = group("team");
+    let mut ada = bench.client("ada", "phone").await;
+    ada.send(Kind::Ephemeral, 5, &saying(&team, 11)).await;
+    assert_eq!(ada.refused(5, ErrorCode::ContentTooLarge).await.detail, 10);
+    let mut named = saying(&team, 1);
+    named.on_behalf_of = Some(user("bob"));
+    ada.send(Kind::Ephemeral, 6, &named).await;
+    ada.refused(6, ErrorCode::Forbidden).await;
+    let theirs = SessionId::direct(&user("bob"), &user("cid")).unwrap();
+    ada.send(Kind::Ephemeral, 7, &saying(&theirs, 1)).await;
+    ada.refused(7, ErrorCode::Forbidden).await;
+    for request in 0..4 {
+        ada.send(Kind::Ephemeral, 10 + request, &saying(&team, 10)).await;
+        ada.expect::<()>(Kind::Ok).await;
+    }
+    ada.send(Kind::Ephemeral, 20, &saying(&team, 10)).await;
+    let error = ada.refused(20, ErrorCode::TooFast).await;
+    assert!(matches!(error.retry, rookery_wire::Retry::After(1..=500)), "{error:?}");
+    assert_eq!(error.detail, 2);
+    bench.stop().await;
+}
+
+/// One who does not read gets what fits in half of the queue's bound, and is told of nothing it missed.
+#[tokio::test]
+async fn ephemeral_messages_crowd_out_no_push() {
+    let bench = bench(|limits, _| {
+        (limits.queue_bytes, limits.frame, limits.content) = (65_536, 32_768, 16_384);
+        limits.ephemeral_rate = 10_000;
+    })
+    .await;
+    let team = group("team");
+    let slow = bench.attached("bob", &team).await;
+    let mut ada = bench.client("ada", "phone").await;
+    until("the slow one's socket and half of its queue are full", || {
+        let frame = Blob(Bytes::from(vec![0; 4096]));
+        let except = (user("ada"), None);
+        bench.delivery.pass(&crate::delivery::Passing { session: team.clone(), frame, except });
+        bench.delivery.stats().passed_over > 0
+    })
+    .await;
+    let lags = bench.delivery.stats().lags;
+    bench.publish(&team, 1..=1, 16_000);
+    assert_eq!(bench.delivery.stats().lags, lags, "there is room for a push");
+    ada.alive().await;
+    drop(slow);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn receipts_are_folded_from_cursors_and_the_peer_is_told_of_a_read() {
+    let bench = bench(|_, _| {}).await;
+    let pair = SessionId::direct(&user("ada"), &user("bob")).unwrap();
+    let mut ada = bench.attached("ada", &pair).await;
+    let mut bob = bench.attached("bob", &pair).await;
+    // Everybody's cursor is 7 here.
+    for (seq, which, expected) in [(7, Which::Read, 2), (8, Which::Read, 0), (8, Which::Unread, 2)] {
+        let ask = Receipts { session: group("team"), seq, which, after: None, limit: 10 };
+        ada.send(Kind::Receipts, 5, &ask).await;
+        let (frame, page) = ada.expect::<ReceiptPage>(Kind::ReceiptPage).await;
+        assert_eq!((frame.request_id, page.users.len(), page.next), (5, expected, None));
+    }
+    let theirs = SessionId::direct(&user("bob"), &user("cid")).unwrap();
+    ada.send(
+        Kind::Receipts,
+        6,
+        &Receipts { session: theirs, seq: 1, which: Which::Read, after: None, limit: 10 },
+    )
+    .await;
+    ada.refused(6, ErrorCode::Forbidden).await;
+    for seq in [3, 5] {
+        ada.send(Kind::Read, 7, &request::Read { session: pair.clone(), seq }).await;
+        ada.expect::<ReadMark>(Kind::ReadMark).await;
+    }
+    loop {
+        let (_, receipt) = bob.expect::<Receipt>(Kind::Receipt).await;
+        assert_eq!((receipt.session, receipt.user), (pair.clone(), user("ada")));
+        if receipt.seq == 5 {
+            break;
+        }
+    }
+    ada.alive().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_watched_is_told_of_and_who_may_not_be_is_refused() {
+    let bench = bench(|limits, _| limits.watched = 3).await;
+    let mut ada = bench.client("ada", "phone").await;
+    let phone = bench.client("bob", "phone").await;
+    let users = |names: &[&str]| names.iter().map(|name| user(name)).collect::<Vec<_>>();
+    let watch = |mode, names: &[&str]| Watch { mode, users: users(names) };
+    ada.send(Kind::Watch, 5, &watch(WatchMode::Replace, &["stranger", "cid", "bob"])).await;
+    let (_, page) = ada.expect::<PresencePage>(Kind::PresencePage).await;
+    let seen: Vec<_> =
+        page.users.iter().map(|line| (line.user.as_str(), line.online, line.last_seen_ms)).collect();
+    assert_eq!(seen, [("bob", true, 0), ("cid", false, 1000)]);
+    assert_eq!(page.refused, [(user("stranger"), ErrorCode::NotAllowed)]);
+    ada.send(Kind::Watch, 6, &watch(WatchMode::Add, &["dan", "eve"])).await;
+    assert_eq!(ada.refused(6, ErrorCode::TooMany).await.detail, 3);
+    // A second device comes and the first one goes: bob has been there all the time.
+    let tablet = bench.client("bob", "tablet").await;
+    drop(phone);
+    let _cid = bench.client("cid", "phone").await;
+    let (frame, news) = ada.expect::<Presence>(Kind::Presence).await;
+    let seen: Vec<_> = news.users.iter().map(|line| (line.user.as_str(), line.online)).collect();
+    assert_eq!((frame.request_id, seen), (0, vec![("cid", true)]));
+    drop(tablet);
+    let (_, news) = ada.expect::<Presence>(Kind::Presence).await;
+    assert_eq!((news.users[0].user.as_str(), news.users[0].online), ("bob", false));
+    assert!(news.users[0].last_seen_ms > 1_700_000_000_000);
+    ada.send(Kind::Watch, 7, &watch(WatchMode::Remove, &["bob"])).await;
+    assert!(ada.expect::<PresencePage>(Kind::PresencePage).await.1.users.is_empty());
+    let _bob = bench.client("bob", "phone").await;
+    drop(_cid);
+    let (_, news) = ada.expect::<Presence>(Kind::Presence).await;
+    assert_eq!((news.users.len(), news.users[0].user.as_str()), (1, "cid"), "of bob nothing more is said");
+    bench.stop().await;
+}

@@ -1,0 +1,247 @@
+//! Who is online at which node, of those whom somebody watches.
+//!
+//! A node tells the others whom its connections watch; each tells back which of these are connected to it, and from then on
+//! when that changes. So a node remembers whom it watches and whom others do, and not all who are online. What one node
+//! said of its users is forgotten when its link breaks, and asked for anew when it is back; who missed a word is told
+//! everything again. Nothing of this is replicated.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rookery_wire::UserId;
+use tokio::sync::Notify;
+
+use super::core::Core;
+use super::peer::{self, Cast};
+
+/// Users in one message.
+const MESSAGE: usize = 1000;
+/// Pause between looks at the links.
+const TICK: Duration = Duration::from_millis(100);
+/// How long one who begins to watch waits for the other nodes; who answers later is told of when it does.
+const ANSWERS: Duration = Duration::from_millis(500);
+
+/// What this node knows of presence elsewhere, and owes the others.
+#[derive(Default)]
+pub(super) struct Presence {
+    state: Mutex<State>,
+    answered: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whom connections of this node watch, and at which other nodes these are.
+    watched: HashMap<UserId, BTreeSet<u16>>,
+    /// Whom other nodes watch.
+    wanted: HashMap<u16, HashSet<UserId>>,
+    /// Nodes that were told all that is watched here.
+    told: HashMap<u16, Told>,
+    /// Nodes that missed something this node had to tell them.
+    missed: BTreeSet<u16>,
+    /// The last number of a question.
+    number: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Told {
+    /// Over which generation of the link.
+    generation: u64,
+    /// The last question it has answered.
+    answered: u64,
+}
+
+impl State {
+    /// A node's word does not count any more; who was online by it alone may not be.
+    fn forget(&mut self, node: u16) -> Vec<UserId> {
+        self.told.remove(&node);
+        let lost = self.watched.iter_mut().filter_map(|(user, at)| at.remove(&node).then(|| user.clone()));
+        lost.collect()
+    }
+}
+
+fn cast(core: &Core, node: u16, message: &Cast, users: usize) -> bool {
+    core.link(node).is_some() && core.peers.cast(node, peer::encode(message, users * 72)).is_ok()
+}
+
+/// Connections here begin to watch some users, and nobody here watches some others any more. Gives the question's number.
+pub(super) fn watch(core: &Core, add: Vec<UserId>, remove: Vec<UserId>) -> u64 {
+    let mut state = core.presence.state.lock();
+    if add.is_empty() && remove.is_empty() {
+        return state.number;
+    }
+    state.number += 1;
+    let number = state.number;
+    for user in &add {
+        state.watched.entry(user.clone()).or_default();
+    }
+    for user in &remove {
+        state.watched.remove(user);
+    }
+    let users = add.len() + remove.len();
+    let message = Cast::Watch { number, fresh: false, add, remove };
+    let told: Vec<u16> = state.told.keys().copied().collect();
+    for node in told {
+        if !cast(core, node, &message, users) {
+            // Told everything again, soon.
+            state.told.remove(&node);
+        }
+    }
+    number
+}
+
+/// Waits a moment for what the other nodes say to a question. Those that do not answer in time are taken for empty until
+/// they do.
+pub(super) async fn answered(core: &Core, number: u64) {
+    let _ = tokio::time::timeout(ANSWERS, all_answered(core, number)).await;
+}
+
+async fn all_answered(core: &Core, number: u64) {
+    loop {
+        let answered = core.presence.answered.notified();
+        tokio::pin!(answered);
+        answered.as_mut().enable();
+        let nodes: Vec<u16> =
+            core.peers.nodes().into_iter().filter(|node| core.link(*node).is_some()).collect();
+        {
+            let state = core.presence.state.lock();
+            if nodes.iter().all(|node| state.told.get(node).is_some_and(|told| told.answered >= number)) {
+                return;
+            }
+        }
+        answered.await;
+    }
+}
+
+/// Whether a watched user is connected to another node.
+pub(super) fn elsewhere(core: &Core, user: &UserId) -> bool {
+    core.presence.state.lock().watched.get(user).is_some_and(|at| !at.is_empty())
+}
+
+/// A device of this user has come to this node, or gone.
+pub(super) fn moved(core: &Core, user: &UserId) {
+    let mut state = core.presence.state.lock();
+    let nodes: Vec<u16> =
+        state.wanted.iter().filter(|(_, users)| users.contains(user)).map(|(node, _)| *node).collect();
+    if nodes.is_empty() {
+        return;
+    }
+    let Some(places) = core.greetings.places() else { return };
+    // Looked at and said under the lock, so that the last word is the true one.
+    let users = vec![(user.clone(), places.online(user))];
+    let message = Cast::Present { number: 0, whole: false, users };
+    for node in nodes {
+        if !cast(core, node, &message, 1) {
+            state.missed.insert(node);
+        }
+    }
+}
+
+/// Another node watches these users, and those no longer.
+pub(super) fn asked(core: &Core, from: u16, number: u64, fresh: bool, add: Vec<UserId>, remove: &[UserId]) {
+    let Some(places) = core.greetings.places() else { return };
+    let mut state = core.presence.state.lock();
+    let wanted = state.wanted.entry(from).or_default();
+    if fresh {
+        wanted.clear();
+    }
+    for user in remove {
+        wanted.remove(user);
+    }
+    let users = add.iter().filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
+    wanted.extend(add);
+    let message = Cast::Present { number, whole: false, users };
+    if !cast(core, from, &message, MESSAGE) {
+        state.missed.insert(from);
+    }
+}
+
+/// Another node says who is connected to it; `whole`: nobody else of those that are watched.
+pub(super) fn told(core: &Core, from: u16, number: u64, whole: bool, users: &[(UserId, bool)]) {
+    let mut changed = HashSet::new();
+    {
+        let mut state = core.presence.state.lock();
+        let State { watched, told, .. } = &mut *state;
+        // What was said before this node had asked over the link as it is now is repeated in the answer.
+        let Some(told) = told.get_mut(&from) else { return };
+        told.answered = told.answered.max(number);
+        if whole {
+            let lost = watched.iter_mut().filter_map(|(user, at)| at.remove(&from).then(|| user.clone()));
+            changed.extend(lost);
+        }
+        for (user, online) in users {
+            let Some(at) = watched.get_mut(user) else { continue };
+            if if *online { at.insert(from) } else { at.remove(&from) } {
+                changed.insert(user.clone());
+            }
+        }
+    }
+    core.presence.answered.notify_waiters();
+    tell_places(core, changed.into_iter().collect());
+}
+
+fn tell_places(core: &Core, users: Vec<UserId>) {
+    if let Some(places) = core.greetings.places().filter(|_| !users.is_empty()) {
+        places.moved(&users);
+    }
+}
+
+/// Looks after the links. Runs until the router stops.
+pub(super) async fn keep(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            () = core.cancel.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        for node in core.peers.nodes() {
+            let lost = look_at(&core, node);
+            tell_places(&core, lost);
+        }
+    }
+}
+
+/// Forgets what a node said over a link that is gone, asks it anew over a new one, and makes good what it missed. Gives
+/// those of whom something was forgotten.
+fn look_at(core: &Core, node: u16) -> Vec<UserId> {
+    let generation = core.link(node);
+    let mut state = core.presence.state.lock();
+    let known = state.told.get(&node).map(|told| told.generation);
+    let mut lost = Vec::new();
+    if known != generation {
+        lost = state.forget(node);
+        if let Some(generation) = generation {
+            state.told.insert(node, Told { generation, answered: 0 });
+            if !ask_all(core, node, &state) {
+                state.told.remove(&node);
+            }
+        }
+    }
+    if generation.is_some() && state.missed.contains(&node) && tell_all(core, node, &state) {
+        state.missed.remove(&node);
+    }
+    lost
+}
+
+fn ask_all(core: &Core, node: u16, state: &State) -> bool {
+    let users: Vec<UserId> = state.watched.keys().cloned().collect();
+    let parts: Vec<&[UserId]> = if users.is_empty() { vec![&[]] } else { users.chunks(MESSAGE).collect() };
+    parts.iter().enumerate().all(|(at, part)| {
+        let number = if at + 1 == parts.len() { state.number } else { 0 };
+        let message = Cast::Watch { number, fresh: at == 0, add: part.to_vec(), remove: Vec::new() };
+        cast(core, node, &message, part.len())
+    })
+}
+
+fn tell_all(core: &Core, node: u16, state: &State) -> bool {
+    let Some(places) = core.greetings.places() else { return true };
+    let wanted = state.wanted.get(&node).into_iter().flatten();
+    let users: Vec<_> = wanted.filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
+    let parts: Vec<&[(UserId, bool)]> =
+        if users.is_empty() { vec![&[]] } else { users.chunks(MESSAGE).collect() };
+    parts.iter().enumerate().all(|(at, part)| {
+        // Whoever waits for an answer that was among what was missed waits to the end of its patience.
+        let message = Cast::Present { number: 0, whole: at == 0, users: part.to_vec() };
+        cast(core, node, &message, part.len())
+    })
+}

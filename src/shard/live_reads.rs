@@ -1,0 +1,158 @@
+//! What receipts, ephemeral messages and presence ask of a shard: who is to have read a message, how far users have read,
+//! who may write now, who knows whom, who was seen when.
+//!
+//! Questions about many users are one request per shard. Of users that are not in memory the one row that is asked for is
+//! read, many in one visit to the rows; none is woken.
+
+use futures::future::join_all;
+use rookery_wire::codec::{Blob, decode};
+use rookery_wire::{ErrorBody, ErrorCode, Record, SessionId, UserId};
+
+use super::api::{Audience, MAX_HEADS, ReadRefusal, ReadReply};
+use super::entity::Look;
+use super::reads::{GONE, Reads, bounded, may_read, unreadable};
+use crate::state::privacy::{Shown, row_shows};
+use crate::state::user_rows::{read_cursor, read_last_used};
+use crate::state::{Act, Actor, At, RowFault, RowReader, Session, User};
+
+/// Users read from rows in one visit, so that a thread of the read pool is not held for long.
+const VISIT: usize = 1000;
+
+impl Reads {
+    /// The members who are to have read a message: those who were members when it was sent and still are, its sender
+    /// aside.
+    pub(super) async fn audience(
+        &self,
+        user: Option<UserId>,
+        session: SessionId,
+        seq: u64,
+        after: Option<UserId>,
+        most: u32,
+    ) -> Result<ReadReply, ReadRefusal> {
+        let id = session.clone();
+        let found = self.look(&session, move |state| {
+            may_read(state, user.as_ref())?;
+            if seq < state.readable_from(user.as_ref()) || seq > state.last_seq() {
+                let text = format!("{id} has no message {seq} to be read");
+                return Err(ErrorBody::new(ErrorCode::NoSuchMessage, text));
+            }
+            // Sender and running count are the same in every revision.
+            Ok(state.record(seq).cloned().ok_or(state.rows_revision()))
+        });
+        let bytes = match found.await?.map_err(ReadRefusal::Refused)? {
+            Ok(bytes) => Some(bytes),
+            Err(revision) => self.cold(&session, revision, seq, seq).await?.pop(),
+        };
+        let record = bytes.and_then(|bytes| decode::<Record>(&bytes).ok()).ok_or(GONE)?;
+        let most = most.clamp(1, MAX_HEADS as u32) as usize;
+        let audience = self.look(&session, move |state| audience_of(state, &record, after.as_ref(), most));
+        Ok(ReadReply::Audience(audience.await?))
+    }
+
+    /// How far each of these users has read a session; none of those who do not show it.
+    pub(super) async fn cursors(
+        &self,
+        session: SessionId,
+        users: Vec<UserId>,
+    ) -> Result<ReadReply, ReadRefusal> {
+        let of = session.clone();
+        let awake = move |user: &User| user.shows(Shown::Receipts).then(|| user.read_cursor(&of));
+        let asleep = move |rows: &dyn RowReader, user: &UserId| {
+            if !row_shows(rows, user, Shown::Receipts)? {
+                return Ok(None);
+            }
+            read_cursor(rows, user, &session).map(Some)
+        };
+        self.of_users(users, awake, asleep).await.map(ReadReply::Cursors)
+    }
+
+    /// When a device of each of these users was last heard of; none of those who do not show it.
+    pub(super) async fn seen(&self, users: Vec<UserId>) -> Result<ReadReply, ReadRefusal> {
+        let awake = |user: &User| user.shows(Shown::Presence).then(|| user.last_used_ms());
+        let asleep = |rows: &dyn RowReader, user: &UserId| {
+            if !row_shows(rows, user, Shown::Presence)? {
+                return Ok(None);
+            }
+            read_last_used(rows, user).map(Some)
+        };
+        self.of_users(users, awake, asleep).await.map(ReadReply::Seen)
+    }
+
+    /// One fact of each user, in the order asked: of those in memory by their actors, of the others by their rows.
+    async fn of_users(
+        &self,
+        users: Vec<UserId>,
+        awake: impl Fn(&User) -> Option<u64> + Clone + Send + 'static,
+        asleep: impl Fn(&dyn RowReader, &UserId) -> Result<Option<u64>, RowFault> + Clone + Send + 'static,
+    ) -> Result<Vec<Option<u64>>, ReadRefusal> {
+        bounded(users.len())?;
+        let mut facts = vec![None; users.len()];
+        let (mut looks, mut sleepers) = (Vec::new(), Vec::new());
+        for (at, user) in users.into_iter().enumerate() {
+            match self.shared.users.get(&user).map(|resident| resident.addr.clone()) {
+                Some(addr) => {
+                    let awake = awake.clone();
+                    looks.push(async move { (at, addr.send(Look::new(move |state| awake(state))).await) });
+                }
+                None => sleepers.push((at, user)),
+            }
+        }
+        for (at, fact) in join_all(looks).await {
+            facts[at] = fact.map_err(|_| GONE)?;
+        }
+        // Who wakes meanwhile has been as its rows say within this request.
+        while !sleepers.is_empty() {
+            let visit: Vec<_> = sleepers.drain(..sleepers.len().min(VISIT)).collect();
+            let asleep = asleep.clone();
+            let read = super::rows::query_in_use(&self.shared, move |rows| {
+                let fact = |(at, user): (usize, UserId)| Ok((at, asleep(rows, &user)?));
+                visit.into_iter().map(fact).collect::<Result<Vec<_>, RowFault>>()
+            });
+            let read = read.await.and_then(|read| read.ok_or_else(super::rows::replaced));
+            for (at, fact) in read.map_err(unreadable)? {
+                facts[at] = fact;
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Whether somebody may write here now: what a SEND would be told, its number aside.
+    pub(super) async fn may_pass(&self, session: SessionId, actor: Actor) -> Result<ReadReply, ReadRefusal> {
+        let time_ms = self.shared.clock.unix_ms();
+        let judged = self.look(&session, move |state| {
+            may_read(state, (!actor.service).then_some(&actor.user))?;
+            let at = At { shard: 0, index: 0, position: 0, time_ms };
+            let nothing = Blob::default;
+            let act = Act::Send { content_type: nothing(), content: nothing(), extensions: Vec::new() };
+            state.decide(&at, &actor, &act)
+        });
+        judged.await?.map(|()| ReadReply::Allowed).map_err(ReadRefusal::Refused)
+    }
+
+    /// With which of these users this one has a direct session.
+    pub(super) async fn acquainted(&self, user: UserId, with: Vec<UserId>) -> Result<ReadReply, ReadRefusal> {
+        bounded(with.len())?;
+        let look = Look::new(move |state: &User| {
+            with.iter().map(|other| state.has_direct_with(other)).collect::<Vec<bool>>()
+        });
+        let _place = self.waking(self.shared.users.contains_key(&user)).await?;
+        let known = self.user(user).await?.send(look).await.map_err(|_| GONE)?;
+        Ok(ReadReply::Acquainted(known))
+    }
+}
+
+fn audience_of(state: &Session, record: &Record, after: Option<&UserId>, most: usize) -> Audience {
+    let was_there = |user: &&UserId| {
+        **user != record.sender && state.member(user).is_some_and(|member| member.joined_seq <= record.seq)
+    };
+    let wrote = |user: &UserId| state.member(user).is_some_and(|member| member.own_count > record.count);
+    let mut members: Vec<(UserId, bool)> = state
+        .members_after(after)
+        .filter(was_there)
+        .take(most + 1)
+        .map(|user| (user.clone(), wrote(user)))
+        .collect();
+    let more = members.len() > most;
+    members.truncate(most);
+    Audience { members, more }
+}

@@ -1,0 +1,190 @@
+//! Letting go in time: the shard's leader looks for messages that are to go, and proposes it.
+//!
+//! Messages that last for a time only stand in a table of when each session's next one goes. For retention all sessions
+//! that have one are looked at now and then: in their rows, a few at a time, so that nobody is woken. What a replica
+//! behind or a clock that is off would find is not proposed: only the leader looks, and only while its clock agrees with
+//! its peers' (R10). A session is trimmed in steps, and rows lag behind by a checkpoint, so all of this is a matter of
+//! seconds and of the order of sweeps, and may be repeated freely: trimming again what is trimmed changes nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use futures::StreamExt;
+use rookery_wire::codec::decode;
+use rookery_wire::{Record, Retention, SessionId};
+use tokio::time::sleep;
+
+use super::actor::{FindSession, ShardActor};
+use super::entity::Look;
+use super::shared::{Outbound, Shared};
+use crate::state::session_rows::HeadRow;
+use crate::state::{Command, RowFault, RowReader, Session, records};
+
+/// Between two looks.
+const TICK: Duration = Duration::from_millis(250);
+/// Sessions whose messages go in one look, and messages of one session in one entry.
+const EXPIRING: (usize, usize) = (64, 64);
+/// Sessions looked at in one visit to the rows, and the pause between visits.
+const VISIT: usize = 128;
+const PAUSE: Duration = Duration::from_millis(20);
+/// Records trimmed in one entry: the rest goes with later sweeps.
+const STEP: u64 = 100_000;
+/// Trims under way at a time.
+const AT_ONCE: usize = 16;
+/// Deadline of one proposal; after it the next look finds the same.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// When the next message of each session goes, and which sessions have a retention of their own.
+#[derive(Debug, Default)]
+pub struct Timers {
+    by_time: BTreeSet<(u64, SessionId)>,
+    of: HashMap<SessionId, u64>,
+    retained: BTreeSet<SessionId>,
+}
+
+impl Timers {
+    /// Notes what a session says of itself.
+    pub fn set(&mut self, session: &SessionId, next_expiry: Option<u64>, retention: Retention) {
+        if let Some(before) = self.of.remove(session) {
+            self.by_time.remove(&(before, session.clone()));
+        }
+        if let Some(next) = next_expiry {
+            self.of.insert(session.clone(), next);
+            self.by_time.insert((next, session.clone()));
+        }
+        if retention.is_none() {
+            self.retained.remove(session);
+        } else {
+            self.retained.insert(session.clone());
+        }
+    }
+
+    fn due(&self, time_ms: u64, most: usize) -> Vec<SessionId> {
+        let due = self.by_time.iter().take_while(|(at, _)| *at <= time_ms);
+        due.take(most).map(|(_, session)| session.clone()).collect()
+    }
+}
+
+/// Runs for ever; aborted by its owner.
+pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
+    // A sweep over many sessions takes long, and no message is to wait for that.
+    tokio::join!(expiring(&shared, &actor), sweeping(&shared));
+}
+
+async fn expiring(shared: &Arc<Shared>, actor: &Addr<ShardActor>) {
+    loop {
+        sleep(TICK).await;
+        if let Some(outbound) = shared.outbound.get().filter(|_| may_propose(shared)) {
+            expire(shared, actor, outbound).await;
+        }
+    }
+}
+
+async fn sweeping(shared: &Arc<Shared>) {
+    loop {
+        sleep(shared.options.sweep_every).await;
+        let Some(outbound) = shared.outbound.get().filter(|_| may_propose(shared)) else { continue };
+        if let Err(fault) = sweep(shared, outbound).await {
+            tracing::warn!(shard = shared.shard, %fault, "sessions cannot be trimmed; tried again");
+        }
+    }
+}
+
+fn may_propose(shared: &Shared) -> bool {
+    shared.is_leading() && (shared.time_agrees)()
+}
+
+/// Has messages go whose time has come.
+async fn expire(shared: &Arc<Shared>, actor: &Addr<ShardActor>, outbound: &Arc<dyn Outbound>) {
+    let now_ms = shared.clock.unix_ms();
+    let due = shared.timers.lock().due(now_ms, EXPIRING.0);
+    for session in due {
+        let found = async {
+            let address = actor.send(FindSession(session.clone())).await.ok()?;
+            let look = Look::new(move |state: &Session| {
+                (state.expired_by(now_ms, EXPIRING.1), state.next_expiry(), state.retention())
+            });
+            address.send(look).await.ok()
+        };
+        let Some((seqs, next, retention)) = found.await else { continue };
+        if seqs.is_empty() {
+            // The table is behind; it is told anew.
+            shared.timers.lock().set(&session, next, retention);
+            continue;
+        }
+        // What does not get through is found again.
+        let _ = outbound.execute(Command::Expire { session, seqs }, DEADLINE).await;
+    }
+}
+
+/// Looks at every session that has a retention, in order.
+async fn sweep(shared: &Arc<Shared>, outbound: &Arc<dyn Outbound>) -> Result<(), RowFault> {
+    let default = shared.options.retention;
+    let mut after: Option<SessionId> = None;
+    while may_propose(shared) {
+        let visit: Vec<SessionId> = if default.is_none() {
+            let timers = shared.timers.lock();
+            let from = after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+            timers.retained.range((from, std::ops::Bound::Unbounded)).take(VISIT).cloned().collect()
+        } else {
+            let from = after.clone();
+            let read = move |rows: &dyn RowReader| HeadRow::names_after(rows, from.as_ref(), VISIT);
+            super::rows::query_in_use(shared, read).await?.unwrap_or_default()
+        };
+        let Some(last) = visit.last().cloned() else { return Ok(()) };
+        after = Some(last);
+        let now_ms = shared.clock.unix_ms();
+        let read = move |rows: &dyn RowReader| {
+            let found = visit.iter().map(|session| wanted(rows, session, default, now_ms));
+            found.filter_map(Result::transpose).collect::<Result<Vec<_>, RowFault>>()
+        };
+        let trims = super::rows::query_in_use(shared, read).await?.unwrap_or_default();
+        let proposed = trims.into_iter().map(|trim| outbound.execute(trim, DEADLINE));
+        futures::stream::iter(proposed).buffer_unordered(AT_ONCE).map(drop).collect::<()>().await;
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// What is to be trimmed of a session, as its rows have it.
+fn wanted(
+    rows: &dyn RowReader,
+    session: &SessionId,
+    default: Retention,
+    now_ms: u64,
+) -> Result<Option<Command>, RowFault> {
+    let Some(head) = HeadRow::read(rows, session)? else { return Ok(None) };
+    let by = head.settings.retention;
+    let keep = if by.is_none() { default } else { by };
+    if keep.is_none() || head.frozen || head.first_seq > head.last_seq {
+        return Ok(None);
+    }
+    let record = |seq| -> Result<Option<Record>, RowFault> {
+        let bytes = records::read_one(rows, session, seq)?;
+        Ok(bytes.and_then(|bytes| decode(&bytes).ok()))
+    };
+    let mut upto = if keep.count == 0 { 0 } else { head.last_seq.saturating_sub(keep.count) };
+    if keep.age_ms > 0 {
+        let oldest = now_ms.saturating_sub(keep.age_ms);
+        // Times never go back within a session: the last one that is too old is found by halving.
+        let (mut old, mut young) = (head.first_seq - 1, head.last_seq + 1);
+        while young - old > 1 {
+            // Nearly always the first one is young enough.
+            let middle = if old < head.first_seq { head.first_seq } else { old + (young - old) / 2 };
+            match record(middle)? {
+                Some(record) if record.time_ms < oldest => old = middle,
+                Some(_) => young = middle,
+                None => return Ok(None),
+            }
+        }
+        upto = upto.max(old);
+    }
+    let upto = upto.min(head.first_seq - 1 + STEP);
+    if upto < head.first_seq {
+        return Ok(None);
+    }
+    let count = record(upto)?.map(|record| record.count);
+    Ok(count.map(|count| Command::Trim { session: session.clone(), upto, count, by }))
+}

@@ -1,0 +1,235 @@
+//! What a session lets go of: messages that retention trims, and messages that were sent to last for a time only.
+//!
+//! When that is, the leader decides by its clock before it proposes (R10); what an entry names goes, whatever the time is
+//! when it is applied, so every replica lets go alike.
+//!
+//! **Trimming** moves the first kept seq; what stands before it is gone for every reader from that entry on, and its rows
+//! are deleted behind the checkpoint that says so. The head keeps the running count before the first kept seq, so unread
+//! counts stay differences of counts (R15): what was trimmed is not unread. **Expiry** puts a tombstone in the place of one
+//! record, as a recall does, without a signal: the record has said all along when it would go. Which records are to go is
+//! an index of its own, one row each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bincode::{Decode, Encode};
+use rookery_wire::codec::{Blob, decode};
+use rookery_wire::{Burns, Expires, Extension, Record, RecordKind, Retention, UserId};
+
+use super::command::Act;
+use super::outcome::{Answer, Outcome};
+use super::rewrite::Rewriting;
+use super::session::{At, Session, encode_record};
+
+/// When a message is to go.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Expiry {
+    /// At this time, unix milliseconds; [`UNREAD`] while that is not known.
+    pub(super) at_ms: u64,
+    /// Of one that is to go once it is read: who sent it, and for how long it lasts after that.
+    burns: Option<(UserId, u64)>,
+}
+
+/// Stands for the time of a message that has to be read first.
+pub(super) const UNREAD: u64 = u64::MAX;
+
+/// Messages that are to go, with the time of each.
+#[derive(Debug, Default)]
+pub(super) struct Expiries {
+    times: BTreeMap<u64, Expiry>,
+    dirty: BTreeSet<u64>,
+}
+
+impl Expiries {
+    /// As rows have it.
+    pub(super) fn loaded(times: BTreeMap<u64, Expiry>) -> Self {
+        Self { times, dirty: BTreeSet::new() }
+    }
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.times.contains_key(&seq)
+    }
+    pub(super) fn is_clean(&self) -> bool {
+        self.dirty.is_empty()
+    }
+    /// Seqs that changed since this was last asked, with what is known of them; none for those that go no more.
+    pub(super) fn collect(&mut self) -> Vec<(u64, Option<Expiry>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|seq| (seq, self.times.get(&seq).cloned())).collect()
+    }
+    /// Says whether it was among them.
+    pub(super) fn remove(&mut self, seq: u64) -> bool {
+        let known = self.times.remove(&seq).is_some();
+        if known {
+            self.dirty.insert(seq);
+        }
+        known
+    }
+    /// Says whether there were any.
+    fn remove_before(&mut self, first: u64) -> bool {
+        let kept = self.times.split_off(&first);
+        let gone = std::mem::replace(&mut self.times, kept);
+        self.dirty.extend(gone.keys());
+        !gone.is_empty()
+    }
+    /// Messages up to `seq` that wait for this user to read them, and for how long each lasts after that.
+    fn unread_by<'a>(&'a self, user: &'a UserId, seq: u64) -> impl Iterator<Item = (u64, u64)> + 'a {
+        self.times.range(..=seq).filter_map(move |(seq, expiry)| match &expiry.burns {
+            Some((sender, after_ms)) if expiry.at_ms == UNREAD && sender != user => Some((*seq, *after_ms)),
+            _ => None,
+        })
+    }
+}
+
+/// Extensions that say when a message is to go.
+pub(super) fn is_lasting(extension: &Extension) -> bool {
+    [Expires::TAG, Burns::TAG].contains(&extension.tag)
+}
+
+/// For how long the extensions of a message say that it lasts from its time on.
+pub(super) fn expiry_in(extensions: &[Extension]) -> Option<u64> {
+    let found = extensions.iter().find(|extension| extension.tag == Expires::TAG)?;
+    decode::<Expires>(&found.data.0).ok().map(|expires| expires.after_ms)
+}
+
+fn burning_in(extensions: &[Extension]) -> Option<u64> {
+    let found = extensions.iter().find(|extension| extension.tag == Burns::TAG)?;
+    decode::<Burns>(&found.data.0).ok().map(|burns| burns.after_ms)
+}
+
+impl Session {
+    /// The running count before the first kept seq.
+    pub fn first_count(&self) -> u64 {
+        self.first_count
+    }
+
+    /// How long it keeps its messages, as it was set for this session.
+    pub fn retention(&self) -> Retention {
+        self.settings.retention
+    }
+
+    /// When the next message is to go. Of a frozen session none goes.
+    pub fn next_expiry(&self) -> Option<u64> {
+        if self.frozen {
+            return None;
+        }
+        self.expiries.times.values().map(|expiry| expiry.at_ms).filter(|at_ms| *at_ms != UNREAD).min()
+    }
+
+    /// Messages that are to go by this time, the earliest seqs first.
+    pub fn expired_by(&self, time_ms: u64, most: usize) -> Vec<u64> {
+        let due = |expiry: &Expiry| expiry.at_ms <= time_ms && expiry.at_ms != UNREAD;
+        let due = self.expiries.times.iter().filter(|(_, expiry)| due(expiry));
+        due.map(|(seq, _)| *seq).take(most).collect()
+    }
+
+    /// Those of these messages whose rows must be read before they can go.
+    pub fn expiring_in_rows<'a>(&'a self, seqs: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
+        let in_rows = self.first_seq..=self.written_seq;
+        seqs.iter().copied().filter(move |seq| in_rows.contains(seq) && self.expiries.contains(*seq))
+    }
+
+    /// A message that was just stored lasts for a time only, if it says so. Says whether it does.
+    pub(super) fn note_expiry(&mut self, seq: u64, time_ms: u64, sender: &UserId, act: &Act) -> bool {
+        let Act::Send { extensions, .. } = act else { return false };
+        let expiry = match (expiry_in(extensions), burning_in(extensions)) {
+            (Some(after_ms), _) => Expiry { at_ms: time_ms.saturating_add(after_ms), burns: None },
+            (None, Some(after_ms)) => Expiry { at_ms: UNREAD, burns: Some((sender.clone(), after_ms)) },
+            (None, None) => return false,
+        };
+        self.expiries.times.insert(seq, expiry);
+        self.expiries.dirty.insert(seq);
+        true
+    }
+
+    /// Whether messages up to `seq` wait for this user to read them.
+    pub fn burns_for(&self, user: &UserId, seq: u64) -> bool {
+        self.expiries.unread_by(user, seq).next().is_some()
+    }
+
+    /// This user has read up to `seq`: the messages that waited for that go in their time.
+    pub fn burn(&mut self, at: &At, user: &UserId, seq: u64) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Done);
+        if self.frozen {
+            return outcome;
+        }
+        let time_ms = self.time_ms.max(at.time_ms);
+        let read: Vec<(u64, u64)> = self.expiries.unread_by(user, seq).collect();
+        for (seq, after_ms) in read {
+            if let Some(expiry) = self.expiries.times.get_mut(&seq) {
+                expiry.at_ms = time_ms.saturating_add(after_ms).min(UNREAD - 1);
+                self.expiries.dirty.insert(seq);
+                outcome.timers_moved = true;
+            }
+        }
+        self.dirty.head |= outcome.timers_moved;
+        outcome
+    }
+
+    /// Lets go of everything up to `upto`, where the running count is `count`: decided by the session's own retention as
+    /// it then was, which must still be so.
+    pub fn trim(&mut self, upto: u64, count: u64, by: Retention) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Done);
+        let first = upto.min(self.last_seq).saturating_add(1);
+        if self.frozen || by != self.settings.retention || first <= self.first_seq {
+            return outcome;
+        }
+        self.dirty.trimmed.get_or_insert(self.first_seq);
+        self.first_seq = first;
+        self.first_count = count.clamp(self.first_count, self.count);
+        self.rewrites.trim(first, self.first_count);
+        outcome.timers_moved = self.expiries.remove_before(first);
+        self.let_go_of_trimmed();
+        self.dirty.head = true;
+        outcome
+    }
+
+    /// Memory lets go of trimmed records; those that are on their way into rows stay until they are there.
+    pub(super) fn let_go_of_trimmed(&mut self) {
+        while self.tail_first() < self.first_seq.min(self.written_seq.saturating_add(1))
+            && let Some(record) = self.tail.pop_front()
+        {
+            self.tail_bytes -= record.len();
+        }
+    }
+
+    /// Lets go of the content of these messages, as far as they are to go and have not gone.
+    pub fn expire(&mut self, at: &At, seqs: &[u64]) -> Outcome {
+        let mut outcome = Outcome::answer(Answer::Done);
+        if self.frozen {
+            return outcome;
+        }
+        let due = seqs.iter().copied().filter(|seq| self.expiries.contains(*seq));
+        let decided: Vec<(u64, Option<Rewriting>)> = due.map(|seq| (seq, self.decide_expiry(seq))).collect();
+        for (seq, rewriting) in decided {
+            self.expiries.remove(seq);
+            outcome.timers_moved = true;
+            if let Some(rewriting) = rewriting {
+                let (_, held_bytes) = self.rewrite(at, rewriting);
+                outcome.held_bytes += held_bytes;
+                outcome.expired.push(seq);
+            }
+        }
+        if outcome.timers_moved {
+            self.dirty.head = true;
+        }
+        outcome
+    }
+
+    /// A tombstone for a message; none if there is no content of it any more.
+    fn decide_expiry(&self, seq: u64) -> Option<Rewriting> {
+        let record = self.stored_record(seq)?;
+        // Rows of a snapshot may be newer than the session they came with, and say already what comes now.
+        if ![RecordKind::CONTENT, RecordKind::EXPIRED].contains(&record.kind) {
+            return None;
+        }
+        let count = record.count;
+        let extensions = record.extensions.into_iter().filter(is_lasting).collect();
+        let tombstone = Record {
+            kind: RecordKind::EXPIRED,
+            content_type: Blob::default(),
+            content: Blob::default(),
+            extensions,
+            ..record
+        };
+        Some(Rewriting { seq, record: encode_record(&tombstone), recalled: Some(count) })
+    }
+}
