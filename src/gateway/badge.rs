@@ -12,7 +12,7 @@ use rookery_wire::{ErrorBody, ErrorCode, SessionId, UserId};
 
 use super::connection::Connection;
 use super::sync::{Found, Listed, activity, asked_of, by_shard, heads, sessions_of};
-use crate::shard::{Asked, SessionActivity};
+use crate::shard::{Asked, SessionActivity, SessionHead};
 
 /// Sessions beyond the page that are asked for their heads.
 const ASKED: usize = 500;
@@ -50,8 +50,8 @@ pub(super) async fn badge(
         add(session, None);
     }
     let asked: Vec<SessionId> = open.into_iter().take(ASKED).map(|(_, session)| session).collect();
-    for (session, unread) in unread_of(connection, connection.user(), &asked, listed).await {
-        match unread {
+    for (session, head) in heads_of(connection, connection.user(), &asked, listed, false).await {
+        match head.map(|head| head.unread) {
             // Left meanwhile.
             Err(ErrorCode::NotMember) => {}
             unread => add(&session, unread.ok()),
@@ -60,49 +60,63 @@ pub(super) async fn badge(
     badge
 }
 
-async fn unread_of(
+async fn heads_of(
     connection: &Connection,
     user: &UserId,
     sessions: &[SessionId],
     listed: &Listed,
-) -> Vec<(SessionId, Result<u64, ErrorCode>)> {
+    burns: bool,
+) -> Vec<(SessionId, Result<SessionHead, ErrorCode>)> {
     let asked = by_shard(connection, sessions).into_iter().map(|(shard, sessions)| async move {
-        let asked: Vec<Asked> = sessions.iter().map(|session| asked_of(session, listed)).collect();
-        heads(connection, user, shard, asked).await
+        let asked = sessions.iter().map(|session| Asked { burns, ..asked_of(session, listed) });
+        heads(connection, user, shard, asked.collect()).await
     });
-    let all = join_all(asked).await.into_iter().flatten();
-    all.map(|(session, head)| (session, head.map(|head| head.unread))).collect()
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Where the sessions stand in which the user's cursor is behind, with their counts; and how many messages are unread.
+/// What there is to read in all sessions of a user together.
+pub(super) struct ToRead {
+    /// Where the sessions stand in which the cursor is behind, with their counts.
+    pub(super) cursors: Vec<(SessionId, u64, u64)>,
+    /// How many messages are unread.
+    pub(super) unread: u64,
+    /// Those of the sessions in which messages wait for that, and where they stand.
+    pub(super) burning: Vec<(SessionId, u64)>,
+}
+
+/// Looks for what there is to read.
 ///
 /// # Errors
 /// When not all of it could be learned: what is read by one request is read in whole.
-pub(super) async fn heads_to_read(
-    connection: &Connection,
-    user: &UserId,
-) -> Result<(Vec<(SessionId, u64, u64)>, u64), ErrorBody> {
+pub(super) async fn heads_to_read(connection: &Connection, user: &UserId) -> Result<ToRead, ErrorBody> {
     let (listed, _) = sessions_of(connection, user).await?;
     let names: Vec<SessionId> = listed.keys().cloned().collect();
     let (mut cursors, mut open) = (Vec::new(), Vec::new());
     for (session, active) in activity(connection, &names).await {
         let active = active.map_err(|code| ErrorBody::new(code, format!("{session} could not be asked")))?;
         let Some(own) = listed.get(&session) else { continue };
-        if active.count > own.seen_count {
+        let behind = active.last_seq > own.read_seq;
+        // What was cleared unread may wait for it.
+        if active.count > own.seen_count || (behind && matches!(session, SessionId::Direct { .. })) {
             open.push(session.clone());
         }
-        if active.last_seq > own.read_seq {
+        if behind {
             cursors.push((session, active.last_seq, active.count));
         }
     }
-    let mut unread = 0;
-    for (session, of_session) in unread_of(connection, user, &open, &listed).await {
-        match of_session {
-            Ok(of_session) => unread += of_session,
+    let (mut unread, mut burning) = (0, Vec::new());
+    for (session, head) in heads_of(connection, user, &open, &listed, true).await {
+        match head {
+            Ok(head) => {
+                unread += head.unread;
+                if head.burns {
+                    burning.push((session, head.last_seq));
+                }
+            }
             Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => {}
             Err(code) => return Err(ErrorBody::new(code, format!("{session} could not be asked"))),
         }
     }
     cursors.sort_unstable();
-    Ok((cursors, unread))
+    Ok(ToRead { cursors, unread, burning })
 }

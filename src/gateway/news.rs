@@ -96,7 +96,7 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
         device: connection.device().clone(),
         epoch: connection.epoch,
         // Of this only where the user joined is wanted.
-        sessions: vec![Asked { session: session.clone(), seen_count: 0, deleted: Vec::new() }],
+        sessions: vec![Asked { session: session.clone(), seen_count: 0, deleted: Vec::new(), burns: false }],
     };
     let head = match core.router.read(shard, read, Freshness::Linearizable).await {
         Ok(ReadReply::Heads(mut heads)) => heads.pop().unwrap_or(Err(ErrorCode::Unavailable)),

@@ -6,21 +6,25 @@
 use std::sync::Arc;
 
 use bincode::Encode;
+use futures::{StreamExt, TryStreamExt};
 use rookery_wire::own::{
     ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, ManageSelf,
 };
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, SessionSetting, UserAction, UserId};
 
-use super::badge;
+use super::badge::{self, ToRead};
 use super::check::{is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
 use super::reads::{turn, unexpected};
+use super::receipts;
 use crate::config::Limits;
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Actor, Command, EntityKey, Given, OwnBounds, UserAct};
 
 /// Cursors in one command.
 const COMMAND_CURSORS: usize = 500;
+/// Sessions that are told at once that what waits in them is read.
+const BURNS: usize = 64;
 /// Bytes of a frame that a page does not use.
 const FRAME_SPARE: u32 = 1024;
 
@@ -93,10 +97,20 @@ pub(super) async fn manage(
         Err(refusal) => return Err(refusal),
     };
     let bounds = OwnBounds { deletions: limits.deletions_per_session, relations: limits.relations_per_user };
+    let read = match &given {
+        Given::Heads { cursors, .. } => {
+            cursors.iter().map(|(session, seq, _)| (session.clone(), *seq)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let name = actor.name().clone();
     let ManageSelf { number, action, .. } = manage;
     let act = UserAct { number, action, given, bounds };
     match connection.core.router.execute(&Command::UserAct { actor, act }).await {
         Answer::Own(ack) => {
+            for (session, seq) in read {
+                receipts::note(&connection.core, &name, &session, seq);
+            }
             connection.reply(Kind::SelfAck, request, &ack);
             Ok(())
         }
@@ -134,7 +148,8 @@ async fn count_at(
     let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
     let read = Read::CountAt { user: actor.name().clone(), session: session.clone(), seq };
     match connection.core.router.read(shard, read, Freshness::Linearizable).await? {
-        ReadReply::Count(count) => Ok(count),
+        // Clearing and deleting is not reading.
+        ReadReply::Count(count) | ReadReply::CountBurning(count) => Ok(count),
         other => Err(unexpected(&other)),
     }
 }
@@ -150,17 +165,30 @@ async fn is_used(connection: &Connection, actor: &Actor, number: u64) -> Result<
 
 /// Where all sessions stand, and how much of them is unread. A command holds so many cursors; those beyond it go first.
 async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, ErrorBody> {
-    let (mut cursors, unread) = badge::heads_to_read(connection, user).await?;
+    let ToRead { mut cursors, unread, burning } = badge::heads_to_read(connection, user).await?;
     while cursors.len() > COMMAND_CURSORS {
         let part = cursors.split_off(cursors.len() - COMMAND_CURSORS);
-        let command = Command::ReadMany { user: user.clone(), cursors: part };
-        match connection.core.router.execute(&command).await {
-            Answer::Done => {}
-            Answer::Refused(error) => return Err(error),
-            _ => return refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat"),
+        let read: Vec<(SessionId, u64)> =
+            part.iter().map(|(session, seq, _)| (session.clone(), *seq)).collect();
+        done(connection, Command::ReadMany { user: user.clone(), cursors: part }).await?;
+        for (session, seq) in read {
+            receipts::note(&connection.core, user, &session, seq);
         }
     }
+    // Before the answer, as after a READ: who gets none asks again, and this with it.
+    let burns = burning
+        .into_iter()
+        .map(|(session, seq)| done(connection, Command::Burn { session, user: user.clone(), seq }));
+    futures::stream::iter(burns).buffer_unordered(BURNS).try_collect::<()>().await?;
     Ok(Given::Heads { cursors, unread })
+}
+
+async fn done(connection: &Connection, command: Command) -> Result<(), ErrorBody> {
+    match connection.core.router.execute(&command).await {
+        Answer::Done => Ok(()),
+        Answer::Refused(error) => Err(error),
+        _ => refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat"),
+    }
 }
 
 async fn read_user(connection: &Connection, user: &UserId, read: Read) -> Result<ReadReply, ErrorBody> {

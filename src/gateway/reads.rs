@@ -159,7 +159,7 @@ pub(super) async fn read_mark(
                     other => return Err(unknown(&other)),
                 }
             }
-            receipts::note(&connection, &mark);
+            receipts::note(&connection.core, connection.user(), &mark.session, mark.seq);
             connection.reply(Kind::ReadMark, request, &mark);
             Ok(())
         }

@@ -13,7 +13,6 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::live::{Receipt, ReceiptCounts, ReceiptLine, ReceiptPage, Receipts, Which};
-use rookery_wire::reply::ReadMark;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, UserId};
 use tokio::time::timeout;
 
@@ -58,28 +57,37 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, ask: Receipt
         other => return Err(unexpected(&other)),
     };
     let users: Vec<UserId> = audience.members.iter().map(|(user, _)| user.clone()).collect();
-    let cursors =
-        of_users(&connection, &users, |users| Read::Cursors { session: ask.session.clone(), users });
+    let cursors = of_users(
+        &connection.core,
+        &users,
+        |user| user,
+        Freshness::Linearizable,
+        |users| Read::Cursors { session: ask.session.clone(), users },
+    );
     let page = fold(&ask, first, audience, cursors.await);
     connection.reply(Kind::ReceiptPage, request, &page);
     Ok(())
 }
 
-/// One fact of each user, or why it could not be learned, in the order asked; none where the user does not show it.
-pub(super) async fn of_users(
-    connection: &Connection,
-    users: &[UserId],
-    read: impl Fn(Vec<UserId>) -> Read,
+/// One fact of each user, or why it could not be learned, in the order asked; none where the user does not show it. `of`:
+/// which user that is.
+pub(super) async fn of_users<T: Clone>(
+    core: &Core,
+    users: &[T],
+    of: impl Fn(&T) -> &UserId,
+    freshness: Freshness,
+    read: impl Fn(Vec<T>) -> Read,
 ) -> Vec<Result<Option<u64>, ErrorCode>> {
-    let router = &connection.core.router;
+    let router = &core.router;
     let mut shards: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (at, user) in users.iter().enumerate() {
-        shards.entry(router.shard_of(&EntityKey::User(user.clone()))).or_default().push(at);
+        shards.entry(router.shard_of(&EntityKey::User(of(user).clone()))).or_default().push(at);
     }
-    let asked = shards.into_iter().map(|(shard, places)| {
+    let parts = shards.iter().flat_map(|(shard, places)| places.chunks(MAX_HEADS).map(|part| (*shard, part)));
+    let asked = parts.map(|(shard, places)| {
         let read = read(places.iter().map(|at| users[*at].clone()).collect());
         async move {
-            let answer = timeout(CURSORS, router.read(shard, read, Freshness::Linearizable)).await;
+            let answer = timeout(CURSORS, router.read(shard, read, freshness)).await;
             let facts = match answer {
                 Ok(Ok(ReadReply::Cursors(facts) | ReadReply::Seen(facts))) if facts.len() == places.len() => {
                     Ok(facts)
@@ -93,8 +101,8 @@ pub(super) async fn of_users(
     });
     let mut all = vec![Err(ErrorCode::Unavailable); users.len()];
     for (places, facts) in join_all(asked).await {
-        for (nth, at) in places.into_iter().enumerate() {
-            all[at] = match &facts {
+        for (nth, at) in places.iter().enumerate() {
+            all[*at] = match &facts {
                 Ok(facts) => Ok(facts[nth]),
                 Err(code) => Err(*code),
             };
@@ -153,14 +161,14 @@ fn fold(
 pub(super) struct Marks(Mutex<HashMap<(SessionId, UserId), u64>>);
 
 /// A user has read a session up to here.
-pub(super) fn note(connection: &Connection, mark: &ReadMark) {
-    if !matches!(mark.session, SessionId::Direct { .. }) {
+pub(super) fn note(core: &Core, user: &UserId, session: &SessionId, seq: u64) {
+    if !matches!(session, SessionId::Direct { .. }) {
         return;
     }
-    let mut marks = connection.core.marks.0.lock();
+    let mut marks = core.marks.0.lock();
     if marks.len() < WAITING {
-        let seq = marks.entry((mark.session.clone(), connection.user().clone())).or_default();
-        *seq = (*seq).max(mark.seq);
+        let read = marks.entry((session.clone(), user.clone())).or_default();
+        *read = (*read).max(seq);
     }
 }
 

@@ -352,6 +352,7 @@ pub(super) fn asked_of(session: &SessionId, listed: &Listed) -> Asked {
         session: session.clone(),
         seen_count: own.map_or(0, |own| own.seen_count),
         deleted: own.map(|own| own.deleted.clone()).unwrap_or_default(),
+        burns: false,
     }
 }
 

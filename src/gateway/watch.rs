@@ -88,7 +88,8 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
         return Ok(());
     }
     let (known, mut refused) = acquainted(&connection, users).await?;
-    let seen = of_users(&connection, &known, |users| Read::Seen { users }).await;
+    let pairs: Vec<Pair> = known.iter().map(|user| (user.clone(), told_one(&connection))).collect();
+    let seen = seen(core, &pairs, Freshness::Linearizable).await;
     let mut shown: BTreeMap<UserId, u64> = BTreeMap::new();
     for (user, seen) in known.into_iter().zip(seen) {
         match seen {
@@ -124,6 +125,18 @@ fn too_many(limit: usize) -> ErrorBody {
 }
 
 type Refused = Vec<(UserId, ErrorCode)>;
+/// A user, and who is told of it.
+type Pair = (UserId, Option<UserId>);
+
+/// Who is told on this connection; of a service nobody hides.
+fn told_one(connection: &Connection) -> Option<UserId> {
+    (!connection.identity.service).then(|| connection.user().clone())
+}
+
+/// When each was last heard of; none where it is not shown.
+async fn seen(core: &Core, pairs: &[Pair], fresh: Freshness) -> Vec<Result<Option<u64>, ErrorCode>> {
+    of_users(core, pairs, |(user, _)| user, fresh, |pairs| Read::Seen { pairs }).await
+}
 
 /// Those with whom the user has a direct session; a service knows everybody.
 async fn acquainted(
@@ -239,13 +252,13 @@ pub(super) async fn run(core: Arc<Core>) {
             () = core.cancel.cancelled() => return,
             () = tokio::time::sleep(PACE) => {}
         }
-        let told = changes(&core, Instant::now());
+        let told = permitted(&core, changes(&core, Instant::now())).await;
         for (connection, lines) in told.into_values() {
             if !push(&connection, &lines) {
                 core.watches.0.lock().behind.insert(connection.id, connection);
             }
         }
-        catch_up(&core);
+        catch_up(&core).await;
     }
 }
 
@@ -279,6 +292,37 @@ fn changes(core: &Core, now: Instant) -> Told {
     told
 }
 
+/// What may still be told: a user may have blocked a watcher since. Then that one watches it no longer, and is not told
+/// that. Where it cannot be learned, the connection is told when it can.
+async fn permitted(core: &Core, told: Told) -> Told {
+    let asks = |(connection, lines): &(Arc<Connection>, Vec<PresenceLine>)| {
+        let one = told_one(connection);
+        lines.iter().filter_map(|line| Some((line.user.clone(), Some(one.clone()?)))).collect::<Vec<Pair>>()
+    };
+    let pairs: Vec<Pair> = told.values().flat_map(asks).collect();
+    // This node's own replica will do, where there is one.
+    let facts = seen(core, &pairs, Freshness::AtLeast(0)).await;
+    let facts: HashMap<Pair, _> = pairs.into_iter().zip(facts).collect();
+    let mut permitted = Told::new();
+    for (id, (connection, lines)) in told {
+        let one = told_one(&connection);
+        let (mut kept, mut hidden, mut unknown) = (Vec::new(), Vec::new(), false);
+        for line in lines {
+            match facts.get(&(line.user.clone(), one.clone())) {
+                None | Some(Ok(Some(_))) => kept.push(line),
+                Some(Ok(None)) => hidden.push(line.user),
+                Some(Err(_)) => unknown = true,
+            }
+        }
+        forget(&connection, &hidden);
+        if unknown {
+            core.watches.0.lock().behind.insert(id, Arc::clone(&connection));
+        }
+        permitted.insert(id, (connection, kept));
+    }
+    permitted
+}
+
 /// All of it or, if there is no room, a part of it and `false`.
 fn push(connection: &Connection, lines: &[PresenceLine]) -> bool {
     lines.chunks(LINES).all(|part| {
@@ -288,17 +332,20 @@ fn push(connection: &Connection, lines: &[PresenceLine]) -> bool {
 }
 
 /// Connections that missed a word are told everything, once they have room.
-fn catch_up(core: &Core) {
-    let behind: Vec<Arc<Connection>> = core.watches.0.lock().behind.values().cloned().collect();
-    for connection in behind {
+async fn catch_up(core: &Core) {
+    let behind = std::mem::take(&mut core.watches.0.lock().behind);
+    let told = behind.into_iter().map(|(id, connection)| {
         let users: Vec<UserId> = connection.watching.lock().users.iter().cloned().collect();
         let line = |user: UserId| {
             let online = is_online(core, &user);
             PresenceLine { user, online, last_seen_ms: 0 }
         };
-        let lines: Vec<PresenceLine> = users.into_iter().map(line).collect();
-        if push(&connection, &lines) {
-            core.watches.0.lock().behind.remove(&connection.id);
+        (id, (connection, users.into_iter().map(line).collect()))
+    });
+    let told = told.collect();
+    for (id, (connection, lines)) in permitted(core, told).await {
+        if !push(&connection, &lines) && !connection.watching.lock().over {
+            core.watches.0.lock().behind.insert(id, connection);
         }
     }
 }

@@ -182,8 +182,8 @@ pub enum Read {
     },
     /// When users of this shard were last heard of.
     Seen {
-        /// Who, at most [`MAX_HEADS`].
-        users: Vec<UserId>,
+        /// Who, and who is told (none for a service), at most [`MAX_HEADS`].
+        pairs: Vec<(UserId, Option<UserId>)>,
     },
     /// Whether somebody may write to a session now.
     MayPass {
@@ -268,6 +268,8 @@ pub struct Asked {
     pub seen_count: u64,
     /// As in [`UserSession`].
     pub deleted: Vec<(u64, u64)>,
+    /// Whether messages wait for the user to read them is asked as well.
+    pub burns: bool,
 }
 
 impl Asked {
@@ -309,6 +311,8 @@ pub struct SessionHead {
     pub count: u64,
     /// Countable messages, less the recalled and deleted ones, after max(read, own last, joined - 1, cleared) (G6).
     pub unread: u64,
+    /// Messages wait for this user to read them, if that was asked.
+    pub burns: bool,
     /// Seq at which this user joined.
     pub joined_seq: u64,
     /// The device's last number under its epoch.

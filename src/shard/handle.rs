@@ -224,7 +224,7 @@ impl ShardHandle {
             Read::CountAt { session, .. } | Read::Group { session, .. } => session,
             Read::MayPass { session, .. } | Read::Audience { session, .. } => session,
             // Of a user nobody knows how far he is; who is content with that is answered.
-            Read::Cursors { .. } if seq == 0 => return Ok(()),
+            Read::Cursors { .. } | Read::Seen { .. } if seq == 0 => return Ok(()),
             Read::Roles { list, .. } => &list.session,
             Read::Activity { .. }
             | Read::Heads { .. }

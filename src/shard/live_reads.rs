@@ -15,6 +15,9 @@ use crate::state::privacy::{Shown, row_shows};
 use crate::state::user_rows::{read_cursor, read_last_used};
 use crate::state::{Act, Actor, At, RowFault, RowReader, Session, User};
 
+/// A user, and who is told of it; none for a service.
+type Pair = (UserId, Option<UserId>);
+
 /// Users read from rows in one visit, so that a thread of the read pool is not held for long.
 const VISIT: usize = 1000;
 
@@ -55,46 +58,59 @@ impl Reads {
         session: SessionId,
         users: Vec<UserId>,
     ) -> Result<ReadReply, ReadRefusal> {
-        let of = session.clone();
-        let awake = move |user: &User| user.shows(Shown::Receipts).then(|| user.read_cursor(&of));
-        let asleep = move |rows: &dyn RowReader, user: &UserId| {
-            if !row_shows(rows, user, Shown::Receipts)? {
+        // In a direct session it is the other user who is told.
+        let pairs = users.into_iter().map(|user| {
+            let told = session.peer_of(&user).cloned();
+            (user, told)
+        });
+        let (pairs, of) = (pairs.collect(), session.clone());
+        let awake = move |user: &User, told: Option<&UserId>| {
+            user.shows(Shown::Receipts, told).then(|| user.read_cursor(&of))
+        };
+        let asleep = move |rows: &dyn RowReader, user: &UserId, told: Option<&UserId>| {
+            if !row_shows(rows, user, Shown::Receipts, told)? {
                 return Ok(None);
             }
             read_cursor(rows, user, &session).map(Some)
         };
-        self.of_users(users, awake, asleep).await.map(ReadReply::Cursors)
+        self.of_users(pairs, awake, asleep).await.map(ReadReply::Cursors)
     }
 
     /// When a device of each of these users was last heard of; none of those who do not show it.
-    pub(super) async fn seen(&self, users: Vec<UserId>) -> Result<ReadReply, ReadRefusal> {
-        let awake = |user: &User| user.shows(Shown::Presence).then(|| user.last_used_ms());
-        let asleep = |rows: &dyn RowReader, user: &UserId| {
-            if !row_shows(rows, user, Shown::Presence)? {
+    pub(super) async fn seen(&self, pairs: Vec<Pair>) -> Result<ReadReply, ReadRefusal> {
+        let awake = |user: &User, told: Option<&UserId>| {
+            user.shows(Shown::Presence, told).then(|| user.last_used_ms())
+        };
+        let asleep = |rows: &dyn RowReader, user: &UserId, told: Option<&UserId>| {
+            if !row_shows(rows, user, Shown::Presence, told)? {
                 return Ok(None);
             }
             read_last_used(rows, user).map(Some)
         };
-        self.of_users(users, awake, asleep).await.map(ReadReply::Seen)
+        self.of_users(pairs, awake, asleep).await.map(ReadReply::Seen)
     }
 
     /// One fact of each user, in the order asked: of those in memory by their actors, of the others by their rows.
     async fn of_users(
         &self,
-        users: Vec<UserId>,
-        awake: impl Fn(&User) -> Option<u64> + Clone + Send + 'static,
-        asleep: impl Fn(&dyn RowReader, &UserId) -> Result<Option<u64>, RowFault> + Clone + Send + 'static,
+        pairs: Vec<Pair>,
+        awake: impl Fn(&User, Option<&UserId>) -> Option<u64> + Clone + Send + 'static,
+        asleep: impl Fn(&dyn RowReader, &UserId, Option<&UserId>) -> Result<Option<u64>, RowFault>
+        + Clone
+        + Send
+        + 'static,
     ) -> Result<Vec<Option<u64>>, ReadRefusal> {
-        bounded(users.len())?;
-        let mut facts = vec![None; users.len()];
+        bounded(pairs.len())?;
+        let mut facts = vec![None; pairs.len()];
         let (mut looks, mut sleepers) = (Vec::new(), Vec::new());
-        for (at, user) in users.into_iter().enumerate() {
+        for (at, (user, told)) in pairs.into_iter().enumerate() {
             match self.shared.users.get(&user).map(|resident| resident.addr.clone()) {
                 Some(addr) => {
                     let awake = awake.clone();
-                    looks.push(async move { (at, addr.send(Look::new(move |state| awake(state))).await) });
+                    let look = Look::new(move |state: &User| awake(state, told.as_ref()));
+                    looks.push(async move { (at, addr.send(look).await) });
                 }
-                None => sleepers.push((at, user)),
+                None => sleepers.push((at, user, told)),
             }
         }
         for (at, fact) in join_all(looks).await {
@@ -105,7 +121,9 @@ impl Reads {
             let visit: Vec<_> = sleepers.drain(..sleepers.len().min(VISIT)).collect();
             let asleep = asleep.clone();
             let read = super::rows::query_in_use(&self.shared, move |rows| {
-                let fact = |(at, user): (usize, UserId)| Ok((at, asleep(rows, &user)?));
+                let fact = |(at, user, told): (usize, UserId, Option<UserId>)| {
+                    Ok((at, asleep(rows, &user, told.as_ref())?))
+                };
                 visit.into_iter().map(fact).collect::<Result<Vec<_>, RowFault>>()
             });
             let read = read.await.and_then(|read| read.ok_or_else(super::rows::replaced));

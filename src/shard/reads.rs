@@ -22,7 +22,9 @@ use super::shared::Shared;
 use crate::state::key::SenderKey;
 use crate::state::records;
 use crate::state::session::Member;
-use crate::state::session_rows::{HeadRow, awaits, read_last_number, read_member, read_recalled_after};
+use crate::state::session_rows::{
+    HeadRow, awaits, read_burns_for, read_last_number, read_member, read_recalled_after,
+};
 use crate::state::{RowFault, RowReader, Session, User};
 
 /// Most records in one page, whatever is asked.
@@ -105,7 +107,7 @@ impl Reads {
                 self.audience(user, session, seq, after, most).await
             }
             Read::Cursors { session, users } => self.cursors(session, users).await,
-            Read::Seen { users } => self.seen(users).await,
+            Read::Seen { pairs } => self.seen(pairs).await,
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,
         }
@@ -420,6 +422,7 @@ fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHea
         last_seq: state.last_seq(),
         count: state.count(),
         unread: asked.unread(state.count(), seen, &recalled.collect::<Vec<_>>()),
+        burns: asked.burns && state.burns_for(&who.user, state.last_seq()),
         joined_seq: member.joined_seq,
         // Filled in from the row where memory does not know it.
         last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
@@ -444,6 +447,7 @@ fn opening_head(members: u32) -> SessionHead {
         last_seq: 0,
         count: 0,
         unread: 0,
+        burns: false,
         joined_seq: 1,
         last_client_seq: 0,
         time_ms: 0,
@@ -474,6 +478,7 @@ fn head_from_rows(
         last_seq: head.last_seq,
         count: head.count,
         unread: asked.unread(head.count, seen, &recalled),
+        burns: asked.burns && read_burns_for(rows, session, &who.user)?,
         joined_seq: member.joined_seq,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,

@@ -1,9 +1,14 @@
 //! Whether a user lets others see what it has read, and whether it is there. One question, asked in one place, for users in
 //! memory and for those that only rows know; everything that tells of a user asks here first.
+//!
+//! Nothing is shown to one whom the user blocks. There is no setting yet with which a user says no to everybody.
 
 use rookery_wire::UserId;
 
+use super::key;
+use super::relations::RelationEntry;
 use super::rows::{RowFault, RowReader};
+use super::session_rows::row;
 use super::user::User;
 
 /// What others may be told of a user.
@@ -16,9 +21,9 @@ pub enum Shown {
 }
 
 impl User {
-    /// Whether others may be told. There is no setting yet with which a user says no.
-    pub fn shows(&self, _: Shown) -> bool {
-        true
+    /// Whether `to` may be told; without it, whether others may in general.
+    pub fn shows(&self, _: Shown, to: Option<&UserId>) -> bool {
+        !to.and_then(|to| self.relations.get(to)).is_some_and(|entry| entry.blocked)
     }
 }
 
@@ -26,6 +31,14 @@ impl User {
 ///
 /// # Errors
 /// [`RowFault`].
-pub fn row_shows(_: &dyn RowReader, _: &UserId, _: Shown) -> Result<bool, RowFault> {
-    Ok(true)
+pub fn row_shows(
+    rows: &dyn RowReader,
+    user: &UserId,
+    _: Shown,
+    to: Option<&UserId>,
+) -> Result<bool, RowFault> {
+    let Some(to) = to else { return Ok(true) };
+    let key = key::relation(user, to);
+    let entry: Option<(UserId, RelationEntry)> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(!entry.is_some_and(|(_, entry)| entry.blocked))
 }

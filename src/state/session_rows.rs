@@ -417,6 +417,20 @@ pub fn read_recalled_after(rows: &dyn RowReader, id: &SessionId, count: u64) -> 
     Ok(recalled)
 }
 
+/// Whether messages of a session wait for this user to read them.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_burns_for(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Result<bool, RowFault> {
+    let mut found = false;
+    rows.scan(&key::session(letter::EXPIRY, id), &mut |key, value| {
+        let expiry: Expiry = row(key, Bytes::copy_from_slice(value))?;
+        found = expiry.waits_for(user).is_some();
+        Ok(!found)
+    })?;
+    Ok(found)
+}
+
 /// When the next message of each session of a shard is to go.
 ///
 /// # Errors

@@ -29,6 +29,16 @@ pub(super) struct Expiry {
     burns: Option<(UserId, u64)>,
 }
 
+impl Expiry {
+    /// For how long the message lasts once this user has read it, if it waits for that.
+    pub(super) fn waits_for(&self, user: &UserId) -> Option<u64> {
+        match &self.burns {
+            Some((sender, after_ms)) if self.at_ms == UNREAD && sender != user => Some(*after_ms),
+            _ => None,
+        }
+    }
+}
+
 /// Stands for the time of a message that has to be read first.
 pub(super) const UNREAD: u64 = u64::MAX;
 
@@ -72,10 +82,9 @@ impl Expiries {
     }
     /// Messages up to `seq` that wait for this user to read them, and for how long each lasts after that.
     fn unread_by<'a>(&'a self, user: &'a UserId, seq: u64) -> impl Iterator<Item = (u64, u64)> + 'a {
-        self.times.range(..=seq).filter_map(move |(seq, expiry)| match &expiry.burns {
-            Some((sender, after_ms)) if expiry.at_ms == UNREAD && sender != user => Some((*seq, *after_ms)),
-            _ => None,
-        })
+        self.times
+            .range(..=seq)
+            .filter_map(move |(seq, expiry)| expiry.waits_for(user).map(|after_ms| (*seq, after_ms)))
     }
 }
 

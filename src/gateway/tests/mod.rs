@@ -158,6 +158,7 @@ impl FakeShard {
             count: last_seq,
             joined_seq: 1,
             unread: last_seq,
+            burns: matches!(session, SessionId::Direct { .. }),
             last_client_seq: 0,
             time_ms: 1000 + last_seq,
             last: None,
@@ -243,7 +244,7 @@ impl FakeShard {
                 more: false,
             }),
             Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
-            Read::Seen { users } => ReadReply::Seen(vec![Some(1000); users.len()]),
+            Read::Seen { pairs } => ReadReply::Seen(vec![Some(1000); pairs.len()]),
             Read::MayPass { .. } => ReadReply::Allowed,
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())

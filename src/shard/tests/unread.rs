@@ -60,7 +60,7 @@ fn unread_is_what_counting_says() {
         let seen_count = log.count_at(read).max(extras.cleared_count);
         let deleted = extras.deleted_after(seen_count);
         let session = SessionId::group(GroupId::new("g").expect("a name"));
-        let asked = Asked { session, seen_count, deleted };
+        let asked = Asked { session, seen_count, deleted, burns: false };
         // What the session knows besides: where the user wrote last, or joined.
         let own = rng.random_range(0..=length);
         let seen = seen_count.max(log.count_at(own));
