@@ -192,3 +192,18 @@ pub fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
     *bytes = &rest[usize::from(length)..];
     std::str::from_utf8(text).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::letter;
+
+    #[test]
+    fn no_two_kinds_of_rows_share_a_letter() {
+        let heads =
+            [letter::APPLIED, letter::UNPURGED, letter::HEAD, letter::NUMBERS, letter::RECORD, letter::USER];
+        let all = [&heads[..], letter::USER_PARTS, letter::SESSION_PARTS].concat();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    }
+}

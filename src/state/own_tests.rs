@@ -4,6 +4,7 @@ use rookery_wire::own::{RelationFilter, SelfAck};
 use rookery_wire::{Blob, DeviceId, ErrorCode, Kind, RelationState, SessionId, SessionSetting, UserAction};
 
 use super::devices::{MAX_ENDED, read_end_notice};
+use super::privacy::{Shown, row_shows};
 use super::series::MAX_FOREIGN;
 use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
 use super::user_rows::users_with_errands;
@@ -409,4 +410,25 @@ fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
     ann.reflect(5);
     disk.write(ann.collect());
     assert!(users_with_errands(&disk).expect("rows").is_empty());
+}
+
+#[test]
+fn who_blocks_another_is_not_shown_to_it_in_memory_or_in_rows() {
+    let mut ann = person("ann");
+    let (bob, cid) = (user("bob"), user("cid"));
+    for (number, action, hidden) in [
+        (1, UserAction::Block { user: bob.clone() }, true),
+        (2, UserAction::Unblock { user: bob.clone() }, false),
+    ] {
+        ann.act(&at(number), &actor("ann"), &act(number, action));
+        let mut rows = Disk::default();
+        rows.write(ann.collect());
+        for what in [Shown::Receipts, Shown::Presence] {
+            for (to, expected) in [(Some(&bob), !hidden), (Some(&cid), true), (None, true)] {
+                assert_eq!(ann.shows(what, to), expected, "{what:?} to {to:?}");
+                let by_rows = row_shows(&rows, ann.id(), what, to).expect("rows");
+                assert_eq!(by_rows, expected, "{what:?} to {to:?} by rows");
+            }
+        }
+    }
 }

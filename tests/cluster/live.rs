@@ -203,3 +203,49 @@ fn a_node_without_a_replica_hears_what_passes_and_who_is_there() {
         until_seen(&mut anns, &name, false).await;
     });
 }
+
+/// From a block on the blocked user passes nothing to the other, and is told neither that it reads nor that it comes and
+/// goes; the blocking one is.
+#[test]
+fn a_user_who_blocks_another_is_hidden_from_it() {
+    play(async {
+        let cluster = Cluster::up(Plan::new(3, 3)).await;
+        let pair = direct("ann", "bob");
+        let (ann, _anns) = app(&cluster, &[1], "ann", "phone").await;
+        let (bob, mut bobs) = app(&cluster, &[2], "bob", "phone").await;
+        for (peer, session) in [("bob", &pair), ("cid", &direct("bob", "cid"))] {
+            let from = if peer == "bob" { &ann } else { &bob };
+            say(from, session, texts("hello", 1)).await;
+        }
+        bobs.up_to(&pair, "hello 1").await;
+        assert!(bob.watch(WatchMode::Add, &[user("ann")]).await.expect("a page").users[0].online);
+        assert!(ann.watch(WatchMode::Add, &[user("bob")]).await.expect("a page").users[0].online);
+
+        ann.block(user("bob")).await.expect("blocked");
+        cluster.level().await;
+        let refused = bob.typing(&pair, true).await.expect_err("blocked");
+        assert_eq!(refused.code(), Some(ErrorCode::RefusedByPeer));
+        ann.read(&pair, 1).await.expect("read");
+        let page = bob.receipts(&pair, 1, Which::Read, None, 10).await.expect("a page");
+        assert!(page.users.is_empty(), "bob hears of nobody: {page:?}");
+        // Who watched before, and who asks now.
+        ann.close().await;
+        let (cid, _cids) = app(&cluster, &[3], "cid", "phone").await;
+        bob.watch(WatchMode::Add, &[user("cid")]).await.expect("a page");
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        cid.close().await;
+        let told = bobs.event(|event| match event {
+            Event::Presence(lines) => Some(lines.clone()),
+            Event::Receipt(_) => panic!("bob hears that ann reads"),
+            _ => None,
+        });
+        let told = told.await;
+        assert!(told.iter().all(|line| line.user == user("cid")), "{told:?}");
+        let page = bob.watch(WatchMode::Replace, &[user("ann")]).await.expect("a page");
+        assert_eq!((page.users.len(), page.refused), (0, vec![(user("ann"), ErrorCode::NotAllowed)]));
+        let (ann, _anns) = app(&cluster, &[1], "ann", "tablet").await;
+        assert_eq!(ann.watch(WatchMode::Add, &[user("bob")]).await.expect("a page").users.len(), 1);
+        ann.unblock(user("bob")).await.expect("unblocked");
+        assert!(bob.watch(WatchMode::Replace, &[user("ann")]).await.expect("a page").users[0].online);
+    });
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rookery_client::{Client, Outgoing};
+use rookery_client::{Client, Event, Outgoing};
 use rookery_wire::request::{Consistency, Direction};
 use rookery_wire::{ErrorCode, GroupId, RecordKind, Retention, SessionId};
 
@@ -140,5 +140,37 @@ fn a_message_that_burns_goes_once_the_other_one_has_read_it() {
         cluster.serving().await;
         let kept = replicas(&cluster, &[1, 2, 3], &pair).await;
         assert_eq!(kept[0].kind, RecordKind::EXPIRED);
+    });
+}
+
+/// Who reads everything at once has read what waited for that, and the other one hears of it; who clears or deletes for
+/// itself has not.
+#[test]
+fn reading_everything_burns_and_clearing_does_not() {
+    play(async {
+        let cluster = Cluster::up(Plan::new(1, 2)).await;
+        let pair = direct("ann", "bob");
+        let (ann, mut anns) = app(&cluster, &[1], "ann", "phone").await;
+        let (bob, mut bobs) = app(&cluster, &[1], "bob", "phone").await;
+        for text in ["one", "two"] {
+            ann.send(&pair, Outgoing::text(text).burning(Duration::ZERO)).await.expect("sent");
+            bobs.up_to(&pair, text).await;
+        }
+        let kinds = async || {
+            let page = ann.pull(&pair, 1, Direction::Forward, 10, Consistency::Linearizable).await;
+            page.expect("a page").records.iter().map(|record| record.kind).collect::<Vec<_>>()
+        };
+        bob.delete_messages(&pair, 1, 1).await.expect("deleted");
+        bob.clear_session(&pair, 1).await.expect("cleared");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(kinds().await, [RecordKind::CONTENT; 2], "bob has read none of it");
+        assert_eq!(bob.read_all().await.expect("read"), 1);
+        until("both are gone", async || kinds().await == [RecordKind::EXPIRED; 2]).await;
+        let told = anns.event(|event| match event {
+            Event::Receipt(receipt) => Some((receipt.user.clone(), receipt.seq)),
+            _ => None,
+        });
+        assert_eq!(told.await, (user("bob"), 2));
+        assert_eq!(bob.sync().await.expect("a list").sessions[0].unread, 0);
     });
 }

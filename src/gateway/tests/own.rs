@@ -82,6 +82,9 @@ async fn an_act_is_judged_in_size_and_brings_what_the_session_says() {
 async fn reading_everything_asks_sessions_where_they_stand() {
     let bench = bench(|_, _| {}).await;
     fill(&bench, 700);
+    let pair = SessionId::direct(&user("ada"), &user("bob")).unwrap();
+    bench.shard.heads.lock().insert(pair.clone(), 3);
+    bench.shard.list.lock().push(listed(pair.clone()));
     let mut client = bench.client("ada", "phone").await;
     let _: SelfAck = asked(&mut client, Kind::ManageSelf, &manage(8, UserAction::ReadAll)).await;
     let commands = bench.shard.commands.lock().clone();
@@ -99,7 +102,9 @@ async fn reading_everything_asks_sessions_where_they_stand() {
             _ => None,
         })
         .collect();
-    assert_eq!(moved, [500, 200], "no command is larger than its bound");
+    assert_eq!(moved, [500, 201], "no command is larger than its bound");
+    let burn = Command::Burn { session: pair, user: user("ada"), seq: 3 };
+    assert!(commands.contains(&burn), "what waits to be read is told that it is");
     bench.stop().await;
 }
 
