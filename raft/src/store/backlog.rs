@@ -120,8 +120,9 @@ impl Backlog {
     }
 
     /// Waits until `pause` is over, the backlog is large, or somebody hurries; then what is older than the newest `lag`
-    /// bytes, if that has become enough to be worth it, and everything once closed. None once closed and empty.
-    pub(crate) fn take(&self, pause: Duration) -> Option<Taken> {
+    /// bytes, if that has become enough to be worth it, and everything once closed or if the journal is `starved`: large
+    /// batches can fill every segment with less than is left alone here. None once closed and empty.
+    pub(crate) fn take(&self, pause: Duration, starved: impl FnOnce() -> bool) -> Option<Taken> {
         let deadline = std::time::Instant::now() + pause;
         let mut state = self.state.lock();
         while !state.kicked && !state.closed && state.bytes < self.due() {
@@ -133,7 +134,7 @@ impl Backlog {
         if state.abandoned || (state.closed && state.batches.is_empty()) {
             return None;
         }
-        let leave = match state.closed {
+        let leave = match state.closed || starved() {
             true => 0,
             false if self.lag > 0 && state.bytes < self.due() => state.bytes,
             false => self.lag,

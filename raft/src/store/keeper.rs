@@ -68,7 +68,9 @@ impl Keeper {
     }
 
     fn work(&mut self) -> std::io::Result<()> {
-        while let Some(Taken { batches, floors }) = self.backlog.take(self.pause) {
+        while let Some(Taken { batches, floors }) =
+            self.backlog.take(self.pause, || self.segments.is_starved())
+        {
             if self.last_noted.elapsed() >= self.pause {
                 self.carry_commit_notes();
                 self.last_noted = Instant::now();

@@ -127,6 +127,8 @@ struct State {
     total: usize,
     /// Bytes used of the segment that is being written.
     active: u64,
+    /// The writer waits for a segment.
+    starved: bool,
     /// The writer and the keeper must not make the same file.
     growing: bool,
     stopped: bool,
@@ -156,9 +158,10 @@ impl Segments {
                 return None;
             }
             if let Some(segment) = state.free.pop_front() {
-                state.active = 0;
+                (state.active, state.starved) = (0, false);
                 return Some(segment);
             }
+            state.starved = true;
             if self.freed.wait_for(&mut state, WAIT_NOTE).timed_out() {
                 tracing::warn!("the journal is full and waits for sled to flush");
             }
@@ -168,6 +171,11 @@ impl Segments {
     /// The writer leaves `segment`, whose last batch is `last`.
     pub(crate) fn fill(&self, segment: Arc<Segment>, last: u64) {
         self.state.lock().full.push((segment, last));
+    }
+
+    /// Whether the writer waits for a segment, so that nothing may be left to the journal alone.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.state.lock().starved
     }
 
     pub(crate) fn set_active(&self, used: u64) {
