@@ -131,6 +131,8 @@ struct State {
     starved: bool,
     /// The writer and the keeper must not make the same file.
     growing: bool,
+    /// The last attempt to make one failed.
+    stunted: bool,
     stopped: bool,
 }
 
@@ -173,9 +175,11 @@ impl Segments {
         self.state.lock().full.push((segment, last));
     }
 
-    /// Whether the writer waits for a segment, so that nothing may be left to the journal alone.
-    pub(crate) fn is_starved(&self) -> bool {
-        self.state.lock().starved
+    /// Whether the writer waits for a segment or is about to, so that nothing may be left to the journal alone. Well before
+    /// the journal counts as full, which stops new work.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let Fill { used, total } = self.fill_level();
+        self.state.lock().starved || used >= total / 8 * 5
     }
 
     pub(crate) fn set_active(&self, used: u64) {
@@ -207,7 +211,7 @@ impl Segments {
         };
         let made = Segment::create(&self.dir, id, self.bytes);
         let mut state = self.state.lock();
-        state.growing = false;
+        (state.growing, state.stunted) = (false, made.is_err());
         match made {
             Ok(segment) => {
                 state.free.push_back(Arc::new(segment));
@@ -227,7 +231,9 @@ impl Segments {
     pub(crate) fn fill_level(&self) -> Fill {
         let state = self.state.lock();
         let full = state.full.len() as u64 * self.bytes;
-        Fill { used: full + state.active, total: self.most as u64 * self.bytes }
+        // Where the disk has no room for more of them, those there are must do.
+        let segments = if state.stunted { state.total } else { self.most };
+        Fill { used: full + state.active, total: segments as u64 * self.bytes }
     }
 
     /// Wakes a waiting writer for good.
