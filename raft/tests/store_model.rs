@@ -289,3 +289,52 @@ fn two_openers_of_one_folder() {
     let again = Store::open(options(temp.path())).unwrap();
     assert!(!again.was_created() && again.store_id() == id && id != 0);
 }
+
+/// Two segments, and batches of which hardly two fit into one: the journal is full of less than the keeper leaves alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_of_few_large_batches_goes_round() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut options = options(temp.path());
+    options.journal_segments = 2;
+    options.settle_lag_bytes = 128 << 10;
+    let store = Store::open(options).unwrap();
+    let mut log = LogProbe::open(&store, 1).unwrap();
+    // A segment has room for 188 KiB. The third begins the second segment, the fourth needs the first again: its last
+    // batch is the second, which nobody has had a reason to settle.
+    for (index, kib) in (1..).zip([150, 8, 60, 150, 60, 150, 8, 60, 150, 60, 150]) {
+        let durable = log.append(1, index, vec![Bytes::from(vec![7; kib << 10])]).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), durable)
+            .await
+            .expect("the journal stands still")
+            .unwrap();
+    }
+    store.close().await;
+}
+
+/// An append of several batches: until its last one it is nobody's operation, and still part of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_of_several_batches_stays_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut options = options(temp.path());
+    options.journal_segments = 16;
+    options.settle_lag_bytes = 1 << 20;
+    let store = Store::open(options.clone()).unwrap();
+    let mut log = LogProbe::open(&store, 1).unwrap();
+    let payloads: Vec<Bytes> = (0..10).map(|n| Bytes::from(vec![n; 40 << 10])).collect();
+    log.append(1, 1, payloads.clone()).await.unwrap().await.unwrap();
+    // The keeper looks every 20 ms, and finds that of another group nothing is left.
+    let mut other = LogProbe::open(&store, 2).unwrap();
+    let end = Instant::now() + Duration::from_millis(200);
+    let mut index = 0;
+    while Instant::now() < end {
+        index += 1;
+        other.append(1, index, vec![Bytes::from_static(b"x")]).await.unwrap().await.unwrap();
+        other.purge((1, index)).await.unwrap();
+    }
+    store.close().await;
+    let store = Store::open(options).unwrap();
+    let found = read_back(&store, 1).await.entries;
+    let wanted = (1..).zip(payloads.into_iter().map(|payload| (1, payload))).collect();
+    assert_eq!(found, wanted);
+    store.close().await;
+}

@@ -170,7 +170,7 @@ section! {
         /// Cache of each of the two databases.
         sled_cache_mib: u32 = 32, number(1, 16_384, "MiB");
         /// Newest bytes of the log that only the journal and memory hold; older ones go to the database, if they are still needed.
-        settle_lag_mib: u32 = 160, number(0, 1024, "MiB");
+        settle_lag_mib: u32 = 128, number(0, 1024, "MiB");
         /// How often a shard with changes writes a checkpoint.
         checkpoint_ms: u64 = 1_000, number(100, 600_000, "ms");
         /// Log entries of a shard kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.

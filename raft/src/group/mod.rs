@@ -50,6 +50,10 @@ const BYTES_PER_PERMIT: usize = 1024;
 /// How long a purge may take once it is asked for.
 const PURGE: Duration = Duration::from_secs(10);
 
+/// How many times `log_keep_bytes` a leader keeps for a follower that is behind: as much as the journal and the database
+/// bear, and far less than a snapshot of a shard with history.
+const PATIENT: u64 = 4;
+
 /// How long the end of a group may take.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -213,14 +217,31 @@ impl Inner {
         }
     }
 
-    /// Up to where the log is purged for its bytes, if it holds too many; never beyond `covered`.
+    /// Up to where the log is purged for its bytes, if it holds too many; never beyond `covered`. A leader keeps
+    /// [`PATIENT`] times as much for a follower that does not have it yet.
     fn too_much(&self, covered: u64) -> Option<u64> {
-        let all = self.host.options.log_keep_bytes;
-        let own = usize::try_from(all / 64).unwrap_or(usize::MAX);
         if self.checkpoints.transferring() {
             return None;
         }
-        self.log.beyond(own, all).map(|upto| upto.min(covered))
+        let all = self.host.options.log_keep_bytes;
+        let own = all / 64;
+        let beyond = |all, own| self.log.beyond(usize::try_from(own).unwrap_or(usize::MAX), all);
+        let upto = match (beyond(all, own)?, self.slowest()) {
+            (upto, Some(slowest)) if slowest < upto => {
+                beyond(all.saturating_mul(PATIENT), own * PATIENT).unwrap_or(0).max(slowest)
+            }
+            (upto, _) => upto,
+        };
+        Some(upto.min(covered)).filter(|upto| *upto > 0)
+    }
+
+    /// The index that every follower has, if this node leads.
+    fn slowest(&self) -> Option<u64> {
+        use openraft::async_runtime::watch::WatchReceiver;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let followers = metrics.replication.as_ref()?;
+        followers.values().map(|at| at.as_ref().map_or(0, |at| at.index)).min()
     }
 
     async fn purge_all(&self) -> Result<u64, RaftError> {
@@ -231,7 +252,15 @@ impl Inner {
         let stopped = |_| RaftError::Stopped { group: self.id };
         self.raft.trigger().purge_log(upto).await.map_err(stopped)?;
         self.until("the purge", PURGE, |m| m.purged.is_some_and(|id| id.index >= upto)).await?;
-        Ok(upto)
+        match timeout(PURGE, self.log.settle_all()).await {
+            Ok(Ok(())) => Ok(upto),
+            Ok(Err(_closed)) => Err(RaftError::Stopped { group: self.id }),
+            Err(_late) => Err(RaftError::Timeout {
+                group: self.id,
+                what: "the purge in the database",
+                ms: u64::try_from(PURGE.as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
     }
 
     /// How many entries a follower is behind, if this node leads.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 use crate::types::GroupId;
 
@@ -25,19 +26,12 @@ pub(crate) struct Batch {
     pub(crate) length: usize,
     /// None once nothing in it is part of a log any more: the metas are all that is left to settle.
     pub(crate) sealed: Option<Arc<Sealed>>,
-    pub(crate) groups: Vec<Touched>,
+    /// Every group it has a record of, as of it.
+    pub(crate) metas: Vec<(GroupId, GroupMeta)>,
+    /// The groups of which an operation ends in it, and their last one.
+    pub(crate) ended: Vec<(Arc<Group>, u64)>,
     /// A truncation is settled from the batch itself.
     pub(crate) truncates: bool,
-}
-
-/// A group that a batch has something of.
-#[derive(Debug)]
-pub(crate) struct Touched {
-    pub(crate) group: Arc<Group>,
-    /// Its last operation.
-    pub(crate) op: u64,
-    /// What its log amounts to then.
-    pub(crate) meta: GroupMeta,
 }
 
 /// What the keeper takes.
@@ -47,15 +41,17 @@ pub(crate) struct Taken {
     pub(crate) batches: Vec<Batch>,
     /// First index behind each group's purge point as of the newest durable batch, which is not among these as a rule.
     pub(crate) floors: BTreeMap<GroupId, u64>,
+    /// Who waits until everything that was durable is settled.
+    pub(crate) waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
     /// Lets go of the bytes if every entry in them has been purged.
     pub(super) fn shed(&mut self, floors: &BTreeMap<GroupId, u64>) {
-        let purged = |touched: &Touched| {
-            floors.get(&touched.group.id).is_some_and(|floor| index_after(touched.meta.last) <= *floor)
+        let purged = |(group, meta): &(GroupId, GroupMeta)| {
+            floors.get(group).is_some_and(|floor| index_after(meta.last) <= *floor)
         };
-        if self.sealed.is_some() && !self.truncates && self.groups.iter().all(purged) {
+        if self.sealed.is_some() && !self.truncates && self.metas.iter().all(purged) {
             self.sealed = None;
         }
     }
@@ -81,6 +77,7 @@ struct State {
     kicked: bool,
     closed: bool,
     abandoned: bool,
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Backlog {
@@ -107,9 +104,9 @@ impl Backlog {
             return false;
         }
         state.bytes += batch.length;
-        for Touched { group, meta, .. } in &batch.groups {
+        for (group, meta) in &batch.metas {
             if meta.purged.is_some() {
-                state.floors.insert(group.id, index_after(meta.purged));
+                state.floors.insert(*group, index_after(meta.purged));
             }
         }
         state.batches.push_back(batch);
@@ -120,8 +117,9 @@ impl Backlog {
     }
 
     /// Waits until `pause` is over, the backlog is large, or somebody hurries; then what is older than the newest `lag`
-    /// bytes, if that has become enough to be worth it, and everything once closed. None once closed and empty.
-    pub(crate) fn take(&self, pause: Duration) -> Option<Taken> {
+    /// bytes, if that has become enough to be worth it, and everything once closed, if somebody waits for that, or if the
+    /// journal is `pressed`: it can be full of less than is left alone here. None once closed and empty.
+    pub(crate) fn take(&self, pause: Duration, pressed: impl FnOnce() -> bool) -> Option<Taken> {
         let deadline = std::time::Instant::now() + pause;
         let mut state = self.state.lock();
         while !state.kicked && !state.closed && state.bytes < self.due() {
@@ -133,12 +131,13 @@ impl Backlog {
         if state.abandoned || (state.closed && state.batches.is_empty()) {
             return None;
         }
-        let leave = match state.closed {
+        let leave = match state.closed || !state.waiting.is_empty() || pressed() {
             true => 0,
             false if self.lag > 0 && state.bytes < self.due() => state.bytes,
             false => self.lag,
         };
-        let mut taken = Taken { batches: Vec::new(), floors: state.floors.clone() };
+        let waiting = std::mem::take(&mut state.waiting);
+        let mut taken = Taken { batches: Vec::new(), floors: state.floors.clone(), waiting };
         while state.bytes > leave
             && let Some(batch) = state.batches.pop_front()
         {
@@ -154,6 +153,18 @@ impl Backlog {
     pub(crate) fn settled(&self) {
         self.state.lock().taken = 0;
         self.changed.notify_all();
+    }
+
+    /// Resolves when everything that is durable now has been settled, with the keeper's next look; an error when the store
+    /// has stopped.
+    pub(crate) fn settle_all(&self) -> oneshot::Receiver<()> {
+        let (settled, wait) = oneshot::channel();
+        let mut state = self.state.lock();
+        // Dropped, and so told, when nobody looks any more.
+        if !state.closed {
+            state.waiting.push(settled);
+        }
+        wait
     }
 
     /// Asks the keeper not to wait.
@@ -172,6 +183,7 @@ impl Backlog {
     pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
         (state.closed, state.abandoned) = (true, true);
+        state.waiting.clear();
         drop(state);
         self.changed.notify_all();
     }
@@ -180,9 +192,9 @@ impl Backlog {
         self.state.lock().abandoned
     }
 
-    /// Whether three quarters of the bound are taken.
+    /// Whether hardly anything is left of the bound: well above what the keeper leaves here.
     pub(crate) fn nearly_full(&self) -> bool {
-        self.bytes() >= (self.most / 4 * 3) as u64
+        self.bytes() >= (self.most / 16 * 15) as u64
     }
 
     pub(crate) fn bytes(&self) -> u64 {

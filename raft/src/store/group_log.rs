@@ -83,6 +83,14 @@ impl GroupLog {
         self.group.beyond(own, all)
     }
 
+    /// Waits until everything that was purged has left the database too.
+    pub(crate) async fn settle_all(&self) -> Result<(), StoreError> {
+        match &self.home {
+            Home::Disk(log) => log.settle_all().await,
+            Home::Memory(_) => Ok(()),
+        }
+    }
+
     /// All of `range` that the log has (`max_bytes` of usize::MAX), or the first of it.
     async fn fetch(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         for _ in 0..READ_TRIES {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::types::GroupId;
 
-use super::backlog::{Backlog, Taken, Touched};
+use super::backlog::{Backlog, Taken};
 use super::fault::{FaultPolicy, Step, StepHook};
 use super::journal::segments::Segments;
 use super::queue::{Done, Op, Queue, Work};
@@ -68,7 +68,10 @@ impl Keeper {
     }
 
     fn work(&mut self) -> std::io::Result<()> {
-        while let Some(Taken { batches, floors }) = self.backlog.take(self.pause) {
+        let segments = self.segments.clone();
+        while let Some(Taken { batches, floors, waiting }) =
+            self.backlog.take(self.pause, || segments.is_pressed())
+        {
             if self.last_noted.elapsed() >= self.pause {
                 self.carry_commit_notes();
                 self.last_noted = Instant::now();
@@ -77,12 +80,16 @@ impl Keeper {
                 self.settled.settle(&batches, &floors)?;
                 self.segments.recycle(self.settled.position);
                 self.steps.at(Step::Recycled);
-                for Touched { group, op, .. } in batches.iter().flat_map(|b| &b.groups) {
+                for (group, op) in batches.iter().flat_map(|b| &b.ended) {
                     let covered = self.covered.entry(group.id).or_default();
                     *covered = (*op).max(*covered);
                 }
             }
             drop(batches);
+            // Nobody may be left who waits.
+            for settled in waiting {
+                let _ = settled.send(());
+            }
             self.backlog.settled();
             self.segments.grow();
             self.evict();

@@ -38,7 +38,7 @@ use super::writer::Writer;
 /// Segments made with the folder; more are made as they are needed.
 const FIRST_SEGMENTS: u32 = 2;
 /// Bytes of durable batches that may wait for sled in memory.
-const BACKLOG_MOST: u64 = 320 << 20;
+const BACKLOG_MOST: u64 = 256 << 20;
 
 /// The log's side of a store on disk.
 #[derive(Debug)]
@@ -196,6 +196,11 @@ impl DiskLog {
         let db = self.db.clone();
         let read = self.pool.run(Whose::Own, move || db.read(group, range, max_bytes)).await?;
         Ok(read.unwrap_or_else(|panic| Err(format!("sled panicked: {panic}"))))
+    }
+
+    /// Waits until sled's `log` says what the journal says now: what was purged is then in no live record.
+    pub(crate) async fn settle_all(&self) -> Result<(), StoreError> {
+        self.backlog.settle_all().await.map_err(|_stopped| StoreError::Closed)
     }
 
     pub(crate) fn fill_level(&self) -> Fill {

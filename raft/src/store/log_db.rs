@@ -221,6 +221,10 @@ pub(crate) fn encode_meta(group: GroupId, meta: &GroupMeta, floor: u64) -> Vec<u
 
 fn decode_meta(bytes: &[u8]) -> Option<(GroupId, GroupMeta, u64)> {
     let (meta, rest) = bytes.split_at_checked(META_BYTES)?;
+    if rest.is_empty() {
+        // As it was written before there were floors.
+        return GroupMeta::decode(meta).map(|(group, meta)| (group, meta, 0));
+    }
     if rest.len() != 16 || u32_at(rest, 8)? != crc32c::crc32c(&bytes[..META_BYTES + 8]) {
         return None;
     }

@@ -81,7 +81,7 @@ pub struct StoreOptions {
     pub journal_segment_bytes: u64,
     /// Most segments (default 8, at least 2). The journal begins with two and grows as it must.
     pub journal_segments: usize,
-    /// Bytes of the newest batches that only the journal and memory hold (default 160 MiB, at most a quarter of the
+    /// Bytes of the newest batches that only the journal and memory hold (default 128 MiB, at most a quarter of the
     /// journal): the keeper settles what is older in sled's `log`, unless it has been purged meanwhile. They are read
     /// again at the next start after a crash.
     pub settle_lag_bytes: usize,
@@ -117,7 +117,7 @@ impl StoreOptions {
             dir: dir.into(),
             journal_segment_bytes: 64 << 20,
             journal_segments: 8,
-            settle_lag_bytes: 160 << 20,
+            settle_lag_bytes: 128 << 20,
             keeper_pause: Duration::from_secs(1),
             entry_cache_bytes: 64 << 20,
             sled_cache_bytes: 64 << 20,

@@ -85,7 +85,7 @@ impl Settling for Batch {
         self.sealed.as_deref()
     }
     fn metas(&self) -> impl Iterator<Item = (GroupId, &GroupMeta)> {
-        self.groups.iter().map(|touched| (touched.group.id, &touched.meta))
+        self.metas.iter().map(|(group, meta)| (*group, meta))
     }
 }
 

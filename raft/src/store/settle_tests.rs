@@ -6,14 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Settled;
-use crate::store::backlog::{Batch, Touched};
+use crate::store::backlog::Batch;
 use crate::store::fault::StepHook;
 use crate::store::journal::format::{Draft, Sealed};
 use crate::store::log::purge_floors;
 use crate::store::log_db::LogDb;
 use crate::store::meta::{GroupMeta, Metas, chain};
 use crate::store::record::{self, Kind, Record};
-use crate::store::tail::{Group, Meter};
 use crate::types::{Entry, EntryPayload, LeaderId, LogId, Payload, RaftId};
 
 const STORE: u64 = 77;
@@ -101,10 +100,9 @@ fn a_batch_of_which_nothing_is_left_is_settled_by_its_metas() {
     assert_eq!(settled.spans.get(&1), Some(&(1..11)));
 
     let floors = BTreeMap::from([(1, 21)]);
-    let group = Arc::new(Group::new(1, batches.meta.clone(), None, Meter::default()));
-    let groups = vec![Touched { group, op: 2, meta: batches.meta.clone() }];
+    let metas = vec![(1, batches.meta.clone())];
     let sealed = Some(second);
-    let mut batch = Batch { number: 2, length: 4096, sealed, groups, truncates: true };
+    let mut batch = Batch { number: 2, length: 4096, sealed, metas, ended: Vec::new(), truncates: true };
     batch.shed(&floors);
     assert!(batch.sealed.is_some(), "a truncation is settled from the batch itself");
     batch.truncates = false;

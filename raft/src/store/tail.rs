@@ -206,7 +206,7 @@ impl Group {
         }
         // What memory has let go is older than all that.
         let first_held = front.held.front()?.entry.log_id.index;
-        (first_held > front.first && behind >= own).then(|| first_held - 1)
+        (first_held > front.first && behind >= own && now >= all).then(|| first_held - 1)
     }
 
     /// Bytes held in memory.

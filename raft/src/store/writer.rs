@@ -11,7 +11,7 @@ use crate::plant::planted;
 use crate::types::GroupId;
 
 use super::BATCH_TARGET;
-use super::backlog::{Backlog, Batch, Touched};
+use super::backlog::{Backlog, Batch};
 use super::fault::{FaultPolicy, Step, StepHook};
 use super::journal::format::Draft;
 use super::journal::{Journal, JournalStop};
@@ -151,17 +151,15 @@ impl Writer {
         }
         let draft = std::mem::replace(&mut self.draft, Draft::new(0));
         let sealed = self.journal.commit(draft, &self.durable)?;
+        let metas = self.running.iter().map(|(id, meta)| (*id, meta.clone())).collect();
         self.durable.append(&mut self.running);
         self.tell();
         self.steps.at(Step::Told);
-        let groups = std::mem::take(&mut self.touched).into_iter().map(|(id, (group, op))| {
-            let meta = self.durable.get(&id).cloned().unwrap_or_default();
-            Touched { group, op, meta }
-        });
         let batch = Batch {
             number: sealed.head.number,
             length: sealed.bytes.len(),
-            groups: groups.collect(),
+            metas,
+            ended: std::mem::take(&mut self.touched).into_values().collect(),
             truncates: std::mem::take(&mut self.truncates),
             sealed: Some(Arc::new(sealed)),
         };

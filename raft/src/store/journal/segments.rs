@@ -127,8 +127,12 @@ struct State {
     total: usize,
     /// Bytes used of the segment that is being written.
     active: u64,
+    /// The writer waits for a segment.
+    starved: bool,
     /// The writer and the keeper must not make the same file.
     growing: bool,
+    /// The last attempt to make one failed.
+    stunted: bool,
     stopped: bool,
 }
 
@@ -156,9 +160,10 @@ impl Segments {
                 return None;
             }
             if let Some(segment) = state.free.pop_front() {
-                state.active = 0;
+                (state.active, state.starved) = (0, false);
                 return Some(segment);
             }
+            state.starved = true;
             if self.freed.wait_for(&mut state, WAIT_NOTE).timed_out() {
                 tracing::warn!("the journal is full and waits for sled to flush");
             }
@@ -168,6 +173,13 @@ impl Segments {
     /// The writer leaves `segment`, whose last batch is `last`.
     pub(crate) fn fill(&self, segment: Arc<Segment>, last: u64) {
         self.state.lock().full.push((segment, last));
+    }
+
+    /// Whether the writer waits for a segment or is about to, so that nothing may be left to the journal alone. Well before
+    /// the journal counts as full, which stops new work.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let Fill { used, total } = self.fill_level();
+        self.state.lock().starved || used >= total / 8 * 5
     }
 
     pub(crate) fn set_active(&self, used: u64) {
@@ -199,7 +211,7 @@ impl Segments {
         };
         let made = Segment::create(&self.dir, id, self.bytes);
         let mut state = self.state.lock();
-        state.growing = false;
+        (state.growing, state.stunted) = (false, made.is_err());
         match made {
             Ok(segment) => {
                 state.free.push_back(Arc::new(segment));
@@ -219,7 +231,9 @@ impl Segments {
     pub(crate) fn fill_level(&self) -> Fill {
         let state = self.state.lock();
         let full = state.full.len() as u64 * self.bytes;
-        Fill { used: full + state.active, total: self.most as u64 * self.bytes }
+        // Where the disk has no room for more of them, those there are must do.
+        let segments = if state.stunted { state.total } else { self.most };
+        Fill { used: full + state.active, total: segments as u64 * self.bytes }
     }
 
     /// Wakes a waiting writer for good.
