@@ -148,6 +148,7 @@ impl Node {
             .map_err(|fault| Fault::with_source("the system group cannot be opened", fault))?;
         machine.set_group(system.clone());
         let (ahead_is, clock_ahead) = watch::channel(0);
+        let (agreed_is, clock_agreed) = watch::channel(false);
         let forming = Arc::new(Forming {
             node: number,
             store: store.store_id(),
@@ -194,12 +195,12 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
-            time_agrees: clock::agrees(clock_ahead.clone()),
+            time_agrees: clock::agrees(clock_agreed),
             stop: stop.clone(),
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
         let options = shard_options(&config, known.placement.of_node(number).count());
-        tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is));
+        tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is, agreed_is));
         let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
         let mut shards = Vec::new();
         for shard in known.placement.of_node(number).collect::<Vec<_>>() {

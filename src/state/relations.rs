@@ -312,6 +312,10 @@ impl User {
         let before = entry.state();
         let mut next = entry;
         next.theirs = *stance;
+        if next.mine.version <= stance.refuses_up_to {
+            // What they refused is over for good, also when they have forgotten by then that they did.
+            next.mine.wish = Wish::No;
+        }
         let asked = next.state() == RelationState::Asked;
         let mut errands = Vec::new();
         if asked && (next.blocked || self.is_full_for(from, most)) {

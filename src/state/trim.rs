@@ -125,6 +125,9 @@ impl Session {
 
     /// Messages that are to go by this time, the earliest seqs first.
     pub fn expired_by(&self, time_ms: u64, most: usize) -> Vec<u64> {
+        if self.frozen {
+            return Vec::new();
+        }
         let due = |expiry: &Expiry| expiry.at_ms <= time_ms && expiry.at_ms != UNREAD;
         let due = self.expiries.times.iter().filter(|(_, expiry)| due(expiry));
         due.map(|(seq, _)| *seq).take(most).collect()
