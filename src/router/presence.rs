@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_wire::UserId;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::core::Core;
 use super::peer::{self, Cast};
@@ -20,6 +21,8 @@ use super::peer::{self, Cast};
 const MESSAGE: usize = 1000;
 /// Pause between looks at the links.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a node may take to answer what it is asked over a new link, before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long one who begins to watch waits for the other nodes; who answers later is told of when it does.
 const ANSWERS: Duration = Duration::from_millis(500);
 
@@ -50,6 +53,8 @@ struct Told {
     generation: u64,
     /// The last question it has answered.
     answered: u64,
+    /// The number under which it was asked of all, and when. A node that starts drops what comes before it has a router.
+    asked: (u64, Instant),
 }
 
 impl State {
@@ -140,7 +145,6 @@ pub(super) fn moved(core: &Core, user: &UserId) {
 
 /// Another node watches these users, and those no longer.
 pub(super) fn asked(core: &Core, from: u16, number: u64, fresh: bool, add: Vec<UserId>, remove: &[UserId]) {
-    let Some(places) = core.greetings.places() else { return };
     let mut state = core.presence.state.lock();
     let wanted = state.wanted.entry(from).or_default();
     if fresh {
@@ -149,6 +153,12 @@ pub(super) fn asked(core: &Core, from: u16, number: u64, fresh: bool, add: Vec<U
     for user in remove {
         wanted.remove(user);
     }
+    let Some(places) = core.greetings.places() else {
+        // This node starts, and takes no connections yet. The question is not asked again.
+        wanted.extend(add);
+        state.missed.insert(from);
+        return;
+    };
     let users = add.iter().filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
     wanted.extend(add);
     let message = Cast::Present { number, whole: false, users };
@@ -207,11 +217,21 @@ fn look_at(core: &Core, node: u16) -> Vec<UserId> {
     let generation = core.link(node);
     let mut state = core.presence.state.lock();
     let known = state.told.get(&node).map(|told| told.generation);
+    let waits = |told: &Told| told.answered < told.asked.0 && told.asked.1.elapsed() > ASK_AGAIN;
+    if known == generation && state.told.get(&node).is_some_and(waits) {
+        let asked = (state.number, Instant::now());
+        let heard = ask_all(core, node, &state);
+        state.told.get_mut(&node).into_iter().for_each(|told| told.asked = asked);
+        if !heard {
+            state.told.remove(&node);
+        }
+    }
     let mut lost = Vec::new();
     if known != generation {
         lost = state.forget(node);
         if let Some(generation) = generation {
-            state.told.insert(node, Told { generation, answered: 0 });
+            let asked = (state.number, Instant::now());
+            state.told.insert(node, Told { generation, answered: 0, asked });
             if !ask_all(core, node, &state) {
                 state.told.remove(&node);
             }
@@ -234,7 +254,7 @@ fn ask_all(core: &Core, node: u16, state: &State) -> bool {
 }
 
 fn tell_all(core: &Core, node: u16, state: &State) -> bool {
-    let Some(places) = core.greetings.places() else { return true };
+    let Some(places) = core.greetings.places() else { return false };
     let wanted = state.wanted.get(&node).into_iter().flatten();
     let users: Vec<_> = wanted.filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
     let parts: Vec<&[(UserId, bool)]> =
