@@ -208,6 +208,8 @@ impl Device {
                 });
             }
             Some(Kind::Error) => return Err(LinkFault::Refused(body(frame)?).into()),
+            // News of what is not judged here: how far the other user of a direct session has read.
+            Some(Kind::Receipt) => {}
             _ => self.log.faults.push((self.stage.now(), self.me, format!("pushed kind {}", frame.kind))),
         }
         Ok(())
