@@ -259,7 +259,7 @@ fn groups_are_managed(folder: &Path) {
 /// Receipts, ephemeral messages, presence, and messages that do not stay.
 fn people_as_they_are(folder: &Path) {
     let read = good(folder, &["receipts", "--user", "bob", "@ann", "1", "--json"]);
-    let (counts, reader) = (r#"{"hidden":0,"read":1,"unread":0}"#, r#"{"read_seq":1,"user":"ann"}"#);
+    let (counts, reader) = (r#"{"read":1,"unread":0,"hidden":0}"#, r#"{"user":"ann","read_seq":1}"#);
     assert_eq!(read.lines().collect::<Vec<_>>(), [counts, reader], "she has read everything");
     assert!(bad(folder, &["receipts", "--user", "bob", "@ann", "9"], 1).contains("NO_SUCH_MESSAGE"));
     good(folder, &["ephemeral", "--user", "ann", "@bob", "--typing"]);
