@@ -2,20 +2,27 @@
 //!
 //! It implements the project's rules for judging a history, one file per idea: [`book`] reads the replicas into
 //! one log per session (rule 1), [`entries`] compares log and sends (2, 3, order, membership), [`linear`] holds
-//! the sweep (4), [`pages`] and [`pushes`] what readers got (5), [`cursors`] read marks and unread counts (6),
-//! [`lists`] session lists, [`gaps`] how long clients waited and whether the run proves anything.
+//! the sweep (4), [`pages`] and [`pushes`] what readers got (5), [`cursors`] and [`marks`] how far users have read and
+//! what is unread (6), [`recall`] and [`blocks`] what may be seen and said (7), [`lists`] session lists, [`rosters`] who
+//! is in a group at the end, [`gaps`] how long clients waited and whether the run proves anything.
 //! It must never forgive: what a rule does not excuse in words is a violation.
 
+mod blocks;
 mod book;
 mod cursors;
 mod entries;
 mod gaps;
 mod linear;
 mod lists;
+mod marks;
 mod pages;
 #[cfg(test)]
 mod play;
 mod pushes;
+mod recall;
+mod rosters;
+#[cfg(test)]
+mod rewrite_tests;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -34,7 +41,11 @@ pub fn judge(history: &History) -> Verdict {
     pages::judge(&book, &mut verdict);
     pushes::judge(&book, &mut verdict);
     cursors::judge(&book, &mut verdict);
+    marks::judge(&book, &mut verdict);
+    recall::judge(&book, &mut verdict);
+    blocks::judge(&book, &mut verdict);
     lists::judge(&book, &mut verdict);
+    rosters::judge(&book, &mut verdict);
     for (at, device, what) in &history.faults {
         let text = || format!("{} at {at} µs: {what}", history.device_text(*device));
         verdict.add(Rule::Protocol, Harm::Wrong, text);

@@ -8,7 +8,7 @@ use crate::check::history::{
     DeviceIx, Dump, Entry, Fresh, History, Micros, NEVER, Outcome, Page, Seen, SessionIx, Stream, UserIx,
 };
 
-fn expect(history: &History, rule: Rule, harm: Harm, words: &[&str]) -> Verdict {
+pub(super) fn expect(history: &History, rule: Rule, harm: Harm, words: &[&str]) -> Verdict {
     let verdict = judge(history);
     let hit = verdict.violations.iter().find(|found| {
         found.rule == rule && found.harm == harm && words.iter().all(|word| found.text.contains(word))
@@ -18,11 +18,11 @@ fn expect(history: &History, rule: Rule, harm: Harm, words: &[&str]) -> Verdict 
     verdict
 }
 
-fn dumps(history: &mut History, session: SessionIx) -> impl Iterator<Item = &mut Dump> {
+pub(super) fn dumps(history: &mut History, session: SessionIx) -> impl Iterator<Item = &mut Dump> {
     history.dumps.iter_mut().filter(move |dump| dump.session == session)
 }
 
-fn stream(history: &mut History, device: DeviceIx) -> &mut Stream {
+pub(super) fn stream(history: &mut History, device: DeviceIx) -> &mut Stream {
     history.streams.iter_mut().find(|stream| stream.device == device).unwrap()
 }
 

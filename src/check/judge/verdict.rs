@@ -55,6 +55,10 @@ pub enum Rule {
     Lists,
     /// The server kept to the protocol.
     Protocol,
+    /// What was recalled or edited is shown no more, and became the same everywhere (G7).
+    Recall,
+    /// Nothing enters a direct session against a block (rule 7, G8).
+    Blocks,
 }
 
 /// One broken rule, once.
