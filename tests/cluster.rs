@@ -17,6 +17,8 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "cluster/against_model.rs"]
+mod against_model;
 #[path = "cluster/devices.rs"]
 mod devices;
 #[path = "cluster/disk.rs"]
@@ -41,6 +43,10 @@ mod people;
 mod pressure;
 #[path = "cluster/recall.rs"]
 mod recall;
+#[path = "cluster/reference.rs"]
+mod reference;
+#[path = "cluster/reference_shows.rs"]
+mod reference_shows;
 #[path = "cluster/retention.rs"]
 mod retention;
 #[path = "cluster/signals.rs"]

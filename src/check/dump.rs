@@ -221,10 +221,8 @@ async fn ask<T: bincode::Encode>(
 }
 
 fn entry(cast: &Cast, record: &Record) -> Entry {
-    let of_members = matches!(
-        record.kind,
-        RecordKind::CREATED | RecordKind::MEMBERS_ADDED | RecordKind::MEMBERS_REMOVED
-    );
+    let of_members =
+        matches!(record.kind, RecordKind::CREATED | RecordKind::MEMBERS_ADDED | RecordKind::MEMBERS_REMOVED);
     let users = match of_members.then(|| decode::<Signal>(&record.content.0)) {
         Some(Ok(signal)) => signal.users.iter().filter_map(|user| cast.find_user(user)).collect(),
         _ => Vec::new(),

@@ -417,9 +417,8 @@ impl State {
         let (user, device, epoch, _) = self.who(id);
         let off = self.plant == Plant::UnreadOff;
         let mut lines = Vec::new();
-        let place = |session: &Session| {
-            session.members.get(&user).or_else(|| session.former.get(&user)).copied()
-        };
+        let place =
+            |session: &Session| session.members.get(&user).or_else(|| session.former.get(&user)).copied();
         let counts = |record: &Record| matches!(record.kind, RecordKind::CONTENT | RecordKind::RECALLED);
         for (name, session) in &self.sessions {
             let Some(joined_seq) = place(session) else { continue };

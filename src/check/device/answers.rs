@@ -1,7 +1,7 @@
 //! What comes in: answers to what was asked, and pushes.
 
-use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
 use rookery_wire::own::SelfAck;
+use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, RecordKind, Retry as Advice};
 
 use super::{Connection, Device, End, Waiting};

@@ -209,7 +209,10 @@ impl Device {
             self.log.faults.push((self.stage.now(), self.me, text));
         }
         if !self.own.can_be_last(welcome.last_number) {
-            let text = format!("WELCOME says {} is the last number of its own acts: {:?}", welcome.last_number, self.own);
+            let text = format!(
+                "WELCOME says {} is the last number of its own acts: {:?}",
+                welcome.last_number, self.own
+            );
             self.log.faults.push((self.stage.now(), self.me, text));
         }
         self.epoch = welcome.epoch;

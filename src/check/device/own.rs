@@ -143,7 +143,8 @@ impl Device {
             (Some(_), Some(_)) => {}
             // So few acts are done that its answer is kept.
             (Some(_), None) => {
-                let text = format!("#{number} of its own acts was acknowledged, and repeated is refused: {error}");
+                let text =
+                    format!("#{number} of its own acts was acknowledged, and repeated is refused: {error}");
                 self.log.faults.push((self.stage.now(), self.me, text));
             }
             (None, Some(hint)) => {

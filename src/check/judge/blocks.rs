@@ -31,7 +31,9 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
         }
     }
     for send in &book.history.sends {
-        if send.outcome == Outcome::Refused(ErrorCode::RefusedByPeer.number()) && !explained(book, &bars, send) {
+        if send.outcome == Outcome::Refused(ErrorCode::RefusedByPeer.number())
+            && !explained(book, &bars, send)
+        {
             verdict.add(Rule::Blocks, Harm::Wrong, || {
                 let key = (send.session, send.device, send.epoch, send.client_seq);
                 format!("{} is refused by the other user, who blocks nobody", told(book.history, key))
@@ -85,7 +87,10 @@ fn entered(
             verdict.add(Rule::Blocks, Harm::Wrong, || {
                 let name = book.history.session_text(session);
                 let (by, other) = (book.history.user_text(by), book.history.user_text(other));
-                format!("{name} seq {}: {other} wrote it, whom {by} blocked from {from} to {to} µs", entry.seq)
+                format!(
+                    "{name} seq {}: {other} wrote it, whom {by} blocked from {from} to {to} µs",
+                    entry.seq
+                )
             });
         }
     }
@@ -93,13 +98,15 @@ fn entered(
 
 /// Whether a block of the other user may have been in force at some instant of a send.
 fn explained(book: &Book<'_>, bars: &BTreeMap<Pair, Vec<&Bar>>, send: &Send) -> bool {
-    let (Some(user), Some(pair)) = (book.history.user_of(send.device), book.history.pair_of(send.session)) else {
+    let (Some(user), Some(pair)) = (book.history.user_of(send.device), book.history.pair_of(send.session))
+    else {
         return false;
     };
     let Some(other) = pair.iter().copied().find(|of| *of != user) else { return false };
     let known = bars.get(&(other, user)).map_or(&[][..], Vec::as_slice);
     let over = |block: &Bar| {
-        let later = known.iter().filter(|bar| !bar.on && bar.answer == Told::Acked && bar.invoke > block.done);
+        let later =
+            known.iter().filter(|bar| !bar.on && bar.answer == Told::Acked && bar.invoke > block.done);
         later.map(|bar| bar.done).any(|done| done < send.invoke)
     };
     known.iter().any(|bar| bar.on && bar.invoke <= send.done && !over(bar))

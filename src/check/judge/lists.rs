@@ -129,7 +129,10 @@ fn preview_fault(log: &Log<'_>, line: &Line) -> Option<(Harm, String)> {
     let wrong = seq != line.last_seq || is != Some(kind);
     wrong.then(|| {
         let last = line.last_seq;
-        (Harm::Wrong, format!("(previews a record of kind {kind} at seq {seq}; last is {last}, of kind {is:?})"))
+        (
+            Harm::Wrong,
+            format!("(previews a record of kind {kind} at seq {seq}; last is {last}, of kind {is:?})"),
+        )
     })
 }
 

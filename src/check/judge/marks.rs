@@ -69,9 +69,12 @@ fn untold(book: &Book<'_>, stream: &Stream, marks: &[&Mark], syncs: &[&Sync], ve
         let known = before.unwrap_or(0).max(pushed.get(&mark.session).copied().unwrap_or(0));
         if known < seq {
             verdict.add(Rule::Cursors, Harm::Lost, || {
-                let (name, by) = (book.history.session_text(mark.session), book.history.device_text(mark.device));
+                let (name, by) =
+                    (book.history.session_text(mark.session), book.history.device_text(mark.device));
                 let (who, node) = (book.history.device_text(stream.device), stream.node);
-                format!("{name}: {by} read up to {seq}, and {who} at node {node} was told of no more than {known}")
+                format!(
+                    "{name}: {by} read up to {seq}, and {who} at node {node} was told of no more than {known}"
+                )
             });
         }
     }

@@ -20,9 +20,9 @@ mod pages;
 mod play;
 mod pushes;
 mod recall;
-mod rosters;
 #[cfg(test)]
 mod rewrite_tests;
+mod rosters;
 #[cfg(test)]
 mod tests;
 mod verdict;

@@ -259,15 +259,7 @@ impl Play {
             }
         };
         let lines = vec![line(PAIR), line(GROUP)];
-        self.history.syncs.push(Sync {
-            device,
-            epoch: 1,
-            invoke,
-            done,
-            lines,
-            unresolved: vec![],
-            total: 2,
-        });
+        self.history.syncs.push(Sync { device, epoch: 1, invoke, done, lines, unresolved: vec![], total: 2 });
     }
 
     /// What is taken back, changed, blocked and read.

@@ -7,7 +7,9 @@ use rookery_wire::{ErrorCode, RecordKind};
 
 use super::book::{Book, Log, born_as, told};
 use super::verdict::{Harm, Rule, Verdict};
-use crate::check::history::{Act, Entry, Fresh, Micros, Outcome, Page, Seen, Send, SessionIx, Stream, UserIx};
+use crate::check::history::{
+    Act, Entry, Fresh, Micros, Outcome, Page, Seen, Send, SessionIx, Stream, UserIx,
+};
 
 pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
     for (at, log) in book.logs.iter().enumerate() {
@@ -126,7 +128,8 @@ fn shown(book: &Book<'_>, page: &Page, verdict: &mut Verdict) {
             continue;
         };
         verdict.add(Rule::Recall, Harm::Wrong, || {
-            let (name, who) = (book.history.session_text(page.session), book.history.device_text(page.device));
+            let (name, who) =
+                (book.history.session_text(page.session), book.history.device_text(page.device));
             format!("{name}: a page pulled by {who} at {} µs shows seq {seq} {fault}", page.invoke)
         });
     }

@@ -142,7 +142,8 @@ fn a_push_of_what_its_node_has_recalled() {
     stream(&mut history, CID).node = 1;
     stream(&mut history, ANN1).node = 1;
     let events = &mut stream(&mut history, CID).events;
-    let is_push = |of: u64| move |event: &(u64, SessionIx, Seen)| matches!(event.2, Seen::Push(seq, _) if seq == of);
+    let is_push =
+        |of: u64| move |event: &(u64, SessionIx, Seen)| matches!(event.2, Seen::Push(seq, _) if seq == of);
     let late = events.iter().position(is_push(signal)).unwrap();
     let at = events[late].0;
     let push = events.iter().position(is_push(seq)).unwrap();
@@ -229,7 +230,8 @@ fn a_refusal_for_a_block_that_is_not_there() {
     let mut history = good();
     // The block was over before.
     let (on, off) = (history.bars[0].clone(), history.bars[1].clone());
-    let begun = history.sends.iter().find(|send| matches!(send.outcome, Outcome::Refused(417))).unwrap().invoke;
+    let begun =
+        history.sends.iter().find(|send| matches!(send.outcome, Outcome::Refused(417))).unwrap().invoke;
     (history.bars[0].invoke, history.bars[0].done) = (begun - 400, begun - 300);
     (history.bars[1].invoke, history.bars[1].done) = (begun - 200, begun - 100);
     expect(&history, Rule::Blocks, Harm::Wrong, &["who blocks nobody"]);
@@ -260,7 +262,12 @@ fn a_read_of_which_another_device_is_not_told() {
 fn a_pushed_mark_that_nobody_set_and_a_list_behind_one() {
     let mut history = good();
     stream(&mut history, ANN2).events.push((9_000_000, GROUP, Seen::Mark(1_000)));
-    expect(&history, Rule::Cursors, Harm::Wrong, &["READ_MARK 1000 pushed to ann/desk, which nobody had read to"]);
+    expect(
+        &history,
+        Rule::Cursors,
+        Harm::Wrong,
+        &["READ_MARK 1000 pushed to ann/desk, which nobody had read to"],
+    );
     // A list that was asked for after a push shows no less than that.
     let mut history = good();
     let mark = history.marks.last().unwrap().clone();
