@@ -38,6 +38,28 @@ pub enum Op {
     Receipts(SessionId, u64, Which),
 }
 
+impl Op {
+    /// The session it is about.
+    pub fn session(&self) -> Option<&SessionId> {
+        match self {
+            Op::Send(session, _)
+            | Op::Recall(session, _)
+            | Op::Edit(session, ..)
+            | Op::Create(session, _)
+            | Op::Add(session, _)
+            | Op::Remove(session, _)
+            | Op::Manage(session, _)
+            | Op::Read(session, _)
+            | Op::Clear(session, _)
+            | Op::Delete(session, ..)
+            | Op::Pull { session, .. }
+            | Op::Members(session)
+            | Op::Receipts(session, ..) => Some(session),
+            _ => None,
+        }
+    }
+}
+
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

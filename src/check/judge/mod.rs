@@ -30,7 +30,7 @@ mod verdict;
 pub use gaps::{MIN_ACKED, RoundReport};
 pub use verdict::{Harm, Rule, Standing, Totals, Verdict, Violation};
 
-use super::history::{History, Outcome, Seen};
+use super::history::{Act, History, Outcome, Seen, Told};
 
 /// Judges a whole history.
 pub fn judge(history: &History) -> Verdict {
@@ -51,6 +51,7 @@ pub fn judge(history: &History) -> Verdict {
         verdict.add(Rule::Protocol, Harm::Wrong, text);
     }
     gaps::judge(history, &mut verdict);
+    gaps::coverage(&mut verdict);
     verdict
 }
 
@@ -62,11 +63,17 @@ fn totals(history: &History) -> Totals {
         snapshots: history.rounds.iter().map(|round| round.snapshots).sum(),
         replicas: history.dumps.len() as u64,
         sessions: history.names.sessions.len() as u64,
+        barred: history.bars.iter().filter(|bar| bar.answer == Told::Acked).count() as u64,
+        read: history.marks.iter().filter(|mark| mark.answer.is_some()).count() as u64,
         ..Totals::default()
     };
     for send in &history.sends {
         match send.outcome {
-            Outcome::Acked { .. } => totals.acked += 1,
+            Outcome::Acked { .. } => {
+                totals.acked += 1;
+                totals.recalled += u64::from(matches!(send.act, Act::Recall(_)));
+                totals.edited += u64::from(matches!(send.act, Act::Edit(_)));
+            }
             Outcome::Refused(_) => totals.refused += 1,
             Outcome::Unknown => totals.unknown += 1,
         }

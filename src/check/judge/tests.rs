@@ -398,6 +398,17 @@ fn runs_that_prove_nothing() {
     let mut history = good();
     history.unread.push((2, PAIR, "connection refused".to_owned()));
     weak(&history, "node 2: connection refused");
+    let mut history = good();
+    history.bars.clear();
+    history.sends.retain(|send| !matches!(send.outcome, Outcome::Refused(_)));
+    weak(&history, "nothing was blocked");
+    let mut history = good();
+    history.marks.clear();
+    history.syncs.clear();
+    history.streams.iter_mut().for_each(|stream| {
+        stream.events.retain(|(_, _, seen)| !matches!(seen, Seen::Mark(_)));
+    });
+    weak(&history, "nothing was read");
     weak(&History::default(), "no round");
 }
 
