@@ -40,10 +40,10 @@ pub fn judge(history: &History) -> Verdict {
     linear::judge(&book, &mut verdict);
     pages::judge(&book, &mut verdict);
     pushes::judge(&book, &mut verdict);
-    cursors::judge(&book, &mut verdict);
-    marks::judge(&book, &mut verdict);
     recall::judge(&book, &mut verdict);
     blocks::judge(&book, &mut verdict);
+    cursors::judge(&book, &mut verdict);
+    marks::judge(&book, &mut verdict);
     lists::judge(&book, &mut verdict);
     rosters::judge(&book, &mut verdict);
     for (at, device, what) in &history.faults {
