@@ -29,7 +29,7 @@ use super::reference::{Answer, Line, Op, Shown, World};
 const NAMES: [&str; 4] = ["ann", "bob", "cid", "dan"];
 const GROUPS: [&str; 4] = ["rooks", "crows", "jays", "pies"];
 /// Acts, unless the environment says otherwise.
-const STEPS: usize = 700;
+const STEPS: usize = 1_200;
 /// No more are begun after this, so that the whole takes at most a minute on a slow machine; so many there must be.
 const TIME: Duration = Duration::from_secs(35);
 const LEAST: usize = 150;

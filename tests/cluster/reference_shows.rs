@@ -89,7 +89,8 @@ impl World {
             if *member == of.sender || *joined > seq {
                 continue;
             }
-            if session.peer_of(member).is_some_and(|other| self.blocks(member, other)) {
+            // To one whom it blocks nobody shows how far it has read.
+            if self.blocks(member, user) {
                 counts.2 += 1;
                 continue;
             }
