@@ -40,7 +40,7 @@ bugs=(
     "block-early none 2"
     "mark-unpushed none 1"
     # A READ is so in memory and not in rows.
-    "cursor-lost kill 2 --snapshots"
+    "cursor-lost kill 3 --snapshots"
     # A user's list takes no removals.
     "left-listed none 1"
 )
