@@ -4,6 +4,7 @@ mod balance;
 mod clock;
 mod folder;
 mod peers;
+mod replicas;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -27,7 +28,7 @@ use crate::router::{LaneLimits, Router, RouterOptions};
 use crate::shard::{ShardHandle, ShardOptions, Surroundings};
 use crate::stage::Stages;
 use crate::state::SessionLimits;
-use crate::status::{DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus, ShardStatus};
+use crate::status::{DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus};
 use crate::system::facts::cluster_text;
 use crate::system::forming::{FolderIdentity, Forming};
 use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter};
@@ -195,6 +196,7 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
+            entropy: seams.entropy.clone(),
             time_agrees: clock::agrees(clock_agreed),
             stop: stop.clone(),
         };
@@ -304,11 +306,8 @@ impl Node {
         let facts = self.facts.borrow().clone();
         let health = self.store.health();
         let delivery = self.delivery.stats();
-        let system = shard_status(SYSTEM_GROUP, &self.system.status());
-        let shards = self.shards.iter().map(|shard| ShardStatus {
-            snapshots_installed: shard.installed(),
-            ..shard_status(shard.id(), &shard.status())
-        });
+        let system = replicas::of_group(SYSTEM_GROUP, &self.system.status());
+        let shards = self.shards.iter().map(replicas::of_shard);
         NodeStatus {
             node: self.number,
             cluster: self.config.cluster.name.clone(),
@@ -523,6 +522,7 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
             count: config.storage.retention_count,
         },
         sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
+        compare_every: Duration::from_millis(config.storage.compare_ms),
         sessions_per_user: config.limits.sessions_per_user,
         relations_per_user: config.limits.relations_per_user,
     }
@@ -565,20 +565,6 @@ async fn initialise(shard: ShardHandle, facts: Arc<Facts>, me: u16) {
     }
     if let Err(fault) = shard.initialize(&facts.voters(shard.id())).await {
         tracing::warn!(shard = shard.id(), %fault, "the shard is not initialised");
-    }
-}
-
-fn shard_status(id: u32, status: &rookery_raft::GroupStatus) -> ShardStatus {
-    ShardStatus {
-        id,
-        leader: status.leader.map(|leader| leader.node),
-        leading: status.leading,
-        term: status.term,
-        last: status.last_log,
-        committed: status.committed,
-        applied: status.applied,
-        voters: status.voters.iter().map(|voter| voter.node).collect(),
-        snapshots_installed: 0,
     }
 }
 

@@ -94,6 +94,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             delivery,
             answers: router.answers(),
             clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
             time_agrees: Arc::new(|| true),
             stop: fatal,
         };
@@ -110,6 +111,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             page_cache_bytes: 1 << 20,
             retention: rookery_wire::Retention::default(),
             sweep_every: Duration::from_secs(1),
+            compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
             relations_per_user: 1_000,
         };

@@ -58,7 +58,7 @@ pub(super) fn deliver_before_commit(shared: &Arc<Shared>) {
             for (index, payload) in entries {
                 let Ok(entry) = Entry::decode(payload.clone()) else { continue };
                 for (position, command) in (0u32..).zip(entry.commands) {
-                    let at = At { shard, index: *index, position, time_ms: entry.time_ms };
+                    let at = At { shard, index: *index, position, time_ms: entry.time_ms, secret: entry.secret };
                     push_early(&shared, &mut seqs, &at, command);
                 }
             }
@@ -87,7 +87,7 @@ fn push_early(shared: &Shared, seqs: &mut HashMap<SessionId, u64>, at: &At, comm
         kind: RecordKind::CONTENT,
         content_type,
         content,
-        extensions,
+        extensions: extensions.into_iter().chain([at.salt().extension()]).collect(),
     };
     let frame = message_frame(&session, &rookery_wire::encode(&record));
     let from = Some(Arc::new((actor.user.clone(), actor.device.clone(), actor.epoch)));

@@ -22,6 +22,7 @@ pub mod records;
 pub mod relations;
 mod rewrite;
 pub mod rows;
+pub mod seal;
 pub mod sender;
 pub mod series;
 pub mod session;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::{Burns, Expires, Extension, Record, RecordKind, Retention, UserId};
+use rookery_wire::{Burns, ContentHash, Expires, Extension, Record, RecordKind, Retention, UserId};
 
 use super::command::Act;
 use super::outcome::{Answer, Outcome};
@@ -234,7 +234,8 @@ impl Session {
             return None;
         }
         let count = record.count;
-        let extensions = record.extensions.into_iter().filter(is_lasting).collect();
+        let hash = ContentHash::of(&record).extension();
+        let extensions = record.extensions.into_iter().filter(is_lasting).chain([hash]).collect();
         let tombstone = Record {
             kind: RecordKind::EXPIRED,
             content_type: Blob::default(),
