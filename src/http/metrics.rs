@@ -86,7 +86,9 @@ fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), 
         ("shard_applied_index", "Last entry applied", |shard| shard.applied),
     ];
     let counters: [(&str, &str, Value); 3] = [
-        ("shard_snapshots_installed", "Snapshots installed over the replica", |shard| shard.snapshots_installed),
+        ("shard_snapshots_installed", "Snapshots installed over the replica", |shard| {
+            shard.snapshots_installed
+        }),
         ("shard_compared", "Sessions compared with another replica", |shard| shard.compared),
         ("divergence", "Replicas found to hold another history: a fault", |shard| shard.divergence_total),
     ];

@@ -91,7 +91,9 @@ impl Core {
         let again = ReadRefusal::Again { leader: None };
         let result = match self.route(lane) {
             Route::Here(replica) => replica.read(read, Freshness::Linearizable, patience).await,
-            Route::There(node, _) => self.ask(node, lane.shard, read, Freshness::Linearizable, patience).await,
+            Route::There(node, _) => {
+                self.ask(node, lane.shard, read, Freshness::Linearizable, patience).await
+            }
             Route::Nowhere => return Err(again),
         };
         if let Err(ReadRefusal::Again { leader }) = &result {

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rookery_wire::digest::DigestReply;
 use rookery_wire::SessionId;
+use rookery_wire::digest::DigestReply;
 use tokio::time::sleep;
 
 use super::api::{Freshness, Read, ReadRefusal, ReadReply};

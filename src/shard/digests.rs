@@ -60,7 +60,8 @@ impl Reads {
         }
         let of = session.clone();
         let read = super::rows::query_in_use(&self.shared, move |rows| records::digest_at(rows, &of, seq));
-        let found = read.await.and_then(|found| found.ok_or_else(super::rows::replaced)).map_err(unreadable)?;
+        let found =
+            read.await.and_then(|found| found.ok_or_else(super::rows::replaced)).map_err(unreadable)?;
         // Trimmed since memory was looked at: who asks again is told so.
         Ok((found.ok_or_else(|| missing(session, seq))?, hot))
     }

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle};
 use parking_lot::Mutex;
-use rookery_raft::{Clock, Entropy, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store};
+use rookery_raft::{
+    Clock, Entropy, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::actor::{Attach, Passivate, ShardActor};
 use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
-use super::compare::Divergences;
 use super::checkpoint::{APPLIED_KEY, Checkpointer, UNPURGED_KEY, purge_recalled, store_fault};
+use super::compare::Divergences;
 use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
 use super::proposer::Proposer;
@@ -231,7 +233,9 @@ impl ShardHandle {
             Read::Pull { pull, .. } => &pull.session,
             Read::Members { list, .. } => &list.session,
             Read::CountAt { session, .. } | Read::Group { session, .. } => session,
-            Read::MayPass { session, .. } | Read::Audience { session, .. } | Read::Digest { session, .. } => session,
+            Read::MayPass { session, .. } | Read::Audience { session, .. } | Read::Digest { session, .. } => {
+                session
+            }
             // Of a user nobody knows how far he is; who is content with that is answered.
             Read::Cursors { .. } | Read::Seen { .. } if seq == 0 => return Ok(()),
             Read::Roles { list, .. } => &list.session,

@@ -128,6 +128,8 @@ impl StateMachine for Machine {
             });
             commands.reserve(entry.commands.len());
             for (position, command) in (0u32..).zip(entry.commands) {
+                #[cfg(feature = "planted-bugs")]
+                let command = super::plant::flipped(&self.shared, committed.index, command);
                 let at = At {
                     shard: self.shared.shard,
                     index: committed.index,

@@ -43,6 +43,8 @@ pub use user::User;
 #[cfg(test)]
 mod bounds_tests;
 #[cfg(test)]
+mod digest_tests;
+#[cfg(test)]
 mod full_lists_tests;
 #[cfg(test)]
 mod manage_model_tests;

@@ -148,7 +148,8 @@ impl Session {
         if !(self.first_seq..=self.last_seq).contains(&seq) {
             return None;
         }
-        let in_runs = |runs| run_of(runs, seq).and_then(|(first, run)| run.records.get((seq - first) as usize));
+        let in_runs =
+            |runs| run_of(runs, seq).and_then(|(first, run)| run.records.get((seq - first) as usize));
         let bytes = self.record(seq);
         let bytes = bytes.or_else(|| in_runs(&self.rewrites.pending));
         let bytes = bytes.or_else(|| in_runs(&self.rewrites.fetched))?;
@@ -293,5 +294,6 @@ fn target_of(act: &Act) -> Option<u64> {
 
 fn runs_with(runs: &Runs, seq: u64) -> impl Iterator<Item = (u64, &Run)> {
     let near = runs.range(seq.saturating_sub(RUN_RECORDS as u64)..=seq);
-    near.filter(move |(first, run)| seq - **first < run.records.len() as u64).map(|(first, run)| (*first, run))
+    near.filter(move |(first, run)| seq - **first < run.records.len() as u64)
+        .map(|(first, run)| (*first, run))
 }

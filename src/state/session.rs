@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, encode_sized};
 use rookery_wire::{
-    AttributeKey, DeviceId, Digest, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
+    AttributeKey, DeviceId, Digest, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal,
+    UserId,
 };
 
 pub use super::at::At;
@@ -475,7 +476,8 @@ impl Session {
 
     /// Gives a record the next seq, without taking it.
     pub(super) fn place(&self, at: &At, written: Written) -> Placed {
-        let Written { sender, device, epoch, client_seq, kind, content_type, content, mut extensions } = written;
+        let Written { sender, device, epoch, client_seq, kind, content_type, content, mut extensions } =
+            written;
         if kind == RecordKind::CONTENT {
             // Signals are never taken back, so there is nothing to guess.
             extensions.push(at.salt().extension());

@@ -369,7 +369,8 @@ mod tests {
             assert_eq!(ContentHash::of(&left), hash);
         }
         let mut edited = Record { content: Blob::from("other"), ..whole };
-        edited.extensions = vec![Extension { tag: Burns::TAG, data: Blob::from("x") }, mark, hash.extension()];
+        edited.extensions =
+            vec![Extension { tag: Burns::TAG, data: Blob::from("x") }, mark, hash.extension()];
         assert_eq!(start().then_record(&edited), digest);
         // Without the hash it is another message.
         edited.extensions.pop();

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::request::Consistency;
 use rookery_wire::{
-    Blob, ContentHash, DeviceId, Digest, Extension, Record, RecordKind, Rewritten, Salt, Signal, Target, encode,
+    Blob, ContentHash, DeviceId, Digest, Extension, Record, RecordKind, Rewritten, Salt, Signal, Target,
+    encode,
 };
 use serde_json::{Value, json};
 
@@ -68,10 +69,8 @@ fn record(seq: u64, kind: RecordKind, content: Blob) -> Record {
 
 /// What bob says.
 fn said() -> Record {
-    let extensions = vec![
-        Extension { tag: 1024, data: Blob::from("thread 7") },
-        Salt(*b"sixteen of these").extension(),
-    ];
+    let extensions =
+        vec![Extension { tag: 1024, data: Blob::from("thread 7") }, Salt(*b"sixteen of these").extension()];
     let text = record(2, RecordKind::CONTENT, Blob::from("see you at 8"));
     Record { content_type: Blob::from("text/plain"), extensions, ..text }
 }
@@ -123,8 +122,11 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         Just(Consistency::Replica)
     ];
     prop_oneof![
-        (session(), number(), consistency)
-            .prop_map(|(session, seq, consistency)| Body::Digest(DigestAt { session, seq, consistency })),
+        (session(), number(), consistency).prop_map(|(session, seq, consistency)| Body::Digest(DigestAt {
+            session,
+            seq,
+            consistency
+        })),
         (session(), number(), digest(), number(), digest()).prop_map(
             |(session, seq, digest, first_seq, before)| {
                 Body::DigestReply(DigestReply { session, seq, digest, first_seq, before })
