@@ -28,7 +28,7 @@ fn kinds_tell_their_direction() {
     assert_eq!(up.first(), Some(&Kind::Hello));
     assert_eq!(up.last(), Some(&Kind::Watch));
     assert_eq!(down.first(), Some(&Kind::Welcome));
-    assert_eq!(down.last(), Some(&Kind::PresencePage));
+    assert_eq!(down.last(), Some(&Kind::DigestReply));
 }
 
 #[test]

@@ -22,10 +22,10 @@ structs! {
 
 impl Json for Digest {
     fn to_json(&self) -> Value {
-        json!(self.to_string())
+        json!({ "hex": self.to_string() })
     }
     fn from_json(value: &Value) -> Self {
-        value.as_str().unwrap().parse().unwrap()
+        value["hex"].as_str().unwrap().parse().unwrap()
     }
 }
 
