@@ -25,7 +25,7 @@ pub struct Proof {
     pub digest: Digest,
 }
 
-/// What [`Client::verify`] found.
+/// What [`Client::verify`] and [`Client::verify_after`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// The first record that was read.
@@ -64,12 +64,29 @@ impl Client {
         }
     }
 
-    /// Reads the history of a session, from the end of `known` on or all of it, computes its digest from the records alone
-    /// and compares that with the cluster's. Keep the proof for the next time.
+    /// Verifies what came to a session since this device last verified it, or all of it: reads it, computes the digest from
+    /// the records alone, on from the one that was proved, and compares that with the cluster's. What was proved is kept in
+    /// the device's memory, so that a change of what was before it is seen all the same.
+    ///
+    /// # Errors
+    /// As [`Client::verify_after`].
+    pub async fn verify(&self, session: &SessionId) -> Result<Verified, ClientError> {
+        let verified = self.verify_after(session, self.shared.proof(session)).await?;
+        if verified.differs.is_none() {
+            self.shared.proved(session, verified.proof);
+        }
+        Ok(verified)
+    }
+
+    /// The same from the end of `known` on, or of all that may be read, and nothing is kept.
     ///
     /// # Errors
     /// As [`Client::members`]; [`ClientError::Protocol`] when pages have gaps. A difference is no error.
-    pub async fn verify(&self, session: &SessionId, known: Option<Proof>) -> Result<Verified, ClientError> {
+    pub async fn verify_after(
+        &self,
+        session: &SessionId,
+        known: Option<Proof>,
+    ) -> Result<Verified, ClientError> {
         let mut attempt = 1;
         loop {
             match self.verify_once(session, known).await {

@@ -29,7 +29,7 @@ pub(super) async fn digest(args: DigestArgs) -> Result<()> {
     let session = args.who.session(&args.session)?;
     let (client, events) = args.who.connect("cli-digest").await?;
     drop(events);
-    let Verified { from_seq, proof, cluster, differs } = client.verify(&session, None).await?;
+    let Verified { from_seq, proof, cluster, differs } = client.verify_after(&session, None).await?;
     client.close().await;
     let name = session_name(&args.who.user, &session);
     if args.json {

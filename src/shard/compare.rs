@@ -65,6 +65,10 @@ impl Divergences {
         self.found.lock().values().cloned().collect()
     }
 
+    fn forget(&self) {
+        self.found.lock().clear();
+    }
+
     fn alike(&self, session: &SessionId, node: u16) {
         if self.found.lock().remove(&(session.clone(), node)).is_some() {
             tracing::warn!(%session, node, "the replicas agree again");
@@ -96,6 +100,8 @@ pub async fn run(reads: Reads) {
     loop {
         sleep(every).await;
         let Some(outbound) = reads.shared.outbound.get().filter(|_| reads.shared.is_leading()) else {
+            // Whoever leads finds it again, and sees when it is over.
+            reads.shared.divergences.forget();
             continue;
         };
         let from = after.take();
@@ -124,7 +130,8 @@ impl Pair<'_> {
     /// Compares them at the end of what is here, and tells if they differ. Who cannot be asked is left out.
     pub(super) async fn compare(&self) {
         let divergences = &self.reads.shared.divergences;
-        let Some(here) = self.here(0).await else { return };
+        // One that opens has no records yet, and 0 would ask the other one for its last.
+        let Some(here) = self.here(0).await.filter(|here| here.seq > 0) else { return };
         let Some(there) = self.there(here.seq).await else { return };
         divergences.compared.fetch_add(1, Ordering::Relaxed);
         if here.digest == there.digest {
@@ -180,7 +187,7 @@ impl Pair<'_> {
             let (shard, fresh) = (self.reads.shared.shard, Freshness::AtLeast(seq));
             match self.outbound.ask(self.node, shard, read, fresh, DEADLINE).await {
                 Err(ReadRefusal::NotFresh) => sleep(BEHIND.1).await,
-                answer => return digest_of(answer),
+                answer => return digest_of(answer).filter(|reply| reply.seq == seq),
             }
         }
         None

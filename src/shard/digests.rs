@@ -7,6 +7,7 @@ use rookery_wire::{Digest, ErrorBody, ErrorCode, SessionId, UserId};
 use super::api::{ReadRefusal, ReadReply};
 use super::reads::{Reads, may_read, unreadable};
 use crate::state::seal::Tip;
+use crate::state::session_rows::HeadRow;
 use crate::state::{RowFault, Session, records};
 
 /// Records hashed in passing; more are hashed where the runtime's threads do not wait for it.
@@ -31,6 +32,12 @@ impl Reads {
         session: SessionId,
         seq: u64,
     ) -> Result<ReadReply, ReadRefusal> {
+        if user.is_none()
+            && !self.shared.sessions.contains_key(&session)
+            && let Some(reply) = self.asleep(&session, seq).await?
+        {
+            return Ok(ReadReply::Digest(reply));
+        }
         let look = move |state: &Session| known(state, user.as_ref(), seq);
         let known = self.look(&session, look).await?.map_err(ReadRefusal::Refused)?;
         let Known { first, seq, tip, hot } = known;
@@ -38,6 +45,27 @@ impl Reads {
         let base = first.saturating_sub(1);
         let before = if base == seq { digest } else { self.digest_at(&session, tip, hot, base).await?.0 };
         Ok(ReadReply::Digest(DigestReply { session, seq, digest, first_seq: first, before }))
+    }
+
+    /// Of a session that is asleep, thus whole in its rows; for whom nothing has to be judged. Replicas that are compared
+    /// wake nobody. None where rows do not tell: it is looked for in memory then.
+    async fn asleep(&self, session: &SessionId, seq: u64) -> Result<Option<DigestReply>, ReadRefusal> {
+        let of = session.clone();
+        let read = super::rows::query_in_use(&self.shared, move |rows| {
+            let Some(head) = HeadRow::read(rows, &of)? else { return Ok(None) };
+            let seq = if seq == 0 { head.last_seq } else { seq };
+            let base = head.first_seq.saturating_sub(1);
+            if !(base..=head.last_seq).contains(&seq) {
+                return Ok(None);
+            }
+            let at = |seq| match seq == head.last_seq {
+                true => Ok(Some(head.digest)),
+                false => records::digest_at(rows, &of, seq),
+            };
+            let (Some(digest), Some(before)) = (at(seq)?, at(base)?) else { return Ok(None) };
+            Ok(Some(DigestReply { session: of.clone(), seq, digest, first_seq: head.first_seq, before }))
+        });
+        read.await.and_then(|found| found.ok_or_else(super::rows::replaced)).map_err(unreadable)
     }
 
     async fn digest_at(

@@ -23,7 +23,7 @@ fn plan() -> Plan {
 
 /// Verifies a history and gives the proof; it must begin and end here.
 async fn proved(client: &Client, session: &SessionId, known: Option<Proof>, ends: (u64, u64)) -> Proof {
-    let verified = client.verify(session, known).await.unwrap_or_else(|why| panic!("{session}: {why}"));
+    let verified = client.verify_after(session, known).await.unwrap_or_else(|why| panic!("{session}: {why}"));
     assert_eq!(verified.differs, None, "{session}: {verified:?}");
     assert_eq!(verified.proof.digest, verified.cluster);
     assert_eq!((verified.from_seq, verified.proof.seq), ends, "{session}");
@@ -98,7 +98,7 @@ fn a_history_is_proved_on_every_node_and_through_the_death_of_the_leader() {
 
         // A copy that is another is told, and where.
         let wrong = Proof { digest: first.digest, ..whole };
-        let verified = ann.verify(&session, Some(wrong)).await.expect("verified");
+        let verified = ann.verify_after(&session, Some(wrong)).await.expect("verified");
         assert_eq!(verified.differs, Some((1, 93)));
         for (seq, code) in [(94, ErrorCode::BeyondEnd), (u64::MAX, ErrorCode::BeyondEnd)] {
             let refused = ann.digest(&session, seq, Consistency::Linearizable).await.expect_err("refused");

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bounds;
+mod digests;
 mod groups;
 mod life;
 mod lists;

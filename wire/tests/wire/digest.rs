@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::bodies::Body;
 use crate::cases::{Case, case, pair, team, user as named};
 use crate::json::{Json, structs, to_hex};
-use crate::strategies::{number, session};
+use crate::strategies::{blob, number, record, session};
 use crate::vectors::file;
 
 structs! {
@@ -133,4 +133,69 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
             }
         ),
     ]
+}
+
+/// What never changes of a record, as one of these fields with another value.
+fn changed(record: &Record, which: usize, by: u64) -> Record {
+    let mut other = record.clone();
+    let more = |number: &mut u64| *number = number.wrapping_add(by);
+    match which {
+        0 => more(&mut other.seq),
+        1 => more(&mut other.message_id),
+        2 => more(&mut other.time_ms),
+        3 => more(&mut other.count),
+        4 => more(&mut other.client_seq),
+        5 => other.epoch = other.epoch.wrapping_add(by as u32 | 1),
+        6 => other.sender = named(if record.sender == named("x") { "y" } else { "x" }),
+        7 => other.device = DeviceId::new(if record.device.as_str() == "x" { "y" } else { "x" }).unwrap(),
+        8 => other.kind = RecordKind(if record.kind.0 == 4 { 5 } else { 4 }),
+        9 => other.content = Blob([record.content.as_ref(), &[0]].concat().into()),
+        10 => other.content_type = Blob([&[0], record.content_type.as_ref()].concat().into()),
+        _ => other.extensions.insert(0, Extension { tag: 2000, data: Blob::default() }),
+    }
+    other
+}
+
+fn without_own(mut record: Record) -> Record {
+    record.extensions.retain(|extension| extension.tag >= 1024);
+    record
+}
+
+proptest! {
+    #[test]
+    fn any_change_of_an_unchanging_field_is_another_digest(
+        record in record(), which in 0..12usize, by in 1..u64::MAX, salt in any::<[u8; 16]>(),
+    ) {
+        let mut record = without_own(record);
+        record.extensions.push(Salt(salt).extension());
+        let begin = Digest::begin(&team());
+        prop_assert_ne!(begin.then_record(&record), begin.then_record(&changed(&record, which, by)));
+        // And so is everything after it.
+        let (one, other) = (begin.then_record(&record), begin.then_record(&changed(&record, which, by)));
+        prop_assert_ne!(one.then_record(&said()), other.then_record(&said()));
+    }
+
+    #[test]
+    fn what_is_left_of_any_content_is_the_same_digest(record in record(), mark in blob(), salt in any::<[u8; 16]>()) {
+        let mut record = Record { kind: RecordKind::CONTENT, ..without_own(record) };
+        record.extensions.push(Salt(salt).extension());
+        let mark = Extension { tag: Rewritten::TAG, data: mark };
+        let hash = ContentHash::of(&record).extension();
+        let begin = Digest::begin(&team());
+        for (kind, content) in [(RecordKind::RECALLED, ""), (RecordKind::EXPIRED, ""), (RecordKind::CONTENT, "other")] {
+            let left = Record {
+                kind,
+                content_type: Blob::default(),
+                content: Blob::from(content),
+                extensions: vec![mark.clone(), hash.clone()],
+                ..record.clone()
+            };
+            prop_assert_eq!(begin.then_record(&left), begin.then_record(&record));
+        }
+    }
+
+    #[test]
+    fn bytes_that_may_be_anything_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Digest::begin(&team()).then(&bytes);
+    }
 }
