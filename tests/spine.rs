@@ -334,9 +334,23 @@ async fn after_a_restart(nodes: &Nodes, group: &SessionId) {
     the_group_is_as_it_was_set(&cluster[&2].router).await;
     assert_eq!(acked(&cluster[&1].router, act("ann", group, 7, text("message 7"))).await, 7);
     assert_eq!(acked(&cluster[&3].router, act("ann", group, 42, text("message 42"))).await, 42);
+    replicas_agree(&cluster).await;
     for node in cluster.into_values() {
         stop(node).await;
     }
+}
+
+/// The leaders have compared most of the sessions with the other replicas, most of them asleep, and found no difference.
+async fn replicas_agree(cluster: &BTreeMap<u16, Node>) {
+    let sum = |figure: fn(&ShardHandle) -> u64| -> u64 {
+        cluster.values().flat_map(|node| &node.shards).map(figure).sum()
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while sum(|shard| shard.divergences().compared()) < 60 {
+        assert!(std::time::Instant::now() < deadline, "replicas are not compared");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(sum(|shard| shard.divergences().total()), 0);
 }
 
 async fn stop(node: Node) {

@@ -52,7 +52,10 @@ impl Reads {
     async fn asleep(&self, session: &SessionId, seq: u64) -> Result<Option<DigestReply>, ReadRefusal> {
         let of = session.clone();
         let read = super::rows::query_in_use(&self.shared, move |rows| {
-            let Some(head) = HeadRow::read(rows, &of)? else { return Ok(None) };
+            let Some(head) = HeadRow::read(rows, &of)?.filter(|head| head.last_seq > 0) else {
+                // Whether there is one at all, memory says.
+                return Ok(None);
+            };
             let seq = if seq == 0 { head.last_seq } else { seq };
             let base = head.first_seq.saturating_sub(1);
             if !(base..=head.last_seq).contains(&seq) {

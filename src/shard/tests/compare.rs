@@ -170,6 +170,32 @@ fn a_digest_is_answered_from_memory_and_from_rows_and_to_members_alone() {
     });
 }
 
+#[test]
+fn a_session_that_sleeps_is_compared_in_its_sleep() {
+    in_system(async {
+        let here = replica(200, None, &[130]).await;
+        checkpoint::write(&here.machine, None).await.expect("written");
+        let asleep = Shard::over(here.store.clone()).await;
+        for seq in [0, 1, 63, 64, 65, 130, 131, 199, 200] {
+            let ask = || Read::Digest { user: None, session: pair(), seq };
+            let (one, other) = (reads(&here).answer(ask()).await, reads(&asleep).answer(ask()).await);
+            match (one, other) {
+                (Ok(ReadReply::Digest(one)), Ok(ReadReply::Digest(other))) => {
+                    assert_eq!(one, other, "at {seq}")
+                }
+                other => panic!("at {seq}: {other:?}"),
+            }
+        }
+        compare(&asleep, &here).await;
+        assert_eq!((asleep.shared.divergences.compared(), asleep.shared.divergences.total()), (1, 0));
+        assert!(asleep.shared.sessions.is_empty(), "nobody was woken");
+        match reads(&asleep).answer(Read::Digest { user: None, session: pair(), seq: 201 }).await {
+            Err(ReadRefusal::Refused(error)) => assert_eq!(error.code, ErrorCode::BeyondEnd),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
 async fn records_of(shard: &Shard, seq: u64) -> Record {
     let pull = rookery_wire::request::Pull {
         session: pair(),
