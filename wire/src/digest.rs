@@ -80,15 +80,12 @@ impl Digest {
     /// [`DecodeFault`] when the bytes are no record.
     pub fn then(&self, record: &[u8]) -> Result<Self, DecodeFault> {
         let parts = Parts::of(record)?;
-        // In one piece, for the hash is quick and its small pieces are not: names have at most 64 bytes.
-        let mut room = [0; 64 + Parts::LONGEST];
-        let mut end = 0;
-        for part in [&self.0[..], &parts.content_hash()[..], parts.fields, parts.kind] {
-            let place = room.get_mut(end..end + part.len()).ok_or_else(short)?;
-            place.copy_from_slice(part);
-            end += part.len();
-        }
-        Ok(Self(Sha256::digest(&room[..end]).into()))
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(parts.content_hash());
+        hash.update(parts.fields);
+        hash.update(parts.kind);
+        Ok(Self(hash.finalize().into()))
     }
 
     /// After one more record.
@@ -183,9 +180,6 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Bytes of the longest `fields` and `kind`: five numbers of 64 bits, two names, one number of 32 and one of 16 bits.
-    const LONGEST: usize = 5 * 9 + 2 * 65 + 5 + 3;
-
     fn of(record: &'a [u8]) -> Result<Self, DecodeFault> {
         let mut left = Cut(record);
         // seq, message_id, time_ms, count
