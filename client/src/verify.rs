@@ -1,4 +1,8 @@
 //! Proof of a history: the digest of what the cluster gives to read, against the digest that its replicas hold.
+//!
+//! It is made over pages and not over what the application is given on the way: an own message is known from its ACK, which
+//! does not say the salt. What was proved is kept, so each record is read once for it. An application that keeps records it
+//! has pulled can chain them itself, with [`Digest::then_record`].
 
 use rookery_wire::SessionId;
 use rookery_wire::digest::{Digest, DigestAt, DigestReply};
