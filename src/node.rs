@@ -4,6 +4,7 @@ mod balance;
 mod clock;
 mod folder;
 mod peers;
+mod replicas;
 mod status;
 
 use std::path::PathBuf;
@@ -195,6 +196,7 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
+            entropy: seams.entropy.clone(),
             time_agrees: clock::agrees(clock_agreed),
             stop: stop.clone(),
         };
@@ -477,6 +479,7 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
             count: config.storage.retention_count,
         },
         sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
+        compare_every: Duration::from_millis(config.storage.compare_ms),
         sessions_per_user: config.limits.sessions_per_user,
         relations_per_user: config.limits.relations_per_user,
     }

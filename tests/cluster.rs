@@ -19,6 +19,8 @@
 
 #[path = "cluster/devices.rs"]
 mod devices;
+#[path = "cluster/digest.rs"]
+mod digest;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/far.rs"]

@@ -275,6 +275,11 @@ fn people_as_they_are(folder: &Path) {
     assert_eq!(good(folder, &["receipts", "--user", "bob", "@ann", "2", "--unread"]).trim(), "ann");
     let page = good(folder, &["pull", "--user", "ann", "@bob", "--from", "2", "--json"]);
     assert!(page.contains(r#""expires_ms":"#), "{page}");
+    let proof = good(folder, &["digest", "--user", "ann", "@bob", "--json"]);
+    assert!(proof.contains(r#""from_seq":1,"#) && proof.contains(r#""agree":true"#), "{proof}");
+    let proof = good(folder, &["digest", "--user", "bob", "#team"]);
+    assert!(proof.contains("are those of the cluster"), "{proof}");
+    assert!(bad(folder, &["digest", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
     good(folder, &["group", "--user", "ann", "retention", "team", "--count", "1000"]);
     assert!(good(folder, &["group", "--user", "bob", "info", "team"]).contains("the last 1000 messages"));
 }

@@ -1,6 +1,7 @@
 //! What the handle asks of the driver.
 
 use bytes::Bytes;
+use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
 use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
@@ -40,6 +41,7 @@ pub(crate) enum Question {
     Receipts(Receipts),
     Ephemeral(Ephemeral),
     Watch(Watch),
+    Digest(DigestAt),
     Ping,
 }
 
@@ -57,6 +59,7 @@ pub(crate) enum Answer {
     Devices(DevicePage),
     Receipts(ReceiptPage),
     Presence(PresencePage),
+    Digest(DigestReply),
     Done,
     Pong,
 }
@@ -85,6 +88,7 @@ impl Question {
             Self::Receipts(_) => "RECEIPTS",
             Self::Ephemeral(_) => "EPHEMERAL",
             Self::Watch(_) => "WATCH",
+            Self::Digest(_) => "DIGEST",
             Self::Ping => "PING",
         }
     }

@@ -40,6 +40,7 @@ mod own;
 mod saver;
 mod shared;
 mod stream;
+mod verify;
 
 pub use client::{Client, PendingAck, SyncList};
 pub use connector::{BoxFuture, BoxedStream, Connector, Stream, TcpConnector};
@@ -48,3 +49,4 @@ pub use event::{Event, Events};
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
+pub use verify::{Proof, Verified};

@@ -13,6 +13,7 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClientError;
+use crate::verify::Proof;
 
 const VERSION: u32 = 1;
 
@@ -25,6 +26,8 @@ pub(crate) struct Remembered {
     /// The run that wrote it closed with every number settled.
     pub(crate) clean: bool,
     pub(crate) sessions: BTreeMap<SessionId, SessionMemory>,
+    /// How far histories were verified.
+    pub(crate) proofs: BTreeMap<SessionId, Proof>,
 }
 
 /// What is remembered of one session.
@@ -46,6 +49,8 @@ struct Format {
     nonce: u64,
     clean: bool,
     sessions: BTreeMap<SessionId, SessionMemory>,
+    #[serde(default)]
+    proofs: BTreeMap<SessionId, Proof>,
 }
 
 /// The file of one device.
@@ -77,13 +82,13 @@ impl MemoryFile {
             let whose = format_args!("it belongs to {} on {}", format.user, format.device);
             return Err(self.fault(format_args!("{whose}; give each device a file of its own")));
         }
-        let Format { cluster, epoch, nonce, clean, sessions, .. } = format;
-        Ok(Remembered { cluster, epoch, nonce, clean, sessions })
+        let Format { cluster, epoch, nonce, clean, sessions, proofs, .. } = format;
+        Ok(Remembered { cluster, epoch, nonce, clean, sessions, proofs })
     }
 
     /// Replaces the file. When this returns, the new content survives a power cut.
     pub(crate) fn save(&self, remembered: Remembered) -> Result<(), ClientError> {
-        let Remembered { cluster, epoch, nonce, clean, sessions } = remembered;
+        let Remembered { cluster, epoch, nonce, clean, sessions, proofs } = remembered;
         let format = Format {
             version: VERSION,
             user: self.user.clone(),
@@ -93,6 +98,7 @@ impl MemoryFile {
             nonce,
             clean,
             sessions,
+            proofs,
         };
         let bytes = serde_json::to_vec(&format).map_err(|error| self.fault(error))?;
         self.replace(&bytes).map_err(|error| self.fault(error))

@@ -120,6 +120,7 @@ PASSING = Enumeration("content", "typing", content=Struct(content_type=BYTES, co
                       typing=Struct(on=BOOL))  # fmt: skip
 EPHEMERAL = kind(21, "EPHEMERAL", session=SESSION, on_behalf_of=OptionOf(NAME), body=PASSING)
 WATCH = kind(22, "WATCH", mode=Enumeration("replace", "add", "remove"), users=ListOf(NAME))
+DIGEST = kind(23, "DIGEST", session=SESSION, seq=U64, consistency=CONSISTENCY)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS, last_number=U64)  # fmt: skip
@@ -151,6 +152,7 @@ EPHEMERAL_MESSAGE = kind(152, "EPHEMERAL_MESSAGE", session=SESSION, sender=NAME,
 PRESENCE_LINE = Struct(user=NAME, online=BOOL, last_seen_ms=U64)
 PRESENCE = kind(153, "PRESENCE", users=ListOf(PRESENCE_LINE))
 PRESENCE_PAGE = kind(154, "PRESENCE_PAGE", users=ListOf(PRESENCE_LINE), refused=ListOf(Tuple(NAME, U16)))
+DIGEST_REPLY = kind(155, "DIGEST_REPLY", session=SESSION, seq=U64, digest=Fixed(32), first_seq=U64, before=Fixed(32))
 
 SESSION_SETTINGS = kind(145, "SESSION_SETTINGS", session=SESSION, settings=SETTINGS)
 RELATION_PAGE = kind(146, "RELATION_PAGE", relations=ListOf(Struct(**RELATION_FIELDS)), more=BOOL,

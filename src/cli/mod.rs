@@ -8,6 +8,7 @@ mod chat;
 mod cluster;
 mod config;
 mod connect;
+mod digest;
 mod group;
 pub(crate) mod group_words;
 mod live;
@@ -74,6 +75,8 @@ enum Command {
     Tail(talk::TailArgs),
     /// Print a part of a session's history
     Pull(talk::PullArgs),
+    /// Prove that the records of a session are those that the cluster holds
+    Digest(digest::DigestArgs),
     /// List a user's sessions with unread counts
     Sessions(talk::SessionsArgs),
     /// Create groups, manage them and their members
@@ -129,6 +132,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => block_on(live::watch(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
+        Command::Digest(args) => block_on(digest::digest(args))?,
         Command::Sessions(args) => block_on(talk::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,

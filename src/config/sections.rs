@@ -185,6 +185,8 @@ section! {
         retention_count: u64 = 0, number(0, 1_000_000_000_000, "records");
         /// How often sessions are looked at for messages that are to go.
         retention_sweep_ms: u64 = 10_000, number(100, 86_400_000, "ms");
+        /// How often the leader of a shard compares one more of its sessions with the other replicas, by digest; 0 never does.
+        compare_ms: u64 = 1_000, number(0, 86_400_000, "ms");
         /// Threads that read history from disk.
         read_threads: u32 = 2, number(1, 64, "threads");
     }

@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::Source;
+use rookery_wire::digest::DigestReply;
 use rookery_wire::group::{Group, ListRoles, RolePage};
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
@@ -208,6 +209,15 @@ pub enum Read {
         /// Which page.
         list: ListRoles,
     },
+    /// The digest of a session. `user` must be a member; none for a service.
+    Digest {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Where.
+        session: SessionId,
+        /// At which seq; 0 for the last.
+        seq: u64,
+    },
 }
 
 /// The order of arrivals of one device, given by the leader of its user's shard. Not replicated: a later leader has a
@@ -390,6 +400,8 @@ pub enum ReadReply {
     Allowed,
     /// Whether they are acquainted, in the order asked.
     Acquainted(Vec<bool>),
+    /// A digest.
+    Digest(DigestReply),
 }
 
 /// Why a read was not answered.

@@ -109,6 +109,7 @@ impl Reads {
             Read::Cursors { session, users, to } => self.cursors(session, users, to).await,
             Read::Seen { pairs } => self.seen(pairs).await,
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
+            Read::Digest { user, session, seq } => self.digest(user, session, seq).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,
         }
     }

@@ -1,4 +1,4 @@
-//! Commands: what the log carries. One log entry is a version byte, the leader's time and many commands.
+//! Commands: what the log carries. One log entry is a version byte, the leader's time, what it drew, and many commands.
 //!
 //! A command names who acts (already authenticated by the gateway) and touches exactly one entity. The encodings are
 //! part of the data format: new kinds are appended to the enum and proposed only once the system group's format
@@ -395,19 +395,22 @@ impl Command {
 pub struct Entry {
     /// The leader's clock when it proposed, unix milliseconds.
     pub time_ms: u64,
+    /// What it drew then, for the salts of records.
+    pub secret: [u8; 16],
     /// The commands in order.
     pub commands: Vec<Command>,
 }
 
 impl Entry {
     /// Bytes that precede the commands of an entry.
-    pub const HEAD_BYTES: usize = 1 + 8;
+    pub const HEAD_BYTES: usize = 1 + 8 + 16;
 
     /// Begins an entry; [`Entry::push`] adds commands.
-    pub fn begin(time_ms: u64, capacity: usize) -> BytesMut {
+    pub fn begin(time_ms: u64, secret: [u8; 16], capacity: usize) -> BytesMut {
         let mut out = BytesMut::with_capacity(capacity + Self::HEAD_BYTES);
         out.put_u8(ENTRY_VERSION);
         out.put_u64_le(time_ms);
+        out.put_slice(&secret);
         out
     }
 
@@ -433,6 +436,8 @@ impl Entry {
             )));
         }
         let time_ms = bytes.get_u64_le();
+        let mut secret = [0; 16];
+        bytes.copy_to_slice(&mut secret);
         let mut commands = Vec::new();
         while bytes.has_remaining() {
             if bytes.len() < 4 {
@@ -449,7 +454,7 @@ impl Entry {
             }
             commands.push(command);
         }
-        Ok(Self { time_ms, commands })
+        Ok(Self { time_ms, secret, commands })
     }
 }
 

@@ -23,6 +23,7 @@ pub mod records;
 pub mod relations;
 mod rewrite;
 pub mod rows;
+pub mod seal;
 pub mod sender;
 pub mod series;
 pub mod session;
@@ -42,6 +43,8 @@ pub use user::User;
 
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod digest_tests;
 #[cfg(test)]
 mod full_lists_tests;
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, encode_sized};
 use rookery_wire::{
-    AttributeKey, DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
+    AttributeKey, DeviceId, Digest, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal,
+    UserId,
 };
 
 pub use super::at::At;
@@ -19,6 +20,7 @@ use super::key::SenderKey;
 use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
+use super::seal::Chain;
 use super::sender::{Fate, Known, Number, Sender, Stored};
 use super::trim::Expiries;
 use crate::plant::planted;
@@ -124,6 +126,7 @@ pub struct Session {
     pub(super) dirty: Dirty,
     pub(super) rewrites: Rewrites,
     pub(super) bars: Bars,
+    pub(super) chain: Chain,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -132,6 +135,7 @@ impl Session {
     /// A session of which nothing is known yet.
     pub fn new(id: SessionId) -> Self {
         Self {
+            chain: Chain::at(0, Digest::begin(&id)),
             id,
             index: 0,
             exists: false,
@@ -472,7 +476,12 @@ impl Session {
 
     /// Gives a record the next seq, without taking it.
     pub(super) fn place(&self, at: &At, written: Written) -> Placed {
-        let Written { sender, device, epoch, client_seq, kind, content_type, content, extensions } = written;
+        let Written { sender, device, epoch, client_seq, kind, content_type, content, mut extensions } =
+            written;
+        if kind == RecordKind::CONTENT {
+            // Signals are never taken back, so there is nothing to guess.
+            extensions.push(at.salt().extension());
+        }
         let stored = Stored {
             seq: self.last_seq + 1,
             message_id: at.message_id(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{AttributeKey, Blob, Record, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, Digest, Record, SessionId, UserId};
 
 use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
@@ -14,6 +14,7 @@ use super::recalled::Recalled;
 use super::records;
 use super::rewrite::Rewrites;
 use super::rows::{Freed, RowFault, RowReader, RowWrites};
+use super::seal::Chain;
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
 use super::trim::{Expiries, Expiry, UNREAD};
@@ -51,6 +52,8 @@ pub struct HeadRow {
     pub revision: u64,
     /// Of a direct session: user, version, and whether it takes nothing the other writes.
     pub bars: Vec<(UserId, u64, bool)>,
+    /// The digest at `last_seq`.
+    pub digest: Digest,
 }
 
 impl HeadRow {
@@ -208,6 +211,7 @@ impl Session {
         session.bars = head.bars.into_iter().map(|(by, version, on)| (by, (version, on))).collect();
         session.written_seq = head.last_seq;
         session.collected_seq = head.last_seq;
+        session.chain = Chain::at(head.last_seq, head.digest);
         let prefix = key::session(letter::MEMBER, id);
         rows.scan(&prefix, &mut |key, value| {
             let user = user_at(key, &prefix)?;
@@ -266,17 +270,11 @@ impl Session {
     /// The rows that have changed since the last time this was asked. Empty when none have.
     pub fn collect(&mut self) -> RowWrites {
         let mut rows = RowWrites::default();
+        self.end_sealing();
         let dirty = std::mem::take(&mut self.dirty);
-        let fresh: Vec<&Bytes> =
-            (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq)).collect();
-        let runs = records::write(&mut rows, &self.id, self.collected_seq + 1, &fresh);
-        // Cut as they were at first: edits may have made them larger. They may be there before the head is, for a replay
-        // knows by their mark what it has not got to yet.
-        let mut ahead = RowWrites::default();
-        for (first, records) in self.rewrites.collect(runs) {
-            records::write(&mut ahead, &self.id, first, &records.iter().collect::<Vec<_>>());
-        }
-        rows.ahead = ahead.rows;
+        let fresh: Vec<Bytes> =
+            (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq).cloned()).collect();
+        let rewritten = self.rewrites.collect(records::cut(self.collected_seq + 1, &fresh));
         for (count, seq) in self.rewrites.collect_recalled() {
             let key = key::recalled(&self.id, count);
             match seq {
@@ -326,14 +324,14 @@ impl Session {
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
-        if dirty.head {
-            rows.put(key::session(letter::HEAD, &self.id), row_value(&self.head_row()));
-        }
+        let head = dirty.head.then(|| self.head_row());
+        rows.unsealed = self.begin_sealing(fresh, head, rewritten);
         rows
     }
 
     /// What was collected can be read from rows: memory keeps the ring and lets go of the rest.
     pub fn written(&mut self, limits: &SessionLimits) {
+        self.end_sealing();
         self.written_seq = self.collected_seq;
         self.rewrites.written();
         for sender in self.senders.values_mut() {
@@ -373,6 +371,8 @@ impl Session {
             present: self.present,
             revision: self.rewrites.revision(),
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
+            // Told when the records are sealed.
+            digest: self.tip().digest,
         }
     }
 }

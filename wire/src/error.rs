@@ -132,6 +132,8 @@ codes! {
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
     /// More ephemeral messages than this connection may send; `detail` is how many a second it may.
     TooFast = 420, "TOO_FAST", "send fewer of them; what was refused is worth nothing by then";
+    /// The digest of a seq before what is kept, or before what the user may read; `detail` is the first seq there is.
+    NotKept = 427, "NOT_KEPT", "ask from the seq before the one in detail on";
     /// As many messages of the session as may wait to expire, do; `detail` is how many.
     TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
     /// The node has as much work as it can hold. `Retry` says when to come back.

@@ -89,6 +89,8 @@ kinds! {
     Ephemeral = 21, "EPHEMERAL";
     /// [`crate::live::Watch`].
     Watch = 22, "WATCH";
+    /// [`crate::digest::DigestAt`].
+    Digest = 23, "DIGEST";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -141,6 +143,8 @@ kinds! {
     Presence = 153, "PRESENCE";
     /// [`crate::live::PresencePage`].
     PresencePage = 154, "PRESENCE_PAGE";
+    /// [`crate::digest::DigestReply`].
+    DigestReply = 155, "DIGEST_REPLY";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -7,9 +7,10 @@
 //! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
 //! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`own`] (what is the
-//! user's own), [`live`] (receipts, ephemeral messages, presence), [`error`] (codes), [`codec`] (bincode rules).
+//! user's own), [`live`] (receipts, ephemeral messages, presence), [`digest`] (proof of a history), [`error`] (codes), [`codec`] (bincode rules).
 
 pub mod codec;
+pub mod digest;
 pub mod error;
 pub mod frame;
 pub mod group;
@@ -21,6 +22,7 @@ pub mod reply;
 pub mod request;
 
 pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
+pub use digest::{ContentHash, Digest, Salt};
 pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
 pub use group::{GroupAction, MemberRole, Policy, Retention, Who};

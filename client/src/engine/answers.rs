@@ -159,6 +159,7 @@ impl Engine {
                         self.watched.answered(now, &page);
                         Answer::Presence(page)
                     }
+                    Kind::DigestReply => Answer::Digest(body(frame)?),
                     Kind::Ok => Answer::Done,
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),

@@ -100,6 +100,7 @@ impl Engine {
                 Question::Receipts(ask) => encode_frame(Kind::Receipts, id, ask, &mut self.out),
                 Question::Ephemeral(what) => encode_frame(Kind::Ephemeral, id, what, &mut self.out),
                 Question::Watch(watch) => encode_frame(Kind::Watch, id, watch, &mut self.out),
+                Question::Digest(ask) => encode_frame(Kind::Digest, id, ask, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
             }
         }

@@ -1,5 +1,7 @@
 //! What has been handled: it becomes the delivered cursor at the cluster and the device's memory.
 
+use std::collections::BTreeMap;
+
 use rookery_wire::request::Delivered;
 use rookery_wire::{Kind, encode_frame};
 
@@ -88,6 +90,8 @@ impl Engine {
             nonce: self.nonce,
             clean: closed && self.flights == 0 && self.epoch != 0,
             sessions,
+            // Those who verify know them.
+            proofs: BTreeMap::new(),
         }
     }
 

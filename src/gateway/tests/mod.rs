@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bounds;
+mod digests;
 mod groups;
 mod life;
 mod lists;
@@ -247,6 +248,12 @@ impl FakeShard {
             }),
             Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
             Read::Seen { pairs } => ReadReply::Seen(vec![Some(1000); pairs.len()]),
+            Read::Digest { session, seq, .. } => {
+                let digest = rookery_wire::Digest::begin(&session);
+                let reply =
+                    rookery_wire::digest::DigestReply { session, seq, digest, first_seq: 1, before: digest };
+                ReadReply::Digest(reply)
+            }
             Read::MayPass { .. } => ReadReply::Allowed,
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())

@@ -3,7 +3,7 @@
 //! Read in this order: [`bodies`] (every kind of frame as one enum), [`strategies`] (random ones), then the tests:
 //! [`ids`], [`codes`], [`roundtrip`], [`hostile`], [`stream`]; and what others build on: [`vectors`] with its
 //! [`cases`] and their [`json`] (those of groups and of what is the user's own in files of their own, those of [`live`]
-//! in one), and [`pages`], which holds the documents to the code.
+//! and of [`digest`] in one), and [`pages`], which holds the documents to the code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +15,7 @@
 mod bodies;
 mod cases;
 mod codes;
+mod digest;
 mod group_cases;
 mod group_json;
 mod group_strategies;
