@@ -24,6 +24,7 @@ use crate::delivery::{Delivery, DeliveryLimits};
 use crate::gateway::{Gateway, GatewayOptions, Neighbours};
 use crate::identity::Authenticator;
 use crate::router::{LaneLimits, Router, RouterOptions};
+use crate::shard::retention::Defaults;
 use crate::shard::{ShardHandle, ShardOptions, Surroundings};
 use crate::stage::Stages;
 use crate::state::SessionLimits;
@@ -518,9 +519,15 @@ fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
         entry_bytes: ENTRY_BYTES,
         queue: config.limits.lane_requests as usize * 4,
         page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
-        retention: Retention {
-            age_ms: config.storage.retention_age_ms,
-            count: config.storage.retention_count,
+        retention: Defaults {
+            direct: Retention {
+                age_ms: config.storage.retention_direct_age_ms,
+                count: config.storage.retention_direct_count,
+            },
+            group: Retention {
+                age_ms: config.storage.retention_group_age_ms,
+                count: config.storage.retention_group_count,
+            },
         },
         sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
         sessions_per_user: config.limits.sessions_per_user,

@@ -19,6 +19,7 @@ mod cursors;
 mod dispatch;
 mod groups;
 mod hello;
+mod join;
 mod mask;
 mod news;
 mod outbox;

@@ -89,6 +89,12 @@ kinds! {
     Ephemeral = 21, "EPHEMERAL";
     /// [`crate::live::Watch`].
     Watch = 22, "WATCH";
+    /// [`crate::join::ListRequests`].
+    ListRequests = 24, "LIST_REQUESTS";
+    /// [`crate::join::ListCodes`].
+    ListCodes = 25, "LIST_CODES";
+    /// [`crate::join::JoinGroup`].
+    JoinGroup = 26, "JOIN_GROUP";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -141,6 +147,10 @@ kinds! {
     Presence = 153, "PRESENCE";
     /// [`crate::live::PresencePage`].
     PresencePage = 154, "PRESENCE_PAGE";
+    /// [`crate::join::RequestPage`].
+    RequestPage = 156, "REQUEST_PAGE";
+    /// [`crate::join::CodePage`].
+    CodePage = 157, "CODE_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -6,7 +6,8 @@
 //!
 //! `docs/protocol.md` states every byte. Read here in the order in which a frame is met:
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
-//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`own`] (what is the
+//! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`join`] (how users come
+//! into them by themselves), [`own`] (what is the
 //! user's own), [`live`] (receipts, ephemeral messages, presence), [`error`] (codes), [`codec`] (bincode rules).
 
 pub mod codec;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod frame;
 pub mod group;
 pub mod id;
+pub mod join;
 pub mod live;
 pub mod own;
 pub mod record;
@@ -25,6 +27,7 @@ pub use error::{ErrorBody, ErrorCode, Retry};
 pub use frame::{Decoder, Frame, FrameFault, HEADER_BYTES, Kind, VERSION, encode_frame};
 pub use group::{GroupAction, MemberRole, Policy, Retention, Who};
 pub use id::{AttributeKey, DeviceId, GroupId, SessionId, UserId};
+pub use join::Join;
 pub use own::{RelationState, SessionSetting, UserAction};
 pub use record::{Burns, Expires, Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
 

@@ -66,7 +66,7 @@ impl Shard {
             entry_bytes: 64 << 10,
             queue: 16,
             page_cache_bytes: 1 << 20,
-            retention: rookery_wire::Retention::default(),
+            retention: crate::shard::retention::Defaults::default(),
             sweep_every: Duration::from_secs(1),
             sessions_per_user: 16,
             relations_per_user: 16,

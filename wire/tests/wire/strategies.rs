@@ -306,5 +306,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         crate::group_strategies::body(),
         crate::own_strategies::body(),
         crate::live::body(),
+        crate::join::body(),
     ]
 }
