@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod connect;
 mod group;
+mod group_join;
 pub(crate) mod group_words;
 mod live;
 pub(crate) mod own;

@@ -55,6 +55,8 @@ impl Collector for Scrape {
             ("requests", "Requests of clients", status.requests.total),
             ("requests_busy", "Requests refused with BUSY", status.requests.busy),
             ("pushes", "Pushes to connections", status.delivery.pushes),
+            ("published", "Records of sessions given to subscriptions", status.delivery.published),
+            ("publish_visits", "Subscriptions looked at for that", status.delivery.visits),
             ("lags", "Times a subscription began to lag", status.delivery.lags),
             ("passed", "Ephemeral messages and receipts given to connections", status.delivery.passed),
             ("passed_over", "Those for which a connection had no room", status.delivery.passed_over),

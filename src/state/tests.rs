@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, MemberRole, Policy, Record, SessionId, UserId,
+    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, Join, MemberRole, Policy, Record, SessionId, UserId,
     Who,
 };
 
@@ -312,7 +312,7 @@ fn time_never_goes_back_within_a_session() {
 fn random_change(rng: &mut StdRng, whom: &str, number: u64) -> GroupAction {
     let (user, who) = (user(whom), |on| if on { Who::All } else { Who::Admins });
     let key = AttributeKey::new(["a", "b", "c"][rng.random_range(0..3)]).expect("a key");
-    match rng.random_range(0..33) {
+    match rng.random_range(0..41) {
         0..4 => {
             GroupAction::SetProfile { name: Some(Blob::from(format!("{number}").as_str())), avatar: None }
         }
@@ -328,9 +328,22 @@ fn random_change(rng: &mut StdRng, whom: &str, number: u64) -> GroupAction {
             invite: who(rng.random_bool(0.5)),
             change: who(rng.random_bool(0.5)),
             history_before_joining: rng.random_bool(0.5),
+            join: [Join::Closed, Join::Request, Join::Open][rng.random_range(0..3)],
         }),
+        32..36 => GroupAction::MakeCode {
+            hash: Blob(Bytes::copy_from_slice(&hash(rng))),
+            until_ms: 1000 + number + rng.random_range(0..60),
+            uses: rng.random_range(1..3),
+        },
+        36 => GroupAction::RevokeCode { id: rng.random_range(1..=number) },
+        37..40 => GroupAction::Bar { user, on: rng.random_bool(0.4) },
         _ => GroupAction::Dissolve,
     }
+}
+
+/// Of one of a few codes.
+fn hash(rng: &mut StdRng) -> [u8; 32] {
+    [rng.random_range(0..3); 32]
 }
 
 /// What a run consists of: acts with retries, reuse and gaps among them.
@@ -342,7 +355,7 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
     for index in 2..count {
         let name = names[rng.random_range(0..names.len())];
         let number = next.entry(name).or_insert(1);
-        let act = match rng.random_range(0..10) {
+        let act = match rng.random_range(0..12) {
             0 => change(ChangeKind::Add, &[names[rng.random_range(0..names.len())]]),
             1 => change(ChangeKind::Remove, &[names[rng.random_range(0..names.len())]]),
             2 => Act::Recall { seq: rng.random_range(1..=index), window_ms: 50 },
@@ -356,6 +369,16 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
             4 | 5 => {
                 let whom = names[rng.random_range(0..names.len())];
                 Act::Manage { action: random_change(rng, whom, index) }
+            }
+            6 => Act::Join {
+                code: rng.random_bool(0.6).then(|| hash(rng)),
+                text: Blob::from(name),
+                most: 5,
+                again_ms: 20,
+            },
+            7 => {
+                let user = user(names[rng.random_range(0..names.len())]);
+                Act::Answer { user, accept: rng.random_bool(0.5), most: 5 }
             }
             _ => text(&format!("{name} {number}")),
         };

@@ -9,11 +9,12 @@ use rookery_wire::join::{
     CodeLine, CodePage, JoinGroup, ListCodes, ListRequests, MAX_JOIN_TEXT, Outside, RequestLine, RequestPage,
 };
 use rookery_wire::{Blob, GroupAction, RecordKind, encode, reply};
+use serde_json::{Value, json};
 
 use crate::bodies::Body;
 use crate::cases::{Case, case, record, team, user as named};
 use crate::group_json::words;
-use crate::json::structs;
+use crate::json::{Json, structs};
 use crate::strategies::{blob, number, number32, session, user};
 
 structs! {
