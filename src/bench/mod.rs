@@ -1,12 +1,13 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
-//! memory of idle connections; the receipts of a large group; the time of a restart. Owns its load and its figures; what it prints is what it
+//! memory of idle connections; a large group and its receipts; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
 mod connect;
 mod content;
+mod group;
 mod idle;
 mod library;
 mod load;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-pub use args::{BenchArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs};
+pub use args::{BenchArgs, GroupArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs};
 
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
 use crate::config::Config;
@@ -49,6 +50,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
+        Some(Mode::Group(group)) => group::run(&args, group).await,
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
         Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
     }
@@ -94,7 +96,7 @@ async fn own_cluster(args: &BenchArgs, folder: &Path) -> anyhow::Result<OwnClust
         folder: folder.to_owned(),
         nodes: args.nodes,
         shards: args.shards,
-        extra: "[log]\nlevel = \"warn\"\n".to_owned(),
+        extra: "[log]\nlevel = \"warn\"\n[limits]\ngroup_members = 100000\n".to_owned(),
         env: Vec::new(),
         power_hook: None,
     };

@@ -10,7 +10,7 @@ use rookery_wire::join::{Join, Outside};
 use rookery_wire::{ErrorCode, GroupAction, Policy, Who};
 
 use super::command::{Act, ChangeKind};
-use super::tests::{Disk, LIMITS, actor, apply, at, change, group, new_group, user};
+use super::tests::{Disk, LIMITS, actor, apply, at, change, group, last_number, new_group, user};
 use super::{Answer, Session};
 
 const NAMES: [&str; 7] = ["ann", "bob", "cid", "dan", "eve", "fay", "gil"];
@@ -274,7 +274,7 @@ fn random_comings_of_seven_users_go_as_the_model_says() {
                 step => step,
             };
             let sent = act(step, &model);
-            let number = session.last_number(&super::session::sender_key(&actor(who))) + 1;
+            let number = last_number(&session, &disk, &actor(who)) + 1;
             let outcome = apply(&mut session, &disk, &at(index), &actor(who), number, &sent);
             let wanted = model.step(who, step, 1000 + index);
             let place = format!("after {who} {step:?}, seed {seed}, index {index}");

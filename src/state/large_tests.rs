@@ -71,6 +71,8 @@ fn costs_in_a_group_of(members: usize) -> Vec<usize> {
     let disk = Disk::default();
     let session = new_group(&disk);
     let mut large = Large { session, disk, index: 1, number: 1, largest: (0, 0) };
+    large.settles();
+    large.writes();
     let most = u32::try_from(members).expect("a number") + 10;
     let add = |users| Act::Change { kind: ChangeKind::Add, users, most };
     let all: Vec<UserId> = (0..members).map(name).collect();

@@ -136,6 +136,13 @@ pub(super) fn apply(
     outcome
 }
 
+/// The last number of somebody, from memory or from its row.
+pub(super) fn last_number(session: &Session, disk: &Disk, who: &Actor) -> u64 {
+    let key = super::session::sender_key(who);
+    let of_row = || read_last_number(disk, session.id(), &key).expect("rows");
+    session.last_number_here(&key).unwrap_or_else(of_row)
+}
+
 /// All intents of a session, as having arrived.
 pub(super) fn arrived(session: &Session) -> Vec<(UserId, u64, bool)> {
     session.pending_intents().map(|intent| (intent.user, intent.link.version, intent.link.member)).collect()
