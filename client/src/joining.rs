@@ -5,9 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rookery_wire::join::{
-    CodePage, ListCodes, ListRequests, MAX_CODE, MAX_JOIN_TEXT, Outside, RequestPage,
-};
+use rookery_wire::join::{CodePage, ListCodes, ListRequests, MAX_CODE, MAX_JOIN_TEXT, Outside, RequestPage};
 use rookery_wire::reply::Ack;
 use rookery_wire::{Blob, ErrorCode, GroupAction, SessionId, UserId};
 use sha2::{Digest, Sha256};
@@ -209,7 +207,9 @@ mod tests {
         let code = InviteCode::draw();
         let shown = code.to_string();
         assert_eq!((shown.len(), shown.matches('-').count()), (LENGTH + 5, 5));
-        for written in [shown.to_lowercase(), shown.replace('-', " "), shown.replace('0', "O").replace('1', "l")] {
+        for written in
+            [shown.to_lowercase(), shown.replace('-', " "), shown.replace('0', "O").replace('1', "l")]
+        {
             assert_eq!(written.parse::<InviteCode>().unwrap(), code, "{written}");
         }
         assert_ne!(InviteCode::draw(), code);

@@ -5,8 +5,8 @@
 mod support;
 
 use rookery_client::wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RolePage};
-use rookery_client::wire::{Blob, ErrorCode, GroupAction, Kind, MemberRole, Policy, Retry};
 use rookery_client::wire::join::JoinGroup;
+use rookery_client::wire::{Blob, ErrorCode, GroupAction, Kind, MemberRole, Policy, Retry};
 use rookery_client::{ClientError, InviteCode, Outgoing};
 use support::{Fake, room, summary, within};
 

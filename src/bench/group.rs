@@ -42,10 +42,12 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
     let ground = Ground::prepare(args).await?;
     let tag = format!("g{:x}", rand::random::<u32>());
     let user = |name: String| UserId::new(&format!("{tag}-{name}"));
-    let online = (0..group.online.max(1)).map(|at| user(format!("on-{at}"))).collect::<Result<Vec<_>, _>>()?;
+    let online =
+        (0..group.online.max(1)).map(|at| user(format!("on-{at}"))).collect::<Result<Vec<_>, _>>()?;
     let members =
         (0..group.members).map(|at| user(format!("{at:06}"))).collect::<Result<Vec<UserId>, _>>()?;
-    let session = |name: &str| Ok::<_, anyhow::Error>(SessionId::group(GroupId::new(&format!("{tag}-{name}"))?));
+    let session =
+        |name: &str| Ok::<_, anyhow::Error>(SessionId::group(GroupId::new(&format!("{tag}-{name}"))?));
     let (small, large) = (session("small")?, session("large")?);
     let node = |at: usize| ground.nodes[at % ground.nodes.len()].1.as_str();
 

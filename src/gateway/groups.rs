@@ -117,7 +117,11 @@ pub(super) async fn roles(
     }
 }
 
-pub(super) async fn read(connection: &Connection, session: &SessionId, read: Read) -> Result<ReadReply, ErrorBody> {
+pub(super) async fn read(
+    connection: &Connection,
+    session: &SessionId,
+    read: Read,
+) -> Result<ReadReply, ErrorBody> {
     let _turn = turn(connection).await?;
     let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
     connection.core.router.read(shard, read, Freshness::Linearizable).await

@@ -10,8 +10,8 @@ use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into, encode
 use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::joining::CodeHash;
 use super::devices::{DeviceBounds, Introduction};
+use super::joining::CodeHash;
 use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
 

@@ -219,7 +219,11 @@ impl Session {
                 }
                 // Who is one already comes to nothing new.
                 let is_member = self.member(name).is_some();
-                Some(if is_member { Ok(()) } else { self.may_come(at, name, code.as_ref(), *most, *again_ms) })
+                Some(if is_member {
+                    Ok(())
+                } else {
+                    self.may_come(at, name, code.as_ref(), *most, *again_ms)
+                })
             }
             Act::Answer { user, accept: false, .. } if user == name && self.member(name).is_none() => {
                 Some(self.asks(user))
@@ -366,9 +370,8 @@ impl Session {
             Act::Join { code, text, .. } => {
                 let user = actor.name();
                 let code = code.as_ref().and_then(|hash| self.doors.opens(hash, now_ms).ok());
-                let joins = self.settings.policy.join == Join::Open
-                    || code.is_some()
-                    || self.member(user).is_some();
+                let joins =
+                    self.settings.policy.join == Join::Open || code.is_some() || self.member(user).is_some();
                 let asks = Outsider::Asks { text: own(text), since_ms: now_ms };
                 (user, joins, code, asks, GroupAction::Asked { user: user.clone() })
             }
@@ -385,8 +388,7 @@ impl Session {
         }
         // Who is a member already uses no code up.
         let code = code.filter(|_| self.member(user).is_none());
-        let (kind, users, turnover) =
-            self.decide_change(ChangeKind::Add, std::slice::from_ref(user), actor);
+        let (kind, users, turnover) = self.decide_change(ChangeKind::Add, std::slice::from_ref(user), actor);
         let entry = Entry { user: user.clone(), becomes: None, turnover: Some(turnover), code };
         (kind, Blob(rookery_wire::encode(&Signal { users })), entry)
     }

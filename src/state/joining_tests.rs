@@ -10,7 +10,8 @@ use rookery_wire::{
 use super::command::{Act, ChangeKind};
 use super::joining::CodeHash;
 use super::tests::{
-    Disk, LIMITS, actor, apply, arrived, at, change, code_of, group, last_number, new_group, seq_of, text, user,
+    Disk, LIMITS, actor, apply, arrived, at, change, code_of, group, last_number, new_group, seq_of, text,
+    user,
 };
 use super::{Actor, Answer, At, Outcome, Session, Unwanted};
 
@@ -31,7 +32,10 @@ impl Play {
         let disk = Disk::default();
         let session = new_group(&disk);
         let mut play = Self { session, disk, index: 1, later_ms: 0 };
-        play.can("ann", &act(GroupAction::SetPolicy(Policy { join, invite: Who::Admins, ..Policy::default() })));
+        play.can(
+            "ann",
+            &act(GroupAction::SetPolicy(Policy { join, invite: Who::Admins, ..Policy::default() })),
+        );
         play
     }
 
@@ -166,7 +170,11 @@ fn a_request_is_a_signal_without_its_text_and_waits_for_an_answer() {
     let asked = play.does("eve", &join(None));
     assert!(asked.intents.is_empty() && asked.gate.is_none() && asked.added.is_empty());
     let seq = seq_of(&asked);
-    assert_eq!(play.action(seq), GroupAction::Asked { user: user("eve") }, "the text is for those who answer");
+    assert_eq!(
+        play.action(seq),
+        GroupAction::Asked { user: user("eve") },
+        "the text is for those who answer"
+    );
     play.reload();
     let line = play.session.outside_after(Outside::Asking, None).next().expect("one who asks");
     assert_eq!((line.user, line.text), (user("eve"), Blob::from("it is me")));
@@ -341,8 +349,7 @@ fn requests_users_kept_out_and_the_memory_of_declines_are_bounded() {
     play.can("eve", &join(None));
     play.can("ann", &answer("eve", false));
     // The one that was declined first has been forgotten, and asks again at once.
-    let soon =
-        Act::Join { code: None, text: Blob::default(), most: 5, again_ms: 1 << 40 };
+    let soon = Act::Join { code: None, text: Blob::default(), most: 5, again_ms: 1 << 40 };
     play.can("u0000", &soon);
     assert_eq!(play.cannot("u0001", &soon), (ErrorCode::AskedLately, true));
     for n in 0..rookery_wire::join::MAX_BARRED {

@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, Join, MemberRole, Policy, Record, SessionId, UserId,
-    Who,
+    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, Join, MemberRole, Policy, Record, SessionId,
+    UserId, Who,
 };
 
 use super::command::{Act, Actor, ChangeKind};

@@ -107,7 +107,10 @@ fn a_code_lets_in_as_many_as_it_says_through_the_death_of_the_leader_and_nobody_
         ann.create_group(GroupId::new("team").expect("a name"), &[]).await.expect("created");
         let (code, made) = ann.make_code(&team, 0, 3).await.expect("made");
         let wrong = InviteCode::draw();
-        assert_eq!(refused(eve.join_group(&team, Some(&wrong), because()).await), (ErrorCode::CodeUnknown, 0));
+        assert_eq!(
+            refused(eve.join_group(&team, Some(&wrong), because()).await),
+            (ErrorCode::CodeUnknown, 0)
+        );
 
         // Ten devices run for the two places that are left of three, each through some node, while the leader dies.
         eve.join_group(&team, Some(&code), Blob::default()).await.expect("joined");
@@ -176,7 +179,8 @@ fn a_code_lets_in_as_many_as_it_says_through_the_death_of_the_leader_and_nobody_
         let all = replicas(&cluster, &[1, 2, 3], &team).await;
         let (written, hash) = (code.bytes(), code.hash());
         let shows = |part: &Blob| {
-            all.iter().any(|record| record.content.as_ref().windows(part.len()).any(|some| some == part.as_ref()))
+            all.iter()
+                .any(|record| record.content.as_ref().windows(part.len()).any(|some| some == part.as_ref()))
         };
         assert!(!shows(&written) && !shows(&hash), "neither code nor hash is in any record");
         ann.dissolve(&team).await.expect("dissolved");

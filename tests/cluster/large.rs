@@ -29,10 +29,8 @@ async fn cost_of_sends(cluster: &Cluster, session: &SessionId, label: &str) -> (
     let before = published(cluster).await;
     say(&ann, session, texts(label, SENDS)).await;
     bobs.up_to(session, &format!("{label} {SENDS}")).await;
-    until("every replica has published", async || {
-        published(cluster).await.0 - before.0 >= 2 * SENDS as u64
-    })
-    .await;
+    until("every replica has published", async || published(cluster).await.0 - before.0 >= 2 * SENDS as u64)
+        .await;
     let after = published(cluster).await;
     (after.0 - before.0, after.1 - before.1)
 }

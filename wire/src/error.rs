@@ -181,8 +181,8 @@ impl ErrorCode {
     /// [`ErrorBody::takes_client_seq`] knows.
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
-        use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
         use ErrorCode::{AskedLately, Barred, CodeExpired, CodeUnknown, CodeUsedUp, JoinClosed, NoRoom};
+        use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
         use ErrorCode::{SessionExists, TooLate, TooManyDeletions};
         matches!(
             self,

@@ -58,7 +58,13 @@ pub struct Policy {
 impl Default for Policy {
     /// Of a new group: everybody writes, invites and reads everything; admins change the profile; nobody comes uninvited.
     fn default() -> Self {
-        Self { write: Who::All, invite: Who::All, change: Who::Admins, history_before_joining: true, join: Join::Closed }
+        Self {
+            write: Who::All,
+            invite: Who::All,
+            change: Who::Admins,
+            history_before_joining: true,
+            join: Join::Closed,
+        }
     }
 }
 
@@ -80,7 +86,8 @@ impl Retention {
     /// What goes by either goes by this.
     #[must_use]
     pub fn stricter(self, other: Retention) -> Retention {
-        let least = |one: u64, other: u64| if one == 0 || other == 0 { one.max(other) } else { one.min(other) };
+        let least =
+            |one: u64, other: u64| if one == 0 || other == 0 { one.max(other) } else { one.min(other) };
         Retention { age_ms: least(self.age_ms, other.age_ms), count: least(self.count, other.count) }
     }
 }

@@ -88,14 +88,38 @@ pub(super) enum Action {
 /// How an action went.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Sent { session: SessionId, id: u64, result: Result<Ack, ClientError> },
-    Page { session: SessionId, result: Result<Page, ClientError> },
-    Read { session: SessionId, result: Result<ReadMark, ClientError> },
-    Done { what: String, session: SessionId, result: Result<Ack, ClientError> },
+    Sent {
+        session: SessionId,
+        id: u64,
+        result: Result<Ack, ClientError>,
+    },
+    Page {
+        session: SessionId,
+        result: Result<Page, ClientError>,
+    },
+    Read {
+        session: SessionId,
+        result: Result<ReadMark, ClientError>,
+    },
+    Done {
+        what: String,
+        session: SessionId,
+        result: Result<Ack, ClientError>,
+    },
     /// Whether the user is a member now; else it has asked.
-    Joined { session: SessionId, result: Result<bool, ClientError> },
-    Members { session: SessionId, show: bool, result: Result<MemberPage, ClientError> },
-    Own { action: UserAction, result: Result<SelfAck, ClientError> },
+    Joined {
+        session: SessionId,
+        result: Result<bool, ClientError>,
+    },
+    Members {
+        session: SessionId,
+        show: bool,
+        result: Result<MemberPage, ClientError>,
+    },
+    Own {
+        action: UserAction,
+        result: Result<SelfAck, ClientError>,
+    },
     Synced(Result<SyncList, ClientError>),
     Present(Result<PresencePage, ClientError>),
     Nothing,

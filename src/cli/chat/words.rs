@@ -253,9 +253,16 @@ mod tests {
         }
         assert!(understand("/recall it").is_err() && understand("/edit").is_err());
         assert_eq!(understand("/remove"), Err("write /remove USER…".to_owned()));
-        for line in
-            ["/set", "/set keep", "/set keep long", "/set bob", "/set mute", "/set mute bob soon", "/set owner bob cat", "/set admin bob 3"]
-        {
+        for line in [
+            "/set",
+            "/set keep",
+            "/set keep long",
+            "/set bob",
+            "/set mute",
+            "/set mute bob soon",
+            "/set owner bob cat",
+            "/set admin bob 3",
+        ] {
             assert!(understand(line).is_err_and(|text| text.starts_with("write /set")), "{line}");
         }
         assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));

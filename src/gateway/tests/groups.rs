@@ -38,8 +38,14 @@ async fn changes_of_a_group_that_cannot_be_are_refused_before_the_log() {
         (manage(&team, profile(None, Some(sized(2049)))), ErrorCode::BadRequest),
         (manage(&team, attribute), ErrorCode::BadRequest),
         (manage(&team, owner), ErrorCode::BadRequest),
-        (manage(&team, GroupAction::MakeCode { hash: sized(31), until_ms: 0, uses: 1 }), ErrorCode::BadRequest),
-        (manage(&team, GroupAction::MakeCode { hash: sized(32), until_ms: 0, uses: 0 }), ErrorCode::BadRequest),
+        (
+            manage(&team, GroupAction::MakeCode { hash: sized(31), until_ms: 0, uses: 1 }),
+            ErrorCode::BadRequest,
+        ),
+        (
+            manage(&team, GroupAction::MakeCode { hash: sized(32), until_ms: 0, uses: 0 }),
+            ErrorCode::BadRequest,
+        ),
         (
             manage(&team, GroupAction::MakeCode { hash: sized(32), until_ms: 0, uses: 100_001 }),
             ErrorCode::BadRequest,
@@ -103,8 +109,10 @@ async fn of_a_code_nothing_but_its_hash_goes_on() {
             Command::Act { act, .. } => Some(act),
             _ => None,
         });
-        let [Act::Join { code: Some(hash), most, again_ms, .. }, Act::Answer { accept: true, most: same, .. }] =
-            acts.collect::<Vec<_>>()[..]
+        let [
+            Act::Join { code: Some(hash), most, again_ms, .. },
+            Act::Answer { accept: true, most: same, .. },
+        ] = acts.collect::<Vec<_>>()[..]
         else {
             panic!("not these two: {commands:?}")
         };

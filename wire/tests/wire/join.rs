@@ -35,8 +35,7 @@ const CODE: &str = "K7Q2M9XW4CD0RTVB6HNJ3PZ85E";
 
 fn actions() -> Vec<(&'static str, &'static str, GroupAction)> {
     let hash = Blob(Bytes::from((0..32).map(|byte| byte * 8).collect::<Vec<u8>>()));
-    let make =
-        |hash, until_ms, uses| GroupAction::MakeCode { hash, until_ms, uses };
+    let make = |hash, until_ms, uses| GroupAction::MakeCode { hash, until_ms, uses };
     vec![
         ("manage accept", "", GroupAction::Answer { user: named("bob"), accept: true }),
         ("manage decline", "", GroupAction::Answer { user: named("bob"), accept: false }),
@@ -56,7 +55,12 @@ pub(crate) fn requests() -> Vec<Case> {
         text: Blob::from(text),
     };
     let mut cases = vec![
-        case("join", "an open group, or one that is asked", 60, Body::JoinGroup(join(None, "it is me", None))),
+        case(
+            "join",
+            "an open group, or one that is asked",
+            60,
+            Body::JoinGroup(join(None, "it is me", None)),
+        ),
         case("join with a code", "", 61, Body::JoinGroup(join(Some(CODE), "", None))),
         case("join on behalf", "a service, for alice; the longest text", 62, {
             Body::JoinGroup(join(None, &"x".repeat(MAX_JOIN_TEXT), Some(named("alice"))))
@@ -120,8 +124,7 @@ pub(crate) fn pushes() -> Vec<Case> {
         let record = rookery_wire::Record { kind, content_type, content, count: 0, ..record(7) };
         Body::Message(reply::Message { session: team(), record })
     };
-    let made =
-        GroupAction::MakeCode { hash: Blob::default(), until_ms: 1_790_000_600_000, uses: 10 };
+    let made = GroupAction::MakeCode { hash: Blob::default(), until_ms: 1_790_000_600_000, uses: 10 };
     vec![
         case("message asked", "somebody asks to join", 0, told(&GroupAction::Asked { user: named("bob") })),
         case("message code made", "nothing of the code is in it", 0, told(&made)),
@@ -145,8 +148,11 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         (session(), which, option::of(user()), number32()).prop_map(|(session, which, after, limit)| {
             Body::ListRequests(ListRequests { session, which, after, limit })
         }),
-        (session(), number(), number32())
-            .prop_map(|(session, after, limit)| Body::ListCodes(ListCodes { session, after, limit })),
+        (session(), number(), number32()).prop_map(|(session, after, limit)| Body::ListCodes(ListCodes {
+            session,
+            after,
+            limit
+        })),
         (vec(line, 0..5), any::<bool>())
             .prop_map(|(requests, more)| Body::RequestPage(RequestPage { requests, more })),
         (vec(code, 0..5), any::<bool>()).prop_map(|(codes, more)| Body::CodePage(CodePage { codes, more })),
