@@ -7,7 +7,9 @@
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use rookery_wire::codec::Source;
-use rookery_wire::{Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, join, live, own, reply, request};
+use rookery_wire::{
+    Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, join, live, own, reply, request,
+};
 
 const MAX_FRAME: u32 = 1 << 16;
 
