@@ -97,7 +97,6 @@ impl Doors {
     }
 
     /// What has changed since this was last asked; none for what is there no more.
-    #[expect(clippy::type_complexity, reason = "two lists of the same shape")]
     pub(super) fn collect(&mut self) -> (Vec<(UserId, Option<&Outsider>)>, Vec<(u64, Option<&Code>)>) {
         let (users, ids) = std::mem::take(&mut self.dirty);
         let outsiders = users.into_iter().map(|user| {

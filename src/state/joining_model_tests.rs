@@ -62,7 +62,7 @@ impl Model {
     fn code(&self, key: u8, now_ms: u64) -> Result<u64, ErrorCode> {
         let of_key = || self.codes.iter().filter(|(_, code)| code.key == key);
         let good = of_key().find(|(_, code)| code.until_ms > now_ms && code.left > 0);
-        match (good, of_key().last()) {
+        match (good, of_key().next_back()) {
             (Some((id, _)), _) => Ok(*id),
             (None, Some((_, code))) if code.until_ms <= now_ms => Err(ErrorCode::CodeExpired),
             (None, Some(_)) => Err(ErrorCode::CodeUsedUp),
