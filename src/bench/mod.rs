@@ -1,13 +1,15 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
-//! memory of idle connections; a large group and its receipts; the time of a restart. Owns its load and its figures; what it prints is what it
+//! memory of idle connections and sessions; a large group and its receipts; what a crowd and a hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
 mod connect;
 mod content;
+mod crowd;
 mod group;
+mod hot;
 mod idle;
 mod library;
 mod load;
@@ -17,6 +19,7 @@ mod receive;
 mod report;
 mod restart;
 mod send;
+mod sessions;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,7 +27,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-pub use args::{BenchArgs, GroupArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs};
+pub use args::{
+    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs, SessionsArgs,
+};
 
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
 use crate::config::Config;
@@ -52,6 +57,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
         Some(Mode::Group(group)) => group::run(&args, group).await,
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
+        Some(Mode::Crowd(crowd)) => crowd::run(&args, crowd).await,
+        Some(Mode::Hot(hot)) => hot::run(&args, hot).await,
+        Some(Mode::Sessions(sessions)) => sessions::run(&args, sessions).await,
         Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
     }
 }

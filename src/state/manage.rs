@@ -115,6 +115,7 @@ impl Session {
             return judged;
         }
         self.judge(at, actor, act)?;
+        self.has_room_to_expire(act)?;
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
                 Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor.name(), act),

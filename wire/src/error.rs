@@ -147,6 +147,8 @@ codes! {
     /// The user has asked already, or was declined not long ago; `detail` is when it may ask again, unix milliseconds, or 0
     /// while the request waits for its answer.
     AskedLately = 429, "ASKED_LATELY", "wait for the answer, or until the time in detail";
+    /// As many messages of the session as may wait to expire, do; `detail` is how many.
+    TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -183,7 +185,7 @@ impl ErrorCode {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
         use ErrorCode::{AskedLately, Barred, CodeExpired, CodeUnknown, CodeUsedUp, JoinClosed, NoRoom};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
-        use ErrorCode::{SessionExists, TooLate, TooManyDeletions};
+        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
         matches!(
             self,
             ClientSeqReused
@@ -208,6 +210,7 @@ impl ErrorCode {
                 | Barred
                 | NoRoom
                 | AskedLately
+                | TooManyExpiring
         )
     }
 
