@@ -116,6 +116,10 @@ pub struct DeliveryStatus {
     pub index_bytes: u64,
     /// Pushes made since the start.
     pub pushes: u64,
+    /// Records of sessions given to subscriptions since the start …
+    pub published: u64,
+    /// … and subscriptions looked at for that: of who is attached, never of members.
+    pub visits: u64,
     /// Times a subscription began to lag since the start.
     pub lags: u64,
     /// Ephemeral messages and receipts given to connections since the start.

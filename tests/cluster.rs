@@ -33,6 +33,10 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/joining.rs"]
+mod joining;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "cluster/live.rs"]
 mod live;
 #[path = "cluster/own.rs"]

@@ -109,7 +109,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             entry_bytes: 64 << 10,
             queue: 4096,
             page_cache_bytes: 1 << 20,
-            retention: rookery_wire::Retention::default(),
+            retention: rookery::shard::retention::Defaults::default(),
             sweep_every: Duration::from_secs(1),
             compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
+use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
 use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
-use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserId};
+use rookery_wire::{Blob, Extension, GroupAction, Kind, SessionId, UserId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::ClientError;
@@ -23,6 +24,7 @@ pub(crate) enum Op {
     Recall { seq: u64 },
     Edit { seq: u64, content_type: Bytes, content: Bytes, extensions: Vec<Extension> },
     Manage(GroupAction),
+    Join { code: Option<Blob>, text: Blob },
 }
 
 /// A request that is not numbered in a session: asking twice does no harm.
@@ -34,6 +36,8 @@ pub(crate) enum Question {
     Members(ListMembers),
     Group(GroupInfo),
     Roles(ListRoles),
+    Requests(ListRequests),
+    Codes(ListCodes),
     /// Numbered by the engine when it is written.
     Own(ManageSelf),
     Relations(ListRelations),
@@ -54,6 +58,8 @@ pub(crate) enum Answer {
     Members(MemberPage),
     Group(Box<Group>),
     Roles(RolePage),
+    Requests(RequestPage),
+    Codes(CodePage),
     Own(SelfAck),
     Relations(RelationPage),
     Devices(DevicePage),
@@ -82,6 +88,8 @@ impl Question {
             Self::Members(_) => "LIST_MEMBERS",
             Self::Group(_) => "GROUP_INFO",
             Self::Roles(_) => "LIST_ROLES",
+            Self::Requests(_) => "LIST_REQUESTS",
+            Self::Codes(_) => "LIST_CODES",
             Self::Own(_) => "MANAGE_SELF",
             Self::Relations(_) => "LIST_RELATIONS",
             Self::Devices(_) => "LIST_DEVICES",
@@ -103,6 +111,12 @@ impl Op {
             Self::Recall { .. } => Kind::Recall,
             Self::Edit { .. } => Kind::Edit,
             Self::Manage(_) => Kind::ManageGroup,
+            Self::Join { .. } => Kind::JoinGroup,
         }
+    }
+
+    /// Whether it may come of one who is no member, and leave him so: only JOINED says that he is one now.
+    pub(crate) fn is_of_outsiders(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Manage(GroupAction::Answer { .. }))
     }
 }

@@ -10,6 +10,7 @@ mod config;
 mod connect;
 mod digest;
 mod group;
+mod group_join;
 pub(crate) mod group_words;
 mod live;
 pub(crate) mod own;

@@ -20,6 +20,7 @@ mod digests;
 mod dispatch;
 mod groups;
 mod hello;
+mod join;
 mod mask;
 mod news;
 mod outbox;

@@ -234,7 +234,7 @@ pub(super) async fn devices(
 }
 
 /// Keeps as many lines as the largest frame holds, at least one; says whether some went.
-fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
+pub(super) fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
     let kept = how_many_fit(connection, lines);
     let cut = kept < lines.len();
     lines.truncate(kept);

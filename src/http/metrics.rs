@@ -61,6 +61,8 @@ impl Collector for Scrape {
             ("pages_asked", "Pages of old records asked for", status.caches.pages_asked),
             ("pages_loaded", "Pages of old records read from disk", status.caches.pages_loaded),
             ("pushes", "Pushes to connections", status.delivery.pushes),
+            ("published", "Records of sessions given to subscriptions", status.delivery.published),
+            ("publish_visits", "Subscriptions looked at for that", status.delivery.visits),
             ("lags", "Times a subscription began to lag", status.delivery.lags),
             ("passed", "Ephemeral messages and receipts given to connections", status.delivery.passed),
             ("passed_over", "Those for which a connection had no room", status.delivery.passed_over),

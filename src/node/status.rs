@@ -37,6 +37,8 @@ impl Node {
                 subscriptions: delivery.subscriptions,
                 index_bytes: delivery.bytes,
                 pushes: delivery.pushes,
+                published: delivery.published,
+                visits: delivery.visits,
                 lags: delivery.lags,
                 passed: delivery.passed,
                 passed_over: delivery.passed_over,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use rookery_wire::codec::Source;
 use rookery_wire::digest::DigestReply;
 use rookery_wire::group::{Group, ListRoles, RolePage};
+use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
@@ -218,6 +219,20 @@ pub enum Read {
         /// At which seq; 0 for the last.
         seq: u64,
     },
+    /// Who asks to join a group, or is kept out. `user` must be one who may add members; none for a service.
+    Requests {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListRequests,
+    },
+    /// The codes of a group. `user` must be one who may add members; none for a service.
+    Codes {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListCodes,
+    },
 }
 
 /// The order of arrivals of one device, given by the leader of its user's shard. Not replicated: a later leader has a
@@ -402,6 +417,10 @@ pub enum ReadReply {
     Acquainted(Vec<bool>),
     /// A digest.
     Digest(DigestReply),
+    /// Users outside of a group.
+    Requests(RequestPage),
+    /// Codes of a group.
+    Codes(CodePage),
 }
 
 /// Why a read was not answered.

@@ -261,6 +261,8 @@ impl ShardHandle {
             // Of a user nobody knows how far he is; who is content with that is answered.
             Read::Cursors { .. } | Read::Seen { .. } if seq == 0 => return Ok(()),
             Read::Roles { list, .. } => &list.session,
+            Read::Requests { list, .. } => &list.session,
+            Read::Codes { list, .. } => &list.session,
             Read::Activity { .. }
             | Read::Heads { .. }
             | Read::UserSessions { .. }

@@ -91,6 +91,8 @@ impl Reads {
             Read::Members { user, list } => self.members(user, list).await,
             Read::Group { user, session } => self.group(user, session).await,
             Read::Roles { user, list } => self.roles(user, list).await,
+            Read::Requests { user, list } => self.requests(user, list).await,
+            Read::Codes { user, list } => self.codes(user, list).await,
             Read::UserSessions { user, device, after } => self.user_sessions(user, device, after).await,
             Read::Arrive { user, device } => self.arrive(user, device).await,
             Read::Epoch { user, device } => {

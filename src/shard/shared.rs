@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rookery_raft::{Clock, Entropy, Fault, Map};
-use rookery_wire::{Retention, SessionId, UserId};
+use rookery_wire::{SessionId, UserId};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use super::handle::Surroundings;
 use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
-use super::retention::Timers;
+use super::retention::{Defaults, Timers};
 use super::snapshot::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
@@ -72,7 +72,7 @@ pub struct ShardOptions {
     /// Bytes of cold pages kept for readers.
     pub page_cache_bytes: u64,
     /// How long sessions keep messages for which nothing else was set.
-    pub retention: Retention,
+    pub retention: Defaults,
     /// How often sessions are looked at for messages that are not to be kept.
     pub sweep_every: Duration,
     /// How often one session is compared with the other replicas; zero for never.

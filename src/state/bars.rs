@@ -24,11 +24,11 @@ impl Session {
         Outcome::answer(Answer::Done)
     }
 
-    /// What a barred user may not do: write, and change what it has written. It may take back.
+    /// What a barred user may not do: write, change what it has written, and say what is kept. It may take back.
     pub(super) fn let_through(&self, name: &UserId, act: &Act) -> Result<(), ErrorBody> {
         let barred = self.bars.iter().any(|(by, (_, on))| by != name && *on);
         match act {
-            Act::Send { .. } | Act::Edit { .. } if barred => {
+            Act::Send { .. } | Act::Edit { .. } | Act::Manage { .. } if barred => {
                 Err(ErrorBody::new(ErrorCode::RefusedByPeer, ErrorCode::RefusedByPeer.remedy()))
             }
             _ => Ok(()),

@@ -11,6 +11,7 @@ use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserI
 use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
+use super::joining::CodeHash;
 use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
 
@@ -118,12 +119,38 @@ pub enum Act {
         /// Which. Its sizes have been judged; who may, and whether there is room, is judged at apply.
         action: GroupAction,
     },
+    /// Somebody who is no member comes in, or asks to.
+    Join {
+        /// Of the code that was given: the code itself is not in the log.
+        code: Option<CodeHash>,
+        /// For those who answer a request.
+        text: Blob,
+        /// As in a change of members.
+        most: u32,
+        /// How long after it was declined a user may ask again, milliseconds; carried along as `most` is.
+        again_ms: u64,
+    },
+    /// A request to join is answered; by who has asked, taken back.
+    Answer {
+        /// Whose.
+        user: UserId,
+        /// It joins.
+        accept: bool,
+        /// As in a change of members.
+        most: u32,
+    },
 }
 
 impl Act {
     /// Whether users' lists may have to learn of it before it is acknowledged.
     pub fn moves_members(&self) -> bool {
-        matches!(self, Act::Change { .. } | Act::Manage { action: GroupAction::Dissolve })
+        matches!(
+            self,
+            Act::Change { .. }
+                | Act::Join { .. }
+                | Act::Answer { accept: true, .. }
+                | Act::Manage { action: GroupAction::Dissolve }
+        )
     }
 
     /// A stable hash that tells a retry from another act under the same number. Part of the data format.
@@ -162,6 +189,16 @@ impl Act {
             Act::Manage { action } => {
                 part(b"manage");
                 part(&rookery_wire::encode(action));
+            }
+            Act::Join { code, text, .. } => {
+                part(b"join");
+                part(code.as_ref().map_or(&[], |hash| &hash[..]));
+                part(text.as_ref());
+            }
+            Act::Answer { user, accept, .. } => {
+                part(b"answer");
+                part(user.as_str().as_bytes());
+                part(&[u8::from(*accept)]);
             }
         }
         hash.digest()

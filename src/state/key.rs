@@ -12,6 +12,8 @@
 //! | `i` | session, user | intent |
 //! | `g` | session | profile of a group |
 //! | `p` | session, key | attribute of a group |
+//! | `j` | session, user | what a group knows of a user who is no member
+//! | `c` | session, seq of the record that made it | code of invitation
 //! | `r` | session, seq of the first | run of records |
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
@@ -49,6 +51,10 @@ pub mod letter {
     pub const PROFILE: u8 = b'g';
     /// Attribute of a group.
     pub const ATTRIBUTE: u8 = b'p';
+    /// What a group knows of a user who is no member.
+    pub const OUTSIDER: u8 = b'j';
+    /// Code of invitation.
+    pub const CODE: u8 = b'c';
     /// Run of records.
     pub const RECORD: u8 = b'r';
     /// A message that was recalled.
@@ -72,7 +78,8 @@ pub mod letter {
     /// Rows of a user beside its head.
     pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
-    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, FREED];
+    pub const SESSION_PARTS: &[u8] =
+        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED];
 }
 
 /// The device that numbers its acts: (user, device, epoch).
@@ -141,6 +148,13 @@ pub fn recalled(id: &SessionId, count: u64) -> Vec<u8> {
 pub fn expiry(id: &SessionId, seq: u64) -> Vec<u8> {
     let mut out = session(letter::EXPIRY, id);
     out.extend_from_slice(&seq.to_be_bytes());
+    out
+}
+
+/// A code of invitation.
+pub fn code(id: &SessionId, code: u64) -> Vec<u8> {
+    let mut out = session(letter::CODE, id);
+    out.extend_from_slice(&code.to_be_bytes());
     out
 }
 

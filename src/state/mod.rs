@@ -12,6 +12,8 @@ mod bars;
 pub mod command;
 pub mod devices;
 pub mod exceptions;
+pub mod joining;
+mod keeping;
 pub mod key;
 pub mod manage;
 mod members;
@@ -47,6 +49,12 @@ mod bounds_tests;
 mod digest_tests;
 #[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod joining_model_tests;
+#[cfg(test)]
+mod joining_tests;
+#[cfg(test)]
+mod large_tests;
 #[cfg(test)]
 mod manage_model_tests;
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Session {
         let (seq, window_ms, recall) = match act {
             Act::Recall { seq, window_ms } => (*seq, *window_ms, true),
             Act::Edit { seq, window_ms, .. } => (*seq, *window_ms, false),
-            Act::Send { .. } | Act::Change { .. } | Act::Manage { .. } => return Ok(()),
+            _ => return Ok(()),
         };
         let none =
             || ErrorBody::new(ErrorCode::NoSuchMessage, format!("{} has no content at {seq}", self.id));
@@ -287,7 +287,7 @@ fn mark_of(record: &Record) -> Option<Rewritten> {
 fn target_of(act: &Act) -> Option<u64> {
     match act {
         Act::Recall { seq, .. } | Act::Edit { seq, .. } => Some(*seq),
-        Act::Send { .. } | Act::Change { .. } | Act::Manage { .. } => None,
+        _ => None,
     }
 }
 

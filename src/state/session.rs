@@ -16,6 +16,8 @@ use rookery_wire::{
 pub use super::at::At;
 use super::bars::Bars;
 use super::command::{Act, Actor, ChangeKind, Link};
+use super::joining::Doors;
+use super::keeping::Wishes;
 use super::key::SenderKey;
 use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
@@ -127,6 +129,8 @@ pub struct Session {
     pub(super) rewrites: Rewrites,
     pub(super) bars: Bars,
     pub(super) chain: Chain,
+    pub(super) doors: Doors,
+    pub(super) wishes: Wishes,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -163,6 +167,8 @@ impl Session {
             dirty: Dirty::default(),
             rewrites: Rewrites::default(),
             bars: Bars::new(),
+            doors: Doors::default(),
+            wishes: Wishes::new(),
             recalled: BTreeMap::new(),
         }
     }
@@ -334,7 +340,9 @@ impl Session {
     /// Somebody of whom nothing is known here: a refusal keeps it so, and takes no number. Else anybody who asks for
     /// something in vain would leave a row behind, for ever. A service is known to the business.
     fn is_stranger(&self, actor: &Actor, key: &SenderKey) -> bool {
-        !actor.service && !self.members.contains_key(actor.name()) && !self.senders.contains_key(key)
+        let name = actor.name();
+        let known = self.members.contains_key(name) || self.doors.knows(name);
+        !(actor.service || known || self.senders.contains_key(key))
     }
 
     /// The first answer again, to a number seen before.
@@ -411,7 +419,7 @@ impl Session {
         act: &Act,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let (mut turnover, mut rewriting) = (None, None);
+        let (mut turnover, mut rewriting, mut entry) = (None, None, None);
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
                 if !self.exists {
@@ -435,7 +443,13 @@ impl Session {
                 (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
             }
             Act::Manage { action } => {
-                (RecordKind::GROUP_CHANGED, Blob::default(), Blob(rookery_wire::encode(action)), Vec::new())
+                let told = Blob(rookery_wire::encode(&self.as_told(at, action)));
+                (RecordKind::GROUP_CHANGED, Blob::default(), told, Vec::new())
+            }
+            Act::Join { .. } | Act::Answer { .. } => {
+                let (kind, content, decided) = self.decide_entry(at, actor, act);
+                entry = Some(decided);
+                (kind, Blob::default(), content, Vec::new())
             }
         };
         let placed = self.place(
@@ -456,12 +470,15 @@ impl Session {
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, &mut outcome);
         }
+        if let Some(entry) = entry {
+            self.enter(at, entry, &mut outcome);
+        }
         if let Some(rewriting) = rewriting {
             let (rewritten, held_bytes) = self.rewrite(at, rewriting);
             (outcome.rewritten, outcome.held_bytes) = (Some(rewritten), held_bytes);
         }
         if let Act::Manage { action } = act {
-            self.manage(at, action, &mut outcome);
+            self.manage(at, actor, action, &mut outcome);
         }
         let (stored, record) = self.append(limits, placed);
         outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
@@ -561,12 +578,7 @@ pub(super) fn sender_key(actor: &Actor) -> SenderKey {
 
 /// Refusals that do not always take the number say in `detail` that they did.
 fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
-    match refusal.code {
-        ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved | ErrorCode::RefusedByPeer => {
-            refusal.with_detail(client_seq)
-        }
-        _ => refusal,
-    }
+    if refusal.code.spares_strangers() { refusal.with_detail(client_seq) } else { refusal }
 }
 
 fn trimmed(client_seq: u64) -> Outcome {

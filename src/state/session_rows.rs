@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{AttributeKey, Blob, Digest, Record, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, Digest, Record, Retention, SessionId, UserId};
 
 use super::command::{Link, versioned};
+use super::joining::Doors;
 use super::key::{self, SenderKey, letter};
 use super::manage::Settings;
 use super::recalled::Recalled;
@@ -54,6 +55,8 @@ pub struct HeadRow {
     pub bars: Vec<(UserId, u64, bool)>,
     /// The digest at `last_seq`.
     pub digest: Digest,
+    /// Of a direct session: how long each user wishes it to be kept.
+    pub wishes: Vec<(UserId, Retention)>,
 }
 
 impl HeadRow {
@@ -209,6 +212,7 @@ impl Session {
         session.version = head.version;
         session.present = head.present;
         session.bars = head.bars.into_iter().map(|(by, version, on)| (by, (version, on))).collect();
+        session.wishes = head.wishes.into_iter().collect();
         session.written_seq = head.last_seq;
         session.collected_seq = head.last_seq;
         session.chain = Chain::at(head.last_seq, head.digest);
@@ -234,6 +238,7 @@ impl Session {
         session.rewrites = Rewrites::loaded(head.revision, Recalled::loaded(recalled));
         session.load_expiries(rows)?;
         session.load_profile(rows)?;
+        session.load_doors(rows)?;
         if session.last_seq >= session.first_seq {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
                 RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
@@ -265,6 +270,39 @@ impl Session {
             self.attributes.insert(attribute_at(key, &prefix)?, value);
             Ok(true)
         })
+    }
+
+    fn load_doors(&mut self, rows: &dyn RowReader) -> Result<(), RowFault> {
+        let (mut outsiders, mut codes) = (BTreeMap::new(), BTreeMap::new());
+        let prefix = key::session(letter::OUTSIDER, &self.id);
+        rows.scan(&prefix, &mut |key, value| {
+            outsiders.insert(user_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        rows.scan(&key::session(letter::CODE, &self.id), &mut |key, value| {
+            codes.insert(count_at(key)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        self.doors = Doors::loaded(outsiders, codes);
+        Ok(())
+    }
+
+    fn collect_doors(&mut self, rows: &mut RowWrites) {
+        let (outsiders, codes) = self.doors.collect();
+        for (user, outsider) in outsiders {
+            let key = key::session_user(letter::OUTSIDER, &self.id, &user);
+            match outsider {
+                Some(outsider) => rows.put(key, row_value(outsider)),
+                None => rows.delete(key),
+            }
+        }
+        for (id, code) in codes {
+            let key = key::code(&self.id, id);
+            match code {
+                Some(code) => rows.put(key, row_value(code)),
+                None => rows.delete(key),
+            }
+        }
     }
 
     /// The rows that have changed since the last time this was asked. Empty when none have.
@@ -321,6 +359,7 @@ impl Session {
                 None => rows.delete(key),
             }
         }
+        self.collect_doors(&mut rows);
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
@@ -353,6 +392,7 @@ impl Session {
             && self.expiries.is_clean()
             && self.dirty.trimmed.is_none()
             && !self.dirty.profile
+            && self.doors.is_clean()
             && self.dirty.attributes.is_empty()
     }
 
@@ -373,6 +413,7 @@ impl Session {
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
             // Told when the records are sealed.
             digest: self.tip().digest,
+            wishes: self.wishes.iter().map(|(user, wish)| (user.clone(), *wish)).collect(),
         }
     }
 }

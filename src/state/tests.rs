@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, MemberRole, Policy, Record, SessionId, UserId,
-    Who,
+    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, Join, MemberRole, Policy, Record, SessionId,
+    UserId, Who,
 };
 
 use super::command::{Act, Actor, ChangeKind};
@@ -136,6 +136,13 @@ pub(super) fn apply(
     session.reflect(at.index);
     session.forget_recalled();
     outcome
+}
+
+/// The last number of somebody, from memory or from its row.
+pub(super) fn last_number(session: &Session, disk: &Disk, who: &Actor) -> u64 {
+    let key = super::session::sender_key(who);
+    let of_row = || read_last_number(disk, session.id(), &key).expect("rows");
+    session.last_number_here(&key).unwrap_or_else(of_row)
 }
 
 /// All intents of a session, as having arrived.
@@ -314,7 +321,7 @@ fn time_never_goes_back_within_a_session() {
 fn random_change(rng: &mut StdRng, whom: &str, number: u64) -> GroupAction {
     let (user, who) = (user(whom), |on| if on { Who::All } else { Who::Admins });
     let key = AttributeKey::new(["a", "b", "c"][rng.random_range(0..3)]).expect("a key");
-    match rng.random_range(0..33) {
+    match rng.random_range(0..41) {
         0..4 => {
             GroupAction::SetProfile { name: Some(Blob::from(format!("{number}").as_str())), avatar: None }
         }
@@ -330,9 +337,22 @@ fn random_change(rng: &mut StdRng, whom: &str, number: u64) -> GroupAction {
             invite: who(rng.random_bool(0.5)),
             change: who(rng.random_bool(0.5)),
             history_before_joining: rng.random_bool(0.5),
+            join: [Join::Closed, Join::Request, Join::Open][rng.random_range(0..3)],
         }),
+        32..36 => GroupAction::MakeCode {
+            hash: Blob(Bytes::copy_from_slice(&hash(rng))),
+            until_ms: 1000 + number + rng.random_range(0..60),
+            uses: rng.random_range(1..3),
+        },
+        36 => GroupAction::RevokeCode { id: rng.random_range(1..=number) },
+        37..40 => GroupAction::Bar { user, on: rng.random_bool(0.4) },
         _ => GroupAction::Dissolve,
     }
+}
+
+/// Of one of a few codes.
+fn hash(rng: &mut StdRng) -> [u8; 32] {
+    [rng.random_range(0..3); 32]
 }
 
 /// What a run consists of: acts with retries, reuse and gaps among them.
@@ -344,7 +364,7 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
     for index in 2..count {
         let name = names[rng.random_range(0..names.len())];
         let number = next.entry(name).or_insert(1);
-        let act = match rng.random_range(0..10) {
+        let act = match rng.random_range(0..12) {
             0 => change(ChangeKind::Add, &[names[rng.random_range(0..names.len())]]),
             1 => change(ChangeKind::Remove, &[names[rng.random_range(0..names.len())]]),
             2 => Act::Recall { seq: rng.random_range(1..=index), window_ms: 50 },
@@ -358,6 +378,16 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
             4 | 5 => {
                 let whom = names[rng.random_range(0..names.len())];
                 Act::Manage { action: random_change(rng, whom, index) }
+            }
+            6 => Act::Join {
+                code: rng.random_bool(0.6).then(|| hash(rng)),
+                text: Blob::from(name),
+                most: 5,
+                again_ms: 20,
+            },
+            7 => {
+                let user = user(names[rng.random_range(0..names.len())]);
+                Act::Answer { user, accept: rng.random_bool(0.5), most: 5 }
             }
             _ => text(&format!("{name} {number}")),
         };

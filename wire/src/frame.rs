@@ -91,6 +91,12 @@ kinds! {
     Watch = 22, "WATCH";
     /// [`crate::digest::DigestAt`].
     Digest = 23, "DIGEST";
+    /// [`crate::join::ListRequests`].
+    ListRequests = 24, "LIST_REQUESTS";
+    /// [`crate::join::ListCodes`].
+    ListCodes = 25, "LIST_CODES";
+    /// [`crate::join::JoinGroup`].
+    JoinGroup = 26, "JOIN_GROUP";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -145,6 +151,10 @@ kinds! {
     PresencePage = 154, "PRESENCE_PAGE";
     /// [`crate::digest::DigestReply`].
     DigestReply = 155, "DIGEST_REPLY";
+    /// [`crate::join::RequestPage`].
+    RequestPage = 156, "REQUEST_PAGE";
+    /// [`crate::join::CodePage`].
+    CodePage = 157, "CODE_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -87,6 +87,8 @@ impl Engine {
                 Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
                 Question::Group(info) => encode_frame(Kind::GroupInfo, id, info, &mut self.out),
                 Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
+                Question::Requests(list) => encode_frame(Kind::ListRequests, id, list, &mut self.out),
+                Question::Codes(list) => encode_frame(Kind::ListCodes, id, list, &mut self.out),
                 Question::Own(act) => {
                     encode_frame(
                         Kind::ManageSelf,

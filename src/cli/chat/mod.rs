@@ -30,10 +30,10 @@ use clap::Args;
 use crossterm::event::EventStream;
 use futures::{FutureExt, StreamExt};
 use ratatui::crossterm::event::Event as Terminal;
-use rookery_client::wire::SessionId;
 use rookery_client::wire::live::WatchMode;
 use rookery_client::wire::request::{Consistency, Direction};
-use rookery_client::{Client, Event, Events, Memory, Outgoing, StartAt};
+use rookery_client::wire::{Blob, SessionId};
+use rookery_client::{Client, Event, Events, InviteCode, Memory, Outgoing, StartAt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -237,6 +237,12 @@ impl Talk {
                         Outcome::Done { what, session: SessionId::group(group), result }
                     });
                 }
+                Action::Join { group, code } => {
+                    self.work.spawn(async move {
+                        let session = SessionId::group(group);
+                        Outcome::Joined { result: join(&client, &session, code.as_ref()).await, session }
+                    });
+                }
                 Action::Change { session, add, users } => {
                     self.work.spawn(async move {
                         let result = match add {
@@ -311,6 +317,16 @@ impl Talk {
             }
         }
     }
+}
+
+/// Comes into a group or asks to; says which.
+async fn join(
+    client: &Client,
+    session: &SessionId,
+    code: Option<&InviteCode>,
+) -> Result<bool, rookery_client::ClientError> {
+    client.join_group(session, code, Blob::default()).await?;
+    client.is_member(session).await
 }
 
 fn is_control(key: crossterm::event::KeyEvent) -> bool {

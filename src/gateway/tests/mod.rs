@@ -261,6 +261,21 @@ impl FakeShard {
             Read::Roles { .. } => {
                 ReadReply::Roles(rookery_wire::group::RolePage { roles: Vec::new(), more: false })
             }
+            // More lines than the smallest frame holds.
+            Read::Requests { list, .. } => ReadReply::Requests(rookery_wire::join::RequestPage {
+                requests: vec![
+                    rookery_wire::join::RequestLine {
+                        user: user("eve"),
+                        text: Blob(Bytes::from(vec![b'x'; 256])),
+                        since_ms: 1,
+                    };
+                    list.limit as usize
+                ],
+                more: false,
+            }),
+            Read::Codes { .. } => {
+                ReadReply::Codes(rookery_wire::join::CodePage { codes: Vec::new(), more: false })
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ impl Shard {
             entry_bytes: 64 << 10,
             queue: 16,
             page_cache_bytes: 1 << 20,
-            retention: rookery_wire::Retention::default(),
+            retention: crate::shard::retention::Defaults::default(),
             sweep_every: Duration::from_secs(1),
             compare_every: Duration::ZERO,
             sessions_per_user: 16,

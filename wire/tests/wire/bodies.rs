@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, digest, encode, group, live, own, reply, request};
+use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, digest, encode, group, join, live, own, reply, request};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -71,6 +71,9 @@ bodies! {
     Ephemeral(live::Ephemeral),
     Watch(live::Watch),
     Digest(digest::DigestAt),
+    ListRequests(join::ListRequests),
+    ListCodes(join::ListCodes),
+    JoinGroup(join::JoinGroup),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -98,6 +101,8 @@ bodies! {
     Presence(live::Presence),
     PresencePage(live::PresencePage),
     DigestReply(digest::DigestReply),
+    RequestPage(join::RequestPage),
+    CodePage(join::CodePage),
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`bodies`] (every kind of frame as one enum), [`strategies`] (random ones), then the tests:
 //! [`ids`], [`codes`], [`roundtrip`], [`hostile`], [`stream`]; and what others build on: [`vectors`] with its
-//! [`cases`] and their [`json`] (those of groups and of what is the user's own in files of their own, those of [`live`]
-//! and of [`digest`] in one), and [`pages`], which holds the documents to the code.
+//! [`cases`] and their [`json`] (those of groups and of what is the user's own in files of their own, those of [`live`],
+//! [`join`] and [`digest`] in one each), and [`pages`], which holds the documents to the code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +22,7 @@ mod group_strategies;
 mod hostile;
 mod ids;
 mod invalid;
+mod join;
 mod json;
 mod live;
 mod own_cases;

@@ -307,5 +307,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         crate::own_strategies::body(),
         crate::live::body(),
         crate::digest::body(),
+        crate::join::body(),
     ]
 }
