@@ -39,6 +39,7 @@ mod outgoing;
 mod own;
 mod saver;
 mod shared;
+mod since;
 mod stream;
 
 pub use client::{Client, PendingAck, SyncList};
@@ -48,3 +49,4 @@ pub use event::{Event, Events};
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
+pub use since::{Mark, SyncChanges};

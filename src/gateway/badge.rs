@@ -89,10 +89,10 @@ pub(super) struct ToRead {
 /// # Errors
 /// When not all of it could be learned: what is read by one request is read in whole.
 pub(super) async fn heads_to_read(connection: &Connection, user: &UserId) -> Result<ToRead, ErrorBody> {
-    let (listed, _) = sessions_of(connection, user).await?;
+    let listed = sessions_of(connection, user, None).await?.listed;
     let names: Vec<SessionId> = listed.keys().cloned().collect();
     let (mut cursors, mut open) = (Vec::new(), Vec::new());
-    for (session, active) in activity(connection, &names).await {
+    for (session, active) in activity(connection, &names).await.0 {
         let active = active.map_err(|code| ErrorBody::new(code, format!("{session} could not be asked")))?;
         let Some(own) = listed.get(&session) else { continue };
         let behind = active.last_seq > own.read_seq;

@@ -31,7 +31,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use api::{
+pub use api::{LeftSince, MAX_LEFT, 
     Answer, Answers, Asked, Audience, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply,
     SessionActivity, SessionHead, Submission, Turn, UserSession,
 };

@@ -26,6 +26,7 @@ pub mod sender;
 pub mod series;
 pub mod session;
 pub mod session_rows;
+pub mod since;
 mod trim;
 pub mod user;
 pub mod user_rows;

@@ -205,6 +205,7 @@ impl User {
         for (session, seq, count) in change.cursors {
             if let Some(link) = self.links.get_mut(&session) {
                 (link.read_seq, link.read_count) = (seq, count);
+                link.changed = self.applying;
                 self.dirty.links.insert(session);
             }
         }

@@ -92,6 +92,8 @@ pub struct Session {
     pub(super) id: SessionId,
     /// Log index it reflects.
     pub(super) index: u64,
+    /// Log index at which it last changed in what lists show of it.
+    pub(super) changed: u64,
     pub(super) exists: bool,
     pub(super) frozen: bool,
     pub(super) owner: Option<UserId>,
@@ -134,6 +136,7 @@ impl Session {
         Self {
             id,
             index: 0,
+            changed: 0,
             exists: false,
             frozen: false,
             owner: None,

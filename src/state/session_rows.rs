@@ -19,7 +19,7 @@ use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
-const ROW_VERSION: u8 = 3;
+const ROW_VERSION: u8 = 4;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -50,6 +50,8 @@ pub struct HeadRow {
     pub revision: u64,
     /// Of a direct session: user, version, and whether it takes nothing the other writes.
     pub bars: Vec<(UserId, u64, bool)>,
+    /// Log index at which the session last changed in what lists show of it.
+    pub changed: u64,
 }
 
 impl HeadRow {
@@ -204,6 +206,7 @@ impl Session {
         session.time_ms = head.time_ms;
         session.version = head.version;
         session.present = head.present;
+        session.changed = head.changed;
         session.bars = head.bars.into_iter().map(|(by, version, on)| (by, (version, on))).collect();
         session.written_seq = head.last_seq;
         session.collected_seq = head.last_seq;
@@ -368,6 +371,7 @@ impl Session {
             present: self.present,
             revision: self.rewrites.revision(),
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
+            changed: self.changed,
         }
     }
 }

@@ -413,7 +413,7 @@ impl State {
         }
         let total = lines.len() as u32;
         let page =
-            SyncPage { sessions: lines, unresolved: Vec::new(), total, next: Blob::default(), badge: None };
+            SyncPage { sessions: lines, unresolved: Vec::new(), total, next: Blob::default(), badge: None, left: vec![], mark: Blob::default(), full: true };
         whole(Kind::SyncPage, request, &page)
     }
 

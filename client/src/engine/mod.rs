@@ -26,6 +26,7 @@ mod own;
 mod questions;
 mod recall;
 mod sends;
+mod since;
 mod slots;
 mod sync;
 mod watched;

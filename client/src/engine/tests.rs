@@ -189,7 +189,7 @@ impl Cluster {
         self.say(
             Kind::SyncPage,
             id,
-            &SyncPage { sessions: lines, unresolved: vec![], total, next: Blob::default(), badge: None },
+            &SyncPage { sessions: lines, unresolved: vec![], total, next: Blob::default(), badge: None, left: vec![], mark: Blob::default(), full: true },
         );
     }
 

@@ -184,11 +184,18 @@ impl FakeShard {
                 let row = |session: &SessionId| {
                     let last_seq = heads.get(session).copied().unwrap_or(0);
                     let settled = last_seq > 0 && !refused.contains_key(session);
-                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled }
+                    let changed = self.changed.lock().get(session).copied().unwrap_or(0);
+                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled, changed }
                 };
-                ReadReply::Activity(sessions.iter().map(row).collect())
+                let index = self.index.load(Ordering::Relaxed);
+                let reply =
+                    ReadReply::Activity { index, sessions: sessions.iter().map(row).collect() };
+                drop((heads, refused));
+                self.between("activity");
+                reply
             }
             Read::Heads { sessions, .. } => {
+                self.heads_asked.lock().extend(sessions.iter().map(|asked| asked.session.clone()));
                 ReadReply::Heads(sessions.iter().map(|asked| self.head(&asked.session)).collect())
             }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
@@ -197,13 +204,23 @@ impl FakeShard {
                 more: false,
                 total: 1,
             }),
-            Read::UserSessions { after, .. } => {
+            Read::UserSessions { after, left_since, .. } => {
+                let index = self.index.load(Ordering::Relaxed);
                 let mut sessions = self.list.lock().clone();
                 sessions.sort_by(|a, b| a.session.cmp(&b.session));
                 sessions.retain(|line| after.as_ref().is_none_or(|after| line.session > *after));
                 let more = sessions.len() > LIST_PAGE;
                 sessions.truncate(LIST_PAGE);
-                ReadReply::UserSessions { sessions, more, epoch: 1 }
+                let gone = self.gone.lock();
+                let left = gone.iter().filter(|(_, at)| left_since.is_some_and(|since| *at > since));
+                let mut left: Vec<SessionId> = left.map(|(session, _)| session.clone()).collect();
+                let all = left.len() <= MAX_LEFT;
+                left.truncate(MAX_LEFT);
+                drop(gone);
+                self.between("list");
+                let began = self.began.load(Ordering::Relaxed);
+                let left = LeftSince { sessions: left, all };
+                ReadReply::UserSessions { sessions, more, epoch: 1, began, index, left }
             }
             Read::Arrive { .. } => {
                 let count = self.turns.fetch_add(1, Ordering::Relaxed) + 1;

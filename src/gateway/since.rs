@@ -1,0 +1,219 @@
+//! `since` of SYNC: what a device that comes back has missed, and the mark with which it asks for that.
+//!
+//! A mark is a vector of log indices (R15): `own` of the shard of the user's list, and one of each shard for its sessions.
+//! It vouches for this: whoever has taken in the pages of the SYNC that gave it knows everything that commands up to
+//! these indices did to what the pages say. Why that holds:
+//!
+//! - Every index is that of a linearizable read (a majority confirmed it, and the replica had applied it) and is fixed
+//!   *before* the shard looks at what it vouches for: the list, or its table of sessions. What is looked at later may be
+//!   newer and never older. So a command that comes in between, at whichever step, either is seen and has an index beyond
+//!   the mark, and is told again next time; or is not seen, and has an index beyond the mark, and is told next time.
+//! - The list is read twice; the mark has the index of the first reading. A session that joins between the two is not on
+//!   these pages, and its line changed after that index. One that leaves between them, or later, likewise.
+//! - Heads are read after the table, so a line of a page is at least as new as the index of its shard.
+//! - Of a session that could not be asked, the page says so, and the mark keeps the index that its shard had in the mark
+//!   before, or 0: the next SYNC tells all of that shard since then.
+//! - A shard of which the user has no session has 0. One that joins there later is told of by the user's list.
+//!
+//! Whoever gives a mark is told the sessions of which the table or the own line says a greater index. Anything else would
+//! be a guess, so everything is told (and the page says that it is everything) if an index is beyond what its shard has
+//! reached, for then the cluster is not what it was (it was restored); if the device has been ended since and is another
+//! one; or if more was left than one page names.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+use bytes::{BufMut, Bytes, BytesMut};
+use rookery_wire::codec::encode_into;
+use rookery_wire::{Blob, ErrorBody, ErrorCode, SessionId, decode};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::connection::Connection;
+use super::sync::OwnList;
+use crate::state::EntityKey;
+
+/// First byte of a mark.
+const FORMAT: u8 = 1;
+/// Bytes of a checksum.
+const SUM: usize = 8;
+/// Largest mark: the indices of the most shards there may be, each at its longest, and what stands around them.
+const MAX_MARK: usize = 4 << 10;
+/// Part of a frame that names of left sessions may take; who has left more is told everything.
+const LEFT_PART: usize = 4;
+
+/// See the module's words. Opaque to clients: its layout is no part of the protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Mark {
+    cluster: [u8; 16],
+    /// Hash of the user and the device: cursors are the device's.
+    of: u64,
+    /// Of the user's list.
+    own: u64,
+    /// Of each shard's sessions, in the order of the shards.
+    shards: Vec<u64>,
+}
+
+impl Mark {
+    /// One that vouches for nothing yet.
+    fn new(connection: &Connection) -> Self {
+        let of = (connection.user().clone(), connection.device().clone());
+        Self {
+            cluster: connection.core.options.cluster,
+            of: xxh3_64(&rookery_wire::encode(&of)),
+            own: 0,
+            shards: vec![0; connection.core.router.shards() as usize],
+        }
+    }
+
+    /// That of the user's list.
+    pub(super) fn own(&self) -> u64 {
+        self.own
+    }
+
+    fn shard(&self, shard: u32) -> u64 {
+        // Shards are counted from 1.
+        let at = (shard as usize).checked_sub(1);
+        at.and_then(|at| self.shards.get(at)).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, shard: u32, index: u64) {
+        if let Some(place) = (shard as usize).checked_sub(1).and_then(|at| self.shards.get_mut(at)) {
+            *place = index;
+        }
+    }
+
+    fn bytes(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + 5 * self.shards.len());
+        out.put_u8(FORMAT);
+        encode_into(self, &mut out);
+        let sum = xxh3_64(&out);
+        out.put_u64_le(sum);
+        out.freeze()
+    }
+
+    fn from_bytes(bytes: &Bytes) -> Option<Self> {
+        let (body, sum) = bytes.split_last_chunk::<SUM>()?;
+        // A flipped bit would be an index that is too great, and something kept back.
+        let whole = bytes.len() <= MAX_MARK && body.first() == Some(&FORMAT);
+        if !whole || u64::from_le_bytes(*sum) != xxh3_64(body) {
+            return None;
+        }
+        decode(&bytes.slice(1..bytes.len() - SUM)).ok()
+    }
+
+    /// The mark that a client gives; none if it is empty.
+    ///
+    /// # Errors
+    /// BAD_REQUEST for what no SYNC of this cluster gave this device.
+    pub(super) fn read(connection: &Connection, since: &Blob) -> Result<Option<Self>, ErrorBody> {
+        if since.is_empty() {
+            return Ok(None);
+        }
+        let refused = |why: &str| {
+            let text = format!("`since` {why}; SYNC with an empty one");
+            Err(ErrorBody::new(ErrorCode::BadRequest, text))
+        };
+        let Some(mark) = Self::from_bytes(&since.0) else {
+            return refused("is not what a SYNC_PAGE gave as `mark`");
+        };
+        let here = Self::new(connection);
+        if (mark.cluster, mark.shards.len()) != (here.cluster, here.shards.len()) {
+            return refused("is a mark of another cluster");
+        }
+        if mark.of != here.of {
+            return refused("is a mark of another user or device");
+        }
+        Ok(Some(mark))
+    }
+}
+
+/// What each shard has in its table of sessions at least: the index before which nothing is missing.
+pub(super) type Reached = BTreeMap<u32, u64>;
+
+/// What one SYNC compares with, and the mark it makes.
+#[derive(Clone, Debug)]
+pub(super) struct Comparison {
+    /// The mark that was given, if it is of use.
+    since: Option<Mark>,
+    made: Mark,
+}
+
+impl Comparison {
+    /// `first` is the list as it was read first, `second` as it was read last, with what was left since the mark.
+    pub(super) fn new(
+        connection: &Connection,
+        since: Option<Mark>,
+        first: &OwnList,
+        second: &OwnList,
+        reached: &Reached,
+    ) -> Self {
+        let since = since.filter(|since| {
+            let known = since.own <= first.index && second.began <= since.own;
+            let room = connection.core.options.limits.frame as usize / LEFT_PART;
+            let told = second.left.all && rookery_wire::encode(&second.left.sessions).len() <= room;
+            known && told && reached.iter().all(|(shard, index)| since.shard(*shard) <= *index)
+        });
+        let mut made = Mark::new(connection);
+        made.own = first.index;
+        for (shard, index) in reached {
+            made.set(*shard, *index);
+        }
+        Self { since, made }
+    }
+
+    /// Everything is told.
+    pub(super) fn is_full(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// Whether a session stands on a page: its line of the list last changed at `own`, it itself at `changed`.
+    pub(super) fn tells(&self, shard: u32, own: u64, changed: u64) -> bool {
+        self.since.as_ref().is_none_or(|since| own > since.own || changed > since.shard(shard))
+    }
+
+    /// Sessions that could not be asked: the mark must not vouch for them.
+    pub(super) fn not_told(&mut self, connection: &Connection, unresolved: &[(SessionId, ErrorCode)]) {
+        for (session, _) in unresolved {
+            let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
+            self.made.set(shard, self.since.as_ref().map_or(0, |since| since.shard(shard)));
+        }
+    }
+
+    /// For the last page.
+    pub(super) fn mark(&self) -> Blob {
+        Blob(self.made.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(shards: usize) -> Mark {
+        Mark { cluster: [7; 16], of: u64::MAX, own: u64::MAX, shards: vec![u64::MAX; shards] }
+    }
+
+    #[test]
+    fn a_mark_comes_back_and_nothing_that_is_damaged_does() {
+        let bytes = mark(16).bytes();
+        assert_eq!(Mark::from_bytes(&bytes), Some(mark(16)));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Mark::from_bytes(&Bytes::from(damaged)), None, "bit {bit}");
+        }
+        for cut in 0..bytes.len() {
+            assert_eq!(Mark::from_bytes(&bytes.slice(..cut)), None, "{cut} bytes");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(Mark::from_bytes(&Bytes::from(longer)), None);
+    }
+
+    #[test]
+    fn the_largest_mark_of_the_most_shards_is_taken() {
+        // The most that `cluster.shards` allows.
+        let bytes = mark(256).bytes();
+        assert!(bytes.len() <= MAX_MARK, "{}", bytes.len());
+        assert_eq!(Mark::from_bytes(&bytes), Some(mark(256)));
+    }
+}
