@@ -1,7 +1,7 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
-//! memory of idle connections; the receipts of a large group; the time of a restart. Owns its load and its figures; what it prints is what it
+//! memory of idle connections; the receipts of a large group; logins, one and all at once; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
@@ -10,6 +10,7 @@ mod content;
 mod idle;
 mod library;
 mod load;
+mod login;
 mod readback;
 mod receipts;
 mod receive;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-pub use args::{BenchArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs};
+pub use args::{BenchArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs};
 
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
 use crate::config::Config;
@@ -49,6 +50,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
+        Some(Mode::Login(login)) => login::run(&args, login).await,
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
         Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
     }

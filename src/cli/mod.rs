@@ -14,6 +14,7 @@ mod live;
 pub(crate) mod own;
 mod record;
 mod serve;
+mod sessions;
 mod talk;
 mod token;
 
@@ -75,7 +76,7 @@ enum Command {
     /// Print a part of a session's history
     Pull(talk::PullArgs),
     /// List a user's sessions with unread counts
-    Sessions(talk::SessionsArgs),
+    Sessions(sessions::SessionsArgs),
     /// Create groups, manage them and their members
     Group(Box<group::GroupArgs>),
     /// Pin, mute, hide, clear: how you have your sessions
@@ -129,7 +130,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => block_on(live::watch(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
-        Command::Sessions(args) => block_on(talk::sessions(args))?,
+        Command::Sessions(args) => block_on(sessions::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,
         Command::People(args) => block_on(own::people(*args))?,

@@ -90,7 +90,7 @@ impl Engine {
             epoch: self.epoch,
             nonce: self.nonce,
             clean: closed && self.flights == 0 && self.epoch != 0,
-            mark: self.sync.mark.to_vec(),
+            mark: self.sync.mark.as_ref().to_vec(),
             sessions,
         }
     }

@@ -15,6 +15,7 @@ pub(super) fn listed(session: SessionId) -> UserSession {
         is_set: false,
         muted_until_ms: 0,
         deleted: Vec::new(),
+        changed: 0,
     }
 }
 
@@ -27,7 +28,7 @@ pub(super) fn fill(bench: &Bench, count: u64) {
     }
 }
 
-async fn page(client: &mut Client, after: Blob, limit: u32) -> SyncPage {
+pub(super) async fn page(client: &mut Client, after: Blob, limit: u32) -> SyncPage {
     client.send(Kind::Sync, 60, &Sync { after, limit, since: Blob::default() }).await;
     client.expect::<SyncPage>(Kind::SyncPage).await.1
 }

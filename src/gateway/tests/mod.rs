@@ -8,6 +8,7 @@ mod lists;
 mod live;
 mod own;
 mod places;
+mod since;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -81,6 +82,7 @@ pub(super) struct FakeShard {
     /// Attaches: one for each request, however many topics it names.
     pub(super) attaches: AtomicU64,
     pub(super) turns: Arc<AtomicU64>,
+    pub(super) past: since::Past,
     leader: watch::Sender<Option<u16>>,
 }
 
@@ -167,6 +169,9 @@ impl FakeShard {
 
     fn answer(&self, read: Read) -> ReadReply {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let index = self.past.index.load(Ordering::Relaxed);
+        // As in a shard: the index is fixed, something may come, and then it is looked at what there is.
+        self.meanwhile();
         match read {
             Read::Pull { pull, .. } => {
                 let mut records = Vec::new();
@@ -184,18 +189,13 @@ impl FakeShard {
                 let row = |session: &SessionId| {
                     let last_seq = heads.get(session).copied().unwrap_or(0);
                     let settled = last_seq > 0 && !refused.contains_key(session);
-                    let changed = self.changed.lock().get(session).copied().unwrap_or(0);
+                    let changed = self.past.changed.lock().get(session).copied().unwrap_or(0);
                     SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled, changed }
                 };
-                let index = self.index.load(Ordering::Relaxed);
-                let reply =
-                    ReadReply::Activity { index, sessions: sessions.iter().map(row).collect() };
-                drop((heads, refused));
-                self.between("activity");
-                reply
+                ReadReply::Activity { index, sessions: sessions.iter().map(row).collect() }
             }
             Read::Heads { sessions, .. } => {
-                self.heads_asked.lock().extend(sessions.iter().map(|asked| asked.session.clone()));
+                self.past.asked.lock().extend(sessions.iter().map(|asked| asked.session.clone()));
                 ReadReply::Heads(sessions.iter().map(|asked| self.head(&asked.session)).collect())
             }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
@@ -205,21 +205,13 @@ impl FakeShard {
                 total: 1,
             }),
             Read::UserSessions { after, left_since, .. } => {
-                let index = self.index.load(Ordering::Relaxed);
                 let mut sessions = self.list.lock().clone();
                 sessions.sort_by(|a, b| a.session.cmp(&b.session));
                 sessions.retain(|line| after.as_ref().is_none_or(|after| line.session > *after));
                 let more = sessions.len() > LIST_PAGE;
                 sessions.truncate(LIST_PAGE);
-                let gone = self.gone.lock();
-                let left = gone.iter().filter(|(_, at)| left_since.is_some_and(|since| *at > since));
-                let mut left: Vec<SessionId> = left.map(|(session, _)| session.clone()).collect();
-                let all = left.len() <= MAX_LEFT;
-                left.truncate(MAX_LEFT);
-                drop(gone);
-                self.between("list");
-                let began = self.began.load(Ordering::Relaxed);
-                let left = LeftSince { sessions: left, all };
+                let (began, left) = (self.past.began.load(Ordering::Relaxed), self.past.left(left_since));
+                let index = index + since::OWN;
                 ReadReply::UserSessions { sessions, more, epoch: 1, began, index, left }
             }
             Read::Arrive { .. } => {
@@ -293,6 +285,7 @@ impl Replica for Numbered {
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
         let reply = self.1.answer(read);
+        self.1.meanwhile();
         Box::pin(async move { Ok(reply) })
     }
     fn attach(
@@ -388,6 +381,7 @@ pub(super) async fn bench_at(
         reads: AtomicU64::new(0),
         attaches: AtomicU64::new(0),
         turns,
+        past: since::Past::default(),
         leader: watch::channel(Some(node)).0,
     });
     for number in 1..=shards {
