@@ -55,6 +55,8 @@ mod own_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]
+mod since_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trim_tests;

@@ -79,7 +79,3 @@ impl User {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "since_tests.rs"]
-mod tests;

@@ -13,6 +13,10 @@ use rookery_wire::{Blob, SessionId};
 
 use crate::engine::{Engine, Millis};
 
+/// How old the mark of a connection becomes on which something is pushed. What is told since it grows with its age; in tests
+/// it ages faster.
+const REFRESH: Millis = if cfg!(test) { 2_000 } else { 600_000 };
+
 impl Engine {
     /// A reading begins: the mark to give with it. From here on the list only says what is newer than the mark, so all that
     /// the lists before have said to exist counts.
@@ -29,6 +33,15 @@ impl Engine {
             }
         }
         self.sync.mark.clone()
+    }
+
+    /// Has a newer mark made in good time, so that whoever is cut off after days of being connected is told of minutes.
+    pub(crate) fn refresh_mark(&mut self, now: Millis) {
+        let (at, pushes) = self.sync.marked;
+        let aged = !self.sync.mark.is_empty() && now >= at + REFRESH && self.stats.pushes != pushes;
+        if aged && self.sync.done_here && !self.sync.is_due() {
+            self.start_sync(now);
+        }
     }
 
     /// The next reading is of everything.
@@ -76,7 +89,8 @@ impl Engine {
     }
 
     /// The last page of a reading brings the next mark. A reading that leaves something open, or did not fit, brings none.
-    pub(crate) fn keep_mark(&mut self, page: &SyncPage) {
+    pub(crate) fn keep_mark(&mut self, now: Millis, page: &SyncPage) {
+        self.sync.marked = (now, self.stats.pushes);
         let fits = !self.sync.merges || !self.sync.mark.is_empty();
         if fits && !self.deaf && !page.mark.is_empty() && self.sync.mark != page.mark {
             // A slice of the page would keep the page.

@@ -38,6 +38,8 @@ pub(crate) struct SyncRun {
     short: u32,
     /// What is had of the list is that of this mark, or newer; empty: nothing is.
     pub(crate) mark: Blob,
+    /// When the list was last read to its end, and how many messages had been pushed by then.
+    pub(crate) marked: (Millis, u64),
     /// The reading under way gave the mark …
     pub(crate) asked_since: bool,
     /// … and is told only what has changed since.
@@ -148,7 +150,7 @@ impl Engine {
             }
         }
         if page.next.is_empty() {
-            self.keep_mark(page);
+            self.keep_mark(now, page);
         }
         if self.sync.unresolved {
             self.sync.pause = (2 * self.sync.pause).clamp(PAUSES.0, PAUSES.1);

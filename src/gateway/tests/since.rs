@@ -12,7 +12,7 @@ use crate::shard::{LeftSince, MAX_LEFT};
 /// Indices of the shard of the user's list are so much greater than those of sessions: whoever mixes them up is told of it.
 pub(super) const OWN: u64 = 1 << 40;
 
-type Step = Box<dyn FnMut(&FakeShard) + core::marker::Send>;
+type Step = Box<dyn FnMut(&FakeShard) + std::marker::Send>;
 
 /// What the imagined shards remember of their logs.
 #[derive(Default)]
