@@ -113,7 +113,8 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
         // What this page could not tell, no mark vouches for.
         let mut comparison = pages.comparison.lock();
         comparison.not_told(&connection, &unresolved);
-        (comparison.is_full(), next.is_none().then(|| comparison.mark()).unwrap_or_default())
+        let mark = if next.is_none() { comparison.mark() } else { Blob::default() };
+        (comparison.is_full(), mark)
     };
     if next.is_none() {
         forget_order(&connection, &pages);

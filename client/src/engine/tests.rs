@@ -426,7 +426,8 @@ impl World {
             let own = log.records.iter().filter(|record| record.device.as_str() == "laptop");
             let own: Vec<String> =
                 own.map(|record| String::from_utf8(record.content.as_ref().to_vec()).unwrap()).collect();
-            assert_eq!(Some(&own), stored.get(session), "stored once, in order, in {session}");
+            let acknowledged = stored.remove(session).unwrap_or_default();
+            assert_eq!(own, acknowledged, "stored once, in order, in {session}");
             assert_eq!(self.given.get(session), Some(&log.records), "given once, in order, of {session}");
         }
     }
