@@ -2,9 +2,11 @@
 //! and restarts; and what it has put together is what the whole list says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rookery::http::fetch;
 use rookery_client::{Client, ClientError, Mark, SyncChanges};
 use rookery_wire::reply::Summary;
 use rookery_wire::{ErrorCode, SessionId, SessionSetting};
@@ -199,6 +201,54 @@ async fn change(random: &mut StdRng, pad: &Client, bob: &Client, session: &Sessi
             say(bob, session, texts("more", 1)).await;
         }
     }
+}
+
+/// Lets a node lead every shard.
+async fn all_led_by(cluster: &Cluster, id: u16) {
+    for shard in 1..=cluster.shards {
+        until(&format!("node {id} leads shard {shard}"), async || {
+            let Some(leader) = cluster.board().await.leader(shard) else { return false };
+            if leader != id {
+                let order = format!("/transfer?shard={shard}&to={id}");
+                // It may not have caught up yet, or the lead may move of itself: it is looked at again.
+                let _ = fetch::post(&cluster.node(leader).http, &order, Duration::from_secs(10)).await;
+            }
+            cluster.board().await.leader(shard) == Some(id)
+        })
+        .await;
+    }
+}
+
+/// A node that lost its folder is filled by snapshots; leading everything it tells of changes what the others did.
+#[test]
+fn a_node_filled_by_snapshots_knows_what_changed_since() {
+    play(async {
+        let plan = Plan::new(3, 2).with("storage", "log_keep = 5").with("storage", "checkpoint_ms = 200");
+        let mut cluster = Cluster::up(plan).await;
+        let (phone, _phones) = app(&cluster, &[1, 2], "ann", "phone").await;
+        let (pad, _pads) = app(&cluster, &[2, 1], "ann", "pad").await;
+        let (bob, _bobs) = app(&cluster, &[1, 2], "bob", "phone").await;
+        rooms(&bob, 0..12).await;
+        for number in 0..12 {
+            say(&bob, &room(number), texts("more", 5)).await;
+        }
+        let mut copy = Copy::default();
+        copy.update(&phone).await;
+        cluster.stop(3).await;
+        say(&bob, &room(2), texts("news", 1)).await;
+        pad.read(&room(4), 3).await.expect("read");
+        pad.remove_members(&room(6), &[user("ann")]).await.expect("left");
+        std::fs::remove_dir_all(cluster.data(3)).expect("removed");
+        cluster.start_as(&cluster.fleet.clone(), 3, &["--replace"]);
+        cluster.serving().await;
+        cluster.level().await;
+        assert!(cluster.log(3).contains("snapshot"), "filled from what was purged: {}", cluster.log(3));
+        all_led_by(&cluster, 3).await;
+        let changes = copy.update(&phone).await;
+        assert_eq!((changes.full, names(&changes)), (false, [room(2), room(4)].into()));
+        assert_eq!(changes.left, [room(6)]);
+        copy.is_the_list(&phone, "told by the node that was filled").await;
+    });
 }
 
 #[test]
