@@ -123,6 +123,9 @@ pub struct LoginArgs {
     /// Logins of that user measured, each whole and since a mark.
     #[arg(long, default_value_t = 50)]
     pub rounds: u32,
+    /// The user has read nothing: then the badge of a first page takes the heads of 500 sessions more.
+    #[arg(long)]
+    pub unread: bool,
     /// Devices that log in at once, each of a user of its own; 0 leaves that out. Each is an open file here and at a node.
     #[arg(long, default_value_t = 10_000)]
     pub logins: u32,

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rand::Rng;
+use rookery_wire::own::ManageSelf;
 use rookery_wire::reply::{Ack, SyncPage};
 use rookery_wire::request::{Role, Send, Sync};
-use rookery_wire::{Blob, Kind, SessionId, UserId};
+use rookery_wire::{Blob, Kind, SessionId, UserAction, UserId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -61,6 +62,8 @@ struct Storm {
 #[derive(Serialize)]
 struct LoginReport {
     sessions: usize,
+    /// The user has read nothing, so that the badge takes the heads of 500 sessions.
+    unread: bool,
     /// SYNC to its first page of 200, on a connection that stands.
     first_page: Times,
     /// Connecting and HELLO in addition.
@@ -82,8 +85,13 @@ pub(super) async fn run(args: &BenchArgs, login: &LoginArgs) -> anyhow::Result<E
     let tag = format!("l{:x}", rand::random::<u32>());
     let (_, addr) = ground.nodes.first().context("a cluster has nodes")?.clone();
     let user = UserId::new(&format!("{tag}-asker"))?;
-    let (_, device) = register(&addr, &user, Role::User, &ground.token).await?;
+    let (mut link, device) = register(&addr, &user, Role::User, &ground.token).await?;
     let peers = write_to(&ground, &tag, &user, login.sessions).await?;
+    if !login.unread {
+        let read_all = ManageSelf { number: 1, on_behalf_of: None, action: UserAction::ReadAll };
+        ask(&mut link, Kind::ManageSelf, &read_all).await?;
+    }
+    drop(link);
     let mut report = measure(&addr, &device, peers, login).await?;
     if login.logins > 0 {
         report.storm = Some(storm(&mut ground, &tag, login.logins).await?);
@@ -212,6 +220,7 @@ async fn measure(
     }
     Ok(LoginReport {
         sessions,
+        unread: login.unread,
         first_page: times(first),
         with_connecting: times(connecting),
         whole_list: times(whole),
@@ -324,9 +333,10 @@ fn times(mut all: Vec<Duration>) -> Times {
 fn words(report: &LoginReport) -> String {
     let one = |times: &Times| format!("{:.1} ms (p99 {:.1}, max {:.1})", times.p50_ms, times.p99_ms, times.max_ms);
     let mut text = format!(
-        "bench login: {} sessions: first page in {}, with connecting {}; whole list in {}, {} bytes\n\
+        "bench login: {} sessions, {}: first page in {}, with connecting {}; whole list in {}, {} bytes\n\
          since a mark, {CHANGED} sessions changed: {}, with connecting {}; {} bytes",
         report.sessions,
+        if report.unread { "none of them read" } else { "read" },
         one(&report.first_page),
         one(&report.with_connecting),
         one(&report.whole_list),

@@ -11,8 +11,9 @@
 //! - The list is read twice; the mark has the index of the first reading. A session that joins between the two is not on
 //!   these pages, and its line changed after that index. One that leaves between them, or later, likewise.
 //! - Heads are read after the table, so a line of a page is at least as new as the index of its shard.
-//! - Of a session that could not be asked, the page says so, and the mark keeps the index that its shard had in the mark
-//!   before, or 0: the next SYNC tells all of that shard since then.
+//! - Of a session that could not be asked, the page says so, and the mark keeps what the mark before had for its shard and for
+//!   the list (either may be what changed): the next SYNC tells all of both since then. With no mark before, its shard has 0,
+//!   and that tells every session there is, for they all came to be by some entry of the log.
 //! - A shard of which the user has no session has 0. One that joins there later is told of by the user's list.
 //!
 //! Whoever gives a mark is told the sessions of which the table or the own line says a greater index. Anything else would
@@ -175,7 +176,13 @@ impl Comparison {
     pub(super) fn not_told(&mut self, connection: &Connection, unresolved: &[(SessionId, ErrorCode)]) {
         for (session, _) in unresolved {
             let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
-            self.made.set(shard, self.since.as_ref().map_or(0, |since| since.shard(shard)));
+            match &self.since {
+                Some(since) => {
+                    self.made.set(shard, since.shard(shard));
+                    self.made.own = since.own;
+                }
+                None => self.made.set(shard, 0),
+            }
         }
     }
 

@@ -102,7 +102,7 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
             _ => None,
         });
     let mut sessions: Vec<Summary> = summaries.collect();
-    let fitting = how_many_fit(&connection, &sessions, BESIDE + rookery_wire::encode(&left).len());
+    let fitting = how_many_fit(&connection, &sessions, pages.beside() + rookery_wire::encode(&left).len());
     let next = match sessions.get(fitting) {
         // Drafts are long: the page ends before this one.
         Some(first) => order.iter().position(|session| *session == first.session).map(|at| start + at),
@@ -132,9 +132,6 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
     connection.reply(Kind::SyncPage, request, &page);
     Ok(())
 }
-
-/// Bytes of a page beside its sessions and those that were left: the mark, mostly.
-const BESIDE: usize = 3 << 10;
 
 fn receiver(connection: &Arc<Connection>) -> Arc<dyn Receiver> {
     Arc::new(Handle(Arc::clone(connection)))
@@ -392,6 +389,11 @@ fn set_order(
 }
 
 impl SyncPages {
+    /// Bytes of a page for its mark, be it the last one.
+    fn beside(&self) -> usize {
+        self.comparison.lock().mark().len()
+    }
+
     /// The sessions of one page, and where the next begins; none after the last.
     fn slice(&self, start: usize, limit: usize) -> (Vec<SessionId>, Option<usize>) {
         let end = start.saturating_add(limit).min(self.order.len());

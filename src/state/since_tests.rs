@@ -43,7 +43,7 @@ fn a_session_changed_when_its_line_did() {
             let name = ["ann", "bob"][who];
             let ours = random.random_range(1..=session.last_seq().max(1));
             match random.random_range(0..12) {
-                0 => drop(session.bar(&user(name), index, random.random_bool(0.5))),
+                0 => drop(session.bar(&user(name), index, random.random_bool(0.2))),
                 1 => drop(session.trim(ours / 2, session.first_count(), Retention::default())),
                 2 => drop(session.linked(&at(index), &[(user(name), index, true)])),
                 3 => drop(apply(&mut session, &disk, &at(index), &actor("eve"), 1, &text("let me in"))),
@@ -84,7 +84,7 @@ fn a_session_changed_when_its_line_did() {
                 }
             }
         }
-        assert!(moved > 20 && still > 20, "{moved} moved, {still} did not");
+        assert!(moved > 10 && still > 10, "{moved} moved, {still} did not");
     }
 }
 
@@ -156,6 +156,7 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
     assert_eq!(ann.left_since(left - 1, 0), (vec![], false), "more than are named");
     assert_eq!(ann.left_since(left, 5), (vec![], true));
     let mut disk = Disk::default();
+    ann.reflect(left);
     disk.write(ann.collect());
     ann = User::load(&disk, &user("ann")).expect("rows");
     assert_eq!(ann.left_since(left - 1, 5), (vec![session.clone()], true), "rows have it");

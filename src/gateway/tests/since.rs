@@ -199,6 +199,9 @@ async fn nothing_is_lost_of_what_happens_between_the_steps_of_a_sync() {
         println!("seed {seed}");
         let bench = bench_at(1, 4, Arc::new(Alone), Arc::default(), |_, _| {}).await;
         fill(&bench, 12);
+        for number in 1..=12 {
+            bench.shard.speak(&group(&format!("g{number}")));
+        }
         let mut client = bench.client("ada", "phone").await;
         let mut copy = Copy::default();
         for round in 0..12u64 {
@@ -254,6 +257,14 @@ async fn a_mark_does_not_vouch_for_what_could_not_be_asked() {
     bench.shard.refused.lock().clear();
     let rest = sync(&mut client, &short.mark, 200).await;
     assert_eq!((rest.full, names(&rest)), (false, vec![group("g3")]), "it was not seen, so it is told now");
+    // The same where the user's own line is what changed.
+    bench.shard.touch(&group("g3"));
+    bench.shard.refused.lock().insert(group("g3"), ErrorCode::Unavailable);
+    let short = sync(&mut client, &rest.mark, 200).await;
+    assert_eq!(short.unresolved, [group("g3")]);
+    bench.shard.refused.lock().clear();
+    let rest = sync(&mut client, &short.mark, 200).await;
+    assert_eq!((rest.full, names(&rest)), (false, vec![group("g3")]), "nor was what the user has of it");
     // The first SYNC of all has no mark to fall back to: all of that shard comes again.
     bench.shard.refused.lock().insert(group("g3"), ErrorCode::Unavailable);
     let short = sync(&mut client, &Blob::default(), 200).await;
