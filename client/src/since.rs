@@ -1,7 +1,7 @@
 //! The session list since a mark, for an application that keeps the list itself.
 
-use rookery_wire::request::Sync;
 use rookery_wire::reply::Summary;
+use rookery_wire::request::Sync;
 use rookery_wire::{Blob, ErrorCode, SessionId};
 
 use crate::client::{Client, SYNC_PAGE, mismatch};

@@ -140,7 +140,8 @@ async fn the_memory_keeps_the_mark_with_what_it_stands_for() {
         pulled.push((pull.session.clone(), pull.from_seq));
         let last_seq = if pull.session == room() { 2 } else { 5 };
         let records = (pull.from_seq..=last_seq).map(support::record).collect();
-        let page = rookery_client::wire::reply::Page { session: pull.session, first_seq: 1, last_seq, records };
+        let page =
+            rookery_client::wire::reply::Page { session: pull.session, first_seq: 1, last_seq, records };
         peer.send(Kind::Page, id, &page).await;
     }
     pulled.sort();

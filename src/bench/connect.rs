@@ -120,5 +120,7 @@ pub(super) async fn create_group(
 
 /// Subscribes to everything the user is in.
 pub(super) async fn sync(link: &mut Link) -> anyhow::Result<()> {
-    ask(link, Kind::Sync, &Sync { after: Blob::default(), limit: 200, since: Blob::default() }).await.map(drop)
+    ask(link, Kind::Sync, &Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+        .await
+        .map(drop)
 }

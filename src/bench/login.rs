@@ -297,7 +297,9 @@ async fn log_in(addr: &str, device: &Registration) -> anyhow::Result<(Duration, 
                 ensure!(list.sessions as u32 == list.total, "a list that is short");
                 return Ok((begin.elapsed(), failed, link));
             }
-            Err(fault) if begin.elapsed() > LOGIN => return Err(fault).context("a login that never came through"),
+            Err(fault) if begin.elapsed() > LOGIN => {
+                return Err(fault).context("a login that never came through");
+            }
             Err(_) => failed += 1,
         }
         let jitter = rand::rng().random_range(0.5..=1.0);
@@ -315,7 +317,9 @@ fn may_open(files: u64) -> anyhow::Result<()> {
     }
     let raised = Rlimit { current: Some(files), maximum: limit.maximum };
     if setrlimit(Resource::Nofile, raised).is_err() {
-        bail!("{files} open files are needed here and as many over the nodes; raise `ulimit -n`, or ask for fewer --logins");
+        bail!(
+            "{files} open files are needed here and as many over the nodes; raise `ulimit -n`, or ask for fewer --logins"
+        );
     }
     Ok(())
 }
@@ -326,12 +330,14 @@ fn millis(time: Duration) -> f64 {
 
 fn times(mut all: Vec<Duration>) -> Times {
     all.sort_unstable();
-    let at = |part: f64| all.get((all.len() as f64 * part) as usize).or(all.last()).copied().map_or(0.0, millis);
+    let at =
+        |part: f64| all.get((all.len() as f64 * part) as usize).or(all.last()).copied().map_or(0.0, millis);
     Times { p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
 }
 
 fn words(report: &LoginReport) -> String {
-    let one = |times: &Times| format!("{:.1} ms (p99 {:.1}, max {:.1})", times.p50_ms, times.p99_ms, times.max_ms);
+    let one =
+        |times: &Times| format!("{:.1} ms (p99 {:.1}, max {:.1})", times.p50_ms, times.p99_ms, times.max_ms);
     let mut text = format!(
         "bench login: {} sessions, {}: first page in {}, with connecting {}; whole list in {}, {} bytes\n\
          since a mark, {CHANGED} sessions changed: {}, with connecting {}; {} bytes",

@@ -247,7 +247,8 @@ fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
 
 /// How many of these lines one frame holds in which so many bytes are taken, at least one.
 pub(super) fn how_many_fit<T: Encode>(connection: &Connection, lines: &[T], taken: usize) -> usize {
-    let most = (connection.core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize).saturating_sub(taken);
+    let most =
+        (connection.core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize).saturating_sub(taken);
     let mut total = 0;
     let fits = |line: &&T| {
         total += rookery_wire::encode(*line).len();

@@ -31,9 +31,9 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use api::{LeftSince, MAX_LEFT, 
-    Answer, Answers, Asked, Audience, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply,
-    SessionActivity, SessionHead, Submission, Turn, UserSession,
+pub use api::{
+    Answer, Answers, Asked, Audience, Freshness, LeftSince, MAX_HEADS, MAX_LEFT, Origin, Read, ReadRefusal,
+    ReadReply, SessionActivity, SessionHead, Submission, Turn, UserSession,
 };
 pub use handle::{ShardHandle, Stage, Surroundings};
 pub use shared::{Outbound, ShardOptions};

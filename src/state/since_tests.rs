@@ -47,13 +47,16 @@ fn a_session_changed_when_its_line_did() {
                 1 => drop(session.trim(ours / 2, session.first_count(), Retention::default())),
                 2 => drop(session.linked(&at(index), &[(user(name), index, true)])),
                 3 => drop(apply(&mut session, &disk, &at(index), &actor("eve"), 1, &text("let me in"))),
-                4 => drop(apply(&mut session, &disk, &at(index), &actor(name), numbers[who] + 5, &text("gap"))),
+                4 => {
+                    drop(apply(&mut session, &disk, &at(index), &actor(name), numbers[who] + 5, &text("gap")))
+                }
                 turn => {
                     let what = match turn {
                         5 | 6 => Act::Recall { seq: ours, window_ms: u64::MAX },
                         _ => text("hello"),
                     };
-                    let outcome = apply(&mut session, &disk, &at(index), &actor(name), numbers[who] + 1, &what);
+                    let outcome =
+                        apply(&mut session, &disk, &at(index), &actor(name), numbers[who] + 1, &what);
                     let taken = match outcome.answer {
                         Some(Answer::Ack(_)) => true,
                         Some(Answer::Refused(error)) => error.takes_client_seq(),
@@ -73,7 +76,11 @@ fn a_session_changed_when_its_line_did() {
                 assert!(!shows || session.changed() == index, "seed {seed}, index {index}");
             }
             assert!(session.changed() == index || session.changed() == changed, "it never goes back");
-            if shows { moved += 1 } else { still += 1 }
+            if shows {
+                moved += 1
+            } else {
+                still += 1
+            }
             if random.random_ratio(1, 8) {
                 disk.write(session.collect());
                 session.written(&LIMITS);
@@ -96,7 +103,8 @@ fn changed(user: &User, session: &SessionId) -> u64 {
 fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_has_had() {
     let mut ann = person("ann");
     let session = pair("ann", "bob");
-    let link = |version, member| Link { session: session.clone(), version, member, joined_seq: 1, from: None };
+    let link =
+        |version, member| Link { session: session.clone(), version, member, joined_seq: 1, from: None };
     let mut index = 0;
     let mut step = |ann: &mut User| {
         index += 1;
@@ -124,7 +132,13 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
             ..act(1, UserAction::ReadAll)
         },
         act(2, UserAction::SetSession { session: session.clone(), setting: SessionSetting::Pin(Some(1)) }),
-        act(3, UserAction::SetSession { session: session.clone(), setting: SessionSetting::Draft(Blob::from("so")) }),
+        act(
+            3,
+            UserAction::SetSession {
+                session: session.clone(),
+                setting: SessionSetting::Draft(Blob::from("so")),
+            },
+        ),
         UserAct {
             given: Given::Count(4),
             ..act(4, UserAction::ClearSession { session: session.clone(), seq: 4 })
@@ -146,7 +160,11 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
     for (number, pin) in [(1, Some(3)), (2, None)] {
         bob.applies(10 + number);
         let setting = SessionSetting::Pin(pin);
-        bob.act(&at(10 + number), &actor("bob"), &act(number, UserAction::SetSession { session: session.clone(), setting }));
+        bob.act(
+            &at(10 + number),
+            &actor("bob"),
+            &act(number, UserAction::SetSession { session: session.clone(), setting }),
+        );
         assert_eq!(changed(&bob, &session), 10 + number);
     }
 

@@ -40,7 +40,8 @@ impl Copy {
             self.lines.extend(changes.sessions.iter().cloned().map(bare));
             self.mark = changes.mark.clone();
             let done = changes.unresolved.is_empty();
-            let known = all.get_or_insert_with(|| SyncChanges { sessions: vec![], left: vec![], ..changes.clone() });
+            let known =
+                all.get_or_insert_with(|| SyncChanges { sessions: vec![], left: vec![], ..changes.clone() });
             known.sessions.extend(changes.sessions);
             known.left.extend(changes.left);
             known.full |= changes.full;
@@ -119,7 +120,11 @@ fn a_device_that_was_away_is_told_what_changed_and_no_more() {
         cluster.start_all();
         cluster.serving().await;
         let nothing = copy.update(&phone).await;
-        assert_eq!((nothing.full, names(&nothing), nothing.left), (false, [].into(), vec![]), "all were killed");
+        assert_eq!(
+            (nothing.full, names(&nothing), nothing.left),
+            (false, [].into(), vec![]),
+            "all were killed"
+        );
         say(&bob, &room(0), texts("after all", 1)).await;
         let changes = copy.update(&phone).await;
         assert_eq!((changes.full, names(&changes)), (false, [room(0)].into()));

@@ -81,7 +81,8 @@ impl Engine {
                 self.track(now, slot, cursor, live_from);
             }
         }
-        let known = self.sessions.iter().filter(|session| session.inbox.tracked || session.seen == generation);
+        let known =
+            self.sessions.iter().filter(|session| session.inbox.tracked || session.seen == generation);
         if known.count() as u64 != u64::from(page.total) {
             self.forget_mark();
             self.sync_fully_soon(now);

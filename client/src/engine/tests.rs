@@ -308,7 +308,16 @@ impl World {
         };
         let window = Arc::new(Semaphore::new(64));
         let (sent, given) = (Vec::new(), HashMap::new());
-        Self { cluster, engine: Engine::new(settings(), 0, 1), now: 0, sent, given, handled: 0, window, sends: true }
+        Self {
+            cluster,
+            engine: Engine::new(settings(), 0, 1),
+            now: 0,
+            sent,
+            given,
+            handled: 0,
+            window,
+            sends: true,
+        }
     }
 
     fn chance(&mut self, probability: f64) -> bool {

@@ -82,7 +82,7 @@ pub(super) struct FakeShard {
     /// Attaches: one for each request, however many topics it names.
     pub(super) attaches: AtomicU64,
     pub(super) turns: Arc<AtomicU64>,
-    pub(super) past: since::Past,
+    past: since::Past,
     leader: watch::Sender<Option<u16>>,
 }
 

@@ -374,8 +374,7 @@ fn sync_pages() -> Vec<Case> {
         mark: Blob(Bytes::from_static(&[1, 254, 0])),
         full: true,
     };
-    let since =
-        reply::SyncPage { total: 251, left: vec![team(), unicode()], full: false, ..none.clone() };
+    let since = reply::SyncPage { total: 251, left: vec![team(), unicode()], full: false, ..none.clone() };
     vec![
         case(
             "sync page",

@@ -165,8 +165,11 @@ fn members() -> impl Strategy<Value = Body> {
 fn small_request() -> impl Strategy<Value = Body> {
     prop_oneof![
         vec((session(), number()), 0..6).prop_map(|cursors| Body::Delivered(request::Delivered { cursors })),
-        (blob(), number32(), blob())
-            .prop_map(|(after, limit, since)| Body::Sync(request::Sync { after, limit, since })),
+        (blob(), number32(), blob()).prop_map(|(after, limit, since)| Body::Sync(request::Sync {
+            after,
+            limit,
+            since
+        })),
         (session(), number()).prop_map(|(session, seq)| Body::Read(request::Read { session, seq })),
         (session(), option::of(user()), number32()).prop_map(|(session, after, limit)| Body::ListMembers(
             request::ListMembers { session, after, limit }
