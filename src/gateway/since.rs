@@ -16,6 +16,9 @@
 //!   and that tells every session there is, for they all came to be by some entry of the log.
 //! - A shard of which the user has no session has 0. One that joins there later is told of by the user's list.
 //!
+//! With them it has how many messages were unread, session by session, where there were any and they are not many: of a
+//! session that has not changed that is so still, and the badge needs not ask for it.
+//!
 //! Whoever gives a mark is told the sessions of which the table or the own line says a greater index. Anything else would
 //! be a guess, so everything is told (and the page says that it is everything) if an index is beyond what its shard has
 //! reached, for then the cluster is not what it was (it was restored); if the device has been ended since and is another
@@ -26,6 +29,7 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::{BufMut, Bytes, BytesMut};
 use rookery_wire::codec::encode_into;
+use rookery_wire::own::Badge;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, SessionId, decode};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -38,9 +42,14 @@ const FORMAT: u8 = 1;
 /// Bytes of a checksum.
 const SUM: usize = 8;
 /// Largest mark: the indices of the most shards there may be, each at its longest, and what stands around them.
-const MAX_MARK: usize = 4 << 10;
-/// Part of a frame that names of left sessions may take; who has left more is told everything.
-const LEFT_PART: usize = 4;
+const MAX_MARK: usize = 8 << 10;
+/// Sessions with something unread that a mark remembers; with more it remembers none, and they are asked again.
+const MOST_UNREAD: usize = 256;
+/// Bytes of one of them, at most.
+const UNREAD_BYTES: usize = 18;
+/// An eighth of a frame is for the names of left sessions (who has left more is told everything), and another for what is
+/// unread: also the longest line of a session must find its place in the smallest frame.
+const PART: usize = 8;
 
 /// See the module's words. Opaque to clients: its layout is no part of the protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -52,7 +61,12 @@ pub(super) struct Mark {
     own: u64,
     /// Of each shard's sessions, in the order of the shards.
     shards: Vec<u64>,
+    /// Sessions in which something is unread, if all of them could be counted.
+    unread: Option<Unread>,
 }
+
+/// Hashes of sessions, and how many messages are unread there.
+pub(super) type Unread = Vec<(u64, u64)>;
 
 impl Mark {
     /// One that vouches for nothing yet.
@@ -63,6 +77,7 @@ impl Mark {
             of: xxh3_64(&rookery_wire::encode(&of)),
             own: 0,
             shards: vec![0; connection.core.router.shards() as usize],
+            unread: None,
         }
     }
 
@@ -150,7 +165,7 @@ impl Comparison {
     ) -> Self {
         let since = since.filter(|since| {
             let known = since.own <= first.index && second.began <= since.own;
-            let room = connection.core.options.limits.frame as usize / LEFT_PART;
+            let room = connection.core.options.limits.frame as usize / PART;
             let told = second.left.all && rookery_wire::encode(&second.left.sessions).len() <= room;
             known && told && reached.iter().all(|(shard, index)| since.shard(*shard) <= *index)
         });
@@ -170,6 +185,29 @@ impl Comparison {
     /// Whether a session stands on a page: its line of the list last changed at `own`, it itself at `changed`.
     pub(super) fn tells(&self, shard: u32, own: u64, changed: u64) -> bool {
         self.since.as_ref().is_none_or(|since| own > since.own || changed > since.shard(shard))
+    }
+
+    /// How many messages are unread in a session, if it stands on no page and the mark knows.
+    pub(super) fn unread_as_before(
+        &self,
+        connection: &Connection,
+        session: &SessionId,
+        own: u64,
+        changed: u64,
+    ) -> Option<u64> {
+        let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
+        let unread = self.since.as_ref()?.unread.as_ref().filter(|_| !self.tells(shard, own, changed))?;
+        let known = unread.binary_search_by_key(&session.hash64(), |(of, _)| *of);
+        Some(known.ok().and_then(|at| unread.get(at)).map_or(0, |(_, unread)| *unread))
+    }
+
+    /// What the badge is made of, newer than the indices: what it counts later than they are is told again anyhow.
+    pub(super) fn counted(&mut self, connection: &Connection, badge: &Badge, mut unread: Unread) {
+        unread.retain(|(_, unread)| *unread > 0);
+        unread.sort_unstable();
+        let most = MOST_UNREAD.min(connection.core.options.limits.frame as usize / PART / UNREAD_BYTES);
+        let is_whole = badge.uncounted == 0 && unread.len() <= most;
+        self.made.unread = is_whole.then_some(unread);
     }
 
     /// Sessions that could not be asked: the mark must not vouch for them.
@@ -197,7 +235,8 @@ mod tests {
     use super::*;
 
     fn mark(shards: usize) -> Mark {
-        Mark { cluster: [7; 16], of: u64::MAX, own: u64::MAX, shards: vec![u64::MAX; shards] }
+        let unread = Some(vec![(u64::MAX, u64::MAX); shards]);
+        Mark { cluster: [7; 16], of: u64::MAX, own: u64::MAX, shards: vec![u64::MAX; shards], unread }
     }
 
     #[test]
@@ -218,7 +257,8 @@ mod tests {
 
     #[test]
     fn the_largest_mark_of_the_most_shards_is_taken() {
-        // The most that `cluster.shards` allows.
+        // The most that `cluster.shards` allows, and as many sessions with something unread.
+        assert_eq!(MOST_UNREAD, 256);
         let bytes = mark(256).bytes();
         assert!(bytes.len() <= MAX_MARK, "{}", bytes.len());
         assert_eq!(Mark::from_bytes(&bytes), Some(mark(256)));

@@ -89,7 +89,12 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
     let mut found = visit(&connection, &wanted, &listed).await;
     unresolved.extend(found.iter().filter_map(|(session, found)| failure(session, found)));
     let badge = match &active {
-        Some(active) => Some(badge(&connection, &listed, active, &found).await),
+        Some(active) => {
+            let comparison = pages.comparison.lock().clone();
+            let (badge, counted) = badge(&connection, &listed, active, &found, &comparison).await;
+            pages.comparison.lock().counted(&connection, &badge, counted);
+            Some(badge)
+        }
         None => None,
     };
     let mut set = settings(&connection, &wanted, &listed).await?;

@@ -2,6 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rookery_wire::own::Badge;
 use rookery_wire::reply::{Summary, SyncPage};
 use rookery_wire::request::Sync;
 
@@ -98,6 +99,7 @@ struct Told {
     unresolved: Vec<SessionId>,
     full: bool,
     total: u32,
+    badge: Option<Badge>,
     mark: Blob,
 }
 
@@ -113,6 +115,7 @@ async fn sync(client: &mut Client, since: &Blob, limit: u32) -> Told {
             unresolved: Vec::new(),
             full: page.full,
             total: page.total,
+            badge: page.badge,
             mark: Blob::default(),
         });
         assert_eq!(page.full, all.full, "one SYNC, one way");
@@ -161,16 +164,19 @@ async fn a_mark_brings_what_changed_and_asks_no_other_session() {
     let bench = bench_at(1, SHARDS, Arc::new(Alone), Arc::default(), |_, _| {}).await;
     fill(&bench, 1000);
     let mut client = bench.client("ada", "phone").await;
+    // Most is read; what is not counts in every badge.
+    for (at, line) in bench.shard.list.lock().iter_mut().enumerate() {
+        line.seen_count = if at < 100 { 0 } else { 2000 };
+        line.muted_until_ms = if at < 50 { u64::MAX } else { 0 };
+    }
     let whole = sync(&mut client, &Blob::default(), 200).await;
     assert_eq!((whole.full, whole.sessions.len(), whole.left.len()), (true, 1000, 0));
-    // All is read, so the badge needs nothing but the tables.
-    for line in bench.shard.list.lock().iter_mut() {
-        line.seen_count = 2000;
-    }
     bench.shard.past.asked.lock().clear();
     let nothing = sync(&mut client, &whole.mark, 200).await;
     assert_eq!((nothing.full, names(&nothing), nothing.total), (false, vec![], 1000));
     assert!(bench.shard.past.asked.lock().is_empty(), "no head is read of what has not changed");
+    assert!(whole.badge.is_some_and(|badge| badge.muted > 0 && badge.unread > 0));
+    assert_eq!(nothing.badge, whole.badge, "and the badge is true all the same");
 
     bench.shard.speak(&group("g7"));
     bench.shard.touch(&group("g9"));
@@ -234,9 +240,13 @@ async fn nothing_is_lost_of_what_happens_between_the_steps_of_a_sync() {
             if round % 3 == 2 {
                 bench.shard.refused.lock().clear();
                 let since = copy.mark.clone();
-                copy.take(sync(&mut client, &since, 200).await);
+                let told = sync(&mut client, &since, 200).await;
+                let badge = told.badge;
+                copy.take(told);
                 let mut whole = Copy::default();
-                whole.take(sync(&mut client, &Blob::default(), 200).await);
+                let told = sync(&mut client, &Blob::default(), 200).await;
+                assert_eq!(badge, told.badge, "seed {seed}, round {round}: of all sessions, told or not");
+                whole.take(told);
                 assert_eq!(copy.sessions, whole.sessions, "seed {seed}, round {round}");
             }
         }
