@@ -1,5 +1,6 @@
 //! The session list since a mark, for an application that keeps the list itself.
 
+use rookery_wire::own::Badge;
 use rookery_wire::reply::Summary;
 use rookery_wire::request::Sync;
 use rookery_wire::{Blob, ErrorCode, SessionId};
@@ -50,6 +51,8 @@ pub struct SyncChanges {
     pub full: bool,
     /// Sessions the user is in, in all.
     pub total: u32,
+    /// Unread messages of all sessions together, changed or not.
+    pub badge: Badge,
     /// For the next time.
     pub mark: Mark,
 }
@@ -74,6 +77,7 @@ impl Client {
             changes.left.extend(page.left);
             changes.unresolved.extend(page.unresolved);
             (changes.full, changes.total) = (page.full, page.total);
+            changes.badge = page.badge.unwrap_or(changes.badge);
             if page.next.is_empty() {
                 changes.mark = Mark(page.mark);
                 return Ok(changes);

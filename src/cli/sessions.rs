@@ -53,13 +53,14 @@ async fn whole(client: Client, args: &SessionsArgs) -> Result<()> {
 async fn since(client: Client, args: &SessionsArgs, mark: &Mark) -> Result<()> {
     let changes = client.sync_since(mark).await?;
     client.close().await;
-    let SyncChanges { sessions, left, unresolved, full, total, mark } = changes;
+    let SyncChanges { sessions, left, unresolved, full, total, badge, mark } = changes;
     if args.json {
         let sessions: Vec<_> = sessions.iter().map(record::summary).collect();
         let unresolved: Vec<_> =
             unresolved.iter().map(|(session, code)| serde_json::json!([session, code.number()])).collect();
         let changes = serde_json::json!({
             "sessions": sessions, "left": left, "unresolved": unresolved, "full": full, "total": total,
+            "badge": { "unread": badge.unread, "muted": badge.muted, "uncounted": badge.uncounted },
             "mark": mark.to_string(),
         });
         out::line(serde_json::to_string_pretty(&changes)?)?;

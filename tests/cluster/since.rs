@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery::http::fetch;
 use rookery_client::{Client, ClientError, Mark, SyncChanges};
+use rookery_wire::own::Badge;
 use rookery_wire::reply::Summary;
 use rookery_wire::{ErrorCode, SessionId, SessionSetting};
 
@@ -24,6 +25,7 @@ fn bare(line: Summary) -> (SessionId, Summary) {
 #[derive(Default)]
 struct Copy {
     lines: BTreeMap<SessionId, Summary>,
+    badge: Badge,
     mark: Mark,
 }
 
@@ -38,7 +40,7 @@ impl Copy {
             }
             changes.left.iter().for_each(|session| drop(self.lines.remove(session)));
             self.lines.extend(changes.sessions.iter().cloned().map(bare));
-            self.mark = changes.mark.clone();
+            (self.badge, self.mark) = (changes.badge, changes.mark.clone());
             let done = changes.unresolved.is_empty();
             let known =
                 all.get_or_insert_with(|| SyncChanges { sessions: vec![], left: vec![], ..changes.clone() });
@@ -52,14 +54,10 @@ impl Copy {
     }
 
     async fn is_the_list(&self, client: &Client, when: &str) {
-        let mut whole = BTreeMap::new();
-        until("the whole list", async || {
-            let list = client.sync().await.expect("a list");
-            whole = list.sessions.into_iter().map(bare).collect();
-            list.unresolved.is_empty()
-        })
-        .await;
-        assert_eq!(self.lines, whole, "{when}");
+        let mut whole = Copy::default();
+        whole.update(client).await;
+        assert_eq!(self.lines, whole.lines, "{when}");
+        assert_eq!(self.badge, whole.badge, "{when}");
     }
 }
 
