@@ -37,7 +37,7 @@ use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
 use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
 use crate::shard::api::LIST_PAGE;
 use crate::shard::{
-    Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
+    Answer, Answers, Asked, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
     UserSession,
 };
 use crate::state::Command;
@@ -196,7 +196,11 @@ impl FakeShard {
             }
             Read::Heads { sessions, .. } => {
                 self.past.asked.lock().extend(sessions.iter().map(|asked| asked.session.clone()));
-                ReadReply::Heads(sessions.iter().map(|asked| self.head(&asked.session)).collect())
+                let head = |asked: &Asked| {
+                    let head = self.head(&asked.session)?;
+                    Ok(SessionHead { unread: head.count.saturating_sub(asked.seen_count), ..head })
+                };
+                ReadReply::Heads(sessions.iter().map(head).collect())
             }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
             Read::Members { .. } => ReadReply::Members(rookery_wire::reply::MemberPage {
