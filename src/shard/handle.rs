@@ -22,6 +22,7 @@ use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
 use super::snapshot::{POINTERS, read_tables};
 use super::{carrier, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
+use crate::status::CacheStatus;
 
 /// Longest time between two looks for idle entities.
 const PASSIVATE_EVERY: Duration = Duration::from_secs(1);
@@ -160,9 +161,16 @@ impl ShardHandle {
     pub fn group(&self) -> &Group<EntryWaiter> {
         &self.group
     }
-    /// Sessions in the shard, and entities in memory.
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.shared.table.len(), self.shared.sessions.len() + self.shared.users.len())
+    /// What is kept in memory.
+    pub fn caches(&self) -> CacheStatus {
+        let (pages_asked, pages_loaded) = self.shared.pages.counts();
+        CacheStatus {
+            sessions: self.shared.table.len() as u64,
+            sessions_resident: self.shared.sessions.len() as u64,
+            users_resident: self.shared.users.len() as u64,
+            pages_asked,
+            pages_loaded,
+        }
     }
 
     /// Snapshots installed since the shard was opened.

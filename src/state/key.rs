@@ -15,6 +15,7 @@
 //! | `r` | session, seq of the first | run of records |
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
+//! | `d` | session | trimmed records are still rows |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 //! | `e` | user, session | what the user has set of it, cleared and deleted |
@@ -54,6 +55,8 @@ pub mod letter {
     pub const RECALLED: u8 = b'x';
     /// When a message is to go.
     pub const EXPIRY: u8 = b't';
+    /// Trimmed records are still rows.
+    pub const FREED: u8 = b'd';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -69,7 +72,7 @@ pub mod letter {
     /// Rows of a user beside its head.
     pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
-    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE];
+    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, FREED];
 }
 
 /// The device that numbers its acts: (user, device, epoch).

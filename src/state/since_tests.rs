@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::{Blob, DeviceId, Retention, SessionId, SessionSetting, UserAction};
 
+use super::command::ReadTo;
 use super::own_tests::{act, pair, person};
 use super::tests::{Disk, LIMITS, actor, apply, at, says, text, user};
 use super::{Act, Answer, DeviceBounds, Given, Link, Session, User, UserAct};
@@ -105,6 +106,7 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
     let session = pair("ann", "bob");
     let link =
         |version, member| Link { session: session.clone(), version, member, joined_seq: 1, from: None };
+    let to = |seq| ReadTo { session: session.clone(), seq, count: seq, burns: false };
     let mut index = 0;
     let mut step = |ann: &mut User| {
         index += 1;
@@ -121,14 +123,14 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
     ann.delivered(&actor("ann").device, &[(session.clone(), 7)], 5);
     assert_eq!(changed(&ann, &session), joined, "the device knows what it has had");
     let read = step(&mut ann);
-    ann.read(&session, 7, 7);
+    ann.read(&at(read), &to(7));
     assert_eq!(changed(&ann, &session), read);
-    step(&mut ann);
-    ann.read(&session, 3, 3);
+    let older = step(&mut ann);
+    ann.read(&at(older), &to(3));
     assert_eq!(changed(&ann, &session), read, "a cursor does not go back");
     let acts = [
         UserAct {
-            given: Given::Heads { cursors: vec![(session.clone(), 9, 9)], unread: 2 },
+            given: Given::Heads { cursors: vec![to(9)], unread: 2 },
             ..act(1, UserAction::ReadAll)
         },
         act(2, UserAction::SetSession { session: session.clone(), setting: SessionSetting::Pin(Some(1)) }),

@@ -8,6 +8,7 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::{self, SenderKey, letter};
+use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::series::Series;
@@ -25,6 +26,7 @@ struct UserRow {
     ended: Vec<(DeviceId, u64)>,
     refuses_strangers: bool,
     version: u64,
+    privacy: Privacy,
 }
 
 /// A series with whose it is.
@@ -50,6 +52,16 @@ pub fn read_last_used(rows: &dyn RowReader, user: &UserId) -> Result<u64, RowFau
     Ok(head.and_then(|head| head.devices.iter().map(|(_, device)| device.used_ms).max()).unwrap_or(0))
 }
 
+/// To whom a user shows what.
+///
+/// # Errors
+/// [`RowFault`].
+pub(super) fn read_privacy(rows: &dyn RowReader, user: &UserId) -> Result<Privacy, RowFault> {
+    let key = key::user(letter::USER, user);
+    let head: Option<UserRow> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(head.map(|head| head.privacy).unwrap_or_default())
+}
+
 impl User {
     /// Reads a user; one without rows is [`User::new`].
     ///
@@ -67,6 +79,7 @@ impl User {
         user.ended = head.ended.into_iter().collect();
         user.refuses_strangers = head.refuses_strangers;
         user.version = head.version;
+        user.privacy = head.privacy;
         let prefix = key::user(letter::LINK, id);
         rows.scan(&prefix, &mut |key, value| {
             user.links.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
@@ -142,6 +155,7 @@ impl User {
             ended: self.ended.iter().map(|(id, ended)| (id.clone(), *ended)).collect(),
             refuses_strangers: self.refuses_strangers,
             version: self.version,
+            privacy: self.privacy,
         }
     }
 

@@ -132,6 +132,8 @@ codes! {
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
     /// More ephemeral messages than this connection may send; `detail` is how many a second it may.
     TooFast = 420, "TOO_FAST", "send fewer of them; what was refused is worth nothing by then";
+    /// As many messages of the session as may wait to expire, do; `detail` is how many.
+    TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -167,7 +169,7 @@ impl ErrorCode {
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
-        use ErrorCode::{SessionExists, TooLate, TooManyDeletions};
+        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
         matches!(
             self,
             ClientSeqReused
@@ -185,6 +187,7 @@ impl ErrorCode {
                 | TooManyDeletions
                 | RefusedByPeer
                 | RelationsFull
+                | TooManyExpiring
         )
     }
 }
