@@ -51,6 +51,8 @@ mod recall;
 mod retention;
 #[path = "cluster/signals.rs"]
 mod signals;
+#[path = "cluster/since.rs"]
+mod since;
 #[path = "cluster/starts.rs"]
 mod starts;
 #[path = "cluster/strangers.rs"]

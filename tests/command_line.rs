@@ -177,10 +177,31 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     let list: serde_json::Value = serde_json::from_str(&sessions).expect("JSON");
     assert_eq!(list[0]["session"], "group:team");
     assert_eq!(list[0]["unread"], 2, "{sessions}");
+    since_a_mark(folder);
 
     let down = good(folder, &["cluster", "down"]);
     assert_eq!(down.matches("stopped").count(), 3, "{down}");
     bad_status(folder);
+}
+
+/// `rookery sessions --since`.
+fn since_a_mark(folder: &Path) {
+    let since = |mark: &str| {
+        let told = good(folder, &["sessions", "--user", "eve", "--json", "--since", mark]);
+        serde_json::from_str::<serde_json::Value>(&told).expect("JSON")
+    };
+    let whole = since("");
+    assert_eq!((&whole["full"], whole["sessions"].as_array().map(Vec::len)), (&true.into(), Some(2)));
+    let mark = whole["mark"].as_str().expect("a mark").to_owned();
+    let nothing = since(&mark);
+    assert_eq!((&nothing["full"], nothing["sessions"].as_array().map(Vec::len)), (&false.into(), Some(0)));
+    assert_eq!((&nothing["total"], nothing["left"].as_array().map(Vec::len)), (&2.into(), Some(0)));
+    good(folder, &["send", "--user", "ann", "#team", "and now?"]);
+    assert_eq!(since(&mark)["sessions"][0]["session"], "group:team");
+    let words = good(folder, &["sessions", "--user", "eve", "--since", &mark]);
+    assert!(words.contains("1 of 2 sessions, changed; next time: --since "), "{words}");
+    assert!(bad(folder, &["sessions", "--user", "ann", "--since", &mark], 1).contains("BAD_REQUEST"));
+    assert!(bad(folder, &["sessions", "--user", "eve", "--since", "mark"], 2).contains("hexadecimal"));
 }
 
 /// The commands of `rookery session`, `people` and `device`.

@@ -220,7 +220,7 @@ async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
     // The acknowledged creation is in bob's list, whichever node is asked (G5).
     let shard = cluster[&2].router.shard_of(&EntityKey::User(user("bob")));
     let device = DeviceId::new("tv").expect("a name");
-    let read = Read::UserSessions { user: user("bob"), device, after: None };
+    let read = Read::UserSessions { user: user("bob"), device, after: None, left_since: None };
     match cluster[&2].router.read(shard, read, Freshness::Linearizable).await.expect("a list") {
         ReadReply::UserSessions { sessions, .. } => {
             assert!(sessions.iter().any(|line| line.session == *group))
@@ -262,7 +262,7 @@ async fn refused(router: &Router, command: Command) -> ErrorCode {
 async fn has(router: &Router, who: &str, session: &SessionId) -> bool {
     let shard = router.shard_of(&EntityKey::User(user(who)));
     let device = DeviceId::new("tv").expect("a name");
-    let read = Read::UserSessions { user: user(who), device, after: None };
+    let read = Read::UserSessions { user: user(who), device, after: None, left_since: None };
     match router.read(shard, read, Freshness::Linearizable).await.expect("a list") {
         ReadReply::UserSessions { sessions, .. } => sessions.iter().any(|line| line.session == *session),
         other => panic!("expected a list, got {other:?}"),

@@ -40,6 +40,7 @@ mod outgoing;
 mod own;
 mod saver;
 mod shared;
+mod since;
 mod stream;
 mod verify;
 
@@ -51,4 +52,8 @@ pub use joining::InviteCode;
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
+<<<<<<< HEAD
 pub use verify::{Proof, Verified};
+=======
+pub use since::{Mark, SyncChanges};
+>>>>>>> since

@@ -102,7 +102,7 @@ SEND = kind(2, "SEND", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NA
 DELIVERED = kind(3, "DELIVERED", cursors=ListOf(Tuple(SESSION, U64)))
 PULL = kind(4, "PULL", session=SESSION, from_seq=U64, direction=DIRECTION, max_count=U32, max_bytes=U32,
             consistency=CONSISTENCY)  # fmt: skip
-SYNC = kind(5, "SYNC", after=BYTES, limit=U32)
+SYNC = kind(5, "SYNC", after=BYTES, limit=U32, since=BYTES)
 READ = kind(6, "READ", session=SESSION, seq=U64)
 CREATE_GROUP = kind(7, "CREATE_GROUP", **CHANGE)
 ADD_MEMBERS = kind(8, "ADD_MEMBERS", **CHANGE)
@@ -139,7 +139,7 @@ ACK = kind(130, "ACK", session=SESSION, client_seq=U64, seq=U64, message_id=U64,
 OK = kind(131, "OK")
 PAGE = kind(132, "PAGE", session=SESSION, first_seq=U64, last_seq=U64, records=ListOf(RECORD))
 SYNC_PAGE = kind(133, "SYNC_PAGE", sessions=ListOf(SUMMARY), unresolved=ListOf(Tuple(SESSION, U16)), total=U32,
-                 next=BYTES, badge=OptionOf(BADGE))  # fmt: skip
+                 next=BYTES, badge=OptionOf(BADGE), left=ListOf(SESSION), mark=BYTES, full=BOOL)  # fmt: skip
 READ_MARK = kind(134, "READ_MARK", session=SESSION, seq=U64, count=U64)
 MEMBER_PAGE = kind(135, "MEMBER_PAGE", users=ListOf(NAME), more=BOOL, total=U32)
 PONG = kind(136, "PONG")

@@ -16,6 +16,7 @@ mod live;
 pub(crate) mod own;
 mod record;
 mod serve;
+mod sessions;
 mod talk;
 mod token;
 
@@ -79,7 +80,7 @@ enum Command {
     /// Prove that the records of a session are those that the cluster holds
     Digest(digest::DigestArgs),
     /// List a user's sessions with unread counts
-    Sessions(talk::SessionsArgs),
+    Sessions(sessions::SessionsArgs),
     /// Create groups, manage them and their members
     Group(Box<group::GroupArgs>),
     /// Pin, mute, hide, clear: how you have your sessions
@@ -134,7 +135,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
         Command::Digest(args) => block_on(digest::digest(args))?,
-        Command::Sessions(args) => block_on(talk::sessions(args))?,
+        Command::Sessions(args) => block_on(sessions::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,
         Command::People(args) => block_on(own::people(*args))?,

@@ -226,6 +226,9 @@ impl ShardHandle {
         deadline: Duration,
     ) -> Result<ReadReply, ReadRefusal> {
         let answer = async {
+            // Of the log up to here everything is in what is read below, for it is read later. More may be in it: whoever
+            // compares with this index later is told of some of that again, and of nothing too little.
+            let mut index = 0;
             match freshness {
                 Freshness::Linearizable => {
                     let point = self.group.read_index(deadline).await;
@@ -233,11 +236,12 @@ impl ShardHandle {
                     // A lead that has just come is confirmed sooner than it is told; what the read says must not bear
                     // the term before.
                     self.shared.leads_in(point.term);
+                    index = point.index;
                 }
                 Freshness::AtLeast(seq) => self.must_have(&read, seq)?,
                 Freshness::Replica => {}
             }
-            self.reads.answer(read).await
+            self.reads.answer(read, index).await
         };
         tokio::time::timeout(deadline, answer)
             .await

@@ -35,8 +35,8 @@ pub mod snapshot;
 mod tests;
 
 pub use api::{
-    Answer, Answers, Asked, Audience, Freshness, MAX_HEADS, Origin, Read, ReadRefusal, ReadReply,
-    SessionActivity, SessionHead, Submission, Turn, UserSession,
+    Answer, Answers, Asked, Audience, Freshness, LeftSince, MAX_HEADS, MAX_LEFT, Origin, Read, ReadRefusal,
+    ReadReply, SessionActivity, SessionHead, Submission, Turn, UserSession,
 };
 pub use handle::{ShardHandle, Stage, Surroundings};
 pub use shared::{Outbound, ShardOptions};

@@ -92,6 +92,8 @@ pub struct TableRow {
     pub time_ms: u64,
     /// Countable messages.
     pub count: u64,
+    /// Log index at which the session last changed in what lists show of it.
+    pub changed: u64,
 }
 
 /// Shared by the actors and tasks of one shard.

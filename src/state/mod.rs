@@ -30,6 +30,7 @@ pub mod sender;
 pub mod series;
 pub mod session;
 pub mod session_rows;
+pub mod since;
 mod trim;
 pub mod user;
 pub mod user_rows;
@@ -65,6 +66,8 @@ mod own_model_tests;
 mod own_tests;
 #[cfg(test)]
 mod rewrite_tests;
+#[cfg(test)]
+mod since_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

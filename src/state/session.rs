@@ -96,6 +96,8 @@ pub struct Session {
     pub(super) id: SessionId,
     /// Log index it reflects.
     pub(super) index: u64,
+    /// Log index at which it last changed in what lists show of it.
+    pub(super) changed: u64,
     pub(super) exists: bool,
     pub(super) frozen: bool,
     pub(super) owner: Option<UserId>,
@@ -142,6 +144,7 @@ impl Session {
             chain: Chain::at(0, Digest::begin(&id)),
             id,
             index: 0,
+            changed: 0,
             exists: false,
             frozen: false,
             owner: None,

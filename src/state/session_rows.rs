@@ -53,10 +53,15 @@ pub struct HeadRow {
     pub revision: u64,
     /// Of a direct session: user, version, and whether it takes nothing the other writes.
     pub bars: Vec<(UserId, u64, bool)>,
+<<<<<<< HEAD
     /// The digest at `last_seq`.
     pub digest: Digest,
     /// Of a direct session: how long each user wishes it to be kept.
     pub wishes: Vec<(UserId, Retention)>,
+=======
+    /// Log index at which the session last changed in what lists show of it.
+    pub changed: u64,
+>>>>>>> since
 }
 
 impl HeadRow {
@@ -211,6 +216,7 @@ impl Session {
         session.time_ms = head.time_ms;
         session.version = head.version;
         session.present = head.present;
+        session.changed = head.changed;
         session.bars = head.bars.into_iter().map(|(by, version, on)| (by, (version, on))).collect();
         session.wishes = head.wishes.into_iter().collect();
         session.written_seq = head.last_seq;
@@ -411,9 +417,13 @@ impl Session {
             present: self.present,
             revision: self.rewrites.revision(),
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
+<<<<<<< HEAD
             // Told when the records are sealed.
             digest: self.tip().digest,
             wishes: self.wishes.iter().map(|(user, wish)| (user.clone(), *wish)).collect(),
+=======
+            changed: self.changed,
+>>>>>>> since
         }
     }
 }

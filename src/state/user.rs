@@ -36,6 +36,8 @@ pub struct LinkState {
     pub read_count: u64,
     /// Delivered cursor per device.
     pub delivered: BTreeMap<DeviceId, u64>,
+    /// Log index of the last command that changed what the user's list says of the session, delivered cursors aside.
+    pub changed: u64,
 }
 
 /// One user. See the module's words.
@@ -43,6 +45,8 @@ pub struct LinkState {
 pub struct User {
     pub(super) id: UserId,
     pub(super) index: u64,
+    /// Log index of the command that is being applied: lines that it changes say so.
+    pub(super) applying: u64,
     pub(super) frozen: bool,
     pub(super) last_epoch: u32,
     pub(super) devices: BTreeMap<DeviceId, Device>,
@@ -81,6 +85,7 @@ impl User {
         Self {
             id,
             index: 0,
+            applying: 0,
             frozen: false,
             last_epoch: 0,
             devices: BTreeMap::new(),
@@ -164,6 +169,7 @@ impl User {
             outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
             link.read_seq = seq;
             link.read_count = count;
+            link.changed = self.applying;
             self.dirty.links.insert(session.clone());
         }
         if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
@@ -258,7 +264,9 @@ impl User {
             read_seq: 0,
             read_count: 0,
             delivered: BTreeMap::new(),
+            changed: 0,
         });
+        known.changed = self.applying;
         known.version = link.version;
         known.member = link.member;
         known.joined_seq = link.joined_seq;

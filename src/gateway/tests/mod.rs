@@ -9,6 +9,7 @@ mod lists;
 mod live;
 mod own;
 mod places;
+mod since;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
 use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
 use crate::shard::api::LIST_PAGE;
 use crate::shard::{
-    Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
+    Answer, Answers, Asked, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
     UserSession,
 };
 use crate::state::Command;
@@ -82,6 +83,7 @@ pub(super) struct FakeShard {
     /// Attaches: one for each request, however many topics it names.
     pub(super) attaches: AtomicU64,
     pub(super) turns: Arc<AtomicU64>,
+    past: since::Past,
     leader: watch::Sender<Option<u16>>,
 }
 
@@ -168,6 +170,9 @@ impl FakeShard {
 
     fn answer(&self, read: Read) -> ReadReply {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let index = self.past.index.load(Ordering::Relaxed);
+        // As in a shard: the index is fixed, something may come, and then it is looked at what there is.
+        self.meanwhile();
         match read {
             Read::Pull { pull, .. } => {
                 let mut records = Vec::new();
@@ -185,12 +190,18 @@ impl FakeShard {
                 let row = |session: &SessionId| {
                     let last_seq = heads.get(session).copied().unwrap_or(0);
                     let settled = last_seq > 0 && !refused.contains_key(session);
-                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled }
+                    let changed = self.past.changed.lock().get(session).copied().unwrap_or(0);
+                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled, changed }
                 };
-                ReadReply::Activity(sessions.iter().map(row).collect())
+                ReadReply::Activity { index, sessions: sessions.iter().map(row).collect() }
             }
             Read::Heads { sessions, .. } => {
-                ReadReply::Heads(sessions.iter().map(|asked| self.head(&asked.session)).collect())
+                self.past.asked.lock().extend(sessions.iter().map(|asked| asked.session.clone()));
+                let head = |asked: &Asked| {
+                    let head = self.head(&asked.session)?;
+                    Ok(SessionHead { unread: head.count.saturating_sub(asked.seen_count), ..head })
+                };
+                ReadReply::Heads(sessions.iter().map(head).collect())
             }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
             Read::Members { .. } => ReadReply::Members(rookery_wire::reply::MemberPage {
@@ -198,13 +209,15 @@ impl FakeShard {
                 more: false,
                 total: 1,
             }),
-            Read::UserSessions { after, .. } => {
+            Read::UserSessions { after, left_since, .. } => {
                 let mut sessions = self.list.lock().clone();
                 sessions.sort_by(|a, b| a.session.cmp(&b.session));
                 sessions.retain(|line| after.as_ref().is_none_or(|after| line.session > *after));
                 let more = sessions.len() > LIST_PAGE;
                 sessions.truncate(LIST_PAGE);
-                ReadReply::UserSessions { sessions, more, epoch: 1 }
+                let (began, left) = (self.past.began.load(Ordering::Relaxed), self.past.left(left_since));
+                let index = index + since::OWN;
+                ReadReply::UserSessions { sessions, more, epoch: 1, began, index, left }
             }
             Read::Arrive { .. } => {
                 let count = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
@@ -300,6 +313,7 @@ impl Replica for Numbered {
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
         let reply = self.1.answer(read);
+        self.1.meanwhile();
         Box::pin(async move { Ok(reply) })
     }
     fn attach(
@@ -395,6 +409,7 @@ pub(super) async fn bench_at(
         reads: AtomicU64::new(0),
         attaches: AtomicU64::new(0),
         turns,
+        past: since::Past::default(),
         leader: watch::channel(Some(node)).0,
     });
     for number in 1..=shards {

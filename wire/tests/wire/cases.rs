@@ -197,9 +197,16 @@ fn reads() -> Vec<Case> {
         case("pull forward", "", 8, Body::Pull(pull)),
         case("pull newest", "backward from the end, at least as new as a known seq", 9, Body::Pull(newest)),
         case("pull replica", "a service judges this node's own replica", 10, Body::Pull(replica)),
-        case("sync first", "", 11, Body::Sync(request::Sync { after: Blob::default(), limit: 200 })),
+        case("sync first", "", 11, {
+            Body::Sync(request::Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+        }),
         case("sync next", "the token is the server's own: bytes to be given back", 12, {
-            Body::Sync(request::Sync { after: Blob(Bytes::from_static(&[0, 1, 2, 253])), limit: 1 })
+            let after = Blob(Bytes::from_static(&[0, 1, 2, 253]));
+            Body::Sync(request::Sync { after, limit: 1, since: Blob::default() })
+        }),
+        case("sync since", "the mark of the last page of an earlier SYNC, as it was", 12, {
+            let since = Blob(Bytes::from_static(&[1, 254, 0]));
+            Body::Sync(request::Sync { after: Blob::default(), limit: 200, since })
         }),
         case("read", "", 13, Body::Read(request::Read { session: pair(), seq: 250 })),
         case("list members first", "", 14, Body::ListMembers(list)),
@@ -357,6 +364,9 @@ fn sync_pages() -> Vec<Case> {
         total: 3,
         next: Blob(Bytes::from_static(&[0, 1, 2, 253])),
         badge: Some(Badge { unread: 48, muted: 251, uncounted: 1 }),
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
     };
     let none = reply::SyncPage {
         sessions: vec![],
@@ -364,7 +374,11 @@ fn sync_pages() -> Vec<Case> {
         total: 0,
         next: Blob::default(),
         badge: None,
+        left: vec![],
+        mark: Blob(Bytes::from_static(&[1, 254, 0])),
+        full: true,
     };
+    let since = reply::SyncPage { total: 251, left: vec![team(), unicode()], full: false, ..none.clone() };
     vec![
         case(
             "sync page",
@@ -373,6 +387,12 @@ fn sync_pages() -> Vec<Case> {
             Body::SyncPage(page),
         ),
         case("sync page empty", "a user without sessions", 12, Body::SyncPage(none)),
+        case(
+            "sync page since",
+            "two sessions left, the others as they were; the last page with the next mark",
+            12,
+            Body::SyncPage(since),
+        ),
     ]
 }
 
