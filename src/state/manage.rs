@@ -115,7 +115,7 @@ impl Session {
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),
-                _ => self.let_through(actor.name(), act),
+                _ => self.let_through(actor, act),
             };
         }
         match act {

@@ -13,6 +13,7 @@ pub mod command;
 pub mod devices;
 pub mod exceptions;
 pub mod key;
+pub mod keyed;
 pub mod manage;
 mod members;
 pub mod outcome;
@@ -31,6 +32,7 @@ pub mod user;
 pub mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, Unwanted};
+pub use keyed::KeyedOwn;
 pub use devices::{DeviceBounds, Introduction};
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
@@ -43,6 +45,8 @@ pub use user::User;
 mod bounds_tests;
 #[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod keyed_tests;
 #[cfg(test)]
 mod manage_model_tests;
 #[cfg(test)]

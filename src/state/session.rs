@@ -16,6 +16,7 @@ pub use super::at::At;
 use super::bars::Bars;
 use super::command::{Act, Actor, ChangeKind, Link};
 use super::key::SenderKey;
+use super::keyed::Keys;
 use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
@@ -124,6 +125,8 @@ pub struct Session {
     pub(super) dirty: Dirty,
     pub(super) rewrites: Rewrites,
     pub(super) bars: Bars,
+    /// What was asked for under request keys.
+    pub(super) keys: Keys<Stored>,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -159,6 +162,7 @@ impl Session {
             dirty: Dirty::default(),
             rewrites: Rewrites::default(),
             bars: Bars::new(),
+            keys: Keys::default(),
             recalled: BTreeMap::new(),
         }
     }
@@ -292,7 +296,7 @@ impl Session {
             return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
         }
         if !self.exists
-            && let Some(outcome) = self.before_it_exists(at, actor, client_seq, act)
+            && let Some(outcome) = self.before_it_exists(at, actor, Some(client_seq), act)
         {
             return outcome;
         }
@@ -318,7 +322,13 @@ impl Session {
             }
         }
         match self.decide(at, actor, act) {
-            Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
+            Ok(()) => match self.store(at, limits, actor, client_seq, act) {
+                Ok((outcome, stored)) => {
+                    self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
+                    outcome
+                }
+                Err(outcome) => outcome,
+            },
             Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
@@ -395,17 +405,15 @@ impl Session {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything a record is made of")]
-    fn store(
+    /// Carries out an act that was allowed: where its record stands, with what follows from it.
+    pub(super) fn store(
         &mut self,
         at: &At,
         limits: &SessionLimits,
         actor: &Actor,
-        key: SenderKey,
         client_seq: u64,
-        fingerprint: u64,
         act: &Act,
-    ) -> Outcome {
+    ) -> Result<(Outcome, Stored), Outcome> {
         let mut outcome = Outcome::default();
         let (mut turnover, mut rewriting) = (None, None);
         let (kind, content_type, content, extensions) = match act {
@@ -420,7 +428,8 @@ impl Session {
                     if matches!(act, Act::Recall { .. }) { RecordKind::RECALL } else { RecordKind::EDIT };
                 let Some((decided, target)) = self.decide_rewrite(at, actor.name(), act) else {
                     // Judged just now, so it is there.
-                    return refused(ErrorCode::NoSuchMessage, format!("{} has no such message", self.id), 0);
+                    let text = format!("{} has no such message", self.id);
+                    return Err(refused(ErrorCode::NoSuchMessage, text, 0));
                 };
                 rewriting = Some(decided);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&target)), Vec::new())
@@ -461,13 +470,12 @@ impl Session {
         }
         let (stored, record) = self.append(limits, placed);
         outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
-        self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
             outcome.gate = Some(self.version);
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
-        outcome
+        Ok((outcome, stored))
     }
 
     /// Gives a record the next seq, without taking it.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{AttributeKey, Blob, Record, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, Record, RequestKey, SessionId, UserId};
 
 use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
+use super::keyed::{KeptKey, Keys};
 use super::manage::Settings;
 use super::records;
 use super::rewrite::Rewrites;
@@ -19,7 +20,7 @@ use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
-const ROW_VERSION: u8 = 3;
+const ROW_VERSION: u8 = 4;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -106,6 +107,22 @@ pub(super) fn row<T: Decode<rookery_wire::codec::Source>>(key: &[u8], value: Byt
         }
         None => Err(RowFault::damaged(key, "it is empty")),
     }
+}
+
+/// The request keys whose rows begin with `prefix`.
+pub(super) fn keys_under<T: Decode<rookery_wire::codec::Source>>(
+    rows: &dyn RowReader,
+    prefix: &[u8],
+) -> Result<BTreeMap<RequestKey, KeptKey<T>>, RowFault> {
+    let mut keys = BTreeMap::new();
+    rows.scan(prefix, &mut |key, value| {
+        let mut rest = key.get(prefix.len()..).unwrap_or_default();
+        let name = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no request key in it"))?;
+        let name = RequestKey::new(name).map_err(|fault| RowFault::damaged(key, fault))?;
+        keys.insert(name, row(key, Bytes::copy_from_slice(value))?);
+        Ok(true)
+    })?;
+    Ok(keys)
 }
 
 /// Encodes a row value with its version byte.
@@ -228,6 +245,7 @@ impl Session {
         })?;
         session.rewrites = Rewrites::loaded(head.revision, recalled);
         session.load_expiries(rows)?;
+        session.keys = Keys::loaded(keys_under(rows, &key::session(letter::SESSION_KEY, id))?);
         session.load_profile(rows)?;
         if session.last_seq >= session.first_seq {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
@@ -318,6 +336,13 @@ impl Session {
                 None => rows.delete(key),
             }
         }
+        for (request, kept) in self.keys.collect() {
+            let key = key::session_key(&self.id, &request);
+            match kept {
+                Some(kept) => rows.put(key, row_value(kept)),
+                None => rows.delete(key),
+            }
+        }
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
@@ -351,6 +376,7 @@ impl Session {
             && self.dirty.trimmed.is_none()
             && !self.dirty.profile
             && self.dirty.attributes.is_empty()
+            && self.keys.is_clean()
     }
 
     fn head_row(&self) -> HeadRow {

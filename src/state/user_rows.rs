@@ -8,10 +8,11 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::{self, SenderKey, letter};
+use super::keyed::Keys;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::series::Series;
-use super::session_rows::{row, row_value};
+use super::session_rows::{keys_under, row, row_value};
 use super::user::{Dirty, LinkState, User};
 
 /// The user's head row.
@@ -25,6 +26,7 @@ struct UserRow {
     ended: Vec<(DeviceId, u64)>,
     refuses_strangers: bool,
     version: u64,
+    created_ms: u64,
 }
 
 /// A series with whose it is.
@@ -67,6 +69,8 @@ impl User {
         user.ended = head.ended.into_iter().collect();
         user.refuses_strangers = head.refuses_strangers;
         user.version = head.version;
+        user.created_ms = head.created_ms;
+        user.keys = Keys::loaded(keys_under(rows, &key::user(letter::USER_KEY, id))?);
         let prefix = key::user(letter::LINK, id);
         rows.scan(&prefix, &mut |key, value| {
             user.links.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
@@ -127,6 +131,9 @@ impl User {
             let value = self.errands.get(place).map(|errand| row_value(&(place.clone(), errand.clone())));
             set(key::errand(&self.id, place.0, &place.1), value);
         }
+        for (request, kept) in self.keys.collect() {
+            set(key::user_key(&self.id, &request), kept.map(row_value));
+        }
         if dirty.head {
             rows.put(key::user(letter::USER, &self.id), row_value(&self.head_row()));
         }
@@ -142,6 +149,7 @@ impl User {
             ended: self.ended.iter().map(|(id, ended)| (id.clone(), *ended)).collect(),
             refuses_strangers: self.refuses_strangers,
             version: self.version,
+            created_ms: self.created_ms,
         }
     }
 
@@ -154,6 +162,7 @@ impl User {
             && series.is_empty()
             && relations.is_empty()
             && errands.is_empty()
+            && self.keys.is_clean()
     }
 }
 

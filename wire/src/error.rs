@@ -132,6 +132,12 @@ codes! {
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
     /// More ephemeral messages than this connection may send; `detail` is how many a second it may.
     TooFast = 420, "TOO_FAST", "send fewer of them; what was refused is worth nothing by then";
+    /// The request key was used here for another action.
+    KeyReused = 430, "KEY_REUSED", "take another key for another action";
+    /// The session or user remembers as many request keys as it may; `detail` is when the oldest goes, unix milliseconds.
+    KeysFull = 431, "KEYS_FULL", "wait until the time in detail, or use the numbered requests, which have no such bound";
+    /// The user is there already.
+    UserExists = 432, "USER_EXISTS", "choose another name, or go on with the user that is there";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.

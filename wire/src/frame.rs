@@ -89,6 +89,10 @@ kinds! {
     Ephemeral = 21, "EPHEMERAL";
     /// [`crate::live::Watch`].
     Watch = 22, "WATCH";
+    /// [`crate::admin::Admin`].
+    Admin = 28, "ADMIN";
+    /// [`crate::admin::Audit`].
+    Audit = 29, "AUDIT";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -141,6 +145,10 @@ kinds! {
     Presence = 153, "PRESENCE";
     /// [`crate::live::PresencePage`].
     PresencePage = 154, "PRESENCE_PAGE";
+    /// [`crate::admin::AdminReply`].
+    AdminReply = 159, "ADMIN_REPLY";
+    /// [`crate::admin::AuditPage`].
+    AuditPage = 160, "AUDIT_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, live, own, reply, request};
+use rookery_wire::{DecodeFault, ErrorBody, Kind, admin, decode, encode, group, live, own, reply, request};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -70,6 +70,8 @@ bodies! {
     Receipts(live::Receipts),
     Ephemeral(live::Ephemeral),
     Watch(live::Watch),
+    Admin(admin::Admin),
+    Audit(admin::Audit),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -96,6 +98,8 @@ bodies! {
     EphemeralMessage(live::EphemeralMessage),
     Presence(live::Presence),
     PresencePage(live::PresencePage),
+    AdminReply(admin::AdminReply),
+    AuditPage(admin::AuditPage),
 }
 
 #[test]

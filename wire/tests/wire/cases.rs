@@ -8,7 +8,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::{group_cases, live, own_cases};
+use crate::{admin, group_cases, live, own_cases};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -62,6 +62,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(group_cases::requests());
     cases.extend(own_cases::requests());
     cases.extend(live::requests());
+    cases.extend(admin::requests());
     cases
 }
 
@@ -318,6 +319,7 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(group_cases::replies());
     cases.extend(own_cases::replies());
     cases.extend(live::replies());
+    cases.extend(admin::replies());
     cases
 }
 

@@ -22,7 +22,8 @@ fn setting() -> impl Strategy<Value = SessionSetting> {
     ]
 }
 
-fn action() -> impl Strategy<Value = UserAction> {
+/// Any change to what is a user's own.
+pub(crate) fn action() -> impl Strategy<Value = UserAction> {
     prop_oneof![
         (session(), setting()).prop_map(|(session, setting)| UserAction::SetSession { session, setting }),
         Just(UserAction::ReadAll),
