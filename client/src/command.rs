@@ -1,6 +1,7 @@
 //! What the handle asks of the driver.
 
 use bytes::Bytes;
+use rookery_wire::admin::{Admin, AdminReply, Audit, AuditPage};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
 use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
@@ -40,6 +41,8 @@ pub(crate) enum Question {
     Receipts(Receipts),
     Ephemeral(Ephemeral),
     Watch(Watch),
+    Admin(Admin),
+    Audit(Audit),
     Ping,
 }
 
@@ -57,6 +60,8 @@ pub(crate) enum Answer {
     Devices(DevicePage),
     Receipts(ReceiptPage),
     Presence(PresencePage),
+    Admin(Box<AdminReply>),
+    Audit(AuditPage),
     Done,
     Pong,
 }
@@ -85,6 +90,8 @@ impl Question {
             Self::Receipts(_) => "RECEIPTS",
             Self::Ephemeral(_) => "EPHEMERAL",
             Self::Watch(_) => "WATCH",
+            Self::Admin(_) => "ADMIN",
+            Self::Audit(_) => "AUDIT",
             Self::Ping => "PING",
         }
     }

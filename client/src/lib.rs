@@ -24,6 +24,7 @@
 
 pub use rookery_wire as wire;
 
+mod admin;
 mod client;
 mod command;
 mod connector;

@@ -10,7 +10,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::{check, cursors, groups, own, passing, places, reads, receipts, sync, watch};
+use super::{admin, check, cursors, groups, own, passing, places, reads, receipts, sync, watch};
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
@@ -88,6 +88,8 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
             with(connection, request, checked, passing::pass);
         }
         Some(Kind::Watch) => with(connection, request, body(&frame), watch::watch),
+        Some(Kind::Admin) => with(connection, request, body(&frame), admin::admin),
+        Some(Kind::Audit) => with(connection, request, body(&frame), admin::audit),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

@@ -1,4 +1,5 @@
-//! Questions of the application: reads, read marks, pings. Asking twice does no harm, so they are simply asked again.
+//! Questions of the application: reads, read marks, what is asked under a key, pings. Asking twice does no harm, so they are
+//! simply asked again.
 
 use rookery_wire::own::ManageSelf;
 use rookery_wire::{ErrorBody, Kind, encode_frame};
@@ -100,6 +101,8 @@ impl Engine {
                 Question::Receipts(ask) => encode_frame(Kind::Receipts, id, ask, &mut self.out),
                 Question::Ephemeral(what) => encode_frame(Kind::Ephemeral, id, what, &mut self.out),
                 Question::Watch(watch) => encode_frame(Kind::Watch, id, watch, &mut self.out),
+                Question::Admin(ask) => encode_frame(Kind::Admin, id, ask, &mut self.out),
+                Question::Audit(ask) => encode_frame(Kind::Audit, id, ask, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
             }
         }
