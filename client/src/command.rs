@@ -4,10 +4,10 @@ use bytes::Bytes;
 use rookery_wire::admin::{Admin, AdminReply, Audit, AuditPage};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
-use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
+use rookery_wire::own::{DevicePage, ListDevices, ListRelations, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
-use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserId};
+use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserAction, UserId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::ClientError;
@@ -35,7 +35,7 @@ pub(crate) enum Question {
     Group(GroupInfo),
     Roles(ListRoles),
     /// Numbered by the engine when it is written.
-    Own(ManageSelf),
+    Own(UserAction),
     Relations(ListRelations),
     Devices(ListDevices),
     Receipts(Receipts),

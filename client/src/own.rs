@@ -5,7 +5,7 @@
 use rookery_wire::own::{
     DevicePage, ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, RelationFilter,
 };
-use rookery_wire::own::{ManageSelf, RelationPage, SelfAck};
+use rookery_wire::own::{RelationPage, SelfAck};
 use rookery_wire::{Blob, DeviceId, RelationState, SessionId, SessionSetting, UserAction, UserId};
 
 use crate::client::{Client, mismatch};
@@ -25,7 +25,7 @@ impl Client {
             _ => {}
         }
         // Its number is the engine's to give.
-        match self.ask(Question::Own(ManageSelf { number: 0, on_behalf_of: None, action })).await? {
+        match self.ask(Question::Own(action)).await? {
             Answer::Own(ack) => Ok(ack),
             other => Err(mismatch(&other)),
         }

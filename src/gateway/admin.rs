@@ -85,7 +85,8 @@ fn plan(service: &UserId, admin: &Admin, limits: &Limits) -> Result<Plan, ErrorB
     let (client_seq, on_behalf_of) = (ANY, None);
     let group = |group: &GroupId| SessionId::group(group.clone());
     let change = |kind, of_group: &GroupId, users: &[UserId]| {
-        let members = Members { session: group(of_group), client_seq, on_behalf_of: None, users: users.to_vec() };
+        let members =
+            Members { session: group(of_group), client_seq, on_behalf_of: None, users: users.to_vec() };
         check::members(actor.clone(), members, kind, limits)
     };
     let numbered = match action.clone() {
@@ -112,14 +113,20 @@ fn plan(service: &UserId, admin: &Admin, limits: &Limits) -> Result<Plan, ErrorB
         }
         AdminAction::Own(action) => {
             if actor.on_behalf_of.is_none() {
-                return refuse(ErrorCode::BadRequest, "on_behalf_of is empty: name the user whose things it concerns");
+                return refuse(
+                    ErrorCode::BadRequest,
+                    "on_behalf_of is empty: name the user whose things it concerns",
+                );
             }
             own::check_action(&actor, &action, limits)?;
             return Ok(Plan::Own(actor, action));
         }
         AdminAction::CreateUser { user } => {
             if actor.on_behalf_of.is_some() {
-                return refuse(ErrorCode::BadRequest, "a user is created in nobody's name; leave on_behalf_of empty");
+                return refuse(
+                    ErrorCode::BadRequest,
+                    "a user is created in nobody's name; leave on_behalf_of empty",
+                );
             }
             return Ok(Plan::Create(of(Some(&user))?));
         }
@@ -171,7 +178,9 @@ async fn command(
     let key = key.clone();
     let (actor, action) = match plan {
         Plan::Session(command) => return Ok((command, Vec::new())),
-        Plan::Create(actor) => return Ok((Command::KeyedOwn { actor, key, act: KeyedOwn::Create }, Vec::new())),
+        Plan::Create(actor) => {
+            return Ok((Command::KeyedOwn { actor, key, act: KeyedOwn::Create }, Vec::new()));
+        }
         Plan::Own(actor, action) => (actor, action),
     };
     let _turn = turn(connection).await?;
@@ -197,7 +206,10 @@ async fn sessions(
     (after, limit): (Option<SessionId>, u32),
 ) -> Result<(), ErrorBody> {
     let Some(user) = user else {
-        return refuse(ErrorCode::BadRequest, "on_behalf_of is empty: name the user whose sessions are asked for");
+        return refuse(
+            ErrorCode::BadRequest,
+            "on_behalf_of is empty: name the user whose sessions are asked for",
+        );
     };
     let _turn = turn(connection).await?;
     let router = &connection.core.router;

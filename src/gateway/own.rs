@@ -10,7 +10,9 @@ use futures::{StreamExt, TryStreamExt};
 use rookery_wire::own::{
     ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, ManageSelf,
 };
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, RequestKey, SessionId, SessionSetting, UserAction, UserId};
+use rookery_wire::{
+    Blob, ErrorBody, ErrorCode, Kind, RequestKey, SessionId, SessionSetting, UserAction, UserId,
+};
 
 use super::badge::{self, ToRead};
 use super::check::{is_theirs, may_name, numbered, refuse};

@@ -389,7 +389,9 @@ impl Command {
             | Command::Trim { session, .. }
             | Command::Burn { session, .. }
             | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
-            Command::UserAct { actor, .. } | Command::KeyedOwn { actor, .. } => EntityKey::User(actor.name().clone()),
+            Command::UserAct { actor, .. } | Command::KeyedOwn { actor, .. } => {
+                EntityKey::User(actor.name().clone())
+            }
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }
@@ -405,7 +407,9 @@ impl Command {
         // Room for the whole of a message, so that the buffer is not grown and copied.
         let content = match self {
             Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. }
-            | Command::KeyedAct { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => content.len(),
+            | Command::KeyedAct { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => {
+                content.len()
+            }
             _ => 0,
         };
         encode_sized(self, content + 192)

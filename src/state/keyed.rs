@@ -15,7 +15,6 @@ use rookery_wire::{ErrorBody, ErrorCode, RequestKey};
 use super::command::{Act, Actor};
 use super::outcome::{Answer, Outcome};
 use super::own::UserAct;
-use super::sender::Stored;
 use super::session::{At, Session, SessionLimits, refused};
 use super::user::{User, frozen};
 
@@ -101,7 +100,8 @@ impl<T> Keys<T> {
         }
         match self.by_time.first() {
             Some((oldest, _)) if self.known.len() >= MAX_KEYS && !is_over(*oldest, time_ms) => {
-                let text = format!("{MAX_KEYS} keys of the last 24 hours are remembered here, as many as may be");
+                let text =
+                    format!("{MAX_KEYS} keys of the last 24 hours are remembered here, as many as may be");
                 let full = ErrorBody::new(ErrorCode::KeysFull, text);
                 Known::Refused(full.with_detail(oldest.saturating_add(KEY_LIVES_MS)))
             }
@@ -109,7 +109,13 @@ impl<T> Keys<T> {
         }
     }
 
-    fn remember(&mut self, key: &RequestKey, fingerprint: u64, time_ms: u64, fate: Result<T, (ErrorCode, u64)>) {
+    fn remember(
+        &mut self,
+        key: &RequestKey,
+        fingerprint: u64,
+        time_ms: u64,
+        fate: Result<T, (ErrorCode, u64)>,
+    ) {
         // Clocks of leaders differ by a little: time does not go back here.
         let time_ms = self.by_time.last().map_or(time_ms, |(last, _)| time_ms.max(*last));
         for _ in 0..FORGOTTEN_AT_ONCE {
@@ -208,7 +214,10 @@ impl Session {
 
     /// What came of a key, if it is remembered.
     #[cfg(test)]
-    pub(super) fn kept_key(&self, key: &RequestKey) -> Option<&Result<Stored, (ErrorCode, u64)>> {
+    pub(super) fn kept_key(
+        &self,
+        key: &RequestKey,
+    ) -> Option<&Result<super::sender::Stored, (ErrorCode, u64)>> {
         self.keys.known.get(key).map(|kept| &kept.fate)
     }
 }

@@ -7,9 +7,7 @@ use rand::{Rng, SeedableRng};
 use rookery_wire::codec::decode;
 use rookery_wire::own::SelfAck;
 use rookery_wire::reply::Ack;
-use rookery_wire::{
-    DeviceId, ErrorBody, ErrorCode, GroupAction, Record, RequestKey, SessionId, UserAction,
-};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, GroupAction, Record, RequestKey, SessionId, UserAction};
 
 use super::command::{Act, Actor, ChangeKind};
 use super::key::letter;
@@ -76,7 +74,11 @@ fn whoever_repeats_a_key_gets_the_first_answer_and_stores_nothing() {
         let reused = keyed(&mut session, &at(4), &actor, "k1", &act);
         assert_eq!(code_of(&reused), ErrorCode::KeyReused, "other content, or another name");
     }
-    assert_eq!(seq_of(&keyed(&mut session, &at(5), &shop(None), "k2", &text("hi"))), 3, "another key is another act");
+    assert_eq!(
+        seq_of(&keyed(&mut session, &at(5), &shop(None), "k2", &text("hi"))),
+        3,
+        "another key is another act"
+    );
     let record = record(&session, 2);
     assert_eq!((record.sender.as_str(), record.device.as_str()), ("shop", "-"));
     assert_eq!((record.epoch, record.client_seq, record.count), (0, 0, 1), "counted, and no device's");
@@ -140,7 +142,10 @@ fn what_users_set_against_each_other_does_not_bind_the_system() {
     assert_eq!(code_of(&barred), ErrorCode::RefusedByPeer, "in a user's name it may what that user may");
     let opens = session.apply_keyed(&at(4), &LIMITS, &shop(None), &key("k2"), &text("your order"));
     assert!(opens.parked);
-    assert!(opens.intents.iter().all(|intent| intent.link.from.is_none()), "no list is asked about strangers");
+    assert!(
+        opens.intents.iter().all(|intent| intent.link.from.is_none()),
+        "no list is asked about strangers"
+    );
     let stored = keyed(&mut session, &at(5), &shop(None), "k2", &text("your order"));
     assert_eq!((seq_of(&stored), record(&session, 1).sender), (1, user("shop")));
     assert_eq!(session.member(&user("shop")), None, "it is no member by that");
@@ -169,9 +174,15 @@ fn keys_are_bounded_and_forgotten_after_a_day() {
     let known = keyed(&mut session, &time(20_001, 12_000), &shop(None), "k0", &text("x"));
     assert_eq!(seq_of(&known), 2, "those that are known are answered");
     let at_last = time(20_002, 1_000 + KEY_LIVES_MS);
-    assert_eq!(code_of(&keyed(&mut session, &at_last, &shop(None), "one more", &text("x"))), ErrorCode::KeysFull);
+    assert_eq!(
+        code_of(&keyed(&mut session, &at_last, &shop(None), "one more", &text("x"))),
+        ErrorCode::KeysFull
+    );
     let later = time(20_003, 1_001 + KEY_LIVES_MS);
-    assert_eq!(seq_of(&keyed(&mut session, &later, &shop(None), "one more", &text("x"))), 2 + MAX_KEYS as u64);
+    assert_eq!(
+        seq_of(&keyed(&mut session, &later, &shop(None), "one more", &text("x"))),
+        2 + MAX_KEYS as u64
+    );
     assert!(session.kept_key(&key("k0")).is_none() && session.kept_key(&key("k1")).is_some());
     let forgotten = keyed(&mut session, &time(20_004, 2_000 + KEY_LIVES_MS), &shop(None), "k0", &text("x"));
     assert_eq!(seq_of(&forgotten), 3 + MAX_KEYS as u64, "it is a new act by then");
@@ -211,7 +222,11 @@ fn what_a_backend_changes_of_a_users_own_is_done_once_and_waits_for_its_errands(
     let end = KeyedOwn::Act(act(0, UserAction::EndDevice { device: DeviceId::new("d").expect("a device") }));
     assert_eq!(own(&ann.act_keyed(&at(4), &key("end"), &end)).value, 1);
     assert_eq!(ann.epoch(&actor("ann").device), 0);
-    assert_eq!(own(&ann.act_keyed(&at(5), &key("end"), &end)).value, 1, "the first answer, though it is gone");
+    assert_eq!(
+        own(&ann.act_keyed(&at(5), &key("end"), &end)).value,
+        1,
+        "the first answer, though it is gone"
+    );
     let stranger = SessionId::direct(&user("ann"), &user("eve")).expect("a pair");
     let pin = UserAction::SetSession { session: stranger, setting: rookery_wire::SessionSetting::Pin(None) };
     let refused = ann.act_keyed(&at(6), &key("pin"), &KeyedOwn::Act(act(0, pin)));

@@ -32,8 +32,8 @@ pub mod user;
 pub mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, Unwanted};
-pub use keyed::KeyedOwn;
 pub use devices::{DeviceBounds, Introduction};
+pub use keyed::KeyedOwn;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};

@@ -185,10 +185,13 @@ impl StateMachine for SystemMachine {
             (self.facts.borrow().clone(), audit.generation, audit.book.clone())
         };
         out.chunk(rookery_wire::encode(&*facts)).await?;
-        audit_rows::write(&self.map, generation, &book, &out).await?;
-        if self.audit.lock().await.generation != generation {
-            // Rows were taken out under it. The transfer takes silence for the end of this sender and gives up.
-            std::future::pending::<()>().await;
+        let mut parts = audit_rows::Parts::of(&self.map, generation, &book);
+        while let Some(part) = parts.next().await? {
+            if self.audit.lock().await.generation != generation {
+                // Rows were taken out under it. The transfer takes silence for the end of this sender and gives up.
+                std::future::pending::<()>().await;
+            }
+            out.chunk(part).await?;
         }
         Ok(())
     }
@@ -201,7 +204,11 @@ impl StateMachine for SystemMachine {
         let generation = audit.generation + 1;
         // What an interrupted installation may have left.
         audit_rows::clear(&self.map, Some(audit.generation)).await?;
-        let book = audit_rows::install(&self.map, generation, &mut input).await?;
+        let mut arriving = audit_rows::Arriving::under(&self.map, generation);
+        while let Some(part) = input.next().await? {
+            arriving.take(part).await?;
+        }
+        let book = arriving.book();
         let mut batch = Batch::default();
         audit_rows::put_head(&mut batch, generation, &book);
         self.keep(batch, &facts, &mark, true).await?;

@@ -169,7 +169,9 @@ impl Inner {
     /// What the leader does.
     async fn answer(&self, question: Question) -> Result<Reply, String> {
         match question {
-            Question::Append(lines) if lines.len() > MOST_LINES => Err(format!("{} lines at once", lines.len())),
+            Question::Append(lines) if lines.len() > MOST_LINES => {
+                Err(format!("{} lines at once", lines.len()))
+            }
             Question::Append(lines) => {
                 let TrailOptions { keep, age_ms, .. } = self.options;
                 let command = AuditCommand { time_ms: self.clock.unix_ms(), keep, age_ms, lines };
@@ -199,7 +201,9 @@ impl AuditTrail for Trail {
             }
             match timeout(inner.options.deadline, answered).await {
                 Ok(Ok(number)) => Ok(number),
-                _ => Err(late("the action was not carried out: no majority wrote its line of the audit in time")),
+                _ => Err(late(
+                    "the action was not carried out: no majority wrote its line of the audit in time",
+                )),
             }
         })
     }
@@ -219,7 +223,9 @@ impl AuditTrail for Trail {
                     pause = (pause * 2).min(PAUSE.1);
                 }
             };
-            timeout_at(deadline, asked).await.map_err(|_| late("the leader of the system group gave no answer in time"))
+            timeout_at(deadline, asked)
+                .await
+                .map_err(|_| late("the leader of the system group gave no answer in time"))
         })
     }
 }

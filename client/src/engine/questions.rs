@@ -69,7 +69,7 @@ impl Engine {
                 continue;
             }
             let own = match &ask.question {
-                Question::Own(act) => match self.own.begin(&act.on_behalf_of, number) {
+                Question::Own(_) => match self.own.begin(number) {
                     Some(own) => own,
                     // One at a time.
                     None => continue,
@@ -88,13 +88,9 @@ impl Engine {
                 Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
                 Question::Group(info) => encode_frame(Kind::GroupInfo, id, info, &mut self.out),
                 Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
-                Question::Own(act) => {
-                    encode_frame(
-                        Kind::ManageSelf,
-                        id,
-                        &ManageSelf { number: own, ..act.clone() },
-                        &mut self.out,
-                    );
+                Question::Own(action) => {
+                    let act = ManageSelf { number: own, on_behalf_of: None, action: action.clone() };
+                    encode_frame(Kind::ManageSelf, id, &act, &mut self.out);
                 }
                 Question::Relations(list) => encode_frame(Kind::ListRelations, id, list, &mut self.out),
                 Question::Devices(list) => encode_frame(Kind::ListDevices, id, list, &mut self.out),
@@ -122,11 +118,11 @@ impl Engine {
     /// The answer is there; one that was given up already is ignored.
     pub(crate) fn ask_answered(&mut self, number: u64, answer: Result<Answer, ClientError>) {
         let Some(ask) = self.asks.remove(&number) else { return };
-        if let Question::Own(act) = &ask.question {
+        if let Question::Own(_) = &ask.question {
             if let Ok(Answer::Own(ack)) = &answer {
-                self.own.done(&act.on_behalf_of, ack.number);
+                self.own.done(ack.number);
             }
-            self.own.end(&act.on_behalf_of, number, false);
+            self.own.end(number, false);
         }
         ask.answer(answer);
     }
@@ -134,8 +130,8 @@ impl Engine {
     /// ERROR for a question.
     pub(crate) fn ask_refused(&mut self, now: Millis, number: u64, verdict: Verdict, body: &ErrorBody) {
         if let Some(ask) = self.asks.get_mut(&number)
-            && let Question::Own(act) = &ask.question
-            && self.own.refused(&act.on_behalf_of, body) == Numbered::Again
+            && let Question::Own(_) = &ask.question
+            && self.own.refused(body) == Numbered::Again
         {
             ask.due = Some(now);
             return self.ask_due(now);
@@ -156,8 +152,8 @@ impl Engine {
             self.asks.iter().filter(|(_, ask)| ask.deadline <= now).map(|(&number, _)| number).collect();
         for number in late {
             let Some(ask) = self.asks.remove(&number) else { continue };
-            if let Question::Own(act) = &ask.question {
-                self.own.end(&act.on_behalf_of, number, ask.written);
+            if let Question::Own(_) = &ask.question {
+                self.own.end(number, ask.written);
             }
             let (what, written, last) = (ask.question.name(), ask.written, self.trouble.clone());
             ask.answer(Err(ClientError::Deadline { what, written, last }));

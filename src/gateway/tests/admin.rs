@@ -8,8 +8,8 @@ use rookery_wire::{AdminAction, AuditEntity, AuditLine, Burns, Extension, GroupA
 
 use super::*;
 use crate::state::KeyedOwn;
-use crate::system::audit::Wanted;
 use crate::system::AuditTrail;
+use crate::system::audit::Wanted;
 
 /// An audit in memory, which may be out of reach.
 #[derive(Default)]
@@ -122,7 +122,10 @@ async fn the_line_comes_before_the_act_and_a_repeat_writes_none() {
     bench.audit.away.store(true, Ordering::Relaxed);
     let late = answer(&mut shop, &ask("k1", None, say("hi"))).await.unwrap_err();
     assert_eq!(late.code, ErrorCode::Unavailable);
-    assert!(!bench.shard.commands.lock().iter().any(|it| matches!(it, Command::KeyedAct { .. })), "not carried out");
+    assert!(
+        !bench.shard.commands.lock().iter().any(|it| matches!(it, Command::KeyedAct { .. })),
+        "not carried out"
+    );
     bench.audit.away.store(false, Ordering::Relaxed);
 
     for _ in 0..2 {

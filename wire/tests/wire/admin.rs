@@ -182,13 +182,7 @@ pub(crate) fn requests() -> Vec<Case> {
             Some("alice"),
             AdminAction::CreateGroup { group: crew(), users: of_two() },
         ),
-        ask(
-            "admin add members",
-            "",
-            125,
-            None,
-            AdminAction::AddMembers { group: crew(), users: of_two() },
-        ),
+        ask("admin add members", "", 125, None, AdminAction::AddMembers { group: crew(), users: of_two() }),
         ask(
             "admin remove members",
             "",
@@ -281,8 +275,7 @@ fn action() -> impl Strategy<Value = AdminAction> {
             .prop_map(|(group, action)| AdminAction::Manage { group, action }),
         crate::own_strategies::action().prop_map(AdminAction::Own),
         user().prop_map(|user| AdminAction::CreateUser { user }),
-        (option::of(session()), number32())
-            .prop_map(|(after, limit)| AdminAction::Sessions { after, limit }),
+        (option::of(session()), number32()).prop_map(|(after, limit)| AdminAction::Sessions { after, limit }),
     ]
 }
 
@@ -310,8 +303,7 @@ fn outcome() -> impl Strategy<Value = AdminOutcome> {
 }
 
 fn line() -> impl Strategy<Value = AuditLine> {
-    let entity =
-        prop_oneof![session().prop_map(AuditEntity::Session), user().prop_map(AuditEntity::User)];
+    let entity = prop_oneof![session().prop_map(AuditEntity::Session), user().prop_map(AuditEntity::User)];
     let who = (user(), device(), option::of(user()));
     (number(), number(), who, any::<u16>(), any::<u16>(), entity, request_key()).prop_map(
         |(number, time_ms, (service, device, on_behalf_of), action, part, entity, key)| AuditLine {
@@ -334,10 +326,16 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         (request_key(), option::of(user()), action())
             .prop_map(|(key, on_behalf_of, action)| Body::Admin(Admin { key, on_behalf_of, action })),
         (number(), number32()).prop_map(|(after, limit)| Body::Audit(Audit { after, limit })),
-        (request_key(), number(), outcome())
-            .prop_map(|(key, audit, outcome)| Body::AdminReply(AdminReply { key, audit, outcome })),
-        (vec(line(), 0..4), number(), number())
-            .prop_map(|(lines, first, last)| Body::AuditPage(AuditPage { lines, first, last })),
+        (request_key(), number(), outcome()).prop_map(|(key, audit, outcome)| Body::AdminReply(AdminReply {
+            key,
+            audit,
+            outcome
+        })),
+        (vec(line(), 0..4), number(), number()).prop_map(|(lines, first, last)| Body::AuditPage(AuditPage {
+            lines,
+            first,
+            last
+        })),
     ]
 }
 
