@@ -304,7 +304,8 @@ fn the_business_acts(folder: &Path) {
     assert_eq!(parsed(&admin(&["people", "kim", "list"]))["blocked"], true);
     assert!(bad(folder, &["send", "--user", "lee", "@kim", "hi"], 1).contains("REFUSED_BY_PEER"));
     let devices = admin(&["device", "lee", "list"]);
-    let device = parsed(devices.lines().next().expect("a device"))["device"].as_str().expect("a name").to_owned();
+    let device =
+        parsed(devices.lines().next().expect("a device"))["device"].as_str().expect("a name").to_owned();
     assert_eq!(parsed(&admin(&["device", "lee", "end", &device]))["value"], 1);
 
     let sessions = admin(&["sessions", "kim"]);

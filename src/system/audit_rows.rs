@@ -165,7 +165,6 @@ pub(super) async fn lines(
 /// too.
 pub(super) struct Parts<'a> {
     map: &'a Map,
-    generation: u64,
     begin: Option<Part>,
     entries: VecDeque<Entry>,
     from: Bytes,
@@ -177,7 +176,6 @@ impl<'a> Parts<'a> {
     pub(super) fn of(map: &'a Map, generation: u64, book: &Book) -> Self {
         Self {
             map,
-            generation,
             begin: Some(Part::Begin { index: book.index(), first: book.first() }),
             entries: book.entries().collect(),
             from: key(generation, book.first()),

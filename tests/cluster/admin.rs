@@ -102,13 +102,16 @@ fn one_key_through_two_nodes_and_a_leaders_death_is_one_effect_and_one_line() {
         let plan = Plan::new(3, 4).with("limits", "resident_idle_ms = 1000");
         let mut cluster = Cluster::up(plan.with("storage", "checkpoint_ms = 200")).await;
         let sessions = [direct("ann", "bob"), direct("ann", "cid"), direct("bob", "cid"), group("team")];
-        let backends =
-            [backend(&cluster, &[1, 2, 3], "backend-1").await, backend(&cluster, &[2, 3, 1], "backend-2").await];
+        let backends = [
+            backend(&cluster, &[1, 2, 3], "backend-1").await,
+            backend(&cluster, &[2, 3, 1], "backend-2").await,
+        ];
         let team = AdminAction::CreateGroup {
             group: GroupId::new("team").expect("a name"),
             users: vec![user("ann"), user("bob")],
         };
-        let made = stored(backends[0].admin(key("team"), Some(user("ann")), team.clone()).await.expect("made"));
+        let made =
+            stored(backends[0].admin(key("team"), Some(user("ann")), team.clone()).await.expect("made"));
         let mut known = by_both(&backends, &sessions, 0..EACH).await;
 
         for (round, of_audit) in [(1, false), (2, true), (3, false)] {
@@ -122,7 +125,8 @@ fn one_key_through_two_nodes_and_a_leaders_death_is_one_effect_and_one_line() {
             });
             // The first of them are on their way.
             let (session, words) = wanted(&sessions, round * EACH);
-            let first = backends[1].admin(key(&format!("order-{}", round * EACH)), None, text(&session, &words));
+            let first =
+                backends[1].admin(key(&format!("order-{}", round * EACH)), None, text(&session, &words));
             first.await.expect("asked a third time");
             cluster.kill(victim);
             known.extend(asked.await.expect("no panic"));
@@ -191,7 +195,9 @@ fn a_backend_makes_users_and_groups_and_sets_what_is_theirs() {
         let (bob, _bobs) = app(&cluster, &[3], "bob", "phone").await;
         let asked = ann.admin(key("k"), Some(user("ann")), text(&direct("ann", "bob"), "as a service")).await;
         assert_eq!(code(asked), ErrorCode::Forbidden, "ann is no service");
-        assert!(matches!(ann.audit(0, 9).await, Err(ClientError::Refused(body)) if body.code == ErrorCode::Forbidden));
+        assert!(
+            matches!(ann.audit(0, 9).await, Err(ClientError::Refused(body)) if body.code == ErrorCode::Forbidden)
+        );
 
         let create = |who: &str| AdminAction::CreateUser { user: user(who) };
         assert_eq!(code(shop.admin(key("u1"), None, create("ann")).await), ErrorCode::UserExists);
@@ -223,7 +229,8 @@ fn a_backend_makes_users_and_groups_and_sets_what_is_theirs() {
         assert!(matches!(refused, ClientError::Refused(body) if body.code == ErrorCode::RefusedByPeer));
         let as_bob = shop.admin(key("s1"), Some(user("bob")), text(&session, "as bob")).await;
         assert_eq!(code(as_bob), ErrorCode::RefusedByPeer);
-        let ack = stored(shop.admin(key("s2"), None, text(&session, "your order")).await.expect("the system"));
+        let ack =
+            stored(shop.admin(key("s2"), None, text(&session, "your order")).await.expect("the system"));
         assert_eq!((ack.seq, ack.client_seq, ack.count), (2, 0, 2), "it counts");
         anns.up_to(&session, "your order").await;
         let line = ann.sync().await.expect("a list").sessions;
@@ -241,7 +248,8 @@ fn a_backend_makes_users_and_groups_and_sets_what_is_theirs() {
         stored(shop.admin(key("s4"), None, recall).await.expect("recalled"));
 
         // What a service reads, and exports page by page.
-        let page = shop.pull(&session, 1, Direction::Forward, 500, Consistency::Linearizable).await.expect("a page");
+        let page =
+            shop.pull(&session, 1, Direction::Forward, 500, Consistency::Linearizable).await.expect("a page");
         let told: Vec<_> = page.records.iter().map(|record| (record.kind, record.sender.as_str())).collect();
         assert_eq!(told[..2], [(RecordKind::RECALLED, "bob"), (RecordKind::CONTENT, "shop")]);
         assert_eq!(contents(&page.records), ["your order, again"]);
