@@ -203,7 +203,7 @@ impl Session {
                     self.keys.remember(key, fingerprint, at.time_ms, Ok(stored));
                     outcome
                 }
-                Err(outcome) => outcome,
+                Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
             },
             Err(refusal) => {
                 self.keys.remember(key, fingerprint, at.time_ms, Err((refusal.code, refusal.detail)));

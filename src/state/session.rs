@@ -327,7 +327,7 @@ impl Session {
                     self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
                     outcome
                 }
-                Err(outcome) => outcome,
+                Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
             },
             Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
@@ -413,7 +413,7 @@ impl Session {
         actor: &Actor,
         client_seq: u64,
         act: &Act,
-    ) -> Result<(Outcome, Stored), Outcome> {
+    ) -> Result<(Outcome, Stored), ErrorBody> {
         let mut outcome = Outcome::default();
         let (mut turnover, mut rewriting) = (None, None);
         let (kind, content_type, content, extensions) = match act {
@@ -429,7 +429,7 @@ impl Session {
                 let Some((decided, target)) = self.decide_rewrite(at, actor.name(), act) else {
                     // Judged just now, so it is there.
                     let text = format!("{} has no such message", self.id);
-                    return Err(refused(ErrorCode::NoSuchMessage, text, 0));
+                    return Err(ErrorBody::new(ErrorCode::NoSuchMessage, text));
                 };
                 rewriting = Some(decided);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&target)), Vec::new())

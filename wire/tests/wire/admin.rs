@@ -271,9 +271,9 @@ fn action() -> impl Strategy<Value = AdminAction> {
         members().prop_map(|(group, users)| AdminAction::CreateGroup { group, users }),
         members().prop_map(|(group, users)| AdminAction::AddMembers { group, users }),
         members().prop_map(|(group, users)| AdminAction::RemoveMembers { group, users }),
-        (group(), crate::group_strategies::action())
+        (group(), crate::group_strategies::action().boxed())
             .prop_map(|(group, action)| AdminAction::Manage { group, action }),
-        crate::own_strategies::action().prop_map(AdminAction::Own),
+        crate::own_strategies::action().boxed().prop_map(AdminAction::Own),
         user().prop_map(|user| AdminAction::CreateUser { user }),
         (option::of(session()), number32()).prop_map(|(after, limit)| AdminAction::Sessions { after, limit }),
     ]
@@ -320,10 +320,10 @@ fn line() -> impl Strategy<Value = AuditLine> {
     )
 }
 
-/// Any body of the business's side.
+/// Any body of the business's side. Parts are boxed: a tree of all alternatives at once would not fit a thread's stack.
 pub(crate) fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
-        (request_key(), option::of(user()), action())
+        (request_key(), option::of(user()), action().boxed())
             .prop_map(|(key, on_behalf_of, action)| Body::Admin(Admin { key, on_behalf_of, action })),
         (number(), number32()).prop_map(|(after, limit)| Body::Audit(Audit { after, limit })),
         (request_key(), number(), outcome()).prop_map(|(key, audit, outcome)| Body::AdminReply(AdminReply {
@@ -331,7 +331,7 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
             audit,
             outcome
         })),
-        (vec(line(), 0..4), number(), number()).prop_map(|(lines, first, last)| Body::AuditPage(AuditPage {
+        (vec(line().boxed(), 0..4), number(), number()).prop_map(|(lines, first, last)| Body::AuditPage(AuditPage {
             lines,
             first,
             last
