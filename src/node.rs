@@ -1,5 +1,6 @@
 //! A node: the one place where everything is wired together, started in order and stopped in reverse.
 
+mod audit;
 mod balance;
 mod clock;
 mod folder;
@@ -174,6 +175,9 @@ impl Node {
             ..DeliveryLimits::default()
         }));
         let mut tasks = JoinSet::new();
+        let links = (peers.clone(), &*app);
+        let to_system = (system.clone(), machine);
+        let audit = audit::start((&config, number), to_system, links, seams.clock.clone(), &mut tasks);
         let placement = follow_placement(facts.clone(), &mut tasks);
         let router = Router::start(
             router_options(&config, number, known.placement.count()),
@@ -221,6 +225,7 @@ impl Node {
             router: router.clone(),
             delivery: delivery.clone(),
             authenticator,
+            audit,
             clock: seams.clock.clone(),
         };
         let gateway =

@@ -17,6 +17,8 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "cluster/admin.rs"]
+mod admin;
 #[path = "cluster/devices.rs"]
 mod devices;
 #[path = "cluster/digest.rs"]

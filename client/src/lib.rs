@@ -24,6 +24,7 @@
 
 pub use rookery_wire as wire;
 
+mod admin;
 mod client;
 mod command;
 mod connector;
@@ -52,8 +53,5 @@ pub use joining::InviteCode;
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
-<<<<<<< HEAD
 pub use verify::{Proof, Verified};
-=======
 pub use since::{Mark, SyncChanges};
->>>>>>> since

@@ -132,6 +132,22 @@ LIST_REQUESTS = kind(24, "LIST_REQUESTS", session=SESSION, which=Enumeration("as
 LIST_CODES = kind(25, "LIST_CODES", session=SESSION, after=U64, limit=U32)
 JOIN_GROUP = kind(26, "JOIN_GROUP", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME),
                   code=OptionOf(BYTES), text=BYTES)  # fmt: skip
+MEMBERS_OF = Struct(group=NAME, users=ListOf(NAME))
+MESSAGE_FIELDS = dict(content_type=BYTES, content=BYTES, extensions=ListOf(EXTENSION))
+ADMIN_ACTION = Enumeration(
+    "send", "recall", "edit", "create_group", "add_members", "remove_members", "manage", "own", "create_user",
+    "sessions",
+    send=Struct(session=SESSION, **MESSAGE_FIELDS),
+    recall=Struct(session=SESSION, seq=U64),
+    edit=Struct(session=SESSION, seq=U64, **MESSAGE_FIELDS),
+    create_group=MEMBERS_OF, add_members=MEMBERS_OF, remove_members=MEMBERS_OF,
+    manage=Struct(group=NAME, action=GROUP_ACTION),
+    own=USER_ACTION,
+    create_user=Struct(user=NAME),
+    sessions=Struct(after=OptionOf(SESSION), limit=U32),
+)  # fmt: skip
+ADMIN = kind(28, "ADMIN", key=NAME, on_behalf_of=OptionOf(NAME), action=ADMIN_ACTION)
+AUDIT = kind(29, "AUDIT", after=U64, limit=U32)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS, last_number=U64)  # fmt: skip
@@ -175,6 +191,21 @@ RELATION = kind(147, "RELATION", **RELATION_FIELDS)
 DEVICE = Struct(device=NAME, epoch=U32, platform=BYTES, name=BYTES, agent=BYTES, seen_ms=U64)
 DEVICE_PAGE = kind(148, "DEVICE_PAGE", devices=ListOf(DEVICE), more=BOOL)
 SELF_ACK = kind(149, "SELF_ACK", number=U64, time_ms=U64, value=U64)
+
+ACK_FIELDS = dict(session=SESSION, client_seq=U64, seq=U64, message_id=U64, time_ms=U64, count=U64)
+USER_SESSION = Struct(session=SESSION, joined_seq=U64, read_seq=U64)
+ADMIN_OUTCOME = Enumeration(
+    "stored", "done", "sessions",
+    stored=Struct(**ACK_FIELDS),
+    done=Struct(time_ms=U64, value=U64),
+    sessions=Struct(sessions=ListOf(USER_SESSION), more=BOOL),
+)  # fmt: skip
+ADMIN_REPLY = kind(159, "ADMIN_REPLY", key=NAME, audit=U64, outcome=ADMIN_OUTCOME)
+AUDIT_LINE = Struct(
+    number=U64, time_ms=U64, service=NAME, device=NAME, on_behalf_of=OptionOf(NAME), action=U16, part=U16,
+    entity=Enumeration("session", "user", session=SESSION, user=NAME), key=NAME,
+)  # fmt: skip
+AUDIT_PAGE = kind(160, "AUDIT_PAGE", lines=ListOf(AUDIT_LINE), first=U64, last=U64)
 
 HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
 MAX_FRAME = 1 << 20

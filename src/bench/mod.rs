@@ -58,11 +58,8 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
-<<<<<<< HEAD
         Some(Mode::Group(group)) => group::run(&args, group).await,
-=======
         Some(Mode::Login(login)) => login::run(&args, login).await,
->>>>>>> since
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
         Some(Mode::Crowd(crowd)) => crowd::run(&args, crowd).await,
         Some(Mode::Hot(hot)) => hot::run(&args, hot).await,

@@ -4,6 +4,8 @@
 //! there and a non-zero exit: 1 when the work failed, 2 when the words were wrong. Must never hold logic that another
 //! program would want: that lives in the library beside it.
 
+mod admin;
+mod admin_words;
 mod chat;
 mod cluster;
 mod config;
@@ -89,6 +91,8 @@ enum Command {
     People(Box<own::PeopleArgs>),
     /// List, name and end your devices
     Device(Box<own::DeviceArgs>),
+    /// Act for the business: create, send, manage and export for named users
+    Admin(Box<admin::AdminArgs>),
     /// Issue a token for `auth.mode = "token"`
     Token(token::TokenArgs),
     /// Load a cluster, hurt it, and prove that no message was lost, doubled or reordered
@@ -140,6 +144,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Session(args) => block_on(own::session(*args))?,
         Command::People(args) => block_on(own::people(*args))?,
         Command::Device(args) => block_on(own::device(*args))?,
+        Command::Admin(args) => block_on(admin::admin(*args))?,
         Command::Demo(args) => return crate::demo::main(&args),
         Command::Check(args) => return crate::check::main(*args),
         Command::Bench(args) => return crate::bench::main(*args),

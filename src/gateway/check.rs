@@ -48,6 +48,11 @@ pub(super) fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorB
     Ok(())
 }
 
+/// As [`is_theirs`], of who acts: the system has something to say in any session.
+fn theirs(session: &SessionId, actor: &Actor) -> Result<(), ErrorBody> {
+    if actor.is_system() { Ok(()) } else { is_theirs(session, actor.name()) }
+}
+
 pub(super) fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
     if blob.len() > MAX_LABEL {
         return refuse(
@@ -127,7 +132,7 @@ fn burns_in(session: &SessionId, extensions: &[Extension]) -> Result<(), ErrorBo
 /// A RECALL as a command.
 pub(super) fn recall(actor: Actor, recall: Recall, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
-    is_theirs(&recall.session, actor.name())?;
+    theirs(&recall.session, &actor)?;
     numbered(recall.client_seq)?;
     let Recall { session, client_seq, seq, .. } = recall;
     let act = Act::Recall { seq, window_ms: limits.recall_window_ms };
@@ -137,7 +142,7 @@ pub(super) fn recall(actor: Actor, recall: Recall, limits: &Limits) -> Result<Co
 /// An EDIT as a command.
 pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
-    is_theirs(&edit.session, actor.name())?;
+    theirs(&edit.session, &actor)?;
     numbered(edit.client_seq)?;
     message(&edit.content_type, &edit.content, &edit.extensions, false, limits)?;
     let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
@@ -149,7 +154,7 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
 /// A SEND as a command.
 pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
-    is_theirs(&send.session, actor.name())?;
+    theirs(&send.session, &actor)?;
     numbered(send.client_seq)?;
     message(&send.content_type, &send.content, &send.extensions, true, limits)?;
     burns_in(&send.session, &send.extensions)?;

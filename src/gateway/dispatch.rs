@@ -12,7 +12,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 use super::connection::Connection;
 use super::core::Core;
 use super::{
-    check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, watch,
+    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, watch,
 };
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
@@ -101,6 +101,8 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         }
         Some(Kind::Digest) => with(connection, request, body(&frame), digests::digest),
         Some(Kind::Watch) => with(connection, request, body(&frame), watch::watch),
+        Some(Kind::Admin) => with(connection, request, body(&frame), admin::admin),
+        Some(Kind::Audit) => with(connection, request, body(&frame), admin::audit),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

@@ -13,6 +13,7 @@
 //! reading of that one connection. It must never judge what only replicated state can judge.
 
 mod accept;
+mod admin;
 mod badge;
 mod check;
 mod connection;
@@ -55,6 +56,7 @@ use crate::config::{Limits, Timing};
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
 use crate::router::Router;
+use crate::system::AuditTrail;
 
 /// How long connections have to be answered, and to take what was written to them, when the node stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -87,6 +89,8 @@ pub struct Neighbours {
     pub router: Router,
     /// Pushes.
     pub delivery: Arc<Delivery>,
+    /// Takes lines for the audit.
+    pub audit: Arc<dyn AuditTrail>,
     /// Judges HELLO.
     pub authenticator: Arc<Authenticator>,
     /// Wall clock.
@@ -118,11 +122,12 @@ impl Gateway {
         };
         let listener = network.listen(&options.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let Neighbours { router, delivery, authenticator, clock } = neighbours;
+        let Neighbours { router, delivery, audit, authenticator, clock } = neighbours;
         let core = Arc::new(Core {
             options,
             router,
             delivery,
+            audit,
             authenticator,
             clock,
             stats: Arc::new(GatewayStats::new()),

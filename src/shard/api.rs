@@ -9,7 +9,7 @@ use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
-use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RequestKey, SessionId, UserId};
 
 use crate::state::Actor;
 pub use crate::state::Answer;
@@ -204,6 +204,13 @@ pub enum Read {
         user: UserId,
         /// With which of these, at most [`MAX_HEADS`].
         with: Vec<UserId>,
+    },
+    /// Whether a user remembers a request key: 1 if so, else 0, as a count.
+    KnowsKey {
+        /// Who.
+        user: UserId,
+        /// Which.
+        key: RequestKey,
     },
     /// Who is more than a plain member, or muted. `user` must be a member; none for a service.
     Roles {

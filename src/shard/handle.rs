@@ -278,6 +278,7 @@ impl ShardHandle {
             | Read::Devices { .. }
             | Read::Cursors { .. }
             | Read::Seen { .. }
+            | Read::KnowsKey { .. }
             | Read::Acquainted { .. } => return Err(ReadRefusal::NotFresh),
         };
         let has = self.shared.table.get(session).is_some_and(|row| row.last_seq >= seq);

@@ -105,6 +105,7 @@ impl Reads {
             Read::OwnNumber { user, by, device, epoch } => {
                 self.own_number(user, SenderKey { user: by, device, epoch }).await
             }
+            Read::KnowsKey { user, key } => self.knows_key(user, key).await,
             Read::Settings { user, sessions } => self.settings(user, sessions).await,
             Read::Relations { user, which, after, limit } => self.relations(user, which, after, limit).await,
             Read::Devices { user, after, limit } => self.devices(user, after, limit).await,

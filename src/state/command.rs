@@ -7,11 +7,12 @@
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into, encode_sized};
-use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserId};
+use rookery_wire::{DeviceId, Extension, GroupAction, RequestKey, Retention, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
 use super::joining::CodeHash;
+use super::keyed::KeyedOwn;
 use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
 
@@ -58,7 +59,23 @@ impl Actor {
     pub fn name(&self) -> &UserId {
         self.on_behalf_of.as_ref().unwrap_or(&self.user)
     }
+
+    /// Who acts under a request key: a service, as none of its devices.
+    pub fn keyed(service: UserId, on_behalf_of: Option<UserId>) -> Option<Self> {
+        // The name is a good one.
+        let device = DeviceId::new(NO_DEVICE).ok()?;
+        Some(Self { user: service, device, epoch: 0, on_behalf_of, service: true })
+    }
+
+    /// Whether this is the system itself: a service under a request key and in nobody's name. What users set against each
+    /// other does not bind it. Epochs of devices begin at 1.
+    pub fn is_system(&self) -> bool {
+        self.service && self.epoch == 0 && self.on_behalf_of.is_none()
+    }
 }
+
+/// Stands as the device of records that no device sent.
+pub const NO_DEVICE: &str = "-";
 
 /// What a membership command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -384,6 +401,26 @@ pub enum Command {
         /// Which messages.
         seqs: Vec<u64>,
     },
+    /// What a numbered act does, under a request key.
+    KeyedAct {
+        /// Who: [`Actor::keyed`].
+        actor: Actor,
+        /// Where.
+        session: SessionId,
+        /// The backend's name for it.
+        key: RequestKey,
+        /// What.
+        act: Act,
+    },
+    /// A change to the own things of the user in whose name the actor acts, under a request key.
+    KeyedOwn {
+        /// Who: [`Actor::keyed`].
+        actor: Actor,
+        /// The backend's name for it.
+        key: RequestKey,
+        /// What.
+        act: KeyedOwn,
+    },
 }
 
 impl Command {
@@ -391,13 +428,16 @@ impl Command {
     pub fn entity(&self) -> EntityKey {
         match self {
             Command::Act { session, .. }
+            | Command::KeyedAct { session, .. }
             | Command::Linked { session, .. }
             | Command::Unlinked { session, .. }
             | Command::Bar { session, .. }
             | Command::Trim { session, .. }
             | Command::Burn { session, .. }
             | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
-            Command::UserAct { actor, .. } => EntityKey::User(actor.name().clone()),
+            Command::UserAct { actor, .. } | Command::KeyedOwn { actor, .. } => {
+                EntityKey::User(actor.name().clone())
+            }
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }
@@ -412,7 +452,10 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         // Room for the whole of a message, so that the buffer is not grown and copied.
         let content = match self {
-            Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => content.len(),
+            Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. }
+            | Command::KeyedAct { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => {
+                content.len()
+            }
             _ => 0,
         };
         encode_sized(self, content + 192)

@@ -120,7 +120,7 @@ impl Session {
             return match act {
                 Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor.name(), act),
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),
-                _ => self.let_through(actor.name(), act),
+                _ => self.let_through(actor, act),
             };
         }
         match act {

@@ -15,6 +15,7 @@ pub mod exceptions;
 pub mod joining;
 mod keeping;
 pub mod key;
+pub mod keyed;
 pub mod manage;
 mod members;
 pub mod outcome;
@@ -37,6 +38,7 @@ pub mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
+pub use keyed::KeyedOwn;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
@@ -54,6 +56,8 @@ mod full_lists_tests;
 mod joining_model_tests;
 #[cfg(test)]
 mod joining_tests;
+#[cfg(test)]
+mod keyed_tests;
 #[cfg(test)]
 mod large_tests;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::command::{Act, Actor, ChangeKind, Link};
 use super::joining::Doors;
 use super::keeping::Wishes;
 use super::key::SenderKey;
+use super::keyed::Keys;
 use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
@@ -133,6 +134,8 @@ pub struct Session {
     pub(super) chain: Chain,
     pub(super) doors: Doors,
     pub(super) wishes: Wishes,
+    /// What was asked for under request keys.
+    pub(super) keys: Keys<Stored>,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -172,6 +175,7 @@ impl Session {
             bars: Bars::new(),
             doors: Doors::default(),
             wishes: Wishes::new(),
+            keys: Keys::default(),
             recalled: BTreeMap::new(),
         }
     }
@@ -305,7 +309,7 @@ impl Session {
             return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
         }
         if !self.exists
-            && let Some(outcome) = self.before_it_exists(at, actor, client_seq, act)
+            && let Some(outcome) = self.before_it_exists(at, actor, Some(client_seq), act)
         {
             return outcome;
         }
@@ -331,7 +335,13 @@ impl Session {
             }
         }
         match self.decide(at, actor, act) {
-            Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
+            Ok(()) => match self.store(at, limits, actor, client_seq, act) {
+                Ok((outcome, stored)) => {
+                    self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
+                    outcome
+                }
+                Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
+            },
             Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
@@ -410,17 +420,15 @@ impl Session {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything a record is made of")]
-    fn store(
+    /// Carries out an act that was allowed: where its record stands, with what follows from it.
+    pub(super) fn store(
         &mut self,
         at: &At,
         limits: &SessionLimits,
         actor: &Actor,
-        key: SenderKey,
         client_seq: u64,
-        fingerprint: u64,
         act: &Act,
-    ) -> Outcome {
+    ) -> Result<(Outcome, Stored), ErrorBody> {
         let mut outcome = Outcome::default();
         let (mut turnover, mut rewriting, mut entry) = (None, None, None);
         let (kind, content_type, content, extensions) = match act {
@@ -435,7 +443,8 @@ impl Session {
                     if matches!(act, Act::Recall { .. }) { RecordKind::RECALL } else { RecordKind::EDIT };
                 let Some((decided, target)) = self.decide_rewrite(at, actor.name(), act) else {
                     // Judged just now, so it is there.
-                    return refused(ErrorCode::NoSuchMessage, format!("{} has no such message", self.id), 0);
+                    let text = format!("{} has no such message", self.id);
+                    return Err(ErrorBody::new(ErrorCode::NoSuchMessage, text));
                 };
                 rewriting = Some(decided);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&target)), Vec::new())
@@ -485,13 +494,12 @@ impl Session {
         }
         let (stored, record) = self.append(limits, placed);
         outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
-        self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
             outcome.gate = Some(self.version);
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
-        outcome
+        Ok((outcome, stored))
     }
 
     /// Gives a record the next seq, without taking it.

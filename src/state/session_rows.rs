@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{AttributeKey, Blob, Digest, Record, Retention, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, Digest, Record, RequestKey, Retention, SessionId, UserId};
 
 use super::command::{Link, versioned};
 use super::joining::Doors;
 use super::key::{self, SenderKey, letter};
+use super::keyed::{KeptKey, Keys};
 use super::manage::Settings;
 use super::recalled::Recalled;
 use super::records;
@@ -53,15 +54,12 @@ pub struct HeadRow {
     pub revision: u64,
     /// Of a direct session: user, version, and whether it takes nothing the other writes.
     pub bars: Vec<(UserId, u64, bool)>,
-<<<<<<< HEAD
     /// The digest at `last_seq`.
     pub digest: Digest,
     /// Of a direct session: how long each user wishes it to be kept.
     pub wishes: Vec<(UserId, Retention)>,
-=======
     /// Log index at which the session last changed in what lists show of it.
     pub changed: u64,
->>>>>>> since
 }
 
 impl HeadRow {
@@ -118,6 +116,22 @@ pub(super) fn row<T: Decode<rookery_wire::codec::Source>>(key: &[u8], value: Byt
         }
         None => Err(RowFault::damaged(key, "it is empty")),
     }
+}
+
+/// The request keys whose rows begin with `prefix`.
+pub(super) fn keys_under<T: Decode<rookery_wire::codec::Source>>(
+    rows: &dyn RowReader,
+    prefix: &[u8],
+) -> Result<BTreeMap<RequestKey, KeptKey<T>>, RowFault> {
+    let mut keys = BTreeMap::new();
+    rows.scan(prefix, &mut |key, value| {
+        let mut rest = key.get(prefix.len()..).unwrap_or_default();
+        let name = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no request key in it"))?;
+        let name = RequestKey::new(name).map_err(|fault| RowFault::damaged(key, fault))?;
+        keys.insert(name, row(key, Bytes::copy_from_slice(value))?);
+        Ok(true)
+    })?;
+    Ok(keys)
 }
 
 /// Encodes a row value with its version byte.
@@ -243,6 +257,7 @@ impl Session {
         })?;
         session.rewrites = Rewrites::loaded(head.revision, Recalled::loaded(recalled));
         session.load_expiries(rows)?;
+        session.keys = Keys::loaded(keys_under(rows, &key::session(letter::SESSION_KEY, id))?);
         session.load_profile(rows)?;
         session.load_doors(rows)?;
         if session.last_seq >= session.first_seq {
@@ -366,6 +381,13 @@ impl Session {
             }
         }
         self.collect_doors(&mut rows);
+        for (request, kept) in self.keys.collect() {
+            let key = key::session_key(&self.id, &request);
+            match kept {
+                Some(kept) => rows.put(key, row_value(kept)),
+                None => rows.delete(key),
+            }
+        }
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
@@ -400,6 +422,7 @@ impl Session {
             && !self.dirty.profile
             && self.doors.is_clean()
             && self.dirty.attributes.is_empty()
+            && self.keys.is_clean()
     }
 
     fn head_row(&self) -> HeadRow {
@@ -417,13 +440,10 @@ impl Session {
             present: self.present,
             revision: self.rewrites.revision(),
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
-<<<<<<< HEAD
             // Told when the records are sealed.
             digest: self.tip().digest,
             wishes: self.wishes.iter().map(|(user, wish)| (user.clone(), *wish)).collect(),
-=======
             changed: self.changed,
->>>>>>> since
         }
     }
 }

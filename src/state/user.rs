@@ -14,6 +14,7 @@ use super::command::{Link, ReadTo};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::SenderKey;
+use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
@@ -65,6 +66,10 @@ pub struct User {
     /// Grows with everything that leaves errands, and with every stance.
     pub(super) version: u64,
     pub(super) errands: BTreeMap<ErrandKey, Errand>,
+    /// When a backend took the name for this user, unix milliseconds; 0 if none did.
+    pub(super) created_ms: u64,
+    /// What was asked for under request keys: time and value of the answer.
+    pub(super) keys: Keys<(u64, u64)>,
     pub(super) dirty: Dirty,
 }
 
@@ -100,6 +105,8 @@ impl User {
             privacy: Privacy::default(),
             version: 0,
             errands: BTreeMap::new(),
+            created_ms: 0,
+            keys: Keys::default(),
             dirty: Dirty::default(),
         }
     }

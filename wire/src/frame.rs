@@ -97,6 +97,10 @@ kinds! {
     ListCodes = 25, "LIST_CODES";
     /// [`crate::join::JoinGroup`].
     JoinGroup = 26, "JOIN_GROUP";
+    /// [`crate::admin::Admin`].
+    Admin = 28, "ADMIN";
+    /// [`crate::admin::Audit`].
+    Audit = 29, "AUDIT";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -155,6 +159,10 @@ kinds! {
     RequestPage = 156, "REQUEST_PAGE";
     /// [`crate::join::CodePage`].
     CodePage = 157, "CODE_PAGE";
+    /// [`crate::admin::AdminReply`].
+    AdminReply = 159, "ADMIN_REPLY";
+    /// [`crate::admin::AuditPage`].
+    AuditPage = 160, "AUDIT_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

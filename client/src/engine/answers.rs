@@ -155,6 +155,8 @@ impl Engine {
                     Kind::SelfAck => Answer::Own(body(frame)?),
                     Kind::RelationPage => Answer::Relations(body(frame)?),
                     Kind::DevicePage => Answer::Devices(body(frame)?),
+                    Kind::AdminReply => Answer::Admin(Box::new(body(frame)?)),
+                    Kind::AuditPage => Answer::Audit(body(frame)?),
                     Kind::ReceiptPage => Answer::Receipts(body(frame)?),
                     Kind::PresencePage => {
                         let page: PresencePage = body(frame)?;

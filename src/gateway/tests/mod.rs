@@ -1,5 +1,6 @@
 //! A gateway on a loopback port, before an imagined shard.
 
+mod admin;
 mod bad_input;
 mod bounds;
 mod digests;
@@ -136,6 +137,16 @@ impl FakeShard {
                     count: seq,
                 })
             }
+            Command::KeyedAct { session, .. } => {
+                let mut heads = self.heads.lock();
+                let head = heads.entry(session.clone()).or_insert(0);
+                *head += 1;
+                let (seq, session) = (*head, session.clone());
+                Answer::Ack(Ack { session, client_seq: 0, seq, message_id: seq, time_ms: 1000, count: seq })
+            }
+            Command::KeyedOwn { .. } => {
+                Answer::Own(rookery_wire::own::SelfAck { number: 0, time_ms: 1000, value: 1 })
+            }
             Command::Register { .. } => Answer::Epoch(1),
             Command::UserAct { act, .. } => {
                 Answer::Own(rookery_wire::own::SelfAck { number: act.number, time_ms: 1000, value: 1 })
@@ -226,6 +237,7 @@ impl FakeShard {
             }
             Read::Epoch { .. } => ReadReply::Count(1),
             Read::OwnNumber { .. } => ReadReply::Count(7),
+            Read::KnowsKey { .. } => ReadReply::Count(0),
             Read::Settings { sessions, .. } => {
                 let set = self.settings.lock();
                 let of = |session: &SessionId| set.get(session).cloned().unwrap_or_default();
@@ -365,6 +377,7 @@ pub(super) struct Bench {
     pub(super) shard: Arc<FakeShard>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) router: Router,
+    pub(super) audit: Arc<admin::Lines>,
 }
 
 /// A gateway with configuration as `change` leaves it.
@@ -417,14 +430,16 @@ pub(super) async fn bench_at(
     }
     let options =
         GatewayOptions { node, cluster: [7; 16], listen: "127.0.0.1:0".to_owned(), limits, timing, runtime };
+    let audit = Arc::new(admin::Lines::default());
     let neighbours = Neighbours {
         router: router.clone(),
         delivery: Arc::clone(&delivery),
+        audit: audit.clone(),
         authenticator: Arc::new(Authenticator::from_config(&crate::config::Config::default()).unwrap()),
         clock: Arc::new(SystemClock),
     };
     let gateway = Gateway::start(options, neighbours, &TcpNetwork).await.unwrap();
-    Bench { gateway, shard, delivery, router }
+    Bench { gateway, shard, delivery, router, audit }
 }
 
 impl Bench {

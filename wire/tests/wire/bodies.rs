@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, digest, encode, group, join, live, own, reply, request};
+use rookery_wire::{
+    DecodeFault, ErrorBody, Kind, admin, decode, digest, encode, group, join, live, own, reply, request,
+};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -74,6 +76,8 @@ bodies! {
     ListRequests(join::ListRequests),
     ListCodes(join::ListCodes),
     JoinGroup(join::JoinGroup),
+    Admin(admin::Admin),
+    Audit(admin::Audit),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -103,6 +107,8 @@ bodies! {
     DigestReply(digest::DigestReply),
     RequestPage(join::RequestPage),
     CodePage(join::CodePage),
+    AdminReply(admin::AdminReply),
+    AuditPage(admin::AuditPage),
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::{digest, group_cases, join, live, own_cases};
+use crate::{admin, digest, group_cases, join, live, own_cases};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -64,6 +64,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(live::requests());
     cases.extend(digest::requests());
     cases.extend(join::requests());
+    cases.extend(admin::requests());
     cases
 }
 
@@ -329,6 +330,7 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(live::replies());
     cases.extend(digest::replies());
     cases.extend(join::replies());
+    cases.extend(admin::replies());
     cases
 }
 

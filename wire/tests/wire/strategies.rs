@@ -50,7 +50,7 @@ pub(crate) fn blob() -> impl Strategy<Value = Blob> {
     vec(any::<u8>(), 0..400).prop_map(|bytes| Blob(Bytes::from(bytes)))
 }
 
-fn extensions() -> impl Strategy<Value = Vec<Extension>> {
+pub(crate) fn extensions() -> impl Strategy<Value = Vec<Extension>> {
     vec((any::<u16>(), blob()).prop_map(|(tag, data)| Extension { tag, data }), 0..4)
 }
 
@@ -315,5 +315,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         crate::live::body(),
         crate::digest::body(),
         crate::join::body(),
+        crate::admin::body(),
     ]
 }
