@@ -19,6 +19,8 @@
 
 #[path = "cluster/admin.rs"]
 mod admin;
+#[path = "cluster/against_model.rs"]
+mod against_model;
 #[path = "cluster/devices.rs"]
 mod devices;
 #[path = "cluster/digest.rs"]
@@ -49,6 +51,10 @@ mod people;
 mod pressure;
 #[path = "cluster/recall.rs"]
 mod recall;
+#[path = "cluster/reference.rs"]
+mod reference;
+#[path = "cluster/reference_shows.rs"]
+mod reference_shows;
 #[path = "cluster/retention.rs"]
 mod retention;
 #[path = "cluster/signals.rs"]

@@ -23,6 +23,7 @@ use super::recalled::Recalled;
 use super::records::{RUN_RECORDS, Run, Runs, run_of};
 use super::session::{At, Session, encode_record};
 use super::trim::is_lasting;
+use crate::plant::planted;
 
 /// Runs of records that were rewritten, and what the batch at hand has read of those that may be.
 #[derive(Debug, Default)]
@@ -66,6 +67,9 @@ impl Rewrites {
         self.fresh = fresh;
         self.collected = self.revision;
         let dirty = std::mem::take(&mut self.dirty);
+        if planted("recall-forgotten") {
+            return Vec::new();
+        }
         let runs = dirty.into_iter();
         runs.filter_map(|first| Some((first, self.pending.get(&first)?.clone()))).collect()
     }
@@ -127,6 +131,9 @@ impl Session {
 
     /// Messages with a running count above `count` that were recalled.
     pub fn recalled_after(&self, count: u64) -> u64 {
+        if planted("unread-recalled") {
+            return 0;
+        }
         self.rewrites.recalled.after(count)
     }
 
@@ -232,6 +239,9 @@ impl Session {
     /// are held in memory for the next checkpoint on that account.
     pub(super) fn rewrite(&mut self, at: &At, rewriting: Rewriting) -> ((u64, Bytes), usize) {
         let Rewriting { seq, record, recalled } = rewriting;
+        if planted("recall-kept") && recalled.is_some() {
+            return ((seq, record), 0);
+        }
         let collected =
             self.rewrites.fresh.iter().find(|(first, len)| (*first..*first + *len as u64).contains(&seq));
         if seq > self.written_seq

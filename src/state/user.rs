@@ -173,11 +173,15 @@ impl User {
         let mark = ReadMark { session: session.clone(), seq, count };
         let mut outcome = Outcome::answer(Answer::ReadMark(mark.clone()));
         if moved {
-            outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            if !planted("mark-unpushed") {
+                outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            }
             link.read_seq = seq;
             link.read_count = count;
             link.changed = self.applying;
-            self.dirty.links.insert(session.clone());
+            if !planted("cursor-lost") {
+                self.dirty.links.insert(session.clone());
+            }
         }
         if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
             let extras = Extras { marked_unread: false, ..extras.clone() };
@@ -234,7 +238,8 @@ impl User {
             return frozen();
         }
         let known = self.links.get(&link.session);
-        if known.is_some_and(|known| link.version <= known.version) {
+        let stays = planted("left-listed") && !link.member;
+        if stays || known.is_some_and(|known| link.version <= known.version) {
             return Outcome::answer(Answer::Done);
         }
         let was_member = known.is_some_and(|known| known.member);
