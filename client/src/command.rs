@@ -1,8 +1,8 @@
 //! What the handle asks of the driver.
 
 use bytes::Bytes;
-use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::admin::{Admin, AdminReply, Audit, AuditPage};
+use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};

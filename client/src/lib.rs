@@ -53,5 +53,5 @@ pub use joining::InviteCode;
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
-pub use verify::{Proof, Verified};
 pub use since::{Mark, SyncChanges};
+pub use verify::{Proof, Verified};

@@ -208,7 +208,7 @@ async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, Error
     Ok(Given::Heads { cursors, unread })
 }
 
-fn stands(cursors: &[ReadTo]) -> Vec<(SessionId, u64)> {
+pub(super) fn stands(cursors: &[ReadTo]) -> Vec<(SessionId, u64)> {
     cursors.iter().map(|to| (to.session.clone(), to.seq)).collect()
 }
 

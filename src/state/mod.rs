@@ -13,6 +13,7 @@ pub mod command;
 pub mod devices;
 pub mod exceptions;
 pub mod joining;
+mod judging;
 mod keeping;
 pub mod key;
 pub mod keyed;

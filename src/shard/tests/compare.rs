@@ -54,7 +54,7 @@ impl Outbound for Other {
             };
             assert_eq!(*seq, least);
             match reads.shared.table.get(session).is_some_and(|row| row.last_seq >= least) {
-                true => reads.answer(read).await,
+                true => reads.answer(read, 0).await,
                 false => Err(ReadRefusal::NotFresh),
             }
         })
@@ -128,7 +128,7 @@ fn a_digest_is_answered_from_memory_and_from_rows_and_to_members_alone() {
         let mut digest = Digest::begin(&pair());
         let ask = |user: Option<&str>, seq| {
             let (reads, user) = (reads(&shard), user.map(super::user));
-            async move { reads.answer(Read::Digest { user, session: pair(), seq }).await }
+            async move { reads.answer(Read::Digest { user, session: pair(), seq }, 0).await }
         };
         for seq in 1..=200 {
             let record = records_of(&shard, seq).await;
@@ -178,7 +178,7 @@ fn a_session_that_sleeps_is_compared_in_its_sleep() {
         let asleep = Shard::over(here.store.clone()).await;
         for seq in [0, 1, 63, 64, 65, 130, 131, 199, 200] {
             let ask = || Read::Digest { user: None, session: pair(), seq };
-            let (one, other) = (reads(&here).answer(ask()).await, reads(&asleep).answer(ask()).await);
+            let (one, other) = (reads(&here).answer(ask(), 0).await, reads(&asleep).answer(ask(), 0).await);
             match (one, other) {
                 (Ok(ReadReply::Digest(one)), Ok(ReadReply::Digest(other))) => {
                     assert_eq!(one, other, "at {seq}")
@@ -189,7 +189,7 @@ fn a_session_that_sleeps_is_compared_in_its_sleep() {
         compare(&asleep, &here).await;
         assert_eq!((asleep.shared.divergences.compared(), asleep.shared.divergences.total()), (1, 0));
         assert!(asleep.shared.sessions.is_empty(), "nobody was woken");
-        match reads(&asleep).answer(Read::Digest { user: None, session: pair(), seq: 201 }).await {
+        match reads(&asleep).answer(Read::Digest { user: None, session: pair(), seq: 201 }, 0).await {
             Err(ReadRefusal::Refused(error)) => assert_eq!(error.code, ErrorCode::BeyondEnd),
             other => panic!("{other:?}"),
         }
@@ -205,7 +205,7 @@ async fn records_of(shard: &Shard, seq: u64) -> Record {
         max_bytes: 1000,
         consistency: rookery_wire::request::Consistency::Replica,
     };
-    match reads(shard).answer(Read::Pull { user: None, pull }).await {
+    match reads(shard).answer(Read::Pull { user: None, pull }, 0).await {
         Ok(ReadReply::Page(page)) => {
             let page: rookery_wire::reply::Page = decode(&page.0).expect("a page");
             page.records.into_iter().next().expect("a record")
