@@ -129,10 +129,7 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
     ann.read(&at(older), &to(3));
     assert_eq!(changed(&ann, &session), read, "a cursor does not go back");
     let acts = [
-        UserAct {
-            given: Given::Heads { cursors: vec![to(9)], unread: 2 },
-            ..act(1, UserAction::ReadAll)
-        },
+        UserAct { given: Given::Heads { cursors: vec![to(9)], unread: 2 }, ..act(1, UserAction::ReadAll) },
         act(2, UserAction::SetSession { session: session.clone(), setting: SessionSetting::Pin(Some(1)) }),
         act(
             3,

@@ -37,8 +37,8 @@ use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
 use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
 use crate::shard::api::LIST_PAGE;
 use crate::shard::{
-    Answer, Answers, Asked, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
-    UserSession,
+    Answer, Answers, Asked, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead,
+    Submission, Turn, UserSession,
 };
 use crate::state::Command;
 use crate::system::Placement;
