@@ -28,7 +28,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use args::{
-    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs, SessionsArgs,
+    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs,
+    SessionsArgs,
 };
 
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
