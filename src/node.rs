@@ -1,10 +1,12 @@
 //! A node: the one place where everything is wired together, started in order and stopped in reverse.
 
+mod audit;
 mod balance;
 mod clock;
 mod folder;
 mod options;
 mod peers;
+mod replicas;
 mod status;
 
 use std::path::PathBuf;
@@ -173,6 +175,9 @@ impl Node {
             ..DeliveryLimits::default()
         }));
         let mut tasks = JoinSet::new();
+        let links = (peers.clone(), &*app);
+        let to_system = (system.clone(), machine);
+        let audit = audit::start((&config, number), to_system, links, seams.clock.clone(), &mut tasks);
         let placement = follow_placement(facts.clone(), &mut tasks);
         let router = Router::start(
             router_options(&config, number, known.placement.count()),
@@ -189,6 +194,7 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
+            entropy: seams.entropy.clone(),
             time_agrees: clock::agrees(clock_agreed),
             stop: stop.clone(),
         };
@@ -219,6 +225,7 @@ impl Node {
             router: router.clone(),
             delivery: delivery.clone(),
             authenticator,
+            audit,
             clock: seams.clock.clone(),
         };
         let gateway =

@@ -58,6 +58,26 @@ pub struct ShardStatus {
     pub voters: Vec<u16>,
     /// Snapshots installed since the process began; not counted for the system group.
     pub snapshots_installed: u64,
+    /// Sessions compared with another replica since the process began.
+    pub compared: u64,
+    /// Differences found by that.
+    pub divergence_total: u64,
+    /// Those that were there when they were last looked at.
+    pub divergences: Vec<Divergence>,
+}
+
+/// A session of which another replica holds another history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Divergence {
+    /// Which.
+    pub session: String,
+    /// The node that holds the other replica.
+    pub node: u16,
+    /// The first record that may be another; 0 when that was before what both keep.
+    pub from_seq: u64,
+    /// The first record from which on the digests are known to differ.
+    pub to_seq: u64,
 }
 
 /// Disk of the data folder.

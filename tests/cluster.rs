@@ -17,8 +17,14 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "cluster/admin.rs"]
+mod admin;
+#[path = "cluster/against_model.rs"]
+mod against_model;
 #[path = "cluster/devices.rs"]
 mod devices;
+#[path = "cluster/digest.rs"]
+mod digest;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/far.rs"]
@@ -45,10 +51,16 @@ mod people;
 mod pressure;
 #[path = "cluster/recall.rs"]
 mod recall;
+#[path = "cluster/reference.rs"]
+mod reference;
+#[path = "cluster/reference_shows.rs"]
+mod reference_shows;
 #[path = "cluster/retention.rs"]
 mod retention;
 #[path = "cluster/signals.rs"]
 mod signals;
+#[path = "cluster/since.rs"]
+mod since;
 #[path = "cluster/starts.rs"]
 mod starts;
 #[path = "cluster/strangers.rs"]

@@ -1,13 +1,15 @@
 //! What the handle asks of the driver.
 
 use bytes::Bytes;
+use rookery_wire::admin::{Admin, AdminReply, Audit, AuditPage};
+use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
-use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
+use rookery_wire::own::{DevicePage, ListDevices, ListRelations, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
-use rookery_wire::{Blob, Extension, GroupAction, Kind, SessionId, UserId};
+use rookery_wire::{Blob, Extension, GroupAction, Kind, SessionId, UserAction, UserId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::ClientError;
@@ -38,12 +40,15 @@ pub(crate) enum Question {
     Requests(ListRequests),
     Codes(ListCodes),
     /// Numbered by the engine when it is written.
-    Own(ManageSelf),
+    Own(UserAction),
     Relations(ListRelations),
     Devices(ListDevices),
     Receipts(Receipts),
     Ephemeral(Ephemeral),
     Watch(Watch),
+    Digest(DigestAt),
+    Admin(Admin),
+    Audit(Audit),
     Ping,
 }
 
@@ -63,6 +68,9 @@ pub(crate) enum Answer {
     Devices(DevicePage),
     Receipts(ReceiptPage),
     Presence(PresencePage),
+    Digest(DigestReply),
+    Admin(Box<AdminReply>),
+    Audit(AuditPage),
     Done,
     Pong,
 }
@@ -93,6 +101,9 @@ impl Question {
             Self::Receipts(_) => "RECEIPTS",
             Self::Ephemeral(_) => "EPHEMERAL",
             Self::Watch(_) => "WATCH",
+            Self::Digest(_) => "DIGEST",
+            Self::Admin(_) => "ADMIN",
+            Self::Audit(_) => "AUDIT",
             Self::Ping => "PING",
         }
     }

@@ -24,6 +24,7 @@
 
 pub use rookery_wire as wire;
 
+mod admin;
 mod client;
 mod command;
 mod connector;
@@ -40,7 +41,9 @@ mod outgoing;
 mod own;
 mod saver;
 mod shared;
+mod since;
 mod stream;
+mod verify;
 
 pub use client::{Client, PendingAck, SyncList};
 pub use connector::{BoxFuture, BoxedStream, Connector, Stream, TcpConnector};
@@ -50,3 +53,5 @@ pub use joining::InviteCode;
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
+pub use since::{Mark, SyncChanges};
+pub use verify::{Proof, Verified};

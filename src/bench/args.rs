@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
   rookery bench idle --connections 3000
   rookery bench group --members 99000
   rookery bench receipts --members 9999
+  rookery bench login --sessions 1000 --logins 10000
   rookery bench crowd --clients 10000
   rookery bench hot
   rookery bench sessions --sessions 1000000
@@ -70,6 +71,8 @@ pub enum Mode {
     Sessions(SessionsArgs),
     /// Time until a cluster with stored messages serves again.
     Restart(RestartArgs),
+    /// Time until the session list is there: one user's with many sessions, and everybody's at once after an outage.
+    Login(LoginArgs),
 }
 
 /// A closed loop: every sender has a fixed number of messages in flight.
@@ -135,6 +138,23 @@ pub struct ReceiptsArgs {
     /// Requests measured, with cursors in memory and without.
     #[arg(long, default_value_t = 50)]
     pub rounds: u32,
+}
+
+/// Sessions of the one who logs in, and how many log in at once.
+#[derive(Args, Clone, Debug)]
+pub struct LoginArgs {
+    /// Sessions of one user, at least 10.
+    #[arg(long, default_value_t = 1_000)]
+    pub sessions: u32,
+    /// Logins of that user measured, each whole and since a mark.
+    #[arg(long, default_value_t = 50)]
+    pub rounds: u32,
+    /// The user has read nothing: then the badge of a first page takes the heads of 500 sessions more.
+    #[arg(long)]
+    pub unread: bool,
+    /// Devices that log in at once, each of a user of its own; 0 leaves that out. Each is an open file here and at a node.
+    #[arg(long, default_value_t = 10_000)]
+    pub logins: u32,
 }
 
 /// Messages to store before the restart.

@@ -154,8 +154,10 @@ async fn send(
 async fn login(addr: &str, user: &UserId, sessions: usize, token: &str) -> anyhow::Result<f64> {
     let mut link = connect(addr, user, Role::User, token).await?;
     let begin = Instant::now();
-    let page: SyncPage =
-        body(&ask(&mut link, Kind::Sync, &Sync { after: Blob::default(), limit: 200 }).await?)?;
+    let page: SyncPage = body(
+        &ask(&mut link, Kind::Sync, &Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+            .await?,
+    )?;
     let time = begin.elapsed().as_secs_f64() * 1000.0;
     ensure!(page.sessions.len() == sessions, "{user} has {} sessions, not {sessions}", page.sessions.len());
     Ok(time)

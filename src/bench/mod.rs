@@ -1,7 +1,8 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
-//! memory of idle connections and sessions; a large group and its receipts; what a crowd and a hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
+//! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
+//! hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
@@ -13,6 +14,7 @@ mod hot;
 mod idle;
 mod library;
 mod load;
+mod login;
 mod readback;
 mod receipts;
 mod receive;
@@ -28,7 +30,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use args::{
-    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs,
+    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs,
     SessionsArgs,
 };
 
@@ -57,6 +59,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
         Some(Mode::Group(group)) => group::run(&args, group).await,
+        Some(Mode::Login(login)) => login::run(&args, login).await,
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
         Some(Mode::Crowd(crowd)) => crowd::run(&args, crowd).await,
         Some(Mode::Hot(hot)) => hot::run(&args, hot).await,

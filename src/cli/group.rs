@@ -96,7 +96,7 @@ enum GroupCommand {
 
 /// What changes a group, its members aside.
 #[derive(Debug, Subcommand)]
-enum Change {
+pub(super) enum Change {
     /// Set the group's name for people and its avatar
     Profile(ProfileArgs),
     /// Set an attribute; without a value, take it away
@@ -169,7 +169,7 @@ enum Change {
 }
 
 #[derive(Debug, Args)]
-struct ProfileArgs {
+pub(super) struct ProfileArgs {
     /// The group
     group: String,
     /// Name for people, at most 256 bytes; empty for none
@@ -184,7 +184,7 @@ struct ProfileArgs {
 }
 
 #[derive(Debug, Args)]
-struct PolicyArgs {
+pub(super) struct PolicyArgs {
     /// The group
     group: String,
     /// Who may write
@@ -205,7 +205,7 @@ struct PolicyArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleWord {
+pub(super) enum RoleWord {
     Admin,
     Member,
 }
@@ -284,7 +284,7 @@ pub(super) async fn group(args: GroupArgs) -> Result<()> {
         }
         GroupCommand::Change(change) => {
             let session = named(change.group())?;
-            let action = action(&client, &session, change).await?;
+            let action = action(&client, &session, &change).await?;
             Some(client.manage(&session, action).await?)
         }
     };
@@ -302,7 +302,7 @@ fn tell(ack: &Ack) -> Result<()> {
 }
 
 impl Change {
-    fn group(&self) -> &str {
+    pub(super) fn group(&self) -> &str {
         match self {
             Change::Profile(ProfileArgs { group, .. })
             | Change::Policy(PolicyArgs { group, .. })
@@ -319,26 +319,26 @@ impl Change {
 }
 
 /// What is asked of the cluster. A policy is whole, so what was not named is read first.
-async fn action(client: &Client, session: &SessionId, change: Change) -> Result<GroupAction> {
+pub(super) async fn action(client: &Client, session: &SessionId, change: &Change) -> Result<GroupAction> {
     Ok(match change {
         Change::Profile(args) => profile(args)?,
         Change::Attribute { key, value, .. } => {
-            GroupAction::SetAttribute { key, value: value.as_deref().map(Blob::from) }
+            GroupAction::SetAttribute { key: key.clone(), value: value.as_deref().map(Blob::from) }
         }
         Change::Role { user, role, .. } => {
             let role = match role {
                 RoleWord::Admin => MemberRole::Admin,
                 RoleWord::Member => MemberRole::Member,
             };
-            GroupAction::SetRole { user, role }
+            GroupAction::SetRole { user: user.clone(), role }
         }
-        Change::HandOver { user, .. } => GroupAction::HandOver { user },
-        Change::Policy(args) => policy(&args, client.group_info(session).await?.policy)?,
+        Change::HandOver { user, .. } => GroupAction::HandOver { user: user.clone() },
+        Change::Policy(args) => policy(args, client.group_info(session).await?.policy)?,
         Change::Mute { user, seconds, .. } => {
-            GroupAction::Mute { user, until_ms: seconds.map_or(Ok(u64::MAX), in_seconds)? }
+            GroupAction::Mute { user: user.clone(), until_ms: seconds.map_or(Ok(u64::MAX), in_seconds)? }
         }
-        Change::Unmute { user, .. } => GroupAction::Mute { user, until_ms: 0 },
-        Change::MuteAll { off, .. } => GroupAction::MuteAll { on: !off },
+        Change::Unmute { user, .. } => GroupAction::Mute { user: user.clone(), until_ms: 0 },
+        Change::MuteAll { off, .. } => GroupAction::MuteAll { on: !*off },
         Change::Retention { age, count, .. } => GroupAction::SetRetention(Retention {
             age_ms: age.unwrap_or(0).saturating_mul(1000),
             count: count.unwrap_or(0),
@@ -347,7 +347,7 @@ async fn action(client: &Client, session: &SessionId, change: Change) -> Result<
     })
 }
 
-fn profile(args: ProfileArgs) -> Result<GroupAction> {
+fn profile(args: &ProfileArgs) -> Result<GroupAction> {
     let avatar = match (&args.avatar, &args.avatar_file) {
         (Some(address), _) => Some(Blob::from(address.as_str())),
         (None, Some(file)) => {

@@ -11,7 +11,9 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::{check, cursors, groups, join, own, passing, places, reads, receipts, sync, watch};
+use super::{
+    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, watch,
+};
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
@@ -97,7 +99,10 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
             let checked = body(&frame).and_then(|asked| passing::check(connection, asked));
             with(connection, request, checked, passing::pass);
         }
+        Some(Kind::Digest) => with(connection, request, body(&frame), digests::digest),
         Some(Kind::Watch) => with(connection, request, body(&frame), watch::watch),
+        Some(Kind::Admin) => with(connection, request, body(&frame), admin::admin),
+        Some(Kind::Audit) => with(connection, request, body(&frame), admin::audit),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

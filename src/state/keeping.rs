@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use rookery_wire::{ErrorBody, Retention, SessionId, UserId};
 
-use super::command::Act;
+use super::command::{Act, Actor};
 use super::manage::not_allowed;
 use super::session::Session;
 
@@ -17,11 +17,11 @@ pub(super) type Wishes = BTreeMap<UserId, Retention>;
 
 impl Session {
     /// Whether somebody may say how long this direct session is kept: either user, unless the other takes nothing of it.
-    pub(super) fn may_wish(&self, name: &UserId, act: &Act) -> Result<(), ErrorBody> {
-        if self.id.pair_has(name) != Some(true) {
+    pub(super) fn may_wish(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
+        if self.id.pair_has(actor.name()) != Some(true) {
             return Err(not_allowed("only its two users say how long a direct session is kept"));
         }
-        self.let_through(name, act)
+        self.let_through(actor, act)
     }
 
     /// Carries out what was set.

@@ -18,16 +18,18 @@
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
 //! | `d` | session | trimmed records are still rows |
+//! | `K` | session, request key | what came of it |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 //! | `e` | user, session | what the user has set of it, cleared and deleted |
 //! | `k` | user, who acts: user, device, epoch | numbers of acts on the user's own things, with the last answers |
 //! | `f` | user, other user | relation |
 //! | `o` | user, kind, other user | errand |
+//! | `Q` | user, request key | what came of it |
 
 use bytes::BytesMut;
 use rookery_wire::codec::encode_into;
-use rookery_wire::{AttributeKey, DeviceId, SessionId, UserId};
+use rookery_wire::{AttributeKey, DeviceId, RequestKey, SessionId, UserId};
 
 use super::relations::ErrandKind;
 
@@ -63,6 +65,8 @@ pub mod letter {
     pub const EXPIRY: u8 = b't';
     /// Trimmed records are still rows.
     pub const FREED: u8 = b'd';
+    /// A request key of a session.
+    pub const SESSION_KEY: u8 = b'K';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -75,11 +79,13 @@ pub mod letter {
     pub const RELATION: u8 = b'f';
     /// Errand.
     pub const ERRAND: u8 = b'o';
+    /// A request key of a user.
+    pub const USER_KEY: u8 = b'Q';
     /// Rows of a user beside its head.
-    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND];
+    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
     pub const SESSION_PARTS: &[u8] =
-        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED];
+        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED, SESSION_KEY];
 }
 
 /// The device that numbers its acts: (user, device, epoch).
@@ -111,6 +117,20 @@ pub fn session_user(letter: u8, id: &SessionId, user: &UserId) -> Vec<u8> {
 /// An attribute of a group.
 pub fn attribute(id: &SessionId, key: &AttributeKey) -> Vec<u8> {
     let mut out = session(letter::ATTRIBUTE, id);
+    push_text(&mut out, key.as_str());
+    out
+}
+
+/// A request key of a session.
+pub fn session_key(id: &SessionId, key: &RequestKey) -> Vec<u8> {
+    let mut out = session(letter::SESSION_KEY, id);
+    push_text(&mut out, key.as_str());
+    out
+}
+
+/// A request key of a user.
+pub fn user_key(of: &UserId, key: &RequestKey) -> Vec<u8> {
+    let mut out = user(letter::USER_KEY, of);
     push_text(&mut out, key.as_str());
     out
 }

@@ -118,9 +118,9 @@ impl Session {
         self.has_room_to_expire(act)?;
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
-                Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor.name(), act),
+                Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor, act),
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),
-                _ => self.let_through(actor.name(), act),
+                _ => self.let_through(actor, act),
             };
         }
         match act {

@@ -31,6 +31,8 @@ pub(super) struct Disk(BTreeMap<Bytes, Bytes>);
 
 impl Disk {
     pub(super) fn write(&mut self, writes: RowWrites) {
+        let mut writes = writes;
+        writes.seal().expect("records");
         for (key, value) in writes.ahead.into_iter().chain(writes.rows) {
             match value {
                 Some(value) => self.0.insert(key, value),
@@ -99,7 +101,7 @@ pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
 }
 
 pub(super) fn at(index: u64) -> At {
-    At { shard: 1, index, position: 0, time_ms: 1000 + index }
+    At { shard: 1, index, position: 0, time_ms: 1000 + index, secret: [index as u8; 16] }
 }
 
 /// Applies as the actor shell does: old numbers are fetched first.
@@ -509,12 +511,13 @@ fn a_repeated_registration_gives_one_epoch_and_a_new_one_another() {
 #[test]
 fn an_entry_gives_back_its_commands_and_refuses_what_it_does_not_know() {
     let command = Command::Act { actor: actor("ann"), session: group(), client_seq: 1, act: text("hi") };
-    let mut payload = Entry::begin(42, 64);
+    let mut payload = Entry::begin(42, [7; 16], 64);
     Entry::push(&mut payload, &command.encode());
     Entry::push(&mut payload, &command.encode());
     let payload = payload.freeze();
     let entry = Entry::decode(payload.clone()).expect("an entry");
-    assert_eq!((entry.time_ms, entry.commands), (42, vec![command.clone(), command]));
+    assert_eq!((entry.time_ms, entry.secret), (42, [7; 16]));
+    assert_eq!(entry.commands, vec![command.clone(), command]);
     for cut in 1..payload.len() {
         if let Ok(entry) = Entry::decode(payload.slice(..cut)) {
             assert!(entry.commands.len() < 2, "a cut entry is never taken for a whole one");

@@ -142,11 +142,19 @@ codes! {
     JoinClosed = 424, "JOIN_CLOSED", "ask a member for a code, or to be added";
     /// The group keeps this user out.
     Barred = 425, "BARRED", "an admin of the group lets the user in again first";
+    /// The digest of a seq before what is kept, or before what the user may read; `detail` is the first seq there is.
+    NotKept = 427, "NOT_KEPT", "ask from the seq before the one in detail on";
     /// The group has as many members, requests, codes or users kept out as it may.
     NoRoom = 428, "NO_ROOM", "an admin makes room: answers requests, takes codes back, removes members";
     /// The user has asked already, or was declined not long ago; `detail` is when it may ask again, unix milliseconds, or 0
     /// while the request waits for its answer.
     AskedLately = 429, "ASKED_LATELY", "wait for the answer, or until the time in detail";
+    /// The request key was used here for another action.
+    KeyReused = 430, "KEY_REUSED", "take another key for another action";
+    /// The session or user remembers as many request keys as it may; `detail` is when the oldest goes, unix milliseconds.
+    KeysFull = 431, "KEYS_FULL", "wait until the time in detail, or use the numbered requests, which have no such bound";
+    /// The user is there already.
+    UserExists = 432, "USER_EXISTS", "choose another name, or go on with the user that is there";
     /// As many messages of the session as may wait to expire, do; `detail` is how many.
     TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
     /// The node has as much work as it can hold. `Retry` says when to come back.

@@ -132,6 +132,12 @@ pub struct SyncPage {
     pub next: Blob,
     /// On the first page: unread messages of all sessions together.
     pub badge: Option<Badge>,
+    /// Sessions that the user was in and is not any more, of those that left the list since the mark; on the first page.
+    pub left: Vec<SessionId>,
+    /// On the last page: give it as `since` next time; empty on the others.
+    pub mark: Blob,
+    /// The pages name every session the user is in; if not, those only that have changed since the mark.
+    pub full: bool,
 }
 
 /// `MEMBER_PAGE`: the answer to MEMBERS.

@@ -155,12 +155,15 @@ impl Engine {
                     Kind::SelfAck => Answer::Own(body(frame)?),
                     Kind::RelationPage => Answer::Relations(body(frame)?),
                     Kind::DevicePage => Answer::Devices(body(frame)?),
+                    Kind::AdminReply => Answer::Admin(Box::new(body(frame)?)),
+                    Kind::AuditPage => Answer::Audit(body(frame)?),
                     Kind::ReceiptPage => Answer::Receipts(body(frame)?),
                     Kind::PresencePage => {
                         let page: PresencePage = body(frame)?;
                         self.watched.answered(now, &page);
                         Answer::Presence(page)
                     }
+                    Kind::DigestReply => Answer::Digest(body(frame)?),
                     Kind::Ok => Answer::Done,
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),
