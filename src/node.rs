@@ -5,6 +5,7 @@ mod balance;
 mod clock;
 mod folder;
 mod peers;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +29,6 @@ use crate::router::{LaneLimits, Router, RouterOptions};
 use crate::shard::{ShardHandle, ShardOptions, Surroundings};
 use crate::stage::Stages;
 use crate::state::SessionLimits;
-use crate::status::{DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus, ShardStatus};
 use crate::system::facts::cluster_text;
 use crate::system::forming::{FolderIdentity, Forming};
 use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter};
@@ -304,52 +304,6 @@ impl Node {
         handle.group().transfer_leader(target).await.map_err(|fault| fault.to_string())
     }
 
-    /// What the node says of itself.
-    pub fn status(&self) -> NodeStatus {
-        let facts = self.facts.borrow().clone();
-        let health = self.store.health();
-        let delivery = self.delivery.stats();
-        let system = shard_status(SYSTEM_GROUP, &self.system.status());
-        let shards = self.shards.iter().map(|shard| ShardStatus {
-            snapshots_installed: shard.installed(),
-            ..shard_status(shard.id(), &shard.status())
-        });
-        NodeStatus {
-            node: self.number,
-            cluster: self.config.cluster.name.clone(),
-            cluster_id: facts.cluster.as_ref().map(cluster_text).unwrap_or_default(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: self.started.elapsed().as_millis() as u64,
-            connections: self.gateway.connections() as u64,
-            memory_bytes: resident_bytes(),
-            shards: std::iter::once(system).chain(shards).collect(),
-            disk: DiskStatus {
-                used_bytes: self.folder.bytes(),
-                free_bytes: health.free_disk,
-                low: health.low_disk,
-            },
-            journal: JournalStatus {
-                used_bytes: health.journal_used,
-                total_bytes: health.journal_total,
-                full: health.journal_full,
-            },
-            delivery: DeliveryStatus {
-                topics: delivery.topics,
-                subscriptions: delivery.subscriptions,
-                pushes: delivery.pushes,
-                lags: delivery.lags,
-                passed: delivery.passed,
-                passed_over: delivery.passed_over,
-            },
-            requests: self.requests(),
-        }
-    }
-
-    fn requests(&self) -> RequestStatus {
-        let stats = self.gateway.stats();
-        RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
-    }
-
     /// Stops in order: leads handed over while clients are still served, then clients answered and sent away, shards ended,
     /// groups, links, store.
     pub async fn stop(mut self) {
@@ -571,25 +525,4 @@ async fn initialise(shard: ShardHandle, facts: Arc<Facts>, me: u16) {
     if let Err(fault) = shard.initialize(&facts.voters(shard.id())).await {
         tracing::warn!(shard = shard.id(), %fault, "the shard is not initialised");
     }
-}
-
-fn shard_status(id: u32, status: &rookery_raft::GroupStatus) -> ShardStatus {
-    ShardStatus {
-        id,
-        leader: status.leader.map(|leader| leader.node),
-        leading: status.leading,
-        term: status.term,
-        last: status.last_log,
-        committed: status.committed,
-        applied: status.applied,
-        voters: status.voters.iter().map(|voter| voter.node).collect(),
-        snapshots_installed: 0,
-    }
-}
-
-fn resident_bytes() -> u64 {
-    // Second field of statm: resident pages. Other systems have no such file and report 0.
-    let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    let resident = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
-    resident.unwrap_or(0) * 4096
 }

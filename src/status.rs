@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub delivery: DeliveryStatus,
     /// Requests of clients.
     pub requests: RequestStatus,
+    /// What is kept in memory.
+    pub caches: CacheStatus,
 }
 
 /// One replica of a shard.
@@ -90,6 +92,8 @@ pub struct DeliveryStatus {
     pub topics: u64,
     /// Subscriptions.
     pub subscriptions: u64,
+    /// Memory that topics, subscriptions and connections take in the index, bytes, estimated.
+    pub index_bytes: u64,
     /// Pushes made since the start.
     pub pushes: u64,
     /// Times a subscription began to lag since the start.
@@ -98,6 +102,22 @@ pub struct DeliveryStatus {
     pub passed: u64,
     /// Those for which a connection had no room to spare.
     pub passed_over: u64,
+}
+
+/// What the replicas of this node keep in memory of what they have on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CacheStatus {
+    /// Sessions that there are.
+    pub sessions: u64,
+    /// Those of them that are in memory.
+    pub sessions_resident: u64,
+    /// Users in memory.
+    pub users_resident: u64,
+    /// Pages of old records asked for since the start.
+    pub pages_asked: u64,
+    /// Pages read from disk for that.
+    pub pages_loaded: u64,
 }
 
 /// Requests of this node's connections.

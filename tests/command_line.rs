@@ -66,8 +66,7 @@ fn bad(folder: &Path, args: &[&str], code: i32) -> String {
 
 /// The sample configuration on free ports.
 fn configuration(folder: &Path) -> Vec<String> {
-    let held: Vec<TcpListener> = (0..9).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    let free: Vec<String> = held.iter().map(|port| port.local_addr().expect("address").to_string()).collect();
+    let free = rookery::fleet::free_addresses(9).expect("free ports");
     let mut text = include_str!("../cluster.toml").to_owned();
     for (at, usual) in [7401, 7501, 7601, 7402, 7502, 7602, 7403, 7503, 7603].into_iter().enumerate() {
         text = text.replace(&format!("\"127.0.0.1:{usual}\""), &format!("\"{}\"", free[at]));
@@ -268,6 +267,11 @@ fn people_as_they_are(folder: &Path) {
     let seen = good(folder, &["watch", "--user", "ann", "bob", "--once", "--json"]);
     assert!(seen.contains(r#""online":false"#) && seen.contains(r#""user":"bob""#), "{seen}");
     assert!(bad(folder, &["watch", "--user", "ann", "sam", "--once"], 1).contains("NOT_ALLOWED"));
+    good(folder, &["people", "--user", "bob", "privacy", "--presence", "nobody"]);
+    let set = good(folder, &["people", "--user", "bob", "privacy", "--json"]);
+    assert_eq!(set.trim(), r#"{"receipts":"all","presence":"nobody"}"#);
+    assert!(bad(folder, &["watch", "--user", "ann", "bob", "--once"], 1).contains("NOT_ALLOWED"));
+    good(folder, &["people", "--user", "bob", "privacy", "--presence", "all"]);
     good(folder, &["send", "--user", "bob", "@ann", "for a moment", "--lasts", "3600"]);
     assert_eq!(good(folder, &["receipts", "--user", "bob", "@ann", "2", "--unread"]).trim(), "ann");
     let page = good(folder, &["pull", "--user", "ann", "@bob", "--from", "2", "--json"]);

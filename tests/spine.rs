@@ -136,11 +136,8 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
 }
 
 fn nodes(dir: &std::path::Path) -> Vec<(u16, String, std::path::PathBuf)> {
-    let free = || {
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").to_string()
-    };
-    let held: Vec<String> = (0..3).map(|_| free()).collect();
-    (1..=3u16).zip(held).map(|(id, addr)| (id, addr, dir.join(format!("node-{id}")))).collect()
+    let free = rookery::fleet::free_addresses(3).expect("free ports");
+    (1..=3u16).zip(free).map(|(id, addr)| (id, addr, dir.join(format!("node-{id}")))).collect()
 }
 
 fn user(name: &str) -> UserId {

@@ -37,9 +37,11 @@ SESSION_SETTING = Enumeration(
     pin=OptionOf(U64), mute=U64, hide=OptionOf(U64), mark_unread=BOOL, draft=BYTES,
 )  # fmt: skip
 ABOUT = Struct(user=NAME)
+SHOW_TO = Enumeration("all", "friends", "nobody")
 USER_ACTION = Enumeration(
     "set_session", "read_all", "clear_session", "delete_messages", "request_friend", "accept_friend",
     "decline_friend", "remove_friend", "set_remark", "block", "unblock", "set_strangers", "name_device", "end_device",
+    "set_privacy",
     set_session=Struct(session=SESSION, setting=SESSION_SETTING),
     clear_session=Struct(session=SESSION, seq=U64),
     delete_messages=Struct(session=SESSION, from_seq=U64, to_seq=U64),
@@ -49,6 +51,7 @@ USER_ACTION = Enumeration(
     set_strangers=Struct(refuse=BOOL),
     name_device=Struct(device=NAME, name=BYTES),
     end_device=Struct(device=NAME),
+    set_privacy=Struct(receipts=SHOW_TO, presence=SHOW_TO),
 )  # fmt: skip
 SETTINGS = Struct(
     pinned=OptionOf(U64), muted_until_ms=U64, hidden_count=OptionOf(U64), marked_unread=BOOL, draft=BYTES,
@@ -167,7 +170,7 @@ PRESENCE_PAGE = kind(154, "PRESENCE_PAGE", users=ListOf(PRESENCE_LINE), refused=
 
 SESSION_SETTINGS = kind(145, "SESSION_SETTINGS", session=SESSION, settings=SETTINGS)
 RELATION_PAGE = kind(146, "RELATION_PAGE", relations=ListOf(Struct(**RELATION_FIELDS)), more=BOOL,
-                     refuses_strangers=BOOL)  # fmt: skip
+                     refuses_strangers=BOOL, receipts=SHOW_TO, presence=SHOW_TO)  # fmt: skip
 RELATION = kind(147, "RELATION", **RELATION_FIELDS)
 DEVICE = Struct(device=NAME, epoch=U32, platform=BYTES, name=BYTES, agent=BYTES, seen_ms=U64)
 DEVICE_PAGE = kind(148, "DEVICE_PAGE", devices=ListOf(DEVICE), more=BOOL)

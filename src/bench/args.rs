@@ -15,6 +15,9 @@ use clap::{Args, Subcommand};
   rookery bench --receivers 50 --json
   rookery bench idle --connections 3000
   rookery bench receipts --members 9999
+  rookery bench crowd --clients 10000
+  rookery bench hot
+  rookery bench sessions --sessions 1000000
   rookery bench restart --messages 1000000"
 )]
 pub struct BenchArgs {
@@ -56,6 +59,12 @@ pub enum Mode {
     Idle(IdleArgs),
     /// Time in which it is told who of a large group has read a message.
     Receipts(ReceiptsArgs),
+    /// Many clients that pull the same old page, and read the same message, at the same instant.
+    Crowd(CrowdArgs),
+    /// Latency of quiet sessions alone and beside a group at full speed.
+    Hot(HotArgs),
+    /// Memory of sessions that are idle.
+    Sessions(SessionsArgs),
     /// Time until a cluster with stored messages serves again.
     Restart(RestartArgs),
 }
@@ -123,4 +132,34 @@ pub struct RestartArgs {
     /// Sessions they are spread over.
     #[arg(long, default_value_t = 64)]
     pub sessions: u32,
+}
+
+/// Clients that do the same at the same instant.
+#[derive(Args, Clone, Debug)]
+pub struct CrowdArgs {
+    /// How many; as many files may have to be open at once, here and in each node a third of it.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=30_000))]
+    pub clients: u32,
+}
+
+/// Quiet sessions, and one that is not.
+#[derive(Args, Clone, Debug)]
+pub struct HotArgs {
+    /// Quiet sessions, with a message every 20 ms each.
+    #[arg(long, default_value_t = 16)]
+    pub quiet: u32,
+    /// Senders of the hot group, with 256 messages in flight each.
+    #[arg(long, default_value_t = 4)]
+    pub senders: u32,
+    /// Seconds measured, alone and again beside the hot group.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+}
+
+/// Direct sessions of one message each.
+#[derive(Args, Clone, Debug)]
+pub struct SessionsArgs {
+    /// How many.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(200..=1_200_000))]
+    pub sessions: u64,
 }

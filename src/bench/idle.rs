@@ -28,7 +28,7 @@ const PING: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 100;
 
 /// Figures per node, by its id.
-type PerNode<T> = Vec<(u16, T)>;
+pub(super) type PerNode<T> = Vec<(u16, T)>;
 
 #[derive(Serialize)]
 struct IdleReport {
@@ -82,7 +82,7 @@ pub(super) async fn run(args: &BenchArgs, idle: &IdleArgs) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn growth(from: &PerNode<u64>, to: &PerNode<u64>, by: usize) -> PerNode<f64> {
+pub(super) fn growth(from: &PerNode<u64>, to: &PerNode<u64>, by: usize) -> PerNode<f64> {
     let each = from.iter().zip(to).map(|((node, from), (_, to))| {
         // A node that shrank meanwhile shows as nothing, and not as a debt.
         (*node, to.saturating_sub(*from) as f64 / by.max(1) as f64)
@@ -91,12 +91,12 @@ fn growth(from: &PerNode<u64>, to: &PerNode<u64>, by: usize) -> PerNode<f64> {
 }
 
 /// The largest figure of all nodes, in KB.
-fn most(bytes: &PerNode<f64>) -> f64 {
+pub(super) fn most(bytes: &PerNode<f64>) -> f64 {
     bytes.iter().map(|(_, bytes)| *bytes).fold(0.0, f64::max) / 1024.0
 }
 
 /// Nothing but PINGs until the actors of the users have left memory.
-async fn settle(links: &mut [Link]) -> anyhow::Result<()> {
+pub(super) async fn settle(links: &mut [Link]) -> anyhow::Result<()> {
     let idle = Duration::from_millis(Limits::default().resident_idle_ms);
     let until = Instant::now() + idle + SETTLE;
     loop {
@@ -166,7 +166,7 @@ where
 }
 
 /// Resident bytes of every node's process.
-fn resident(ground: &mut Ground) -> anyhow::Result<PerNode<u64>> {
+pub(super) fn resident(ground: &mut Ground) -> anyhow::Result<PerNode<u64>> {
     let processes = ground.own()?.processes();
     processes
         .into_iter()

@@ -1,12 +1,14 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
-//! memory of idle connections; the receipts of a large group; the time of a restart. Owns its load and its figures; what it prints is what it
+//! memory of idle connections and sessions; the receipts of a large group; what a crowd and a hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
 mod connect;
 mod content;
+mod crowd;
+mod hot;
 mod idle;
 mod library;
 mod load;
@@ -16,6 +18,7 @@ mod receive;
 mod report;
 mod restart;
 mod send;
+mod sessions;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,7 +26,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-pub use args::{BenchArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs};
+pub use args::{
+    BenchArgs, CrowdArgs, HotArgs, IdleArgs, LoadArgs, Mode, ReceiptsArgs, RestartArgs, SessionsArgs,
+};
 
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
 use crate::config::Config;
@@ -50,6 +55,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
+        Some(Mode::Crowd(crowd)) => crowd::run(&args, crowd).await,
+        Some(Mode::Hot(hot)) => hot::run(&args, hot).await,
+        Some(Mode::Sessions(sessions)) => sessions::run(&args, sessions).await,
         Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
     }
 }

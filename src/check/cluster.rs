@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fault;
+use crate::fleet::free_addresses;
 use crate::http::fetch;
 use crate::system::SYSTEM_GROUP;
 
@@ -102,14 +103,14 @@ impl OwnCluster {
             options.shards
         );
         let mut nodes = Vec::new();
-        for (at, ports) in free_ports(usize::from(options.nodes) * 3)?.chunks(3).enumerate() {
-            let [client, peer, http] = ports else { bail!("no free ports") };
+        for (at, addrs) in free_addresses(usize::from(options.nodes) * 3)?.chunks(3).enumerate() {
+            let [client, peer, http] = addrs else { bail!("no free ports") };
             let id = at as u16 + 1;
             text += &format!(
-                "[[node]]\nid = {id}\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\nhttp = \"127.0.0.1:{http}\"\ndata = \"node-{id}/data\"\n\n"
+                "[[node]]\nid = {id}\nclient = \"{client}\"\npeer = \"{peer}\"\nhttp = \"{http}\"\ndata = \"node-{id}/data\"\n\n"
             );
             std::fs::create_dir_all(options.folder.join(format!("node-{id}")))?;
-            let (client, http) = (format!("127.0.0.1:{client}"), format!("127.0.0.1:{http}"));
+            let (client, http) = (client.clone(), http.clone());
             nodes.push(Node { id, client, http, child: None });
         }
         text += &options.extra;
@@ -318,32 +319,4 @@ impl Cluster for OwnCluster {
     fn pause(&mut self, id: u16, on: bool) -> anyhow::Result<()> {
         self.signal(id, if on { Signal::STOP } else { Signal::CONT })
     }
-}
-
-/// Where ports are looked for: below those that systems give to outgoing connections (from 32768 on Linux). A node that
-/// is away for a moment must find its ports free when it comes back, whatever connects meanwhile.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
-/// Ports tried for each that is wanted.
-const PORT_TRIES: usize = 200;
-
-/// Ports that were free a moment ago, held all at once so that no two are the same.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let mut held = Vec::with_capacity(count);
-    for _ in 0..count * PORT_TRIES {
-        if held.len() == count {
-            break;
-        }
-        held.extend(std::net::TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))));
-    }
-    if held.len() < count {
-        bail!(
-            "found {} free ports between {} and {}, {count} are needed",
-            held.len(),
-            PORTS.start,
-            PORTS.end
-        );
-    }
-    let ports: Result<Vec<u16>, _> =
-        held.iter().map(|port| port.local_addr().map(|addr| addr.port())).collect();
-    Ok(ports?)
 }

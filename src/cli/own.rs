@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use rookery_client::Client;
-use rookery_client::wire::own::{DeviceLine, Relation, RelationFilter, SelfAck};
+use rookery_client::wire::own::{DeviceLine, Relation, RelationFilter, SelfAck, ShowTo};
 use rookery_client::wire::{Blob, DeviceId, RelationState, SessionSetting, UserAction, UserId};
 use serde_json::{Value, json};
 
@@ -190,7 +190,8 @@ fn acknowledge(json: bool, ack: &SelfAck) -> Result<()> {
   rookery people --user ann list --json
   rookery people --user ann block mallory
   rookery people --user ann list blocked
-  rookery people --user ann strangers refuse")]
+  rookery people --user ann strangers refuse
+  rookery people --user ann privacy --receipts friends --presence nobody")]
 pub(super) struct PeopleArgs {
     /// Print answers as JSON
     #[arg(long, global = true)]
@@ -255,6 +256,40 @@ enum PeopleCommand {
         #[arg(value_enum)]
         word: StrangersWord,
     },
+    /// To whom to show how far one has read, and whether one is there; without a word: how that is set
+    Privacy {
+        /// How far one has read
+        #[arg(long, value_enum)]
+        receipts: Option<ShowWord>,
+        /// Whether one is there
+        #[arg(long, value_enum)]
+        presence: Option<ShowWord>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ShowWord {
+    All,
+    Friends,
+    Nobody,
+}
+
+impl From<ShowWord> for ShowTo {
+    fn from(word: ShowWord) -> Self {
+        match word {
+            ShowWord::All => Self::All,
+            ShowWord::Friends => Self::Friends,
+            ShowWord::Nobody => Self::Nobody,
+        }
+    }
+}
+
+fn show_word(to: ShowTo) -> &'static str {
+    match to {
+        ShowTo::All => "all",
+        ShowTo::Friends => "friends",
+        ShowTo::Nobody => "nobody",
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -306,10 +341,34 @@ pub(super) async fn people(args: PeopleArgs) -> Result<()> {
             let refuse = word == StrangersWord::Refuse;
             acknowledge(args.json, &client.manage_self(UserAction::SetStrangers { refuse }).await?)
         }
+        PeopleCommand::Privacy { receipts, presence } => {
+            privacy(&client, receipts.map(Into::into), presence.map(Into::into), args.json).await
+        }
         PeopleCommand::List { which } => list(&client, which.into(), args.json).await,
     };
     client.close().await;
     done
+}
+
+/// Sets what is given, leaves the rest as it is, and says how it is then.
+async fn privacy(
+    client: &Client,
+    receipts: Option<ShowTo>,
+    presence: Option<ShowTo>,
+    json: bool,
+) -> Result<()> {
+    let page = client.relations(RelationFilter::All, None, 1).await?;
+    let is_set = receipts.is_some() || presence.is_some();
+    let (receipts, presence) = (receipts.unwrap_or(page.receipts), presence.unwrap_or(page.presence));
+    if is_set {
+        client.manage_self(UserAction::SetPrivacy { receipts, presence }).await?;
+    }
+    let (receipts, presence) = (show_word(receipts), show_word(presence));
+    match json {
+        true => out::line(json!({ "receipts": receipts, "presence": presence }))?,
+        false => out::line(format_args!("shows receipts to {receipts}, presence to {presence}"))?,
+    }
+    Ok(())
 }
 
 fn stand(json: bool, user: &UserId, state: RelationState) -> Result<()> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::config::{Config, SAMPLE};
-use crate::fleet::{self, Board, Fleet, PidFile, Process};
+use crate::fleet::{self, Board, Fleet, PidFile, Process, free_addresses};
 
 /// Marks a folder as one that the demo made and may empty.
 const MARK: &str = ".made-by-rookery-demo";
@@ -146,7 +146,7 @@ fn configuration(nodes: u16) -> Result<(String, bool)> {
         })
         .collect();
     let moved = usual.iter().any(|addr| TcpListener::bind(addr).is_err());
-    let addrs = if moved { free_addresses(usual.len())? } else { usual };
+    let addrs = if moved { free_addresses(usual.len()).context("no free ports")? } else { usual };
     let mut text = head.to_owned();
     for (at, addrs) in addrs.chunks(3).enumerate() {
         if let [client, peer, http] = addrs {
@@ -165,15 +165,6 @@ fn split_nodes(text: &str) -> Option<(&str, &str)> {
     let last = text.rfind("[[node]]")? + "[[node]]".len();
     let next = text[last..].find("\n[")? + last + 1;
     Some((&text[..first], &text[next..]))
-}
-
-/// Addresses that were free a moment ago, held all at once so that no two are the same.
-fn free_addresses(count: usize) -> Result<Vec<String>> {
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()
-        .context("no free ports")?;
-    Ok(held.iter().map(|port| port.local_addr().map(|addr| addr.to_string())).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]

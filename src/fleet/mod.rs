@@ -5,6 +5,7 @@
 //! end a process it has not found that way.
 
 mod pid;
+mod ports;
 mod wait;
 
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +21,7 @@ use rustix::process::Signal;
 use crate::config::{Config, NodeConfig};
 
 pub use pid::{PidFile, Process, State};
+pub use ports::free_addresses;
 pub use wait::{Board, Seen, ask, ask_all, wait_until_led};
 
 /// Name of the log file in the data folder.

@@ -188,9 +188,7 @@ async fn command(
     let given = own::prepared(connection, &actor, &action, Place::Key(&key)).await?;
     let bounds = OwnBounds { deletions: limits.deletions_per_session, relations: limits.relations_per_user };
     let read = match &given {
-        Given::Heads { cursors, .. } => {
-            cursors.iter().map(|(session, seq, _)| (session.clone(), *seq)).collect()
-        }
+        Given::Heads { cursors, .. } => own::stands(cursors),
         _ => Vec::new(),
     };
     let act = KeyedOwn::Act(UserAct { number: 0, action, given, bounds });

@@ -4,7 +4,7 @@
 //! user has read or cleared. Only these are asked for their heads, which know what the user has written itself and what
 //! was recalled; at most [`ASKED`] of them, the newest ones, and the others are said not to be counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::future::join_all;
 use rookery_wire::own::Badge;
@@ -13,6 +13,7 @@ use rookery_wire::{ErrorBody, ErrorCode, SessionId, UserId};
 use super::connection::Connection;
 use super::sync::{Found, Listed, activity, asked_of, by_shard, heads, sessions_of};
 use crate::shard::{Asked, SessionActivity, SessionHead};
+use crate::state::ReadTo;
 
 /// Sessions beyond the page that are asked for their heads.
 const ASKED: usize = 500;
@@ -76,12 +77,10 @@ async fn heads_of(
 
 /// What there is to read in all sessions of a user together.
 pub(super) struct ToRead {
-    /// Where the sessions stand in which the cursor is behind, with their counts.
-    pub(super) cursors: Vec<(SessionId, u64, u64)>,
+    /// Where the sessions stand in which the cursor is behind.
+    pub(super) cursors: Vec<ReadTo>,
     /// How many messages are unread.
     pub(super) unread: u64,
-    /// Those of the sessions in which messages wait for that, and where they stand.
-    pub(super) burning: Vec<(SessionId, u64)>,
 }
 
 /// Looks for what there is to read.
@@ -101,22 +100,26 @@ pub(super) async fn heads_to_read(connection: &Connection, user: &UserId) -> Res
             open.push(session.clone());
         }
         if behind {
-            cursors.push((session, active.last_seq, active.count));
+            let (seq, count) = (active.last_seq, active.count);
+            cursors.push(ReadTo { session, seq, count, burns: false });
         }
     }
-    let (mut unread, mut burning) = (0, Vec::new());
+    let (mut unread, mut burning) = (0, BTreeSet::new());
     for (session, head) in heads_of(connection, user, &open, &listed, true).await {
         match head {
             Ok(head) => {
                 unread += head.unread;
                 if head.burns {
-                    burning.push((session, head.last_seq));
+                    burning.insert(session);
                 }
             }
             Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => {}
             Err(code) => return Err(ErrorBody::new(code, format!("{session} could not be asked"))),
         }
     }
-    cursors.sort_unstable();
-    Ok(ToRead { cursors, unread, burning })
+    for to in &mut cursors {
+        to.burns = burning.contains(&to.session);
+    }
+    cursors.sort_unstable_by(|a, b| a.session.cmp(&b.session));
+    Ok(ToRead { cursors, unread })
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bincode::Encode;
-use futures::{StreamExt, TryStreamExt};
 use rookery_wire::own::{
     ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, ManageSelf,
 };
@@ -21,12 +20,10 @@ use super::reads::{turn, unexpected};
 use super::receipts;
 use crate::config::Limits;
 use crate::shard::{Answer, Freshness, Read, ReadReply};
-use crate::state::{Actor, Command, EntityKey, Given, OwnBounds, UserAct};
+use crate::state::{Actor, Command, EntityKey, Given, OwnBounds, ReadTo, UserAct};
 
 /// Cursors in one command.
 const COMMAND_CURSORS: usize = 500;
-/// Sessions that are told at once that what waits in them is read.
-const BURNS: usize = 64;
 /// Bytes of a frame that a page does not use.
 const FRAME_SPARE: u32 = 1024;
 
@@ -76,7 +73,10 @@ pub(super) fn check_action(actor: &Actor, action: &UserAction, limits: &Limits) 
         | UserAction::Block { user }
         | UserAction::Unblock { user } => other(user),
         UserAction::NameDevice { name, .. } => bounded("the name of a device", name, MAX_DEVICE_NAME),
-        UserAction::ReadAll | UserAction::SetStrangers { .. } | UserAction::EndDevice { .. } => Ok(()),
+        UserAction::ReadAll
+        | UserAction::SetStrangers { .. }
+        | UserAction::SetPrivacy { .. }
+        | UserAction::EndDevice { .. } => Ok(()),
     }
 }
 
@@ -95,9 +95,7 @@ pub(super) async fn manage(
     let given = prepared(&connection, &actor, &manage.action, Place::Number(manage.number)).await?;
     let bounds = OwnBounds { deletions: limits.deletions_per_session, relations: limits.relations_per_user };
     let read = match &given {
-        Given::Heads { cursors, .. } => {
-            cursors.iter().map(|(session, seq, _)| (session.clone(), *seq)).collect()
-        }
+        Given::Heads { cursors, .. } => stands(cursors),
         _ => Vec::new(),
     };
     let name = actor.name().clone();
@@ -198,22 +196,20 @@ async fn is_used(connection: &Connection, actor: &Actor, place: Place<'_>) -> Re
 
 /// Where all sessions stand, and how much of them is unread. A command holds so many cursors; those beyond it go first.
 async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, ErrorBody> {
-    let ToRead { mut cursors, unread, burning } = badge::heads_to_read(connection, user).await?;
+    let ToRead { mut cursors, unread } = badge::heads_to_read(connection, user).await?;
     while cursors.len() > COMMAND_CURSORS {
         let part = cursors.split_off(cursors.len() - COMMAND_CURSORS);
-        let read: Vec<(SessionId, u64)> =
-            part.iter().map(|(session, seq, _)| (session.clone(), *seq)).collect();
+        let read = stands(&part);
         done(connection, Command::ReadMany { user: user.clone(), cursors: part }).await?;
         for (session, seq) in read {
             receipts::note(&connection.core, user, &session, seq);
         }
     }
-    // Before the answer, as after a READ: who gets none asks again, and this with it.
-    let burns = burning
-        .into_iter()
-        .map(|(session, seq)| done(connection, Command::Burn { session, user: user.clone(), seq }));
-    futures::stream::iter(burns).buffer_unordered(BURNS).try_collect::<()>().await?;
     Ok(Given::Heads { cursors, unread })
+}
+
+pub(super) fn stands(cursors: &[ReadTo]) -> Vec<(SessionId, u64)> {
+    cursors.iter().map(|to| (to.session.clone(), to.seq)).collect()
 }
 
 async fn done(connection: &Connection, command: Command) -> Result<(), ErrorBody> {

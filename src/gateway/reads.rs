@@ -13,7 +13,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Kind, decode};
 use super::connection::Connection;
 use super::{check, mask, receipts};
 use crate::shard::{Answer, Freshness, Read, ReadReply};
-use crate::state::{Command, EntityKey};
+use crate::state::{Command, EntityKey, ReadTo};
 
 /// A turn to read; until it is given back only a few others of this connection read too.
 pub(super) async fn turn(connection: &Connection) -> Result<tokio::sync::SemaphorePermit<'_>, ErrorBody> {
@@ -147,18 +147,9 @@ pub(super) async fn read_mark(
         ReadReply::CountBurning(count) => (count, true),
         other => return Err(unexpected(&other)),
     };
-    let command = Command::Read { user: user.clone(), session: read.session, seq: read.seq, count };
-    match router.execute(&command).await {
+    let to = ReadTo { session: read.session, seq: read.seq, count, burns };
+    match router.execute(&Command::Read { user, to }).await {
         Answer::ReadMark(mark) => {
-            if burns {
-                // Before the answer: who gets none asks again, and this with it.
-                let burn = Command::Burn { user, session: mark.session.clone(), seq: mark.seq };
-                match router.execute(&burn).await {
-                    Answer::Done => {}
-                    Answer::Refused(error) => return Err(error),
-                    other => return Err(unknown(&other)),
-                }
-            }
             receipts::note(&connection.core, connection.user(), &mark.session, mark.seq);
             connection.reply(Kind::ReadMark, request, &mark);
             Ok(())

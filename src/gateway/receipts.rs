@@ -56,13 +56,14 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, ask: Receipt
         ReadReply::Audience(audience) => audience,
         other => return Err(unexpected(&other)),
     };
+    let to = (!service).then(|| connection.user().clone());
     let users: Vec<UserId> = audience.members.iter().map(|(user, _)| user.clone()).collect();
     let cursors = of_users(
         &connection.core,
         &users,
         |user| user,
         Freshness::Linearizable,
-        |users| Read::Cursors { session: ask.session.clone(), users },
+        |users| Read::Cursors { session: ask.session.clone(), users, to: to.clone() },
     );
     let page = fold(&ask, first, audience, cursors.await);
     connection.reply(Kind::ReceiptPage, request, &page);
@@ -188,7 +189,8 @@ pub(super) async fn run(core: Arc<Core>) {
 /// Tells the other side, if the user lets it know; if that cannot be learned soon, it is not told.
 async fn tell(core: &Core, session: SessionId, user: UserId, seq: u64) {
     let shard = core.router.shard_of(&EntityKey::User(user.clone()));
-    let read = Read::Cursors { session: session.clone(), users: vec![user.clone()] };
+    let to = session.peer_of(&user).cloned();
+    let read = Read::Cursors { session: session.clone(), users: vec![user.clone()], to };
     // This node's own replica will do, where there is one.
     let shown = timeout(CURSORS, core.router.read(shard, read, Freshness::AtLeast(0))).await;
     if !matches!(shown, Ok(Ok(ReadReply::Cursors(cursors))) if matches!(cursors[..], [Some(_)])) {

@@ -29,6 +29,8 @@ use crate::state::EntityKey;
 const PACE: Duration = Duration::from_millis(250);
 /// Least time between two words about one user, and before it is said to have gone.
 const STEADY: Duration = Duration::from_secs(1);
+/// Users watched on this node, counted for each connection: some hundred bytes each.
+const MOST: usize = 1_000_000;
 /// Users in one PRESENCE.
 const LINES: usize = 1000;
 
@@ -46,6 +48,8 @@ pub(super) struct Watches(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Connections of all of these, counted once for each user they watch.
+    pairs: usize,
     users: HashMap<UserId, Watched>,
     /// Users that may have come or gone, and when that was first heard.
     moved: HashMap<UserId, Instant>,
@@ -175,6 +179,11 @@ fn begin<'a>(
         return Ok(None);
     }
     let mut state = core.watches.0.lock();
+    if state.pairs + new.len() > MOST {
+        let text = format!("this node's connections watch {} users, at most {MOST} are held", state.pairs);
+        return Err(ErrorBody::new(ErrorCode::Busy, text));
+    }
+    state.pairs += new.len();
     let mut fresh = Vec::new();
     for user in new {
         let watched = state.users.entry(user.clone()).or_insert_with(|| {
@@ -196,8 +205,10 @@ fn forget(connection: &Connection, users: &[UserId]) {
         if watching.users.remove(user)
             && let Some(watched) = state.users.get_mut(user)
         {
-            watched.by.remove(&connection.id);
-            if watched.by.is_empty() {
+            let was = usize::from(watched.by.remove(&connection.id).is_some());
+            let is_idle = watched.by.is_empty();
+            state.pairs = state.pairs.saturating_sub(was);
+            if is_idle {
                 state.users.remove(user);
                 state.moved.remove(user);
                 idle.push(user.clone());

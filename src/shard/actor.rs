@@ -11,8 +11,8 @@ use rookery_wire::{SessionId, UserId};
 use tokio::sync::oneshot;
 
 use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
-use super::retention::Timers;
-use super::shared::{Shared, TableRow};
+use super::shared::Shared;
+use super::snapshot::Tables;
 use crate::delivery::{Receiver, Topic};
 use crate::state::{EntityKey, Session, User};
 
@@ -57,14 +57,8 @@ pub struct Passivate;
 pub struct Reset {
     /// The map of the new generation.
     pub map: rookery_raft::Map,
-    /// Its sessions.
-    pub table: Vec<(SessionId, TableRow)>,
-    /// Its sessions with intents.
-    pub intents: Vec<SessionId>,
-    /// Its users with errands.
-    pub errands: Vec<UserId>,
-    /// When its messages are to go.
-    pub timers: Timers,
+    /// What its rows say of all sessions.
+    pub tables: Tables,
 }
 
 /// See the module's words.
@@ -234,13 +228,14 @@ impl Handler<Reset> for ShardActor {
         shared.dirty.lock().clear();
         shared.unwritten.store(0, Ordering::Release);
         shared.table.clear();
-        for (session, row) in reset.table {
+        let Tables { table, intents, errands, timers, freed } = reset.tables;
+        for (session, row) in table {
             shared.table.insert(session, row);
         }
-        *shared.intents.lock() = reset.intents.into_iter().collect();
-        *shared.errands.lock() = reset.errands.into_iter().collect();
-        *shared.timers.lock() = reset.timers;
-        shared.freed.lock().clear();
+        *shared.intents.lock() = intents.into_iter().collect();
+        *shared.errands.lock() = errands.into_iter().collect();
+        *shared.timers.lock() = timers;
+        *shared.freed.lock() = freed;
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {
             Topic::Session(session) => {

@@ -179,6 +179,8 @@ pub enum Read {
         session: SessionId,
         /// Whose cursors, at most [`MAX_HEADS`].
         users: Vec<UserId>,
+        /// Who is told; none for a service.
+        to: Option<UserId>,
     },
     /// When users of this shard were last heard of.
     Seen {
@@ -192,7 +194,7 @@ pub enum Read {
         /// Who, as in a numbered act.
         actor: Actor,
     },
-    /// With whom a user has a direct session.
+    /// With whom a user has a direct session or a friendship.
     Acquainted {
         /// Who.
         user: UserId,
@@ -351,7 +353,7 @@ pub enum ReadReply {
     Heads(Vec<Result<SessionHead, ErrorCode>>),
     /// A running count.
     Count(u64),
-    /// The same where messages wait for this user to read them: the session is to be told with [`crate::state::Command::Burn`].
+    /// The same where messages wait for this user to read them: the session is to be told, see [`crate::state::ReadTo`].
     CountBurning(u64),
     /// Members.
     Members(rookery_wire::reply::MemberPage),
@@ -393,7 +395,7 @@ pub enum ReadReply {
     Seen(Vec<Option<u64>>),
     /// Yes.
     Allowed,
-    /// Whether there is a direct session, in the order asked.
+    /// Whether they are acquainted, in the order asked.
     Acquainted(Vec<bool>),
 }
 

@@ -11,7 +11,7 @@ use super::entity::{Collect, Entity, EntityActor, Written};
 use super::machine::{EntryWaiter, Machine};
 use super::rows;
 use super::shared::Shared;
-use crate::state::key::letter;
+use crate::state::key::{self, letter};
 use crate::state::session_rows::needless_numbers;
 use crate::state::{EntityKey, Freed, RowFault, RowWrites, records};
 
@@ -108,10 +108,12 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     let _one_generation = machine.turnover.lock().await;
     // First the mark, then the entities: whatever is applied up to the mark is in the rows collected after it.
     let Some(mark) = machine.applied.lock().clone() else { return Ok(None) };
+    let map = shared.map();
     if last == Some(&mark) {
+        // What a snapshot or a crash kept from it.
+        free(shared, &map).await?;
         return Ok(None);
     }
-    let map = shared.map();
     let dirty: Vec<EntityKey> = std::mem::take(&mut *shared.dirty.lock()).into_iter().collect();
     let mut sessions = Collected::new(shared, &map);
     let mut users = Collected::new(shared, &map);
@@ -144,7 +146,7 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
 }
 
 /// Deletes the rows of trimmed records, now that the heads that say so are durable: a replay that has not got there yet
-/// still finds them. While a snapshot is streamed they stay.
+/// still finds them. While a snapshot is streamed they stay, and a row remembers them over a crash.
 async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
     let Ok(_nobody_streams) = shared.streaming.try_write() else { return Ok(()) };
     let freed = std::mem::take(&mut *shared.freed.lock());
@@ -162,6 +164,7 @@ async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
         if before / NUMBERS_EVERY < first / NUMBERS_EVERY {
             free_numbers(map, &session, first).await?;
         }
+        delete(map, vec![key::session(letter::FREED, &session).into()]).await?;
     }
     Ok(())
 }

@@ -274,12 +274,12 @@ impl Entity for User {
     fn apply(&mut self, at: &At, _: &SessionLimits, command: &Command) -> Outcome {
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
-            Command::Read { session, seq, count, .. } => self.read(session, *seq, *count),
+            Command::Read { to, .. } => self.read(at, to),
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
             Command::Link { link, most, .. } => self.link(link, *most),
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
-            Command::ReadMany { cursors, .. } => self.read_many(cursors),
+            Command::ReadMany { cursors, .. } => self.read_many(at, cursors),
             Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.

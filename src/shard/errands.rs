@@ -102,6 +102,7 @@ fn command_of(user: &UserId, key: &ErrandKey, errand: &Errand, most: u32) -> Opt
     let other = &key.1;
     let session = rookery_wire::SessionId::direct(user, other).ok()?;
     Some(match &errand.says {
+        Says::Burn(seq) => Command::Burn { session, user: user.clone(), seq: *seq },
         Says::Bar(on) => Command::Bar { session, by: user.clone(), version: errand.version, on: *on },
         Says::Stance(stance, text) => Command::Hear {
             user: other.clone(),

@@ -68,6 +68,21 @@ pub struct ShardHandle {
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
+/// What a replica keeps in memory of what it has on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caches {
+    /// Sessions that there are.
+    pub sessions: u64,
+    /// Those of them that are in memory.
+    pub sessions_resident: u64,
+    /// Users in memory.
+    pub users_resident: u64,
+    /// Pages of old records asked for since the shard was opened.
+    pub pages_asked: u64,
+    /// Pages read from disk for that.
+    pub pages_loaded: u64,
+}
+
 impl ShardHandle {
     /// Opens a shard: its map and tables, its actors on `stage`, its group on `host`, its tasks.
     ///
@@ -160,9 +175,16 @@ impl ShardHandle {
     pub fn group(&self) -> &Group<EntryWaiter> {
         &self.group
     }
-    /// Sessions in the shard, and entities in memory.
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.shared.table.len(), self.shared.sessions.len() + self.shared.users.len())
+    /// What is kept in memory.
+    pub fn caches(&self) -> Caches {
+        let (pages_asked, pages_loaded) = self.shared.pages.counts();
+        Caches {
+            sessions: self.shared.table.len() as u64,
+            sessions_resident: self.shared.sessions.len() as u64,
+            users_resident: self.shared.users.len() as u64,
+            pages_asked,
+            pages_loaded,
+        }
     }
 
     /// Snapshots installed since the shard was opened.

@@ -57,12 +57,9 @@ impl Reads {
         &self,
         session: SessionId,
         users: Vec<UserId>,
+        to: Option<UserId>,
     ) -> Result<ReadReply, ReadRefusal> {
-        // In a direct session it is the other user who is told.
-        let pairs = users.into_iter().map(|user| {
-            let told = session.peer_of(&user).cloned();
-            (user, told)
-        });
+        let pairs = users.into_iter().map(|user| (user, to.clone()));
         let (pairs, of) = (pairs.collect(), session.clone());
         let awake = move |user: &User, told: Option<&UserId>| {
             user.shows(Shown::Receipts, told).then(|| user.read_cursor(&of))
@@ -147,11 +144,11 @@ impl Reads {
         judged.await?.map(|()| ReadReply::Allowed).map_err(ReadRefusal::Refused)
     }
 
-    /// With which of these users this one has a direct session.
+    /// With which of these users this one has a direct session or a friendship.
     pub(super) async fn acquainted(&self, user: UserId, with: Vec<UserId>) -> Result<ReadReply, ReadRefusal> {
         bounded(with.len())?;
         let look = Look::new(move |state: &User| {
-            with.iter().map(|other| state.has_direct_with(other)).collect::<Vec<bool>>()
+            with.iter().map(|other| state.is_acquainted_with(other)).collect::<Vec<bool>>()
         });
         let _place = self.waking(self.shared.users.contains_key(&user)).await?;
         let known = self.user(user).await?.send(look).await.map_err(|_| GONE)?;

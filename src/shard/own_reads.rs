@@ -7,6 +7,7 @@ use super::api::{LIST_PAGE, LIST_RANGES, ReadRefusal, ReadReply, UserSession};
 use super::reads::{Reads, unreadable};
 use crate::state::exceptions::Extras;
 use crate::state::key::SenderKey;
+use crate::state::privacy::Privacy;
 use crate::state::user::LinkState;
 use crate::state::user_rows::read_extras;
 use crate::state::{RowFault, User};
@@ -103,8 +104,9 @@ impl Reads {
                 state.relations_after(which, after.as_ref()).take(limit + 1).collect();
             let more = relations.len() > limit;
             relations.truncate(limit);
+            let Privacy { receipts, presence } = state.privacy();
             let refuses_strangers = state.refuses_strangers();
-            ReadReply::Relations(RelationPage { relations, more, refuses_strangers })
+            ReadReply::Relations(RelationPage { relations, more, refuses_strangers, receipts, presence })
         };
         self.look_user(user, look).await
     }

@@ -1,6 +1,7 @@
 //! Cold records: pages of consecutive records read from the rows, kept for a while, loaded once however many ask.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,17 @@ pub struct Page {
 /// A bounded cache of whole pages. Only pages that lie entirely in rows are kept. Records in rows change when messages
 /// are recalled or edited: then the session has another revision, whose pages are others.
 #[derive(Clone)]
-pub struct Pages(Cache<PageKey, Arc<Page>>);
+pub struct Pages {
+    cache: Cache<PageKey, Arc<Page>>,
+    counters: Arc<Counters>,
+}
+
+/// Since the shard was opened.
+#[derive(Default)]
+struct Counters {
+    asked: AtomicU64,
+    loaded: AtomicU64,
+}
 
 impl Pages {
     /// A cache of at most `bytes` of records.
@@ -45,13 +56,20 @@ impl Pages {
             u32::try_from(page.records.iter().map(|record| record.len() + 64).sum::<usize>())
                 .unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(bytes).weigher(weigh).time_to_idle(IDLE).build())
+        let cache = Cache::builder().max_capacity(bytes).weigher(weigh).time_to_idle(IDLE).build();
+        Self { cache, counters: Arc::default() }
+    }
+
+    /// Pages asked for, and pages read from disk for that, since the shard was opened.
+    pub fn counts(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.counters.asked), read(&self.counters.loaded))
     }
 
     /// Lets go of pages.
     pub async fn forget(&self, pages: &[PageKey]) {
         for page in pages {
-            self.0.invalidate(page).await;
+            self.cache.invalidate(page).await;
         }
     }
 
@@ -86,21 +104,23 @@ impl Pages {
     }
 
     async fn page(&self, shared: &Shared, key: PageKey) -> Result<Arc<Page>, RowFault> {
+        self.counters.asked.fetch_add(1, Ordering::Relaxed);
         let load = async {
+            self.counters.loaded.fetch_add(1, Ordering::Relaxed);
             let (session, _, number) = key.clone();
             let first = number * PAGE + 1;
             let read = move |rows: &dyn RowReader| records::read_page(rows, &session, first, PAGE);
             let found = rows::query_in_use(shared, read).await?;
             found.map(|(first, records)| Arc::new(Page { first, records })).ok_or_else(rows::replaced)
         };
-        let page = self.0.try_get_with(key.clone(), load).await;
+        let page = self.cache.try_get_with(key.clone(), load).await;
         let page = page.map_err(|fault: Arc<RowFault>| match &*fault {
             RowFault::Busy => RowFault::Busy,
             other => RowFault::Store(other.to_string()),
         })?;
         if page.first + (page.records.len() as u64) < (key.2 + 1) * PAGE + 1 {
             // Its end was not written yet: good for this answer, stale for the next.
-            self.0.invalidate(&key).await;
+            self.cache.invalidate(&key).await;
         }
         Ok(page)
     }

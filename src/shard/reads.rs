@@ -107,7 +107,7 @@ impl Reads {
             Read::Audience { user, session, seq, after, most } => {
                 self.audience(user, session, seq, after, most).await
             }
-            Read::Cursors { session, users } => self.cursors(session, users).await,
+            Read::Cursors { session, users, to } => self.cursors(session, users, to).await,
             Read::Seen { pairs } => self.seen(pairs).await,
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,
@@ -469,8 +469,7 @@ fn head_from_rows(
         return Ok(if awaited { Ok(opening_head(head.present)) } else { Err(ErrorCode::NotMember) });
     };
     let seen = seen_count(&member, asked.seen_count).max(head.first_count);
-    let recalled = asked.counts(seen).map(|count| read_recalled_after(rows, session, count));
-    let recalled = recalled.collect::<Result<Vec<_>, RowFault>>()?;
+    let recalled = read_recalled_after(rows, session, &asked.counts(seen).collect::<Vec<_>>())?;
     let last =
         if head.last_seq < head.first_seq { None } else { records::read_one(rows, session, head.last_seq)? };
     Ok(Ok(SessionHead {

@@ -31,7 +31,7 @@ const VISIT: usize = 128;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Records trimmed in one entry: the rest goes with later sweeps.
 const STEP: u64 = 100_000;
-/// Trims under way at a time.
+/// Trims, and sessions whose messages expire, under way at a time.
 const AT_ONCE: usize = 16;
 /// Deadline of one proposal; after it the next look finds the same.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -100,23 +100,31 @@ fn may_propose(shared: &Shared) -> bool {
 async fn expire(shared: &Arc<Shared>, actor: &Addr<ShardActor>, outbound: &Arc<dyn Outbound>) {
     let now_ms = shared.clock.unix_ms();
     let due = shared.timers.lock().due(now_ms, EXPIRING.0);
-    for session in due {
-        let found = async {
-            let address = actor.send(FindSession(session.clone())).await.ok()?;
-            let look = Look::new(move |state: &Session| {
-                (state.expired_by(now_ms, EXPIRING.1), state.next_expiry(), state.retention())
-            });
-            address.send(look).await.ok()
-        };
-        let Some((seqs, next, retention)) = found.await else { continue };
-        if seqs.is_empty() {
-            // The table is behind; it is told anew.
-            shared.timers.lock().set(&session, next, retention);
-            continue;
-        }
-        // What does not get through is found again.
-        let _ = outbound.execute(Command::Expire { session, seqs }, DEADLINE).await;
+    let expired = due.into_iter().map(|session| expire_of(shared, actor, outbound, session, now_ms));
+    futures::stream::iter(expired).buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+async fn expire_of(
+    shared: &Shared,
+    actor: &Addr<ShardActor>,
+    outbound: &Arc<dyn Outbound>,
+    session: SessionId,
+    now_ms: u64,
+) {
+    let found = async {
+        let address = actor.send(FindSession(session.clone())).await.ok()?;
+        let look = Look::new(move |state: &Session| {
+            (state.expired_by(now_ms, EXPIRING.1), state.next_expiry(), state.retention())
+        });
+        address.send(look).await.ok()
+    };
+    let Some((seqs, next, retention)) = found.await else { return };
+    if seqs.is_empty() {
+        // The table is behind; it is told anew.
+        return shared.timers.lock().set(&session, next, retention);
     }
+    // What does not get through is found again.
+    let _ = outbound.execute(Command::Expire { session, seqs }, DEADLINE).await;
 }
 
 /// Looks at every session that has a retention, in order.

@@ -187,7 +187,7 @@ impl Shared {
             intents: Mutex::new(tables.intents.into_iter().collect()),
             timers: Mutex::new(tables.timers),
             streaming: tokio::sync::RwLock::new(()),
-            freed: Mutex::default(),
+            freed: Mutex::new(tables.freed),
             time_agrees: around.time_agrees.clone(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
@@ -23,9 +23,11 @@ use super::rows::{after_prefix, is_replaced};
 use super::shared::{Shared, TableRow};
 use crate::plant::planted;
 use crate::state::key::{self, letter};
-use crate::state::session_rows::{HeadRow, last_number, next_expiries, sessions_with_intents};
+use crate::state::session_rows::{
+    HeadRow, last_number, next_expiries, sessions_to_free, sessions_with_intents,
+};
 use crate::state::user_rows::users_with_errands;
-use crate::state::{RowFault, RowReader};
+use crate::state::{Freed, RowFault, RowReader};
 
 /// Entities listed, and records read, at a time.
 const PAGE_ROWS: usize = 512;
@@ -113,8 +115,15 @@ async fn write_entity(
     let numbers = key::session(letter::NUMBERS, &session);
     let end = after_prefix(&numbers);
     pages(shared, map, packer, numbers, end, |key| is_of(&lasts, key)).await?;
-    // The run that holds the first kept record may begin before it.
-    let (from, end) = (key::record(&session, 0), key::record(&session, head.last_seq + 1));
+    let (lowest, first) = (key::record(&session, 0), key::record(&session, head.first_seq));
+    let end = key::record(&session, head.last_seq + 1);
+    // What was trimmed may still be rows. The run that holds the first kept record may begin before it.
+    let read = {
+        let lowest = lowest.clone();
+        super::rows::read(map, move |rows| rows.last_between(&lowest, &first)).await
+    };
+    unless_replaced(shared, map).await;
+    let from = read.map_err(row_fault)?.map_or(lowest, |(key, _)| key.to_vec());
     pages(shared, map, packer, from, end, |_| true).await
 }
 
@@ -292,12 +301,12 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
     flip.put(Bytes::copy_from_slice(&shard.to_be_bytes()), Bytes::copy_from_slice(&new.to_be_bytes()));
     pointers.apply(flip).await.map_err(store_fault)?;
     machine.store.sync().await.map_err(store_fault)?;
-    let Tables { table, intents, errands, timers } = read_tables(&map).await?;
+    let tables = read_tables(&map).await?;
     // A checkpoint under way still writes to the old map.
     let _one_generation = machine.turnover.lock().await;
     *machine.generation.lock() = new;
     *machine.applied.lock() = Some(mark);
-    let reset = Reset { map, table, intents, errands, timers };
+    let reset = Reset { map, tables };
     machine
         .actor
         .send(reset)
@@ -308,6 +317,7 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
 }
 
 /// What a shard keeps of all its sessions in memory.
+#[derive(Default)]
 pub struct Tables {
     /// Every session.
     pub table: Vec<(SessionId, TableRow)>,
@@ -317,6 +327,8 @@ pub struct Tables {
     pub errands: Vec<UserId>,
     /// When messages are to go.
     pub timers: Timers,
+    /// Sessions of which trimmed records are still rows.
+    pub freed: BTreeMap<SessionId, Freed>,
 }
 
 /// Reads the tables of a map.
@@ -336,7 +348,7 @@ pub async fn read_tables(map: &Map) -> Result<Tables, Fault> {
             table.push((session, row));
         })?;
         let (intents, errands) = (sessions_with_intents(rows)?, users_with_errands(rows)?);
-        Ok(Tables { table, intents, errands, timers })
+        Ok(Tables { table, intents, errands, timers, freed: sessions_to_free(rows)? })
     });
     read.await.map_err(row_fault)
 }

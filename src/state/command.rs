@@ -200,6 +200,19 @@ pub struct Link {
     pub from: Option<UserId>,
 }
 
+/// Up to where a user has read a session.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReadTo {
+    /// Which.
+    pub session: SessionId,
+    /// Up to and including.
+    pub seq: u64,
+    /// The session's running count at that seq (R15).
+    pub count: u64,
+    /// Messages wait there for this: the session is told by an errand.
+    pub burns: bool,
+}
+
 /// Why a user's list did not take a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Unwanted {
@@ -258,12 +271,8 @@ pub enum Command {
     Read {
         /// Whose.
         user: UserId,
-        /// Where.
-        session: SessionId,
-        /// Up to and including.
-        seq: u64,
-        /// The session's running count at that seq (R15).
-        count: u64,
+        /// Where to.
+        to: ReadTo,
     },
     /// Moves a device's delivered cursors forward.
     Delivered {
@@ -294,8 +303,8 @@ pub enum Command {
     ReadMany {
         /// Whose.
         user: UserId,
-        /// Session, seq, and the session's running count there.
-        cursors: Vec<(SessionId, u64, u64)>,
+        /// Where to.
+        cursors: Vec<ReadTo>,
     },
     /// An errand that has arrived: whether one of a direct session takes what the other writes.
     Bar {

@@ -16,6 +16,7 @@
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
 //! | `K` | session, request key | what came of it |
+//! | `d` | session | trimmed records are still rows |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 //! | `e` | user, session | what the user has set of it, cleared and deleted |
@@ -58,6 +59,8 @@ pub mod letter {
     pub const EXPIRY: u8 = b't';
     /// A request key of a session.
     pub const SESSION_KEY: u8 = b'K';
+    /// Trimmed records are still rows.
+    pub const FREED: u8 = b'd';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -76,7 +79,7 @@ pub mod letter {
     pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
     pub const SESSION_PARTS: &[u8] =
-        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, SESSION_KEY];
+        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, FREED, SESSION_KEY];
 }
 
 /// The device that numbers its acts: (user, device, epoch).

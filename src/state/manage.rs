@@ -112,6 +112,7 @@ impl Session {
             return Err(ErrorBody::new(ErrorCode::Dissolved, text));
         }
         self.judge(at, actor, act)?;
+        self.has_room_to_expire(act)?;
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),

@@ -19,6 +19,7 @@ mod members;
 pub mod outcome;
 pub mod own;
 pub mod privacy;
+mod recalled;
 pub mod records;
 pub mod relations;
 mod rewrite;
@@ -31,7 +32,7 @@ mod trim;
 pub mod user;
 pub mod user_rows;
 
-pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, Unwanted};
+pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
 pub use keyed::KeyedOwn;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};

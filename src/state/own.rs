@@ -12,12 +12,13 @@ use rookery_wire::reply::ReadMark;
 use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserAction, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::command::Actor;
+use super::command::{Actor, ReadTo};
 use super::devices::{Device, end_notice};
 use super::exceptions::{Deleted, Extras};
 use super::key::SenderKey;
 use super::manage::own;
 use super::outcome::{Answer, Outcome};
+use super::privacy::Privacy;
 use super::relations::{ErrandKind, RelationEntry, Says, Step, Turned};
 use super::series::{Kept, taking};
 use super::session::At;
@@ -39,8 +40,8 @@ pub enum Given {
     },
     /// Where the sessions stand that are read now, and how many messages were unread.
     Heads {
-        /// Session, last seq, and the running count there.
-        cursors: Vec<(SessionId, u64, u64)>,
+        /// Where each of them stands.
+        cursors: Vec<ReadTo>,
         /// In all sessions, those included that an earlier command has moved.
         unread: u64,
     },
@@ -87,6 +88,7 @@ impl UserAct {
                 | UserAction::RemoveFriend { .. }
                 | UserAction::Block { .. }
                 | UserAction::Unblock { .. }
+                | UserAction::ReadAll
         )
     }
 }
@@ -97,9 +99,10 @@ struct Change {
     value: u64,
     frames: Vec<Bytes>,
     extras: Vec<(SessionId, Extras)>,
-    cursors: Vec<(SessionId, u64, u64)>,
+    cursors: Vec<ReadTo>,
     relation: Option<(UserId, RelationEntry, Vec<(ErrandKind, Says)>)>,
     refuses_strangers: Option<bool>,
+    privacy: Option<Privacy>,
     device: Option<(DeviceId, Device)>,
     ended: Option<DeviceId>,
 }
@@ -200,6 +203,11 @@ impl User {
                 refuses_strangers: Some(*refuse),
                 ..Change::default()
             }),
+            UserAction::SetPrivacy { receipts, presence } => {
+                let privacy = Privacy { receipts: *receipts, presence: *presence };
+                let value = u64::from(privacy != self.privacy);
+                Ok(Change { value, privacy: Some(privacy), ..Change::default() })
+            }
             UserAction::NameDevice { device, name } => Ok(self.name_device(device, name)),
             UserAction::EndDevice { device } => Ok(self.end_device(device)),
         }
@@ -210,19 +218,23 @@ impl User {
         for (session, extras) in change.extras {
             self.store_extras(&session, extras);
         }
-        for (session, seq, count) in change.cursors {
-            if let Some(link) = self.links.get_mut(&session) {
-                (link.read_seq, link.read_count) = (seq, count);
-                self.dirty.links.insert(session);
+        for to in change.cursors {
+            outcome.errands |= self.tell_read(at, &to);
+            if let Some(link) = self.links.get_mut(&to.session) {
+                (link.read_seq, link.read_count) = (to.seq, to.count);
+                self.dirty.links.insert(to.session);
             }
         }
         if let Some((user, entry, errands)) = change.relation {
-            outcome.errands = !errands.is_empty();
+            outcome.errands |= !errands.is_empty();
             self.send_errands(&user, errands, at);
             self.store_relation(&user, entry, act.bounds.relations);
         }
         if let Some(refuse) = change.refuses_strangers {
             self.refuses_strangers = refuse;
+        }
+        if let Some(privacy) = change.privacy {
+            self.privacy = privacy;
         }
         if let Some((id, device)) = change.device {
             self.devices.insert(id, device);
@@ -245,11 +257,11 @@ impl User {
     fn read_all(&self, given: &Given) -> Change {
         let Given::Heads { cursors, unread } = given else { return Change::default() };
         let mut change = Change { value: *unread, ..Change::default() };
-        for (session, seq, count) in cursors {
-            if self.links.get(session).is_some_and(|link| link.member && link.read_seq < *seq) {
-                let mark = ReadMark { session: session.clone(), seq: *seq, count: *count };
+        for to in cursors {
+            if self.links.get(&to.session).is_some_and(|link| link.member && link.read_seq < to.seq) {
+                let mark = ReadMark { session: to.session.clone(), seq: to.seq, count: to.count };
                 change.frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
-                change.cursors.push((session.clone(), *seq, *count));
+                change.cursors.push(to.clone());
             }
         }
         for (session, extras) in self.extras.iter().filter(|(_, extras)| extras.marked_unread) {
@@ -283,9 +295,10 @@ impl User {
     }
 
     fn end_device(&self, id: &DeviceId) -> Change {
-        let Some(known) = self.devices.get(id) else { return Change::default() };
-        let frames = vec![end_notice(id, known.epoch)];
-        Change { value: 1, frames, ended: Some(id.clone()), ..Change::default() }
+        // One that made room for another may have tokens still.
+        let known = self.devices.get(id);
+        let frames = known.map(|known| end_notice(id, known.epoch)).into_iter().collect();
+        Change { value: u64::from(known.is_some()), frames, ended: Some(id.clone()), ..Change::default() }
     }
 
     fn extras_of_member(&self, session: &SessionId) -> Result<Extras, ErrorBody> {

@@ -61,7 +61,7 @@ fn picture(user: &User) -> String {
             &user.series,
             &user.relations,
             user.live_relations,
-            user.refuses_strangers,
+            (user.refuses_strangers, user.privacy),
             user.version,
             &user.errands,
             user.index,
@@ -140,6 +140,7 @@ impl World {
                 self.seen.push((other, hear.clone()));
                 self.tell(other, hear);
             }
+            Says::Burn(_) => panic!("nothing burns here"),
         }
         if clears {
             self.tell(name, Command::Carried { user: user(name), done: vec![(key.clone(), errand.version)] });

@@ -1,7 +1,9 @@
 //! What a user does to its own things, one rule a test: numbers, settings, relations, blocks, strangers, devices.
 
-use rookery_wire::own::{RelationFilter, SelfAck};
-use rookery_wire::{Blob, DeviceId, ErrorCode, Kind, RelationState, SessionId, SessionSetting, UserAction};
+use rookery_wire::own::{RelationFilter, SelfAck, ShowTo};
+use rookery_wire::{
+    Blob, DeviceId, ErrorCode, GroupId, Kind, RelationState, SessionId, SessionSetting, UserAction,
+};
 
 use super::devices::{MAX_ENDED, read_end_notice};
 use super::privacy::{Shown, row_shows};
@@ -9,8 +11,8 @@ use super::series::MAX_FOREIGN;
 use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
 use super::user_rows::users_with_errands;
 use super::{
-    Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, Says, Session,
-    Unwanted, User, UserAct,
+    Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, ReadTo, Says,
+    Session, Unwanted, User, UserAct,
 };
 
 pub(super) const BOUNDS: OwnBounds = OwnBounds { deletions: 3, relations: 8 };
@@ -334,12 +336,45 @@ fn an_ended_device_needs_a_later_token() {
     }
     let back = ann.register(&device("pad"), &says_of(8, "ios", Some(6_000)), &bounds, 6_000);
     assert_eq!(back.answer, Some(Answer::Epoch(3)));
-    let nothing = ann.act(&at(9), &actor("ann"), &act(2, UserAction::EndDevice { device: device("none") }));
-    assert_eq!(own(&nothing).value, 0);
+    let gone = ann.act(&at(9), &actor("ann"), &act(2, UserAction::EndDevice { device: device("none") }));
+    assert_eq!((own(&gone).value, gone.user_frames.len()), (0, 0), "it is not registered, or no more");
+    let refused = ann.register(&device("none"), &says_of(9, "ios", Some(0)), &bounds, 7_000);
+    assert_eq!(code_of(&refused), ErrorCode::DeviceEnded, "and its token is refused all the same");
     for n in 0..MAX_ENDED as u64 + 9 {
         ann.end(&device(&format!("old-{n}")), 10_000 + n);
     }
     assert_eq!(ann.ended.len(), MAX_ENDED);
+}
+
+fn to(session: &SessionId, seq: u64, count: u64) -> ReadTo {
+    ReadTo { session: session.clone(), seq, count, burns: false }
+}
+
+/// What waits to be read hears of it by an errand, which the answer waits for, until it has arrived.
+#[test]
+fn reading_leaves_an_errand_where_messages_wait_for_it() {
+    let (mut ann, team) = (person("ann"), SessionId::group(GroupId::new("team").expect("a name")));
+    let session = pair("ann", "bob");
+    for session in [&session, &team] {
+        ann.link(&Link { session: session.clone(), version: 1, member: true, joined_seq: 1, from: None }, 9);
+    }
+    let burning = |session: &SessionId, seq| ReadTo { burns: true, ..to(session, seq, seq) };
+    assert!(ann.read(&at(2), &to(&session, 3, 3)).gate.is_none(), "nothing waits");
+    assert!(ann.read(&at(3), &burning(&team, 3)).gate.is_none(), "nothing burns in a group");
+    let read = ann.read(&at(4), &burning(&session, 5));
+    let gate = read.gate.expect("the answer waits");
+    assert!(read.errands && !ann.gate_open(gate));
+    // Read again: the cursor stays, and the session is told again, of what was asked.
+    let again = ann.read_many(&at(5), &[burning(&session, 7), burning(&session, 5)]);
+    let later = again.gate.expect("waits as well");
+    let pending: Vec<_> =
+        ann.pending_errands().map(|(key, errand)| (key.clone(), errand.says.clone())).collect();
+    let key = (ErrandKind::Burn, user("bob"));
+    assert_eq!(pending, [(key.clone(), Says::Burn(7))], "the later one took the place of the one before");
+    ann.carried(&[(key.clone(), gate)]);
+    assert!(!ann.gate_open(later), "an older one has arrived");
+    ann.carried(&[(key, later)]);
+    assert!(ann.gate_open(gate) && ann.gate_open(later));
 }
 
 #[test]
@@ -349,11 +384,10 @@ fn reading_ends_the_mark_of_unread_on_all_devices() {
     ann.link(&Link { session: session.clone(), version: 1, member: true, joined_seq: 1, from: None }, 9);
     let mark = UserAction::SetSession { session: session.clone(), setting: SessionSetting::MarkUnread(true) };
     ann.act(&at(2), &actor("ann"), &act(1, mark));
-    let read = ann.read(&session, 4, 3);
+    let read = ann.read(&at(2), &to(&session, 4, 3));
     assert_eq!(kinds(&read), [Kind::ReadMark as u8, Kind::SessionSettings as u8]);
     assert!(ann.extras(&session).is_none(), "nothing is set any more, and nothing is kept");
-    let heads =
-        Given::Heads { cursors: vec![(session.clone(), 9, 7), (pair("ann", "eve"), 9, 9)], unread: 4 };
+    let heads = Given::Heads { cursors: vec![to(&session, 9, 7), to(&pair("ann", "eve"), 9, 9)], unread: 4 };
     let all = UserAct { given: heads, ..act(2, UserAction::ReadAll) };
     assert_eq!(own(&ann.act(&at(3), &actor("ann"), &all)).value, 4);
     let (_, link) = ann.sessions().next().expect("the session");
@@ -416,10 +450,11 @@ fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
 fn who_blocks_another_is_not_shown_to_it_in_memory_or_in_rows() {
     let mut ann = person("ann");
     let (bob, cid) = (user("bob"), user("cid"));
-    for (number, action, hidden) in [
+    let actions = [
         (1, UserAction::Block { user: bob.clone() }, true),
         (2, UserAction::Unblock { user: bob.clone() }, false),
-    ] {
+    ];
+    for (number, action, hidden) in actions {
         ann.act(&at(number), &actor("ann"), &act(number, action));
         let mut rows = Disk::default();
         rows.write(ann.collect());
@@ -431,4 +466,41 @@ fn who_blocks_another_is_not_shown_to_it_in_memory_or_in_rows() {
             }
         }
     }
+}
+
+#[test]
+fn a_user_says_to_whom_it_shows_itself() {
+    let (mut ann, mut bob) = (person("ann"), person("bob"));
+    ann.act(&at(2), &actor("ann"), &act(1, UserAction::RequestFriend { user: user("bob"), text: "".into() }));
+    let asked = |user: &User| match user.pending_errands().last().expect("an errand").1.says.clone() {
+        Says::Stance(stance, text) => (stance, text),
+        other => panic!("{other:?}"),
+    };
+    let (stance, text) = asked(&ann);
+    bob.hear(&at(2), &user("ann"), &stance, &text, 8);
+    bob.act(&at(3), &actor("bob"), &act(1, UserAction::AcceptFriend { user: user("ann") }));
+    let (stance, text) = asked(&bob);
+    ann.hear(&at(3), &user("bob"), &stance, &text, 8);
+    assert!(ann.is_acquainted_with(&user("bob")) && !ann.is_acquainted_with(&user("cid")));
+    let (friend, other) = (user("bob"), user("cid"));
+    let (receipts, presence) = (ShowTo::Friends, ShowTo::Nobody);
+    let narrowed = act(2, UserAction::SetPrivacy { receipts, presence });
+    assert_eq!(own(&ann.act(&at(4), &actor("ann"), &narrowed)).value, 1);
+    ann.reflect(4);
+    let mut rows = Disk::default();
+    rows.write(ann.collect());
+    let loaded = User::load(&rows, &user("ann")).expect("rows");
+    for (what, to, expected) in [
+        (Shown::Receipts, Some(&friend), true),
+        (Shown::Receipts, Some(&other), false),
+        (Shown::Presence, Some(&friend), false),
+        (Shown::Presence, Some(&other), false),
+        (Shown::Presence, None, true),
+    ] {
+        let by_rows = row_shows(&rows, ann.id(), what, to).expect("rows");
+        let shown = [ann.shows(what, to), loaded.shows(what, to), by_rows];
+        assert_eq!(shown, [expected; 3], "{what:?} to {to:?}: in memory, loaded, by rows");
+    }
+    let nobody_asked = User::new(user("eve"));
+    assert!(nobody_asked.shows(Shown::Receipts, Some(&friend)), "without a word everybody is told");
 }

@@ -1,15 +1,18 @@
 //! Whether a user lets others see what it has read, and whether it is there. One question, asked in one place, for users in
 //! memory and for those that only rows know; everything that tells of a user asks here first.
 //!
-//! Nothing is shown to one whom the user blocks. There is no setting yet with which a user says no to everybody.
+//! Nothing is shown to one whom the user blocks; what is shown to the others, the user says.
 
-use rookery_wire::UserId;
+use bincode::{Decode, Encode};
+use rookery_wire::own::ShowTo;
+use rookery_wire::{RelationState, UserId};
 
 use super::key;
 use super::relations::RelationEntry;
 use super::rows::{RowFault, RowReader};
 use super::session_rows::row;
 use super::user::User;
+use super::user_rows::read_privacy;
 
 /// What others may be told of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +23,41 @@ pub enum Shown {
     Presence,
 }
 
+/// To whom a user shows what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Privacy {
+    /// How far it has read.
+    pub receipts: ShowTo,
+    /// Whether it is online, and when it was.
+    pub presence: ShowTo,
+}
+
+impl Privacy {
+    fn shows(&self, what: Shown, entry: Option<&RelationEntry>) -> bool {
+        if entry.is_some_and(|entry| entry.blocked) {
+            return false;
+        }
+        let to = match what {
+            Shown::Receipts => self.receipts,
+            Shown::Presence => self.presence,
+        };
+        match to {
+            ShowTo::All => true,
+            ShowTo::Friends => entry.is_some_and(|entry| entry.state() == RelationState::Friends),
+            ShowTo::Nobody => false,
+        }
+    }
+}
+
 impl User {
-    /// Whether `to` may be told; without it, whether others may in general.
-    pub fn shows(&self, _: Shown, to: Option<&UserId>) -> bool {
-        !to.and_then(|to| self.relations.get(to)).is_some_and(|entry| entry.blocked)
+    /// To whom this user shows what.
+    pub fn privacy(&self) -> Privacy {
+        self.privacy
+    }
+
+    /// Whether `to` may be told; a service (none) always.
+    pub fn shows(&self, what: Shown, to: Option<&UserId>) -> bool {
+        to.is_none_or(|to| self.privacy.shows(what, self.relations.get(to)))
     }
 }
 
@@ -34,11 +68,11 @@ impl User {
 pub fn row_shows(
     rows: &dyn RowReader,
     user: &UserId,
-    _: Shown,
+    what: Shown,
     to: Option<&UserId>,
 ) -> Result<bool, RowFault> {
     let Some(to) = to else { return Ok(true) };
     let key = key::relation(user, to);
     let entry: Option<(UserId, RelationEntry)> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
-    Ok(!entry.is_some_and(|(_, entry)| entry.blocked))
+    Ok(read_privacy(rows, user)?.shows(what, entry.as_ref().map(|(_, entry)| entry)))
 }

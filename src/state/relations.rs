@@ -14,6 +14,7 @@ use rookery_wire::frame::frame_bytes;
 use rookery_wire::own::{Relation, RelationFilter};
 use rookery_wire::{Kind, RelationState, SessionId, UserId};
 
+use super::command::ReadTo;
 use super::manage::own;
 use super::outcome::{Answer, Outcome};
 use super::session::At;
@@ -124,6 +125,8 @@ pub enum ErrandKind {
     Bar,
     /// To the other user: this one's stance.
     Stance,
+    /// To the direct session of the two: how far this one has read, for messages wait for that.
+    Burn,
 }
 
 /// What must still happen elsewhere.
@@ -144,6 +147,8 @@ pub enum Says {
     Bar(bool),
     /// The stance, and the text of a request.
     Stance(Stance, Blob),
+    /// Messages up to this seq are read.
+    Burn(u64),
 }
 
 /// Names an errand of one user: where it goes, and whom it is about.
@@ -297,6 +302,15 @@ impl User {
             self.errands.insert(key.clone(), Errand { version: self.version, says });
             self.dirty.errands.insert(key);
         }
+    }
+
+    /// Leaves the errand that tells a direct session that what waits in it is read; says whether there is one.
+    pub(super) fn tell_read(&mut self, at: &At, to: &ReadTo) -> bool {
+        let Some(other) = to.session.peer_of(&self.id).filter(|_| to.burns).cloned() else { return false };
+        // One that is still on its way is replaced, and must not be made to say less.
+        let read = self.links.get(&to.session).map_or(to.seq, |link| link.read_seq.max(to.seq));
+        self.send_errands(&other, vec![(ErrandKind::Burn, Says::Burn(read))], at);
+        true
     }
 
     /// Another user's stance arrives. What cannot be taken, from one who is blocked or because there is no room, is

@@ -6,7 +6,8 @@
 //! memory, and readers take it from here. [`Session::rows_revision`] tells readers which pages of older rows are stale.
 //!
 //! A recalled message still stands in the running counts of later records, which are never rewritten. What is unread is
-//! a difference of counts less the recalled ones between them: an ordered index of exceptions, one row each.
+//! a difference of counts less the recalled ones between them: an ordered index of exceptions ([`super::recalled`]), one row
+//! each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use rookery_wire::{
 };
 
 use super::command::{Act, Actor};
+use super::recalled::Recalled;
 use super::records::{RUN_RECORDS, Runs, run_of};
 use super::session::{At, Session, encode_record};
 use super::trim::is_lasting;
@@ -32,8 +34,7 @@ pub(super) struct Rewrites {
     fresh: Vec<(u64, usize)>,
     /// Runs that hold what this batch wants to rewrite, as the rows have them.
     fetched: Runs,
-    /// Running counts of recalled messages, with their seqs.
-    recalled: BTreeMap<u64, u64>,
+    recalled: Recalled,
     dirty_recalled: BTreeSet<u64>,
     /// Log index of the last rewriting …
     revision: u64,
@@ -52,8 +53,8 @@ pub(super) struct Rewriting {
 }
 
 impl Rewrites {
-    /// As rows have it: the last rewriting, and the running counts and seqs of recalled messages.
-    pub(super) fn loaded(revision: u64, recalled: BTreeMap<u64, u64>) -> Self {
+    /// As rows have it: the last rewriting, and which messages were recalled.
+    pub(super) fn loaded(revision: u64, recalled: Recalled) -> Self {
         Self { recalled, revision, collected: revision, written: revision, ..Self::default() }
     }
     pub(super) fn revision(&self) -> u64 {
@@ -70,16 +71,14 @@ impl Rewrites {
     /// Counts and seqs of messages that were recalled since this was last asked; no seq where they are trimmed.
     pub(super) fn collect_recalled(&mut self) -> Vec<(u64, Option<u64>)> {
         let counts = std::mem::take(&mut self.dirty_recalled);
-        counts.into_iter().map(|count| (count, self.recalled.get(&count).copied())).collect()
+        counts.into_iter().map(|count| (count, self.recalled.seq(count))).collect()
     }
     /// Records before `first` are gone, and the running counts up to `first_count` with them.
     pub(super) fn trim(&mut self, first: u64, first_count: u64) {
         self.pending.retain(|begin, run| begin + run.len() as u64 > first);
         let Self { pending, dirty, .. } = self;
         dirty.retain(|begin| pending.contains_key(begin));
-        let kept = self.recalled.split_off(&first_count.saturating_add(1));
-        let gone = std::mem::replace(&mut self.recalled, kept);
-        self.dirty_recalled.extend(gone.keys());
+        self.dirty_recalled.extend(self.recalled.trim(first_count));
     }
     /// What was collected is in rows.
     pub(super) fn written(&mut self) {
@@ -119,7 +118,7 @@ impl Session {
 
     /// Messages with a running count above `count` that were recalled.
     pub fn recalled_after(&self, count: u64) -> u64 {
-        self.rewrites.recalled.range(count.saturating_add(1)..).count() as u64
+        self.rewrites.recalled.after(count)
     }
 
     /// The seq whose runs must be read before this act can be carried out; none when memory has all of it. Nothing is read

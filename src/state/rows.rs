@@ -65,8 +65,8 @@ pub trait RowReader {
     fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault>;
 }
 
-/// How far the first kept seq of a session has moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far the first kept seq of a session has moved. A row says so until the rows of trimmed records are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Freed {
     /// From here …
     pub before: u64,

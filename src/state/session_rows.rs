@@ -11,6 +11,7 @@ use super::command::{Link, versioned};
 use super::key::{self, SenderKey, letter};
 use super::keyed::{KeptKey, Keys};
 use super::manage::Settings;
+use super::recalled::Recalled;
 use super::records;
 use super::rewrite::Rewrites;
 use super::rows::{Freed, RowFault, RowReader, RowWrites};
@@ -238,12 +239,12 @@ impl Session {
             Ok(true)
         })?;
         let prefix = key::session(letter::RECALLED, id);
-        let mut recalled = BTreeMap::new();
+        let mut recalled = Vec::new();
         rows.scan(&prefix, &mut |key, value| {
-            recalled.insert(count_at(key)?, row(key, Bytes::copy_from_slice(value))?);
+            recalled.push((count_at(key)?, row(key, Bytes::copy_from_slice(value))?));
             Ok(true)
         })?;
-        session.rewrites = Rewrites::loaded(head.revision, recalled);
+        session.rewrites = Rewrites::loaded(head.revision, Recalled::loaded(recalled));
         session.load_expiries(rows)?;
         session.keys = Keys::loaded(keys_under(rows, &key::session(letter::SESSION_KEY, id))?);
         session.load_profile(rows)?;
@@ -308,7 +309,11 @@ impl Session {
                 None => rows.delete(key),
             }
         }
-        rows.freed = dirty.trimmed.map(|before| (self.id.clone(), Freed { before, first: self.first_seq }));
+        if let Some(before) = dirty.trimmed {
+            let freed = Freed { before, first: self.first_seq };
+            rows.put(key::session(letter::FREED, &self.id), row_value(&freed));
+            rows.freed = Some((self.id.clone(), freed));
+        }
         self.collected_seq = self.last_seq;
         for user in &dirty.members {
             if let Some(member) = self.members.get(user) {
@@ -429,18 +434,24 @@ pub fn needless_numbers(
     Ok((needless, next))
 }
 
-/// Messages with a running count above `count` that were recalled.
+/// How many messages with a running count above each of these were recalled: one walk over those above the least.
 ///
 /// # Errors
 /// [`RowFault`].
-pub fn read_recalled_after(rows: &dyn RowReader, id: &SessionId, count: u64) -> Result<u64, RowFault> {
-    let mut recalled = 0;
+pub fn read_recalled_after(
+    rows: &dyn RowReader,
+    id: &SessionId,
+    counts: &[u64],
+) -> Result<Vec<u64>, RowFault> {
+    let Some(least) = counts.iter().min() else { return Ok(Vec::new()) };
+    let mut recalled = Vec::new();
     let prefix = key::session(letter::RECALLED, id);
-    rows.scan_from(&prefix, &key::recalled(id, count.saturating_add(1)), &mut |_, _| {
-        recalled += 1;
+    rows.scan_from(&prefix, &key::recalled(id, least.saturating_add(1)), &mut |key, _| {
+        recalled.push(count_at(key)?);
         Ok(true)
     })?;
-    Ok(recalled)
+    let after = |count: &u64| (recalled.len() - recalled.partition_point(|known| known <= count)) as u64;
+    Ok(counts.iter().map(after).collect())
 }
 
 /// Whether messages of a session wait for this user to read them.
@@ -473,6 +484,21 @@ pub fn next_expiries(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, u64>, R
         Ok(true)
     })?;
     Ok(next)
+}
+
+/// Sessions of a shard of which trimmed records are still rows.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn sessions_to_free(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, Freed>, RowFault> {
+    let mut found = BTreeMap::new();
+    rows.scan(&[letter::FREED], &mut |key, value| {
+        let session = decode(&Bytes::copy_from_slice(key.get(1..).unwrap_or_default()));
+        let session = session.map_err(|fault| RowFault::damaged(key, fault))?;
+        found.insert(session, row(key, Bytes::copy_from_slice(value))?);
+        Ok(true)
+    })?;
+    Ok(found)
 }
 
 /// Sessions of a shard that have intents to carry.

@@ -16,8 +16,8 @@ use super::command::{Act, Actor, ChangeKind};
 use super::records::runs_with;
 use super::session_rows::{read_last_number, read_number};
 use super::{
-    Answer, At, Command, DeviceBounds, Entry, Introduction, Outcome, RowFault, RowReader, RowWrites, Session,
-    SessionLimits, User,
+    Answer, At, Command, DeviceBounds, Entry, Introduction, Outcome, ReadTo, RowFault, RowReader, RowWrites,
+    Session, SessionLimits, User,
 };
 
 /// What a device says of itself under this nonce.
@@ -448,14 +448,15 @@ fn cursors_are_monotone_and_links_go_by_version() {
     let link = |version, member| super::Link { session: group(), version, member, joined_seq: 3, from: None };
     assert_eq!(bob.link(&link(2, true), 9).user_frames.len(), 1);
     assert!(bob.link(&link(2, true), 9).user_frames.is_empty(), "the same intent twice says nothing");
-    bob.read(&group(), 7, 5);
-    let older = bob.read(&group(), 4, 2);
+    let to = |seq, count| ReadTo { session: group(), seq, count, burns: false };
+    bob.read(&at(2), &to(7, 5));
+    let older = bob.read(&at(3), &to(4, 2));
     assert!(matches!(older.answer, Some(Answer::ReadMark(mark)) if mark.seq == 7 && mark.count == 5));
     bob.link(&link(3, false), 9);
     assert_eq!(bob.sessions().count(), 0);
     bob.link(&link(2, true), 9);
     assert_eq!(bob.sessions().count(), 0, "an older join does not undo a removal");
-    assert_eq!(code_of(&bob.read(&group(), 9, 6)), ErrorCode::NotMember);
+    assert_eq!(code_of(&bob.read(&at(4), &to(9, 6))), ErrorCode::NotMember);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::{Burns, Expires, Extension, Record, RecordKind, Retention, UserId};
+use rookery_wire::{Burns, ErrorBody, ErrorCode, Expires, Extension, Record, RecordKind, Retention, UserId};
 
 use super::command::Act;
 use super::outcome::{Answer, Outcome};
@@ -30,6 +30,10 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
+    /// At that time.
+    pub(super) fn at(at_ms: u64) -> Self {
+        Self { at_ms, burns: None }
+    }
     /// For how long the message lasts once this user has read it, if it waits for that.
     pub(super) fn waits_for(&self, user: &UserId) -> Option<u64> {
         match &self.burns {
@@ -42,20 +46,46 @@ impl Expiry {
 /// Stands for the time of a message that has to be read first.
 pub(super) const UNREAD: u64 = u64::MAX;
 
-/// Messages that are to go, with the time of each.
+/// Messages of a session that may wait to go at a time; part of what apply decides.
+pub(super) const MAX_EXPIRING: usize = 100_000;
+
+/// Messages that are to go, with the time of each, by seq and by that time.
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
     times: BTreeMap<u64, Expiry>,
+    by_time: BTreeSet<(u64, u64)>,
     dirty: BTreeSet<u64>,
 }
 
 impl Expiries {
     /// As rows have it.
     pub(super) fn loaded(times: BTreeMap<u64, Expiry>) -> Self {
-        Self { times, dirty: BTreeSet::new() }
+        let by_time = times.iter().map(|(seq, expiry)| (expiry.at_ms, *seq)).collect();
+        Self { times, by_time, dirty: BTreeSet::new() }
     }
     pub(super) fn contains(&self, seq: u64) -> bool {
         self.times.contains_key(&seq)
+    }
+    /// Whether no more may be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.times.len() >= MAX_EXPIRING
+    }
+    fn set(&mut self, seq: u64, expiry: Expiry) {
+        let at_ms = expiry.at_ms;
+        if let Some(before) = self.times.insert(seq, expiry) {
+            self.by_time.remove(&(before.at_ms, seq));
+        }
+        self.by_time.insert((at_ms, seq));
+        self.dirty.insert(seq);
+    }
+    /// When the next one goes.
+    fn next(&self) -> Option<u64> {
+        self.by_time.first().map(|(at_ms, _)| *at_ms).filter(|at_ms| *at_ms != UNREAD)
+    }
+    /// Those that are to go by this time, the earliest first.
+    fn due(&self, time_ms: u64) -> impl Iterator<Item = u64> + '_ {
+        let due = self.by_time.iter().take_while(move |(at_ms, _)| *at_ms <= time_ms && *at_ms != UNREAD);
+        due.map(|(_, seq)| *seq)
     }
     pub(super) fn is_clean(&self) -> bool {
         self.dirty.is_empty()
@@ -67,24 +97,25 @@ impl Expiries {
     }
     /// Says whether it was among them.
     pub(super) fn remove(&mut self, seq: u64) -> bool {
-        let known = self.times.remove(&seq).is_some();
-        if known {
-            self.dirty.insert(seq);
-        }
-        known
+        let Some(known) = self.times.remove(&seq) else { return false };
+        self.by_time.remove(&(known.at_ms, seq));
+        self.dirty.insert(seq);
+        true
     }
     /// Says whether there were any.
     fn remove_before(&mut self, first: u64) -> bool {
         let kept = self.times.split_off(&first);
         let gone = std::mem::replace(&mut self.times, kept);
-        self.dirty.extend(gone.keys());
+        for (seq, expiry) in &gone {
+            self.by_time.remove(&(expiry.at_ms, *seq));
+            self.dirty.insert(*seq);
+        }
         !gone.is_empty()
     }
     /// Messages up to `seq` that wait for this user to read them, and for how long each lasts after that.
     fn unread_by<'a>(&'a self, user: &'a UserId, seq: u64) -> impl Iterator<Item = (u64, u64)> + 'a {
-        self.times
-            .range(..=seq)
-            .filter_map(move |(seq, expiry)| expiry.waits_for(user).map(|after_ms| (*seq, after_ms)))
+        let waiting = self.by_time.range((UNREAD, 0)..=(UNREAD, seq)).map(|(_, seq)| *seq);
+        waiting.filter_map(move |seq| Some((seq, self.times.get(&seq)?.waits_for(user)?)))
     }
 }
 
@@ -120,17 +151,15 @@ impl Session {
         if self.frozen {
             return None;
         }
-        self.expiries.times.values().map(|expiry| expiry.at_ms).filter(|at_ms| *at_ms != UNREAD).min()
+        self.expiries.next()
     }
 
-    /// Messages that are to go by this time, the earliest seqs first.
+    /// Messages that are to go by this time, the earliest first.
     pub fn expired_by(&self, time_ms: u64, most: usize) -> Vec<u64> {
         if self.frozen {
             return Vec::new();
         }
-        let due = |expiry: &Expiry| expiry.at_ms <= time_ms && expiry.at_ms != UNREAD;
-        let due = self.expiries.times.iter().filter(|(_, expiry)| due(expiry));
-        due.map(|(seq, _)| *seq).take(most).collect()
+        self.expiries.due(time_ms).take(most).collect()
     }
 
     /// Those of these messages whose rows must be read before they can go.
@@ -143,13 +172,24 @@ impl Session {
     pub(super) fn note_expiry(&mut self, seq: u64, time_ms: u64, sender: &UserId, act: &Act) -> bool {
         let Act::Send { extensions, .. } = act else { return false };
         let expiry = match (expiry_in(extensions), burning_in(extensions)) {
-            (Some(after_ms), _) => Expiry { at_ms: time_ms.saturating_add(after_ms), burns: None },
+            (Some(after_ms), _) => Expiry::at(time_ms.saturating_add(after_ms)),
             (None, Some(after_ms)) => Expiry { at_ms: UNREAD, burns: Some((sender.clone(), after_ms)) },
             (None, None) => return false,
         };
-        self.expiries.times.insert(seq, expiry);
-        self.expiries.dirty.insert(seq);
+        self.expiries.set(seq, expiry);
         true
+    }
+
+    /// Whether one more message that lasts for a time only can be remembered, if the act is one.
+    pub(super) fn has_room_to_expire(&self, act: &Act) -> Result<(), ErrorBody> {
+        match act {
+            Act::Send { extensions, .. } if self.expiries.is_full() && extensions.iter().any(is_lasting) => {
+                let text =
+                    format!("{MAX_EXPIRING} messages of {} wait to go, and there may be no more", self.id);
+                Err(ErrorBody::new(ErrorCode::TooManyExpiring, text).with_detail(MAX_EXPIRING as u64))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether messages up to `seq` wait for this user to read them.
@@ -166,9 +206,9 @@ impl Session {
         let time_ms = self.time_ms.max(at.time_ms);
         let read: Vec<(u64, u64)> = self.expiries.unread_by(user, seq).collect();
         for (seq, after_ms) in read {
-            if let Some(expiry) = self.expiries.times.get_mut(&seq) {
-                expiry.at_ms = time_ms.saturating_add(after_ms).min(UNREAD - 1);
-                self.expiries.dirty.insert(seq);
+            if let Some(expiry) = self.expiries.times.get(&seq) {
+                let at_ms = time_ms.saturating_add(after_ms).min(UNREAD - 1);
+                self.expiries.set(seq, Expiry { at_ms, ..expiry.clone() });
                 outcome.timers_moved = true;
             }
         }

@@ -12,6 +12,7 @@ use super::key::letter;
 use super::records::{self, runs_with};
 use super::session_rows::{needless_numbers, next_expiries};
 use super::tests::{Disk, LIMITS, actor, apply, at, code_of, group, new_group, seq_of, text};
+use super::trim::{Expiries, Expiry, MAX_EXPIRING};
 use super::{Answer, At, Outcome, RowReader, Session};
 
 const NONE: Retention = Retention { age_ms: 0, count: 0 };
@@ -366,7 +367,11 @@ fn agree(session: &Session, disk: &Disk, model: &Model, what: &str) {
             "{what}: unread after {read_count}"
         );
     }
-    assert_eq!(session.expired_by(u64::MAX, 10_000), model.due(u64::MAX), "{what}: what is to go");
+    let mut due = session.expired_by(u64::MAX, 10_000);
+    due.sort_unstable();
+    assert_eq!(due, model.due(u64::MAX), "{what}: what is to go");
+    let next = due.iter().filter_map(|seq| model.records[*seq as usize - 1].2).min();
+    assert_eq!(session.next_expiry(), next, "{what}: when the next one is to go");
 }
 
 /// A retry of any number gets its first answer, or is told that its message is trimmed.
@@ -381,6 +386,21 @@ fn retried(session: &mut Session, disk: &Disk, model: &Model, index: u64, at_ran
         (Err(code), Some(Answer::Refused(error))) => assert_eq!(error.code, *code),
         (first, now) => panic!("number {number}: first {first:?}, now {now:?}"),
     }
+}
+
+#[test]
+fn no_more_may_wait_to_go_than_is_allowed_and_what_stays_is_not_concerned() {
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    let forever = |seq: u64| (seq, Expiry::at(u64::MAX - 1));
+    session.expiries = Expiries::loaded((10..10 + MAX_EXPIRING as u64).map(forever).collect());
+    let full = apply(&mut session, &disk, &at(50), &actor("ann"), 2, &lasting("a moment", 5));
+    assert_eq!(code_of(&full), ErrorCode::TooManyExpiring);
+    let again = apply(&mut session, &disk, &at(51), &actor("ann"), 2, &lasting("a moment", 5));
+    assert_eq!(code_of(&again), ErrorCode::TooManyExpiring, "the refusal took the number");
+    seq_of(&apply(&mut session, &disk, &at(52), &actor("ann"), 3, &text("it stays")));
+    session.expiries.remove(10);
+    seq_of(&apply(&mut session, &disk, &at(53), &actor("ann"), 4, &lasting("a moment", 5)));
 }
 
 #[test]

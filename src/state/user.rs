@@ -8,16 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::reply::{Joined, Left, ReadMark};
-use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserId};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, RelationState, SessionId, UserId};
 
-use super::command::Link;
+use super::command::{Link, ReadTo};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::SenderKey;
 use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
+use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::series::Series;
+use super::session::At;
 use crate::plant::planted;
 
 /// One session in the user's list, present or past (a removal keeps its version, R12).
@@ -56,6 +58,7 @@ pub struct User {
     /// Relations that are not over.
     pub(super) live_relations: u32,
     pub(super) refuses_strangers: bool,
+    pub(super) privacy: Privacy,
     /// Grows with everything that leaves errands, and with every stance.
     pub(super) version: u64,
     pub(super) errands: BTreeMap<ErrandKey, Errand>,
@@ -94,6 +97,7 @@ impl User {
             relations: BTreeMap::new(),
             live_relations: 0,
             refuses_strangers: false,
+            privacy: Privacy::default(),
             version: 0,
             errands: BTreeMap::new(),
             created_ms: 0,
@@ -128,10 +132,11 @@ impl User {
     pub fn last_used_ms(&self) -> u64 {
         self.devices.values().map(|device| device.used_ms).max().unwrap_or(0)
     }
-    /// Whether the user has a direct session with another.
-    pub fn has_direct_with(&self, other: &UserId) -> bool {
+    /// Whether the user has a direct session with another, or is its friend.
+    pub fn is_acquainted_with(&self, other: &UserId) -> bool {
         let session = SessionId::direct(&self.id, other);
         session.is_ok_and(|session| self.links.get(&session).is_some_and(|link| link.member))
+            || self.relation(other) == RelationState::Friends
     }
     /// Sessions the user is a member of.
     pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &LinkState)> {
@@ -148,10 +153,12 @@ impl User {
     }
 
     /// Moves the read cursor forward; an older one changes nothing and is answered with the newer (G6).
-    pub fn read(&mut self, session: &SessionId, seq: u64, count: u64) -> Outcome {
+    pub fn read(&mut self, at: &At, to: &ReadTo) -> Outcome {
         if self.frozen {
             return frozen();
         }
+        let ReadTo { session, seq, count, .. } = to;
+        let (seq, count) = (*seq, *count);
         let Some(link) = self.links.get_mut(session).filter(|link| link.member) else {
             let text = format!("{} is not in the list of {}", session, self.id);
             return Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::NotMember, text)));
@@ -171,18 +178,24 @@ impl User {
             outcome.user_frames.push(extras.frame(session));
             self.store_extras(session, extras);
         }
+        if self.tell_read(at, to) {
+            (outcome.errands, outcome.gate) = (true, Some(self.version));
+        }
         outcome
     }
 
     /// Moves many read cursors forward; those of sessions the user is not in are passed over.
-    pub fn read_many(&mut self, cursors: &[(SessionId, u64, u64)]) -> Outcome {
+    pub fn read_many(&mut self, at: &At, cursors: &[ReadTo]) -> Outcome {
         if self.frozen {
             return frozen();
         }
         let mut outcome = Outcome::answer(Answer::Done);
-        for (session, seq, count) in cursors {
-            if self.links.get(session).is_some_and(|link| link.member && link.read_seq < *seq) {
-                outcome.user_frames.append(&mut self.read(session, *seq, *count).user_frames);
+        for to in cursors {
+            if self.links.get(&to.session).is_some_and(|link| link.member && link.read_seq < to.seq) {
+                let read = self.read(at, to);
+                outcome.user_frames.extend(read.user_frames);
+                outcome.errands |= read.errands;
+                outcome.gate = read.gate.or(outcome.gate);
             }
         }
         outcome

@@ -9,6 +9,7 @@ use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::{self, SenderKey, letter};
 use super::keyed::Keys;
+use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::series::Series;
@@ -26,6 +27,7 @@ struct UserRow {
     ended: Vec<(DeviceId, u64)>,
     refuses_strangers: bool,
     version: u64,
+    privacy: Privacy,
     created_ms: u64,
 }
 
@@ -52,6 +54,16 @@ pub fn read_last_used(rows: &dyn RowReader, user: &UserId) -> Result<u64, RowFau
     Ok(head.and_then(|head| head.devices.iter().map(|(_, device)| device.used_ms).max()).unwrap_or(0))
 }
 
+/// To whom a user shows what.
+///
+/// # Errors
+/// [`RowFault`].
+pub(super) fn read_privacy(rows: &dyn RowReader, user: &UserId) -> Result<Privacy, RowFault> {
+    let key = key::user(letter::USER, user);
+    let head: Option<UserRow> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(head.map(|head| head.privacy).unwrap_or_default())
+}
+
 impl User {
     /// Reads a user; one without rows is [`User::new`].
     ///
@@ -71,6 +83,7 @@ impl User {
         user.version = head.version;
         user.created_ms = head.created_ms;
         user.keys = Keys::loaded(keys_under(rows, &key::user(letter::USER_KEY, id))?);
+        user.privacy = head.privacy;
         let prefix = key::user(letter::LINK, id);
         rows.scan(&prefix, &mut |key, value| {
             user.links.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
@@ -149,6 +162,7 @@ impl User {
             ended: self.ended.iter().map(|(id, ended)| (id.clone(), *ended)).collect(),
             refuses_strangers: self.refuses_strangers,
             version: self.version,
+            privacy: self.privacy,
             created_ms: self.created_ms,
         }
     }

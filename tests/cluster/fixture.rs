@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -80,11 +79,9 @@ impl Plan {
     }
 }
 
-/// Addresses that were free a moment ago, held all at once so that no two are the same.
+/// Addresses that nothing else of this run listens on.
 pub fn free_addresses(count: usize) -> Vec<String> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    held.iter().map(|port| port.local_addr().expect("an address").to_string()).collect()
+    rookery::fleet::free_addresses(count).expect("free ports")
 }
 
 /// The processes of one `cluster.toml`.

@@ -1,8 +1,9 @@
 //! People as they are now, on three nodes: receipts, ephemeral messages and presence, through the death of a node.
 
 use rookery_client::wire::live::{Passing, PresenceLine, WatchMode, Which};
+use rookery_client::wire::own::{RelationFilter, ShowTo};
 use rookery_client::{Client, Event, Outgoing};
-use rookery_wire::{ErrorCode, GroupId, SessionId, UserId};
+use rookery_wire::{ErrorCode, GroupId, SessionId, UserAction, UserId};
 use tokio::time::Instant;
 
 use super::fixture::{Cluster, Plan, find, play};
@@ -228,11 +229,10 @@ fn a_user_who_blocks_another_is_hidden_from_it() {
         ann.read(&pair, 1).await.expect("read");
         let page = bob.receipts(&pair, 1, Which::Read, None, 10).await.expect("a page");
         assert!(page.users.is_empty(), "bob hears of nobody: {page:?}");
-        // Who watched before, and who asks now.
-        ann.close().await;
-        let (cid, _cids) = app(&cluster, &[3], "cid", "phone").await;
+        // Who watched before, and who asks now. Cid goes after ann and from the same node: when that is told, so would be this.
+        let (cid, _cids) = app(&cluster, &[1], "cid", "phone").await;
         bob.watch(WatchMode::Add, &[user("cid")]).await.expect("a page");
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        ann.close().await;
         cid.close().await;
         let told = bobs.event(|event| match event {
             Event::Presence(lines) => Some(lines.clone()),
@@ -247,5 +247,49 @@ fn a_user_who_blocks_another_is_hidden_from_it() {
         assert_eq!(ann.watch(WatchMode::Add, &[user("bob")]).await.expect("a page").users.len(), 1);
         ann.unblock(user("bob")).await.expect("unblocked");
         assert!(bob.watch(WatchMode::Replace, &[user("ann")]).await.expect("a page").users[0].online);
+    });
+}
+
+/// Who shows itself to friends only is not seen by others, on whichever node they ask, also after the leader has died.
+#[test]
+fn who_shows_itself_to_friends_is_hidden_from_others() {
+    play(async {
+        let mut cluster = Cluster::up(Plan::new(3, 3)).await;
+        let team = group("team");
+        let (ann, _anns) = app(&cluster, &[1, 2, 3], "ann", "phone").await;
+        let (bob, mut bobs) = app(&cluster, &[2, 3, 1], "bob", "phone").await;
+        let (cid, mut cids) = app(&cluster, &[3, 1, 2], "cid", "phone").await;
+        let members = [user("bob"), user("cid")];
+        ann.create_group(GroupId::new("team").expect("a name"), &members).await.expect("created");
+        let told = say(&bob, &team, texts("hello", 1)).await[0].seq;
+        say(&cid, &direct("ann", "cid"), texts("hello", 1)).await;
+        cids.up_to(&team, "hello 1").await;
+        ann.request_friend(user("bob"), "").await.expect("asked");
+        bob.accept_friend(user("ann")).await.expect("accepted");
+        ann.read(&team, told).await.expect("read");
+        let action = UserAction::SetPrivacy { receipts: ShowTo::Friends, presence: ShowTo::Friends };
+        assert_eq!(ann.manage_self(action).await.expect("set").value, 1);
+        let leader = cluster.leader_of(&team).await;
+        cluster.kill(leader);
+
+        let page = ann.relations(RelationFilter::All, None, 1).await.expect("a page");
+        assert_eq!((page.receipts, page.presence), (ShowTo::Friends, ShowTo::Friends));
+        assert_eq!(readers(&bob, &team, told, Which::Read).await, [user("ann")], "a friend");
+        assert_eq!(readers(&cid, &team, told, Which::Read).await, Vec::<UserId>::new());
+        let page = cid.receipts(&team, told, Which::Unread, None, 10).await.expect("a page");
+        let unread: Vec<&str> = page.users.iter().map(|line| line.user.as_str()).collect();
+        let hidden = page.counts.expect("all are known").hidden;
+        assert_eq!(
+            (&unread[..], hidden),
+            (&["cid"][..], 1),
+            "ann is hidden, and not among those who have not"
+        );
+        // A friend without a direct session may watch; one with a session and no friend may not.
+        let page = bob.watch(WatchMode::Add, &[user("ann")]).await.expect("a page");
+        assert_eq!(page.users.iter().map(|line| line.user.as_str()).collect::<Vec<_>>(), ["ann"]);
+        let page = cid.watch(WatchMode::Add, &[user("ann")]).await.expect("a page");
+        assert_eq!(page.refused, [(user("ann"), ErrorCode::NotAllowed)]);
+        ann.close().await;
+        until_seen(&mut bobs, "ann", false).await;
     });
 }

@@ -128,11 +128,15 @@ fn a_message_that_burns_goes_once_the_other_one_has_read_it() {
         ann.read(&pair, seq).await.expect("read by the one who wrote it");
         let leader = cluster.leader_of(&pair).await;
         cluster.kill(leader);
-        let kind = async || {
-            let page = bob.pull(&pair, 1, Direction::Forward, 10, Consistency::Linearizable).await;
+        let kind_of = async |seq: u64| {
+            let page = bob.pull(&pair, seq, Direction::Forward, 1, Consistency::Linearizable).await;
             page.unwrap_or_else(|why| panic!("{why}")).records[0].kind
         };
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let kind = async || kind_of(seq).await;
+        // Sent later and gone after as long a time: by then the other one would be gone as well.
+        let witness = Outgoing::text("a moment").lasting(Duration::from_millis(1_500));
+        let witness = ann.send(&pair, witness).await.expect("sent").seq;
+        until("the witness is gone", async || kind_of(witness).await == RecordKind::EXPIRED).await;
         assert_eq!(kind().await, RecordKind::CONTENT, "bob has not read it");
         bob.read(&pair, seq).await.expect("read");
         until("it is gone", async || kind().await == RecordKind::EXPIRED).await;
@@ -162,15 +166,17 @@ fn reading_everything_burns_and_clearing_does_not() {
         };
         bob.delete_messages(&pair, 1, 1).await.expect("deleted");
         bob.clear_session(&pair, 1).await.expect("cleared");
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(kinds().await, [RecordKind::CONTENT; 2], "bob has read none of it");
+        // Would they burn, they would have gone before this one.
+        ann.send(&pair, Outgoing::text("a moment").lasting(Duration::from_secs(1))).await.expect("sent");
+        until("the witness is gone", async || kinds().await.last() == Some(&RecordKind::EXPIRED)).await;
+        assert_eq!(kinds().await[..2], [RecordKind::CONTENT; 2], "bob has read none of it");
         assert_eq!(bob.read_all().await.expect("read"), 1);
-        until("both are gone", async || kinds().await == [RecordKind::EXPIRED; 2]).await;
+        until("both are gone", async || kinds().await == [RecordKind::EXPIRED; 3]).await;
         let told = anns.event(|event| match event {
             Event::Receipt(receipt) => Some((receipt.user.clone(), receipt.seq)),
             _ => None,
         });
-        assert_eq!(told.await, (user("bob"), 2));
+        assert_eq!(told.await, (user("bob"), 3));
         assert_eq!(bob.sync().await.expect("a list").sessions[0].unread, 0);
     });
 }

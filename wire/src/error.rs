@@ -138,6 +138,8 @@ codes! {
     KeysFull = 431, "KEYS_FULL", "wait until the time in detail, or use the numbered requests, which have no such bound";
     /// The user is there already.
     UserExists = 432, "USER_EXISTS", "choose another name, or go on with the user that is there";
+    /// As many messages of the session as may wait to expire, do; `detail` is how many.
+    TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -173,7 +175,7 @@ impl ErrorCode {
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
-        use ErrorCode::{SessionExists, TooLate, TooManyDeletions};
+        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
         matches!(
             self,
             ClientSeqReused
@@ -191,6 +193,7 @@ impl ErrorCode {
                 | TooManyDeletions
                 | RefusedByPeer
                 | RelationsFull
+                | TooManyExpiring
         )
     }
 }

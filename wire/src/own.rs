@@ -120,6 +120,25 @@ pub enum UserAction {
         /// Which.
         device: DeviceId,
     },
+    /// To whom of those who may ask the user shows how far it has read, and whether it is there.
+    SetPrivacy {
+        /// How far it has read.
+        receipts: ShowTo,
+        /// Whether it is online, and when it was.
+        presence: ShowTo,
+    },
+}
+
+/// To whom a user shows something of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum ShowTo {
+    /// To everybody who may ask.
+    #[default]
+    All,
+    /// To friends.
+    Friends,
+    /// To nobody.
+    Nobody,
 }
 
 /// `MANAGE_SELF`: one change to what is the user's own. Answered by SELF_ACK.
@@ -255,6 +274,10 @@ pub struct RelationPage {
     pub more: bool,
     /// Whether users who are no friends may not begin a direct session.
     pub refuses_strangers: bool,
+    /// To whom the user shows how far it has read.
+    pub receipts: ShowTo,
+    /// To whom the user shows whether it is there.
+    pub presence: ShowTo,
 }
 
 /// `LIST_DEVICES`: the user's registered devices by name, paged.

@@ -148,10 +148,10 @@ impl FakeShard {
             Command::UserAct { act, .. } => {
                 Answer::Own(rookery_wire::own::SelfAck { number: act.number, time_ms: 1000, value: 1 })
             }
-            Command::Read { session, seq, count, .. } => Answer::ReadMark(rookery_wire::reply::ReadMark {
-                session: session.clone(),
-                seq: *seq,
-                count: *count,
+            Command::Read { to, .. } => Answer::ReadMark(rookery_wire::reply::ReadMark {
+                session: to.session.clone(),
+                seq: to.seq,
+                count: to.count,
             }),
             _ => Answer::Done,
         }
@@ -233,6 +233,8 @@ impl FakeShard {
                 relations: Vec::new(),
                 more: false,
                 refuses_strangers: true,
+                receipts: Default::default(),
+                presence: Default::default(),
             }),
             Read::Devices { .. } => {
                 ReadReply::Devices(rookery_wire::own::DevicePage { devices: Vec::new(), more: false })

@@ -9,23 +9,23 @@ use crate::shard::checkpoint;
 use crate::shard::entity::Look;
 use crate::state::{Act, Actor, Answer, Command, Session};
 
-fn pair(other: &str) -> SessionId {
+pub(super) fn pair(other: &str) -> SessionId {
     SessionId::direct(&user("ann"), &user(other)).expect("two users")
 }
 
-fn send(session: SessionId, client_seq: u64) -> Command {
+pub(super) fn send(session: SessionId, client_seq: u64) -> Command {
     let actor = Actor { user: user("ann"), device: device(), epoch: 1, on_behalf_of: None, service: false };
     let act = Act::Send { content_type: "text/plain".into(), content: "hi".into(), extensions: Vec::new() };
     Command::Act { actor, session, client_seq, act }
 }
 
 /// The first send opens the session; this says that both lists have it.
-fn both_linked(other: &str, version: u64) -> Command {
+pub(super) fn both_linked(other: &str, version: u64) -> Command {
     let done = vec![(user("ann"), version, true), (user(other), version, true)];
     Command::Linked { session: pair(other), done }
 }
 
-fn seq(answer: Option<Answer>) -> u64 {
+pub(super) fn seq(answer: Option<Answer>) -> u64 {
     match answer {
         Some(Answer::Ack(ack)) => ack.seq,
         other => panic!("expected an ack, got {other:?}"),

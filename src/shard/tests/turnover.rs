@@ -9,7 +9,7 @@ use super::{Shard, device, in_system, says, user};
 use crate::shard::actor::{FindUser, Reset};
 use crate::shard::checkpoint::{self, APPLIED_KEY};
 use crate::shard::entity::{Look, map_name, open_map};
-use crate::shard::retention::Timers;
+use crate::shard::snapshot::Tables;
 use crate::state::{Command, DeviceBounds, User};
 
 /// How long one is watched who must not be done.
@@ -83,8 +83,7 @@ fn a_snapshot_under_the_load_of_an_entity_ends_the_actor_and_not_the_node() {
         // All on this thread, in turn: when the reader was watched for a while the actor has begun to load.
         assert!(timeout(WATCHED, &mut reader).await.is_err(), "it cannot be loaded yet");
 
-        let (errands, timers) = (Vec::new(), Timers::default());
-        let reset = Reset { map: new, table: Vec::new(), intents: Vec::new(), errands, timers };
+        let reset = Reset { map: new, tables: Tables::default() };
         shard.actor.send(reset).await.expect("reset");
         let store = shard.store.clone();
         let mut dropping = tokio::task::spawn_local(async move { store.drop_map(&map_name(1, 0)).await });

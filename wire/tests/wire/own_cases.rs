@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::own::{
-    DeviceLine, DevicePage, ListDevices, ListRelations, ManageSelf, Relation, RelationFilter,
+    DeviceLine, DevicePage, ListDevices, ListRelations, ManageSelf, Relation, RelationFilter, ShowTo,
 };
 use rookery_wire::own::{RelationPage, SelfAck, SessionSettings, Settings};
 use rookery_wire::{Blob, DeviceId, RelationState, SessionSetting, UserAction};
@@ -49,6 +49,9 @@ fn actions() -> Vec<(&'static str, &'static str, UserAction)> {
             UserAction::NameDevice { device: device("phone"), name: Blob::from("the red one") }
         }),
         ("end device", "", UserAction::EndDevice { device: device("phone") }),
+        ("set privacy", "", {
+            UserAction::SetPrivacy { receipts: ShowTo::Nobody, presence: ShowTo::Friends }
+        }),
     ]
 }
 
@@ -112,7 +115,14 @@ pub(crate) fn replies() -> Vec<Case> {
         Relation { remark: Blob::from("Carol from work"), ..relation("carol", RelationState::Friends) },
         Relation { blocked: true, ..relation("mallory", RelationState::None) },
     ];
-    let none = RelationPage { relations: vec![], more: false, refuses_strangers: false };
+    let page = |relations, more| RelationPage {
+        relations,
+        more,
+        refuses_strangers: more,
+        receipts: ShowTo::All,
+        presence: if more { ShowTo::Friends } else { ShowTo::All },
+    };
+    let none = page(vec![], false);
     let phone = DeviceLine {
         device: device("phone"),
         epoch: 1,
@@ -124,7 +134,7 @@ pub(crate) fn replies() -> Vec<Case> {
     vec![
         case("self ack", "", 50, Body::SelfAck(SelfAck { number: 1, time_ms: 1_790_000_000_000, value: 1 })),
         case("relation page", "one who asks, a friend, one who is blocked", 81, {
-            Body::RelationPage(RelationPage { relations, more: true, refuses_strangers: true })
+            Body::RelationPage(page(relations, true))
         }),
         case("relation page empty", "", 82, Body::RelationPage(none)),
         case("device page", "", 83, Body::DevicePage(DevicePage { devices: vec![phone], more: false })),

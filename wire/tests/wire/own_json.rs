@@ -3,7 +3,7 @@
 use rookery_wire::own::{
     Badge, DeviceLine, DevicePage, ListDevices, ListRelations, ManageSelf, Relation, RelationFilter,
 };
-use rookery_wire::own::{RelationPage, SelfAck, SessionSettings, Settings};
+use rookery_wire::own::{RelationPage, SelfAck, SessionSettings, Settings, ShowTo};
 use rookery_wire::{Blob, DeviceId, RelationState, SessionId, SessionSetting, UserAction, UserId};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ structs! {
     Badge { unread, muted, uncounted }
     Relation { user, state, blocked, remark, text, since_ms }
     ListRelations { on_behalf_of, which, after, limit }
-    RelationPage { relations, more, refuses_strangers }
+    RelationPage { relations, more, refuses_strangers, receipts, presence }
     ListDevices { on_behalf_of, after, limit }
     DeviceLine { device, epoch, platform, name, agent, seen_ms }
     DevicePage { devices, more }
@@ -26,6 +26,7 @@ structs! {
 
 words! {
     RelationState { None = "none", Requested = "requested", Asked = "asked", Friends = "friends" }
+    ShowTo { All = "all", Friends = "friends", Nobody = "nobody" }
     RelationFilter { All = "all", Friends = "friends", Requests = "requests", Blocked = "blocked" }
 }
 
@@ -82,6 +83,9 @@ impl Json for UserAction {
                 json!({ "name_device": { "device": device.to_json(), "name": name.to_json() } })
             }
             UserAction::EndDevice { device } => json!({ "end_device": { "device": device.to_json() } }),
+            UserAction::SetPrivacy { receipts, presence } => json!({ "set_privacy": {
+                "receipts": receipts.to_json(), "presence": presence.to_json(),
+            } }),
         }
     }
     fn from_json(value: &Value) -> Self {
@@ -115,6 +119,10 @@ impl Json for UserAction {
             "set_strangers" => UserAction::SetStrangers { refuse: bool::from_json(&fields["refuse"]) },
             "name_device" => UserAction::NameDevice { device: device(), name: blob("name") },
             "end_device" => UserAction::EndDevice { device: device() },
+            "set_privacy" => UserAction::SetPrivacy {
+                receipts: ShowTo::from_json(&fields["receipts"]),
+                presence: ShowTo::from_json(&fields["presence"]),
+            },
             other => panic!("no action {other}"),
         }
     }

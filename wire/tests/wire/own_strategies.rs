@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use rookery_wire::own::{
-    Badge, DeviceLine, DevicePage, ListDevices, ListRelations, ManageSelf, Relation, RelationFilter,
+    Badge, DeviceLine, DevicePage, ListDevices, ListRelations, ManageSelf, Relation, RelationFilter, ShowTo,
 };
 use rookery_wire::own::{RelationPage, SelfAck, SessionSettings, Settings};
 use rookery_wire::{RelationState, SessionSetting, UserAction};
@@ -20,6 +20,10 @@ fn setting() -> impl Strategy<Value = SessionSetting> {
         any::<bool>().prop_map(SessionSetting::MarkUnread),
         blob().prop_map(SessionSetting::Draft),
     ]
+}
+
+fn show_to() -> impl Strategy<Value = ShowTo> {
+    prop_oneof![Just(ShowTo::All), Just(ShowTo::Friends), Just(ShowTo::Nobody)]
 }
 
 /// Any change to what is a user's own.
@@ -41,6 +45,7 @@ pub(crate) fn action() -> impl Strategy<Value = UserAction> {
         any::<bool>().prop_map(|refuse| UserAction::SetStrangers { refuse }),
         (device(), blob()).prop_map(|(device, name)| UserAction::NameDevice { device, name }),
         device().prop_map(|device| UserAction::EndDevice { device }),
+        (show_to(), show_to()).prop_map(|(receipts, presence)| UserAction::SetPrivacy { receipts, presence }),
     ]
 }
 
@@ -125,9 +130,10 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         })),
         (session(), settings())
             .prop_map(|(session, settings)| { Body::SessionSettings(SessionSettings { session, settings }) }),
-        (vec(relation(), 0..4), any::<bool>(), any::<bool>()).prop_map(
-            |(relations, more, refuses_strangers)| {
-                Body::RelationPage(RelationPage { relations, more, refuses_strangers })
+        (vec(relation(), 0..4), any::<bool>(), any::<bool>(), show_to(), show_to()).prop_map(
+            |(relations, more, refuses_strangers, receipts, presence)| {
+                let page = RelationPage { relations, more, refuses_strangers, receipts, presence };
+                Body::RelationPage(page)
             }
         ),
         relation().prop_map(Body::Relation),

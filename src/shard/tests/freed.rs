@@ -1,0 +1,68 @@
+//! Rows of trimmed records leave in the end, whatever comes between the head that says so and their deletion.
+
+use rookery_raft::{MemoryDisk, Store};
+use rookery_wire::Retention;
+
+use super::frozen::{both_linked, pair, send};
+use super::{Shard, in_system};
+use crate::shard::checkpoint;
+use crate::shard::rows;
+use crate::state::Command;
+use crate::state::key::{self, letter};
+
+/// Runs of records of the session, and whether a row remembers trimmed ones.
+async fn runs_and_note(shard: &Shard) -> (usize, bool) {
+    let map = shard.shared.map();
+    let read = rows::read(&map, |rows| {
+        let mut runs = 0;
+        rows.scan(&key::session(letter::RECORD, &pair("bob")), &mut |_, _| {
+            runs += 1;
+            Ok(true)
+        })?;
+        Ok((runs, rows.get(&key::session(letter::FREED, &pair("bob")))?.is_some()))
+    });
+    read.await.expect("rows")
+}
+
+/// Five runs of records, of which all but the last are trimmed while a snapshot is streamed.
+async fn trimmed_under_a_snapshot(shard: &Shard) -> Option<rookery_raft::Mark> {
+    shard.apply(1, send(pair("bob"), 1)).await;
+    shard.apply(2, both_linked("bob", 1)).await;
+    let mut mark = None;
+    for number in 1..=5 {
+        shard.apply(2 + number, send(pair("bob"), number)).await;
+        mark = checkpoint::write(&shard.machine, mark.as_ref()).await.expect("written");
+    }
+    assert_eq!(runs_and_note(shard).await, (5, false), "a checkpoint each");
+    let trim = Command::Trim { session: pair("bob"), upto: 4, count: 4, by: Retention::default() };
+    shard.apply(10, trim).await;
+    let streams = shard.shared.streaming.read().await;
+    let mark = checkpoint::write(&shard.machine, mark.as_ref()).await.expect("written");
+    drop(streams);
+    assert_eq!(runs_and_note(shard).await, (5, true), "they stay for the snapshot");
+    mark
+}
+
+#[test]
+fn what_a_snapshot_kept_goes_although_nothing_more_happens() {
+    in_system(async {
+        let shard = Shard::over(Store::in_memory(MemoryDisk::new(1))).await;
+        let mark = trimmed_under_a_snapshot(&shard).await;
+        let next = checkpoint::write(&shard.machine, mark.as_ref()).await.expect("written");
+        assert!(next.is_none(), "there was nothing to write");
+        assert_eq!(runs_and_note(&shard).await, (1, false));
+    });
+}
+
+#[test]
+fn what_was_trimmed_before_a_restart_goes_after_it() {
+    in_system(async {
+        let store = Store::in_memory(MemoryDisk::new(1));
+        trimmed_under_a_snapshot(&Shard::over(store.clone()).await).await;
+        let shard = Shard::over(store).await;
+        // Whatever is applied next; the session is not touched.
+        shard.apply(11, send(pair("eve"), 1)).await;
+        checkpoint::write(&shard.machine, None).await.expect("written");
+        assert_eq!(runs_and_note(&shard).await, (1, false));
+    });
+}
