@@ -158,6 +158,7 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     assert!(bad(folder, &["pull", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
 
     groups_are_managed(folder);
+    groups_are_joined(folder);
     what_is_ones_own(folder);
     people_as_they_are(folder);
     the_business_acts(folder);
@@ -177,10 +178,31 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     let list: serde_json::Value = serde_json::from_str(&sessions).expect("JSON");
     assert_eq!(list[0]["session"], "group:team");
     assert_eq!(list[0]["unread"], 2, "{sessions}");
+    since_a_mark(folder);
 
     let down = good(folder, &["cluster", "down"]);
     assert_eq!(down.matches("stopped").count(), 3, "{down}");
     bad_status(folder);
+}
+
+/// `rookery sessions --since`.
+fn since_a_mark(folder: &Path) {
+    let since = |mark: &str| {
+        let told = good(folder, &["sessions", "--user", "eve", "--json", "--since", mark]);
+        serde_json::from_str::<serde_json::Value>(&told).expect("JSON")
+    };
+    let whole = since("");
+    assert_eq!((&whole["full"], whole["sessions"].as_array().map(Vec::len)), (&true.into(), Some(2)));
+    let mark = whole["mark"].as_str().expect("a mark").to_owned();
+    let nothing = since(&mark);
+    assert_eq!((&nothing["full"], nothing["sessions"].as_array().map(Vec::len)), (&false.into(), Some(0)));
+    assert_eq!((&nothing["total"], nothing["left"].as_array().map(Vec::len)), (&2.into(), Some(0)));
+    good(folder, &["send", "--user", "ann", "#team", "and now?"]);
+    assert_eq!(since(&mark)["sessions"][0]["session"], "group:team");
+    let words = good(folder, &["sessions", "--user", "eve", "--since", &mark]);
+    assert!(words.contains("1 of 2 sessions, changed; next time: --since "), "{words}");
+    assert!(bad(folder, &["sessions", "--user", "ann", "--since", &mark], 1).contains("BAD_REQUEST"));
+    assert!(bad(folder, &["sessions", "--user", "eve", "--since", "mark"], 2).contains("hexadecimal"));
 }
 
 /// The commands of `rookery session`, `people` and `device`.
@@ -256,6 +278,39 @@ fn groups_are_managed(folder: &Path) {
     assert!(bad(folder, &["send", "--user", "bob", "#brief", "hi"], 1).contains("DISSOLVED"));
 }
 
+/// The ways into a group, and how long a direct session is kept.
+fn groups_are_joined(folder: &Path) {
+    let bob = |more: &[&str]| good(folder, &[&["group", "--user", "bob"], more].concat());
+    let kim = |more: &[&str]| good(folder, &[&["group", "--user", "kim"], more].concat());
+    let refused = |more: &[&str]| bad(folder, &[&["group", "--user", "kim"], more].concat(), 1);
+    bob(&["create", "club"]);
+    assert!(refused(&["join", "club"]).contains("JOIN_CLOSED"));
+    bob(&["policy", "club", "--join", "request"]);
+    assert!(kim(&["join", "club", "--text", "it is me"]).contains("is asked to let you in"));
+    assert_eq!(bob(&["requests", "club"]).trim(), "kim it is me");
+    assert!(bob(&["requests", "club", "--json"]).contains(r#""text":"it is me""#));
+    kim(&["withdraw", "club"]);
+    assert!(refused(&["join", "club"]).contains("ASKED_LATELY"));
+    let code = bob(&["invite", "club", "--uses", "2"]);
+    let made: serde_json::Value =
+        serde_json::from_str(&bob(&["invite", "club", "--age", "60", "--json"])).expect("JSON");
+    assert!(kim(&["join", "club", "--code", &code.to_lowercase()]).contains("you are a member"));
+    let codes = bob(&["codes", "club"]);
+    assert!(codes.contains("1 of 2 used") && codes.lines().count() == 2, "{codes}");
+    bob(&["revoke", "club", &made["id"].to_string()]);
+    bob(&["remove", "club", "kim"]);
+    bob(&["bar", "club", "kim"]);
+    assert_eq!(bob(&["requests", "club", "--barred"]).trim(), "kim");
+    assert!(refused(&["join", "club", "--code", code.trim()]).contains("BARRED"));
+    bob(&["bar", "club", "kim", "--off"]);
+    bob(&["policy", "club", "--join", "open"]);
+    let joined = good(folder, &["group", "--user", "kim", "join", "club", "--json"]);
+    assert!(joined.contains(r#""member":true"#), "{joined}");
+    let page = good(folder, &["pull", "--user", "bob", "#club"]);
+    assert!(page.contains("kim: asks that kim may join") && page.contains("keeps kim out"), "{page}");
+    assert!(!page.contains(code.trim()), "{page}");
+}
+
 /// Receipts, ephemeral messages, presence, and messages that do not stay.
 fn people_as_they_are(folder: &Path) {
     let read = good(folder, &["receipts", "--user", "bob", "@ann", "1", "--json"]);
@@ -276,8 +331,15 @@ fn people_as_they_are(folder: &Path) {
     assert_eq!(good(folder, &["receipts", "--user", "bob", "@ann", "2", "--unread"]).trim(), "ann");
     let page = good(folder, &["pull", "--user", "ann", "@bob", "--from", "2", "--json"]);
     assert!(page.contains(r#""expires_ms":"#), "{page}");
+    let proof = good(folder, &["digest", "--user", "ann", "@bob", "--json"]);
+    assert!(proof.contains(r#""from_seq":1,"#) && proof.contains(r#""agree":true"#), "{proof}");
+    let proof = good(folder, &["digest", "--user", "bob", "#team"]);
+    assert!(proof.contains("are those of the cluster"), "{proof}");
+    assert!(bad(folder, &["digest", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
     good(folder, &["group", "--user", "ann", "retention", "team", "--count", "1000"]);
     assert!(good(folder, &["group", "--user", "bob", "info", "team"]).contains("the last 1000 messages"));
+    good(folder, &["group", "--user", "bob", "retention", "@ann", "--count", "500"]);
+    assert!(good(folder, &["group", "--user", "ann", "info", "@bob"]).contains("the last 500 messages"));
 }
 
 /// The commands of `rookery admin`.

@@ -30,7 +30,7 @@ const OF_GROUPS: [&str; 9] = [
     "set_retention",
 ];
 const OWN: u16 = 7;
-const OF_USERS: [&str; 15] = [
+const OF_USERS: [&str; 14] = [
     "set_session",
     "read_all",
     "clear_session",
@@ -45,7 +45,6 @@ const OF_USERS: [&str; 15] = [
     "set_strangers",
     "name_device",
     "end_device",
-    "set_privacy",
 ];
 
 /// What was asked for. A newer server may know more: that is a number.

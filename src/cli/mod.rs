@@ -10,12 +10,15 @@ mod chat;
 mod cluster;
 mod config;
 mod connect;
+mod digest;
 mod group;
+mod group_join;
 pub(crate) mod group_words;
 mod live;
 pub(crate) mod own;
 mod record;
 mod serve;
+mod sessions;
 mod talk;
 mod token;
 
@@ -76,8 +79,10 @@ enum Command {
     Tail(talk::TailArgs),
     /// Print a part of a session's history
     Pull(talk::PullArgs),
+    /// Prove that the records of a session are those that the cluster holds
+    Digest(digest::DigestArgs),
     /// List a user's sessions with unread counts
-    Sessions(talk::SessionsArgs),
+    Sessions(sessions::SessionsArgs),
     /// Create groups, manage them and their members
     Group(Box<group::GroupArgs>),
     /// Pin, mute, hide, clear: how you have your sessions
@@ -133,7 +138,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => block_on(live::watch(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
-        Command::Sessions(args) => block_on(talk::sessions(args))?,
+        Command::Digest(args) => block_on(digest::digest(args))?,
+        Command::Sessions(args) => block_on(sessions::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,
         Command::People(args) => block_on(own::people(*args))?,

@@ -109,7 +109,7 @@ fn plan(service: &UserId, admin: &Admin, limits: &Limits) -> Result<Plan, ErrorB
         AdminAction::RemoveMembers { group, users } => change(ChangeKind::Remove, &group, &users)?,
         AdminAction::Manage { group: name, action } => {
             let manage = ManageGroup { session: group(&name), client_seq, on_behalf_of, action };
-            groups::manage(actor.clone(), manage)?
+            groups::manage(actor.clone(), manage, limits)?
         }
         AdminAction::Own(action) => {
             if actor.on_behalf_of.is_none() {
@@ -212,7 +212,8 @@ async fn sessions(
     let _turn = turn(connection).await?;
     let router = &connection.core.router;
     let shard = router.shard_of(&EntityKey::User(user.clone()));
-    let read = Read::UserSessions { user, device: connection.device().clone(), after };
+    let device = connection.device().clone();
+    let read = Read::UserSessions { user, device, after, left_since: None };
     let (found, mut more) = match router.read(shard, read, Freshness::Linearizable).await? {
         ReadReply::UserSessions { sessions, more, .. } => (sessions, more),
         other => return Err(unexpected(&other)),
@@ -227,7 +228,7 @@ async fn sessions(
             read_seq: line.read_seq,
         })
         .collect();
-    let kept = own::how_many_fit(connection, &lines).min(limit);
+    let kept = own::how_many_fit(connection, &lines, 0).min(limit);
     more |= lines.len() > kept;
     lines.truncate(kept);
     let outcome = AdminOutcome::Sessions { sessions: lines, more };
@@ -241,7 +242,7 @@ pub(super) async fn audit(connection: Arc<Connection>, request: u32, audit: Audi
     let _turn = turn(&connection).await?;
     let limit = audit.limit.clamp(1, MAX_ADMIN_PAGE);
     let mut page = connection.core.audit.page(audit.after, limit).await?;
-    let kept = own::how_many_fit(&connection, &page.lines);
+    let kept = own::how_many_fit(&connection, &page.lines, 0);
     page.lines.truncate(kept);
     connection.reply(Kind::AuditPage, request, &page);
     Ok(())

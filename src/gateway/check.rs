@@ -3,6 +3,7 @@
 //! Pure: a request and who asks go in, a command or a refusal comes out. Membership, blocks and numbers are judged
 //! at apply, where every replica judges alike (G8).
 
+use rookery_wire::digest::DigestAt;
 use rookery_wire::own::MAX_PLATFORM;
 use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
@@ -197,6 +198,17 @@ pub(super) fn pull(user: &UserId, service: bool, mut pull: Pull, limits: &Limits
     // A page and its frame's header must fit the largest frame.
     pull.max_bytes = pull.max_bytes.clamp(1, limits.frame.saturating_sub(1024).max(1));
     Ok(pull)
+}
+
+/// A DIGEST that may be read.
+pub(super) fn digest(user: &UserId, service: bool, ask: DigestAt) -> Result<DigestAt, ErrorBody> {
+    if ask.consistency == Consistency::Replica && !service {
+        return refuse(ErrorCode::Forbidden, "only a service identity reads a replica as it is");
+    }
+    if !service {
+        is_theirs(&ask.session, user)?;
+    }
+    Ok(ask)
 }
 
 /// A LIST_MEMBERS that may be read.

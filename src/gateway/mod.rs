@@ -3,7 +3,9 @@
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
-//! answered from state), [`groups`] (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and [`news`] (delivered cursors, sessions joined and left),
+//! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
+//! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and
+//! [`news`] (delivered cursors, sessions joined and left),
 //! [`receipts`], [`passing`] and [`watch`] (who has read, what is kept nowhere, who is online), [`outbox`] and
 //! [`writer`] (the way out).
 //!
@@ -17,9 +19,11 @@ mod check;
 mod connection;
 mod core;
 mod cursors;
+mod digests;
 mod dispatch;
 mod groups;
 mod hello;
+mod join;
 mod mask;
 mod news;
 mod outbox;
@@ -29,6 +33,7 @@ mod places;
 mod reader;
 mod reads;
 mod receipts;
+mod since;
 mod stats;
 mod sync;
 mod watch;

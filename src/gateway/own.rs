@@ -267,16 +267,17 @@ pub(super) async fn devices(
 }
 
 /// Keeps as many lines as the largest frame holds, at least one; says whether some went.
-fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
-    let kept = how_many_fit(connection, lines);
+pub(super) fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
+    let kept = how_many_fit(connection, lines, 0);
     let cut = kept < lines.len();
     lines.truncate(kept);
     cut
 }
 
-/// How many of these lines one frame holds, at least one.
-pub(super) fn how_many_fit<T: Encode>(connection: &Connection, lines: &[T]) -> usize {
-    let most = connection.core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize;
+/// How many of these lines one frame holds in which so many bytes are taken, at least one.
+pub(super) fn how_many_fit<T: Encode>(connection: &Connection, lines: &[T], taken: usize) -> usize {
+    let most =
+        (connection.core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize).saturating_sub(taken);
     let mut total = 0;
     let fits = |line: &&T| {
         total += rookery_wire::encode(*line).len();

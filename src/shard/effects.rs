@@ -141,7 +141,8 @@ impl Entity for Session {
     }
 
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome {
-        match command {
+        let before = self.face();
+        let outcome = match command {
             Command::Act { actor, client_seq, act, .. } => {
                 Session::apply(self, at, limits, actor, *client_seq, act)
             }
@@ -162,7 +163,9 @@ impl Entity for Session {
             | Command::ReadMany { .. }
             | Command::Hear { .. }
             | Command::Carried { .. } => Outcome::default(),
-        }
+        };
+        self.applied_at(at.index, before);
+        outcome
     }
 
     fn settle(&mut self) {
@@ -228,11 +231,11 @@ impl Entity for Session {
     }
 
     fn publish(&self, shared: &Shared, effects: &mut Effects) {
-        if self.exists() {
-            let row = TableRow { last_seq: self.last_seq(), time_ms: self.time_ms(), count: self.count() };
+        // One that does not exist yet but has left something has a row of zeros, and says when it changed.
+        if self.is_something() {
+            let (last_seq, time_ms, count) = (self.last_seq(), self.time_ms(), self.count());
+            let row = TableRow { last_seq, time_ms, count, changed: self.changed() };
             shared.table.insert(self.id().clone(), row);
-        } else if self.is_something() {
-            shared.table.entry(self.id().clone()).or_default();
         }
         if std::mem::take(&mut effects.timers_moved) {
             shared.timers.lock().set(self.id(), self.next_expiry(), self.retention());
@@ -272,6 +275,7 @@ impl Entity for User {
     fn found(&mut self, (): ()) {}
 
     fn apply(&mut self, at: &At, _: &SessionLimits, command: &Command) -> Outcome {
+        self.applies(at.index);
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
             Command::Read { to, .. } => self.read(at, to),

@@ -11,6 +11,7 @@ use rookery_wire::{ErrorBody, ErrorCode, UserId};
 use super::command::{Act, Actor};
 use super::outcome::{Answer, Outcome};
 use super::session::Session;
+use crate::plant::planted;
 
 /// By user: the version of the errand that said so, and whether the other is barred.
 pub(super) type Bars = BTreeMap<UserId, (u64, bool)>;
@@ -25,11 +26,13 @@ impl Session {
         Outcome::answer(Answer::Done)
     }
 
-    /// What a barred user may not do: write, and change what it has written. It may take back.
+    /// What a barred user may not do: write, change what it has written, and say what is kept. It may take back.
     pub(super) fn let_through(&self, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
         let barred = !actor.is_system() && self.bars.iter().any(|(by, (_, on))| by != actor.name() && *on);
         match act {
-            Act::Send { .. } | Act::Edit { .. } if barred => {
+            Act::Send { .. } | Act::Edit { .. } | Act::Manage { .. }
+                if barred && !planted("block-ignored") =>
+            {
                 Err(ErrorBody::new(ErrorCode::RefusedByPeer, ErrorCode::RefusedByPeer.remedy()))
             }
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Commands: what the log carries. One log entry is a version byte, the leader's time and many commands.
+//! Commands: what the log carries. One log entry is a version byte, the leader's time, what it drew, and many commands.
 //!
 //! A command names who acts (already authenticated by the gateway) and touches exactly one entity. The encodings are
 //! part of the data format: new kinds are appended to the enum and proposed only once the system group's format
@@ -11,12 +11,13 @@ use rookery_wire::{DeviceId, Extension, GroupAction, RequestKey, Retention, Sess
 use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
+use super::joining::CodeHash;
 use super::keyed::KeyedOwn;
 use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 5;
+pub const ENTRY_VERSION: u8 = 6;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,12 +136,38 @@ pub enum Act {
         /// Which. Its sizes have been judged; who may, and whether there is room, is judged at apply.
         action: GroupAction,
     },
+    /// Somebody who is no member comes in, or asks to.
+    Join {
+        /// Of the code that was given: the code itself is not in the log.
+        code: Option<CodeHash>,
+        /// For those who answer a request.
+        text: Blob,
+        /// As in a change of members.
+        most: u32,
+        /// How long after it was declined a user may ask again, milliseconds; carried along as `most` is.
+        again_ms: u64,
+    },
+    /// A request to join is answered; by who has asked, taken back.
+    Answer {
+        /// Whose.
+        user: UserId,
+        /// It joins.
+        accept: bool,
+        /// As in a change of members.
+        most: u32,
+    },
 }
 
 impl Act {
     /// Whether users' lists may have to learn of it before it is acknowledged.
     pub fn moves_members(&self) -> bool {
-        matches!(self, Act::Change { .. } | Act::Manage { action: GroupAction::Dissolve })
+        matches!(
+            self,
+            Act::Change { .. }
+                | Act::Join { .. }
+                | Act::Answer { accept: true, .. }
+                | Act::Manage { action: GroupAction::Dissolve }
+        )
     }
 
     /// A stable hash that tells a retry from another act under the same number. Part of the data format.
@@ -179,6 +206,16 @@ impl Act {
             Act::Manage { action } => {
                 part(b"manage");
                 part(&rookery_wire::encode(action));
+            }
+            Act::Join { code, text, .. } => {
+                part(b"join");
+                part(code.as_ref().map_or(&[], |hash| &hash[..]));
+                part(text.as_ref());
+            }
+            Act::Answer { user, accept, .. } => {
+                part(b"answer");
+                part(user.as_str().as_bytes());
+                part(&[u8::from(*accept)]);
             }
         }
         hash.digest()
@@ -438,19 +475,22 @@ impl Command {
 pub struct Entry {
     /// The leader's clock when it proposed, unix milliseconds.
     pub time_ms: u64,
+    /// What it drew then, for the salts of records.
+    pub secret: [u8; 16],
     /// The commands in order.
     pub commands: Vec<Command>,
 }
 
 impl Entry {
     /// Bytes that precede the commands of an entry.
-    pub const HEAD_BYTES: usize = 1 + 8;
+    pub const HEAD_BYTES: usize = 1 + 8 + 16;
 
     /// Begins an entry; [`Entry::push`] adds commands.
-    pub fn begin(time_ms: u64, capacity: usize) -> BytesMut {
+    pub fn begin(time_ms: u64, secret: [u8; 16], capacity: usize) -> BytesMut {
         let mut out = BytesMut::with_capacity(capacity + Self::HEAD_BYTES);
         out.put_u8(ENTRY_VERSION);
         out.put_u64_le(time_ms);
+        out.put_slice(&secret);
         out
     }
 
@@ -476,6 +516,8 @@ impl Entry {
             )));
         }
         let time_ms = bytes.get_u64_le();
+        let mut secret = [0; 16];
+        bytes.copy_to_slice(&mut secret);
         let mut commands = Vec::new();
         while bytes.has_remaining() {
             if bytes.len() < 4 {
@@ -492,7 +534,7 @@ impl Entry {
             }
             commands.push(command);
         }
-        Ok(Self { time_ms, commands })
+        Ok(Self { time_ms, secret, commands })
     }
 }
 

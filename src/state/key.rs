@@ -12,11 +12,13 @@
 //! | `i` | session, user | intent |
 //! | `g` | session | profile of a group |
 //! | `p` | session, key | attribute of a group |
+//! | `j` | session, user | what a group knows of a user who is no member
+//! | `c` | session, seq of the record that made it | code of invitation
 //! | `r` | session, seq of the first | run of records |
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
-//! | `K` | session, request key | what came of it |
 //! | `d` | session | trimmed records are still rows |
+//! | `K` | session, request key | what came of it |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 //! | `e` | user, session | what the user has set of it, cleared and deleted |
@@ -51,16 +53,20 @@ pub mod letter {
     pub const PROFILE: u8 = b'g';
     /// Attribute of a group.
     pub const ATTRIBUTE: u8 = b'p';
+    /// What a group knows of a user who is no member.
+    pub const OUTSIDER: u8 = b'j';
+    /// Code of invitation.
+    pub const CODE: u8 = b'c';
     /// Run of records.
     pub const RECORD: u8 = b'r';
     /// A message that was recalled.
     pub const RECALLED: u8 = b'x';
     /// When a message is to go.
     pub const EXPIRY: u8 = b't';
-    /// A request key of a session.
-    pub const SESSION_KEY: u8 = b'K';
     /// Trimmed records are still rows.
     pub const FREED: u8 = b'd';
+    /// A request key of a session.
+    pub const SESSION_KEY: u8 = b'K';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -79,7 +85,7 @@ pub mod letter {
     pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
     pub const SESSION_PARTS: &[u8] =
-        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, FREED, SESSION_KEY];
+        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED, SESSION_KEY];
 }
 
 /// The device that numbers its acts: (user, device, epoch).
@@ -162,6 +168,13 @@ pub fn recalled(id: &SessionId, count: u64) -> Vec<u8> {
 pub fn expiry(id: &SessionId, seq: u64) -> Vec<u8> {
     let mut out = session(letter::EXPIRY, id);
     out.extend_from_slice(&seq.to_be_bytes());
+    out
+}
+
+/// A code of invitation.
+pub fn code(id: &SessionId, code: u64) -> Vec<u8> {
+    let mut out = session(letter::CODE, id);
+    out.extend_from_slice(&code.to_be_bytes());
     out
 }
 

@@ -303,6 +303,7 @@ impl Session {
             muted_until,
         };
         self.present += 1;
+        self.doors.forget(&user);
         self.members.insert(user.clone(), member);
         self.dirty.members.insert(user.clone());
         outcome.added.push(user.clone());

@@ -12,6 +12,9 @@ mod bars;
 pub mod command;
 pub mod devices;
 pub mod exceptions;
+pub mod joining;
+mod judging;
+mod keeping;
 pub mod key;
 pub mod keyed;
 pub mod manage;
@@ -24,10 +27,12 @@ pub mod records;
 pub mod relations;
 mod rewrite;
 pub mod rows;
+pub mod seal;
 pub mod sender;
 pub mod series;
 pub mod session;
 pub mod session_rows;
+pub mod since;
 mod trim;
 pub mod user;
 pub mod user_rows;
@@ -45,9 +50,17 @@ pub use user::User;
 #[cfg(test)]
 mod bounds_tests;
 #[cfg(test)]
+mod digest_tests;
+#[cfg(test)]
 mod full_lists_tests;
 #[cfg(test)]
+mod joining_model_tests;
+#[cfg(test)]
+mod joining_tests;
+#[cfg(test)]
 mod keyed_tests;
+#[cfg(test)]
+mod large_tests;
 #[cfg(test)]
 mod manage_model_tests;
 #[cfg(test)]
@@ -58,6 +71,8 @@ mod own_model_tests;
 mod own_tests;
 #[cfg(test)]
 mod rewrite_tests;
+#[cfg(test)]
+mod since_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -222,6 +222,7 @@ impl User {
             outcome.errands |= self.tell_read(at, &to);
             if let Some(link) = self.links.get_mut(&to.session) {
                 (link.read_seq, link.read_count) = (to.seq, to.count);
+                link.changed = self.applying;
                 self.dirty.links.insert(to.session);
             }
         }

@@ -37,6 +37,8 @@ pub struct LinkState {
     pub read_count: u64,
     /// Delivered cursor per device.
     pub delivered: BTreeMap<DeviceId, u64>,
+    /// Log index of the last command that changed what the user's list says of the session, delivered cursors aside.
+    pub changed: u64,
 }
 
 /// One user. See the module's words.
@@ -44,6 +46,8 @@ pub struct LinkState {
 pub struct User {
     pub(super) id: UserId,
     pub(super) index: u64,
+    /// Log index of the command that is being applied: lines that it changes say so.
+    pub(super) applying: u64,
     pub(super) frozen: bool,
     pub(super) last_epoch: u32,
     pub(super) devices: BTreeMap<DeviceId, Device>,
@@ -86,6 +90,7 @@ impl User {
         Self {
             id,
             index: 0,
+            applying: 0,
             frozen: false,
             last_epoch: 0,
             devices: BTreeMap::new(),
@@ -168,10 +173,15 @@ impl User {
         let mark = ReadMark { session: session.clone(), seq, count };
         let mut outcome = Outcome::answer(Answer::ReadMark(mark.clone()));
         if moved {
-            outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            if !planted("mark-unpushed") {
+                outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            }
             link.read_seq = seq;
             link.read_count = count;
-            self.dirty.links.insert(session.clone());
+            link.changed = self.applying;
+            if !planted("cursor-lost") {
+                self.dirty.links.insert(session.clone());
+            }
         }
         if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
             let extras = Extras { marked_unread: false, ..extras.clone() };
@@ -228,7 +238,8 @@ impl User {
             return frozen();
         }
         let known = self.links.get(&link.session);
-        if known.is_some_and(|known| link.version <= known.version) {
+        let stays = planted("left-listed") && !link.member;
+        if stays || known.is_some_and(|known| link.version <= known.version) {
             return Outcome::answer(Answer::Done);
         }
         let was_member = known.is_some_and(|known| known.member);
@@ -265,7 +276,9 @@ impl User {
             read_seq: 0,
             read_count: 0,
             delivered: BTreeMap::new(),
+            changed: 0,
         });
+        known.changed = self.applying;
         known.version = link.version;
         known.member = link.member;
         known.joined_seq = link.joined_seq;

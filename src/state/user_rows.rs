@@ -81,9 +81,9 @@ impl User {
         user.ended = head.ended.into_iter().collect();
         user.refuses_strangers = head.refuses_strangers;
         user.version = head.version;
+        user.privacy = head.privacy;
         user.created_ms = head.created_ms;
         user.keys = Keys::loaded(keys_under(rows, &key::user(letter::USER_KEY, id))?);
-        user.privacy = head.privacy;
         let prefix = key::user(letter::LINK, id);
         rows.scan(&prefix, &mut |key, value| {
             user.links.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);

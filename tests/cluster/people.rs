@@ -115,6 +115,11 @@ impl Inbox {
         }
     }
 
+    /// Takes whatever comes, until the client ends.
+    pub async fn drain(mut self) {
+        while self.events.recv().await.is_some() {}
+    }
+
     /// The next event that `pick` takes.
     pub async fn event<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let wanted = async {
@@ -232,7 +237,9 @@ impl Wire {
     }
 
     pub async fn sync(&mut self) -> SyncPage {
-        self.ask(Kind::Sync, &Sync { after: Blob::default(), limit: 200 }).await.expect("the session list")
+        self.ask(Kind::Sync, &Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+            .await
+            .expect("the session list")
     }
 
     /// All records of a session, page by page.

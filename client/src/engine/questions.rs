@@ -88,6 +88,8 @@ impl Engine {
                 Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
                 Question::Group(info) => encode_frame(Kind::GroupInfo, id, info, &mut self.out),
                 Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
+                Question::Requests(list) => encode_frame(Kind::ListRequests, id, list, &mut self.out),
+                Question::Codes(list) => encode_frame(Kind::ListCodes, id, list, &mut self.out),
                 Question::Own(action) => {
                     let act = ManageSelf { number: own, on_behalf_of: None, action: action.clone() };
                     encode_frame(Kind::ManageSelf, id, &act, &mut self.out);
@@ -97,6 +99,7 @@ impl Engine {
                 Question::Receipts(ask) => encode_frame(Kind::Receipts, id, ask, &mut self.out),
                 Question::Ephemeral(what) => encode_frame(Kind::Ephemeral, id, what, &mut self.out),
                 Question::Watch(watch) => encode_frame(Kind::Watch, id, watch, &mut self.out),
+                Question::Digest(ask) => encode_frame(Kind::Digest, id, ask, &mut self.out),
                 Question::Admin(ask) => encode_frame(Kind::Admin, id, ask, &mut self.out),
                 Question::Audit(ask) => encode_frame(Kind::Audit, id, ask, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),

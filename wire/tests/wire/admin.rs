@@ -331,11 +331,8 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
             audit,
             outcome
         })),
-        (vec(line().boxed(), 0..4), number(), number()).prop_map(|(lines, first, last)| Body::AuditPage(AuditPage {
-            lines,
-            first,
-            last
-        })),
+        (vec(line().boxed(), 0..4), number(), number())
+            .prop_map(|(lines, first, last)| Body::AuditPage(AuditPage { lines, first, last })),
     ]
 }
 
