@@ -25,7 +25,6 @@ use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
 use super::snapshot::{POINTERS, read_tables};
 use super::{carrier, compare, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
-use crate::status::CacheStatus;
 
 /// Longest time between two looks for idle entities.
 const PASSIVATE_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +71,21 @@ pub struct ShardHandle {
     reads: Reads,
     leader: watch::Receiver<Option<u16>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What a replica keeps in memory of what it has on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caches {
+    /// Sessions that there are.
+    pub sessions: u64,
+    /// Those of them that are in memory.
+    pub sessions_resident: u64,
+    /// Users in memory.
+    pub users_resident: u64,
+    /// Pages of old records asked for since the shard was opened.
+    pub pages_asked: u64,
+    /// Pages read from disk for that.
+    pub pages_loaded: u64,
 }
 
 impl ShardHandle {
@@ -168,9 +182,9 @@ impl ShardHandle {
         &self.group
     }
     /// What is kept in memory.
-    pub fn caches(&self) -> CacheStatus {
+    pub fn caches(&self) -> Caches {
         let (pages_asked, pages_loaded) = self.shared.pages.counts();
-        CacheStatus {
+        Caches {
             sessions: self.shared.table.len() as u64,
             sessions_resident: self.shared.sessions.len() as u64,
             users_resident: self.shared.users.len() as u64,

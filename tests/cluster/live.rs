@@ -277,10 +277,12 @@ fn who_shows_itself_to_friends_is_hidden_from_others() {
         assert_eq!(readers(&bob, &team, told, Which::Read).await, [user("ann")], "a friend");
         assert_eq!(readers(&cid, &team, told, Which::Read).await, Vec::<UserId>::new());
         let page = cid.receipts(&team, told, Which::Unread, None, 10).await.expect("a page");
+        let unread: Vec<&str> = page.users.iter().map(|line| line.user.as_str()).collect();
+        let hidden = page.counts.expect("all are known").hidden;
         assert_eq!(
-            (page.users.len(), page.counts.expect("all are known").hidden),
-            (0, 1),
-            "hidden, not unread"
+            (&unread[..], hidden),
+            (&["cid"][..], 1),
+            "ann is hidden, and not among those who have not"
         );
         // A friend without a direct session may watch; one with a session and no friend may not.
         let page = bob.watch(WatchMode::Add, &[user("ann")]).await.expect("a page");
