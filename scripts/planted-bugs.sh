@@ -25,6 +25,7 @@ bugs=(
     "deliver-before-commit kill 2"
     "apply-skips none 1"
     "cursor-back none 1"
+    "record-flipped none 1"
     "stale-reads none 1"
     "no-membership none 2"
     "push-twice none 1"

@@ -17,10 +17,14 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "cluster/admin.rs"]
+mod admin;
 #[path = "cluster/against_model.rs"]
 mod against_model;
 #[path = "cluster/devices.rs"]
 mod devices;
+#[path = "cluster/digest.rs"]
+mod digest;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/far.rs"]
@@ -33,6 +37,10 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/joining.rs"]
+mod joining;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "cluster/live.rs"]
 mod live;
 #[path = "cluster/own.rs"]
@@ -51,6 +59,8 @@ mod reference_shows;
 mod retention;
 #[path = "cluster/signals.rs"]
 mod signals;
+#[path = "cluster/since.rs"]
+mod since;
 #[path = "cluster/starts.rs"]
 mod starts;
 #[path = "cluster/strangers.rs"]

@@ -125,6 +125,9 @@ fn answer(frame: &Frame, seq: &mut u64, out: &mut BytesMut) -> Result<(), Failur
                 total: 0,
                 next: Blob::default(),
                 badge: None,
+                left: vec![],
+                mark: Blob::default(),
+                full: true,
             };
             encode_frame(Kind::SyncPage, id, &page, out);
         }

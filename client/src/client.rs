@@ -23,7 +23,7 @@ use crate::shared::{Shared, Stats};
 /// Questions in flight at once, for all clones of one client.
 const ASKS: usize = 64;
 /// Sessions in one page of [`Client::sync`].
-const SYNC_PAGE: u32 = 200;
+pub(crate) const SYNC_PAGE: u32 = 200;
 /// Bytes of records asked for in one page of [`Client::pull`].
 const PULL_BYTES: u32 = 512 << 10;
 /// How long [`Client::close`] waits for the driver.
@@ -36,7 +36,7 @@ pub struct Client {
     commands: mpsc::Sender<Command>,
     window: Arc<Semaphore>,
     asks: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     deadline: Duration,
 }
 
@@ -197,7 +197,7 @@ impl Client {
     /// # Errors
     /// As [`Client::members`].
     pub async fn sync_page(&self, after: Blob, limit: u32) -> Result<SyncPage, ClientError> {
-        match self.ask(Question::Sync(Sync { after, limit })).await? {
+        match self.ask(Question::Sync(Sync { after, limit, since: Blob::default() })).await? {
             Answer::Sync(page) => Ok(page),
             other => Err(mismatch(&other)),
         }

@@ -13,6 +13,7 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClientError;
+use crate::verify::Proof;
 
 const VERSION: u32 = 1;
 
@@ -24,7 +25,11 @@ pub(crate) struct Remembered {
     pub(crate) nonce: u64,
     /// The run that wrote it closed with every number settled.
     pub(crate) clean: bool,
+    /// Of the last reading of the session list, with which `listed` of the sessions belongs; empty for none.
+    pub(crate) mark: Vec<u8>,
     pub(crate) sessions: BTreeMap<SessionId, SessionMemory>,
+    /// How far histories were verified.
+    pub(crate) proofs: BTreeMap<SessionId, Proof>,
 }
 
 /// What is remembered of one session.
@@ -34,6 +39,9 @@ pub(crate) struct SessionMemory {
     pub(crate) cursor: u64,
     /// The device's last number.
     pub(crate) last_client_seq: u64,
+    /// The user is in it by the list of the mark, and it is known to go up to here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listed: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +53,25 @@ struct Format {
     epoch: u32,
     nonce: u64,
     clean: bool,
+    /// In hexadecimal; a file of a program that knew none has none.
+    #[serde(default)]
+    mark: String,
     sessions: BTreeMap<SessionId, SessionMemory>,
+    #[serde(default)]
+    proofs: BTreeMap<SessionId, Proof>,
+}
+
+/// Bytes as text.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of such a text; none if it is no such text.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let whole = digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit);
+    whole.then(|| digits.chunks(2).map(byte).collect())?
 }
 
 /// The file of one device.
@@ -77,13 +103,15 @@ impl MemoryFile {
             let whose = format_args!("it belongs to {} on {}", format.user, format.device);
             return Err(self.fault(format_args!("{whose}; give each device a file of its own")));
         }
-        let Format { cluster, epoch, nonce, clean, sessions, .. } = format;
-        Ok(Remembered { cluster, epoch, nonce, clean, sessions })
+        let Format { cluster, epoch, nonce, clean, mark, sessions, proofs, .. } = format;
+        // One that is not to be read is none: then everything is read.
+        let mark = from_hex(&mark).unwrap_or_default();
+        Ok(Remembered { cluster, epoch, nonce, clean, mark, sessions, proofs })
     }
 
     /// Replaces the file. When this returns, the new content survives a power cut.
     pub(crate) fn save(&self, remembered: Remembered) -> Result<(), ClientError> {
-        let Remembered { cluster, epoch, nonce, clean, sessions } = remembered;
+        let Remembered { cluster, epoch, nonce, clean, mark, sessions, proofs } = remembered;
         let format = Format {
             version: VERSION,
             user: self.user.clone(),
@@ -92,7 +120,9 @@ impl MemoryFile {
             epoch,
             nonce,
             clean,
+            mark: to_hex(&mark),
             sessions,
+            proofs,
         };
         let bytes = serde_json::to_vec(&format).map_err(|error| self.fault(error))?;
         self.replace(&bytes).map_err(|error| self.fault(error))

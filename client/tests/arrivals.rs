@@ -158,8 +158,16 @@ async fn a_list_that_is_short_of_names_makes_nobody_leave() {
     let mut peer = fake.accept().await;
     peer.welcome(support::welcome()).await;
     let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
-    let page =
-        SyncPage { sessions: vec![], unresolved: vec![], total: 1, next: Blob::default(), badge: None };
+    let page = SyncPage {
+        sessions: vec![],
+        unresolved: vec![],
+        total: 1,
+        next: Blob::default(),
+        badge: None,
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
+    };
     peer.send(Kind::SyncPage, id, &page).await;
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));
     peer.sync(vec![summary(1, 0)]).await;
@@ -175,7 +183,16 @@ async fn unresolved_sessions_are_asked_for_again() {
     peer.welcome(support::welcome()).await;
     let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
     let unresolved = vec![(room(), ErrorCode::Unavailable)];
-    let page = SyncPage { sessions: vec![], unresolved, total: 1, next: Blob::default(), badge: None };
+    let page = SyncPage {
+        sessions: vec![],
+        unresolved,
+        total: 1,
+        next: Blob::default(),
+        badge: None,
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
+    };
     peer.send(Kind::SyncPage, id, &page).await;
     let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));

@@ -216,7 +216,7 @@ class Device:
         async with link.syncing:
             sessions, unresolved, after = [], [], None
             while after is None or after:
-                page = await link.ask(SYNC, after=after or b"", limit=200)
+                page = await link.ask(SYNC, after=after or b"", limit=200, since=b"")
                 sessions += page.sessions
                 unresolved += page.unresolved
                 after = page.next

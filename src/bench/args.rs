@@ -14,7 +14,9 @@ use clap::{Args, Subcommand};
   rookery bench --senders 1 --window 1 --at-leader      latency of one message at a time
   rookery bench --receivers 50 --json
   rookery bench idle --connections 3000
+  rookery bench group --members 99000
   rookery bench receipts --members 9999
+  rookery bench login --sessions 1000 --logins 10000
   rookery bench crowd --clients 10000
   rookery bench hot
   rookery bench sessions --sessions 1000000
@@ -57,6 +59,8 @@ pub enum Mode {
     Load(LoadArgs),
     /// Memory of connections that do nothing.
     Idle(IdleArgs),
+    /// What a large group costs: joining, a send, a login.
+    Group(GroupArgs),
     /// Time in which it is told who of a large group has read a message.
     Receipts(ReceiptsArgs),
     /// Many clients that pull the same old page, and read the same message, at the same instant.
@@ -67,6 +71,8 @@ pub enum Mode {
     Sessions(SessionsArgs),
     /// Time until a cluster with stored messages serves again.
     Restart(RestartArgs),
+    /// Time until the session list is there: one user's with many sessions, and everybody's at once after an outage.
+    Login(LoginArgs),
 }
 
 /// A closed loop: every sender has a fixed number of messages in flight.
@@ -109,6 +115,20 @@ pub struct IdleArgs {
     pub connections: u32,
 }
 
+/// A group of which few are online.
+#[derive(Args, Clone, Debug)]
+pub struct GroupArgs {
+    /// Members who are never online.
+    #[arg(long, default_value_t = 9_900, value_parser = clap::value_parser!(u32).range(50..=99_000))]
+    pub members: u32,
+    /// Members who are, and only receive.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub online: u32,
+    /// Messages sent one after the other, in this group and in one of those who are online.
+    #[arg(long, default_value_t = 500)]
+    pub sends: u32,
+}
+
 /// A group, and how often it is asked about.
 #[derive(Args, Clone, Debug)]
 pub struct ReceiptsArgs {
@@ -118,6 +138,23 @@ pub struct ReceiptsArgs {
     /// Requests measured, with cursors in memory and without.
     #[arg(long, default_value_t = 50)]
     pub rounds: u32,
+}
+
+/// Sessions of the one who logs in, and how many log in at once.
+#[derive(Args, Clone, Debug)]
+pub struct LoginArgs {
+    /// Sessions of one user, at least 10.
+    #[arg(long, default_value_t = 1_000)]
+    pub sessions: u32,
+    /// Logins of that user measured, each whole and since a mark.
+    #[arg(long, default_value_t = 50)]
+    pub rounds: u32,
+    /// The user has read nothing: then the badge of a first page takes the heads of 500 sessions more.
+    #[arg(long)]
+    pub unread: bool,
+    /// Devices that log in at once, each of a user of its own; 0 leaves that out. Each is an open file here and at a node.
+    #[arg(long, default_value_t = 10_000)]
+    pub logins: u32,
 }
 
 /// Messages to store before the restart.

@@ -7,7 +7,7 @@ use rookery_wire::request::{Hello, Members, Role, Sync};
 use rookery_wire::{Blob, DeviceId, ErrorBody, Frame, Kind, Retry, SessionId, UserId};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::check::link::{Link, body};
+use crate::check::link::{Link, LinkFault, body};
 
 /// How long one request of the preparation may take.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -16,6 +16,13 @@ const ATTEMPTS: u32 = 20;
 
 /// A device the cluster knows, as it says HELLO.
 pub(super) struct Registration(Hello);
+
+impl Registration {
+    /// One attempt to connect.
+    pub(super) async fn open(&self, addr: &str) -> Result<Link, LinkFault> {
+        Link::open(addr, &self.0).await.map(|(link, _)| link)
+    }
+}
 
 /// Connects as `user` with one device.
 pub(super) async fn connect(addr: &str, user: &UserId, role: Role, token: &str) -> anyhow::Result<Link> {
@@ -113,5 +120,7 @@ pub(super) async fn create_group(
 
 /// Subscribes to everything the user is in.
 pub(super) async fn sync(link: &mut Link) -> anyhow::Result<()> {
-    ask(link, Kind::Sync, &Sync { after: Blob::default(), limit: 200 }).await.map(drop)
+    ask(link, Kind::Sync, &Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+        .await
+        .map(drop)
 }

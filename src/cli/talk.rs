@@ -336,34 +336,3 @@ async fn backward(
     }
     Ok(found.into())
 }
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  rookery sessions --user ann
-  rookery sessions --user ann --json")]
-pub(super) struct SessionsArgs {
-    /// One JSON array
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    who: ConnectArgs,
-}
-
-pub(super) async fn sessions(args: SessionsArgs) -> Result<()> {
-    let (client, events) = args.who.connect("cli-sessions").await?;
-    drop(events);
-    let list = client.sync().await?;
-    client.close().await;
-    if args.json {
-        let all: Vec<_> = list.sessions.iter().map(record::summary).collect();
-        out::line(serde_json::to_string_pretty(&all)?)?;
-    } else {
-        out::line(record::table(&args.who.user, &list.sessions))?;
-    }
-    if !list.unresolved.is_empty() {
-        let names: Vec<_> =
-            list.unresolved.iter().map(|(session, code)| format!("{session}: {code}")).collect();
-        bail!("{} sessions could not be asked: {}", names.len(), names.join("; "));
-    }
-    Ok(())
-}

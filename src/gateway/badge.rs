@@ -2,7 +2,8 @@
 //!
 //! What the shards' leaders have in memory tells which sessions can have anything unread: those that count more than the
 //! user has read or cleared. Only these are asked for their heads, which know what the user has written itself and what
-//! was recalled; at most [`ASKED`] of them, the newest ones, and the others are said not to be counted.
+//! was recalled; at most [`ASKED`] of them, the newest ones, and the others are said not to be counted. Of those that have not
+//! changed since a mark the mark knows how many there were ([`super::since`]).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,6 +12,7 @@ use rookery_wire::own::Badge;
 use rookery_wire::{ErrorBody, ErrorCode, SessionId, UserId};
 
 use super::connection::Connection;
+use super::since::{Comparison, Unread};
 use super::sync::{Found, Listed, activity, asked_of, by_shard, heads, sessions_of};
 use crate::shard::{Asked, SessionActivity, SessionHead};
 use crate::state::ReadTo;
@@ -21,28 +23,35 @@ const ASKED: usize = 500;
 /// When sessions were active, those of which that is known.
 pub(super) type Active = HashMap<SessionId, SessionActivity>;
 
-/// The badge. `found`: what those on the page have said already.
+/// The badge, and for the next mark what it is made of. `found`: what those on the page have said already.
 pub(super) async fn badge(
     connection: &Connection,
     listed: &Listed,
     active: &Active,
     found: &HashMap<SessionId, Found>,
-) -> Badge {
+    comparison: &Comparison,
+) -> (Badge, Unread) {
     let now_ms = connection.core.clock.unix_ms();
-    let mut badge = Badge::default();
+    let (mut badge, mut counted) = (Badge::default(), Unread::new());
     let mut add = |session: &SessionId, unread: Option<u64>| match unread {
         None => badge.uncounted += 1,
-        Some(unread) if listed.get(session).is_some_and(|own| own.muted_until_ms > now_ms) => {
-            badge.muted += unread;
+        Some(unread) => {
+            counted.push((session.hash64(), unread));
+            let is_muted = listed.get(session).is_some_and(|own| own.muted_until_ms > now_ms);
+            *(if is_muted { &mut badge.muted } else { &mut badge.unread }) += unread;
         }
-        Some(unread) => badge.unread += unread,
     };
     let mut open = Vec::new();
     for (session, own) in listed {
         match (found.get(session), active.get(session)) {
             (Some(Ok((head, _))), _) => add(session, Some(head.unread)),
             (_, Some(active)) if active.count <= own.seen_count => {}
-            (_, Some(active)) => open.push((active.time_ms, session.clone())),
+            (_, Some(active)) => {
+                match comparison.unread_as_before(connection, session, own.changed, active.changed) {
+                    Some(unread) => add(session, Some(unread)),
+                    None => open.push((active.time_ms, session.clone())),
+                }
+            }
             (_, None) => add(session, None),
         }
     }
@@ -58,7 +67,7 @@ pub(super) async fn badge(
             unread => add(&session, unread.ok()),
         }
     }
-    badge
+    (badge, counted)
 }
 
 async fn heads_of(
@@ -88,10 +97,10 @@ pub(super) struct ToRead {
 /// # Errors
 /// When not all of it could be learned: what is read by one request is read in whole.
 pub(super) async fn heads_to_read(connection: &Connection, user: &UserId) -> Result<ToRead, ErrorBody> {
-    let (listed, _) = sessions_of(connection, user).await?;
+    let listed = sessions_of(connection, user, None).await?.listed;
     let names: Vec<SessionId> = listed.keys().cloned().collect();
     let (mut cursors, mut open) = (Vec::new(), Vec::new());
-    for (session, active) in activity(connection, &names).await {
+    for (session, active) in activity(connection, &names).await.0 {
         let active = active.map_err(|code| ErrorBody::new(code, format!("{session} could not be asked")))?;
         let Some(own) = listed.get(&session) else { continue };
         let behind = active.last_seq > own.read_seq;

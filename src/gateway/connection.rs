@@ -49,7 +49,7 @@ pub(super) struct Connection {
     pub(super) reads: Semaphore,
     pub(super) cursors: Cursors,
     pub(super) news: News,
-    pub(super) pages: Mutex<Option<SyncPages>>,
+    pub(super) pages: Mutex<Option<Arc<SyncPages>>>,
     pub(super) pace: Pace,
     pub(super) watching: Mutex<Watching>,
     /// Ends both of its tasks at once.

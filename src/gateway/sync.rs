@@ -13,12 +13,16 @@
 //! memory: one request per 10,000 sessions.
 //!
 //! A session of which nothing could be learned is named as unresolved, with the reason; none is left out silently (G5).
+//!
+//! With a mark of an earlier SYNC all this is the same, but that the pages have the sessions that changed since, and no
+//! others are asked for their heads: [`super::since`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::join_all;
+use parking_lot::Mutex;
 use rookery_wire::own::Settings;
 use rookery_wire::reply::{Summary, SyncPage};
 use rookery_wire::request::Sync;
@@ -30,8 +34,11 @@ use super::mask;
 use super::own::how_many_fit;
 use super::places::stands;
 use super::reads::{turn, unexpected};
+use super::since::{Comparison, Mark, Reached};
 use crate::delivery::{Receiver, Topic};
-use crate::shard::{Asked, Freshness, MAX_HEADS, Read, ReadReply, SessionActivity, SessionHead, UserSession};
+use crate::shard::{
+    Asked, Freshness, LeftSince, MAX_HEADS, Read, ReadReply, SessionActivity, SessionHead, UserSession,
+};
 use crate::state::EntityKey;
 
 /// Sessions in one page.
@@ -43,6 +50,7 @@ pub(super) struct SyncPages {
     number: u64,
     /// Newest activity first.
     order: Vec<SessionId>,
+    comparison: Mutex<Comparison>,
 }
 
 /// What a session says of itself, and from which seq on its pushes are whole.
@@ -54,20 +62,24 @@ type Unresolved = Vec<(SessionId, ErrorCode)>;
 pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) -> Result<(), ErrorBody> {
     let _turn = turn(&connection).await?;
     let limit = sync.limit.clamp(1, MAX_PAGE) as usize;
-    let (start, listed, active, mut unresolved) = match read_token(&sync.after.0)? {
+    let (start, begun, pages) = match read_token(&sync.after.0)? {
         None => {
-            let Begun { listed, active, unresolved } = begin(&connection).await?;
-            (0, listed, Some(active), unresolved)
+            let since = Mark::read(&connection, &sync.since)?;
+            let (begun, pages) = begin(&connection, since).await?;
+            (0, begun, pages)
         }
         Some((number, start)) => {
-            if connection.pages.lock().as_ref().is_none_or(|pages| pages.number != number) {
+            let pages = connection.pages.lock().clone().filter(|pages| pages.number == number);
+            let Some(pages) = pages else {
                 let text = "`after` belongs to an older SYNC; begin again with an empty one";
                 return Err(ErrorBody::new(ErrorCode::BadRequest, text));
-            }
-            (start, own_sessions(&connection).await?, None, Unresolved::new())
+            };
+            let listed = own_sessions(&connection, None).await?.listed;
+            (start, Begun { listed, ..Begun::default() }, pages)
         }
     };
-    let (number, order, rest) = slice(&connection, start, limit);
+    let Begun { listed, active, mut unresolved, left } = begun;
+    let (order, rest) = pages.slice(start, limit);
     // One that has left the list since the first page is no session of the user's any more.
     let wanted: Vec<SessionId> =
         order.iter().filter(|session| listed.contains_key(*session)).cloned().collect();
@@ -77,7 +89,12 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
     let mut found = visit(&connection, &wanted, &listed).await;
     unresolved.extend(found.iter().filter_map(|(session, found)| failure(session, found)));
     let badge = match &active {
-        Some(active) => Some(badge(&connection, &listed, active, &found).await),
+        Some(active) => {
+            let comparison = pages.comparison.lock().clone();
+            let (badge, counted) = badge(&connection, &listed, active, &found, &comparison).await;
+            pages.comparison.lock().counted(&connection, &badge, counted);
+            Some(badge)
+        }
         None => None,
     };
     let mut set = settings(&connection, &wanted, &listed).await?;
@@ -90,21 +107,31 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
             _ => None,
         });
     let mut sessions: Vec<Summary> = summaries.collect();
-    let fitting = how_many_fit(&connection, &sessions);
+    let fitting = how_many_fit(&connection, &sessions, pages.beside() + rookery_wire::encode(&left).len());
     let next = match sessions.get(fitting) {
         // Drafts are long: the page ends before this one.
         Some(first) => order.iter().position(|session| *session == first.session).map(|at| start + at),
         None => rest,
     };
     sessions.truncate(fitting);
+    let (full, mark) = {
+        // What this page could not tell, no mark vouches for.
+        let mut comparison = pages.comparison.lock();
+        comparison.not_told(&connection, &unresolved);
+        let mark = if next.is_none() { comparison.mark() } else { Blob::default() };
+        (comparison.is_full(), mark)
+    };
     if next.is_none() {
-        forget_order(&connection, number);
+        forget_order(&connection, &pages);
     }
     let page = SyncPage {
         sessions,
         unresolved,
+        left,
+        mark,
+        full,
         total: u32::try_from(listed.len()).unwrap_or(u32::MAX),
-        next: Blob(next.map(|at| token(number, at)).unwrap_or_default()),
+        next: Blob(next.map(|at| token(pages.number, at)).unwrap_or_default()),
         badge,
     };
     connection.reply(Kind::SyncPage, request, &page);
@@ -124,32 +151,57 @@ fn failure(session: &SessionId, found: &Found) -> Option<(SessionId, ErrorCode)>
 }
 
 /// The user's sessions with the user's own cursors. A connection whose device was ended meanwhile is told so.
-async fn own_sessions(connection: &Connection) -> Result<Listed, ErrorBody> {
-    let (listed, epoch) = sessions_of(connection, connection.user()).await?;
-    stands(connection, epoch);
-    Ok(listed)
+async fn own_sessions(connection: &Connection, left_since: Option<u64>) -> Result<OwnList, ErrorBody> {
+    let own = sessions_of(connection, connection.user(), left_since).await?;
+    stands(connection, own.epoch);
+    Ok(own)
 }
 
-/// The sessions of a user with the user's own cursors, and the epoch of this connection's device there.
-pub(super) async fn sessions_of(connection: &Connection, user: &UserId) -> Result<(Listed, u32), ErrorBody> {
+/// A user's list as it was read.
+#[derive(Default)]
+pub(super) struct OwnList {
+    /// The sessions with the user's own cursors.
+    pub(super) listed: Listed,
+    /// The epoch of this connection's device there …
+    epoch: u32,
+    /// … and the log index at which it came to be.
+    pub(super) began: u64,
+    /// All of the log up to here is in it.
+    pub(super) index: u64,
+    /// What was left, if that was asked.
+    pub(super) left: LeftSince,
+}
+
+/// The sessions of a user with the user's own cursors, read in as many pages as it takes.
+pub(super) async fn sessions_of(
+    connection: &Connection,
+    user: &UserId,
+    left_since: Option<u64>,
+) -> Result<OwnList, ErrorBody> {
     let router = &connection.core.router;
-    let device = connection.device();
     let shard = router.shard_of(&EntityKey::User(user.clone()));
-    let (mut listed, mut after) = (Listed::new(), None);
-    loop {
-        let read = Read::UserSessions { user: user.clone(), device: device.clone(), after: after.take() };
-        let of_device = match router.read(shard, read, Freshness::Linearizable).await? {
-            ReadReply::UserSessions { sessions, more, epoch } => {
+    let (mut own, mut after) = (OwnList::default(), None);
+    for page in 0usize.. {
+        let (user, device) = (user.clone(), connection.device().clone());
+        let left_since = left_since.filter(|_| page == 0);
+        let read = Read::UserSessions { user, device, after: after.take(), left_since };
+        match router.read(shard, read, Freshness::Linearizable).await? {
+            ReadReply::UserSessions { sessions, more, epoch, began, index, left } => {
                 after = sessions.last().filter(|_| more).map(|last| last.session.clone());
-                listed.extend(sessions.into_iter().map(|session| (session.session.clone(), session)));
-                epoch
+                own.listed.extend(sessions.into_iter().map(|session| (session.session.clone(), session)));
+                (own.epoch, own.began) = (epoch, began);
+                if page == 0 {
+                    // Later pages are newer: the list is as old as its first one.
+                    (own.index, own.left) = (index, left);
+                }
             }
             other => return Err(unexpected(&other)),
-        };
+        }
         if after.is_none() {
-            return Ok((listed, of_device));
+            break;
         }
     }
+    Ok(own)
 }
 
 /// How the user has set those of these sessions of which it has set anything.
@@ -172,24 +224,36 @@ async fn settings(
     }
 }
 
-/// What a first page begins with.
+/// What a page begins with; all but the list of the first one alone.
+#[derive(Default)]
 struct Begun {
     listed: Listed,
-    active: Active,
+    active: Option<Active>,
     unresolved: Unresolved,
+    left: Vec<SessionId>,
 }
 
 /// Attaches the connection to all the user's sessions, lets those go live of which he is a member, and fixes the order
-/// of the pages. Returns his list, and what could not be learned.
-async fn begin(connection: &Arc<Connection>) -> Result<Begun, ErrorBody> {
+/// of the pages. Returns his list, and what could not be learned. The order in which things are read is what marks rest on.
+async fn begin(
+    connection: &Arc<Connection>,
+    since: Option<Mark>,
+) -> Result<(Begun, Arc<SyncPages>), ErrorBody> {
     let user = Topic::User(connection.user().clone());
     let shard = connection.core.router.shard_of_topic(&user);
     connection.core.router.attach(shard, receiver(connection), vec![user]).await;
-    let named: Vec<SessionId> = own_sessions(connection).await?.into_keys().collect();
+    let first = own_sessions(connection, None).await?;
+    let named: Vec<SessionId> = first.listed.keys().cloned().collect();
     attach(connection, &named).await;
-    let active = activity(connection, &named).await;
+    let (active, reached) = activity(connection, &named).await;
     // Read again: where nothing was on its way to it, the list is right by now.
-    let listed = own_sessions(connection).await?;
+    let second = own_sessions(connection, since.as_ref().map(Mark::own)).await?;
+    let mut comparison = Comparison::new(connection, since, &first, &second, &reached);
+    let OwnList { listed, left, .. } = second;
+    let tells = |session: &SessionId, changed: u64| {
+        let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
+        comparison.tells(shard, listed.get(session).map_or(0, |own| own.changed), changed)
+    };
     let known = |(session, active): &(SessionId, Result<SessionActivity, ErrorCode>)| {
         Some((session.clone(), (*active).ok()?))
     };
@@ -199,13 +263,14 @@ async fn begin(connection: &Arc<Connection>) -> Result<Begun, ErrorBody> {
         let topic = Topic::Session(session.clone());
         match (active, listed.get(&session)) {
             (Ok(active), Some(own)) if active.settled => {
-                if connection.core.delivery.admit(&topic, connection.id, own.joined_seq).is_some() {
-                    order.push((active.time_ms, session));
-                } else {
-                    unresolved.push((session, ErrorCode::Unavailable));
+                match connection.core.delivery.admit(&topic, connection.id, own.joined_seq) {
+                    // Also what has not changed is live now, from behind what the client knows of it.
+                    Some(_) if tells(&session, active.changed) => order.push((active.time_ms, session)),
+                    Some(_) => {}
+                    None => unresolved.push((session, ErrorCode::Unavailable)),
                 }
             }
-            (Ok(_), Some(_)) => doubtful.push(session),
+            (Ok(active), Some(_)) => doubtful.push((session, active.changed)),
             (Ok(_), None) => connection.core.delivery.detach(&topic, connection.id),
             (Err(code), _) => {
                 connection.core.delivery.detach(&topic, connection.id);
@@ -213,14 +278,19 @@ async fn begin(connection: &Arc<Connection>) -> Result<Begun, ErrorBody> {
             }
         }
     }
-    for (session, found) in visit(connection, &doubtful, &listed).await {
+    let asked: Vec<SessionId> = doubtful.iter().map(|(session, _)| session.clone()).collect();
+    let changed: HashMap<SessionId, u64> = doubtful.into_iter().collect();
+    for (session, found) in visit(connection, &asked, &listed).await {
         unresolved.extend(failure(&session, &found));
-        if let Ok((head, _)) = found {
+        let changed = changed.get(&session).copied().unwrap_or(u64::MAX);
+        if let (Ok((head, _)), true) = (found, tells(&session, changed)) {
             order.push((head.time_ms, session));
         }
     }
-    set_order(connection, order);
-    Ok(Begun { listed, active: table, unresolved })
+    let left = if comparison.is_full() { Vec::new() } else { left.sessions };
+    comparison.not_told(connection, &unresolved);
+    let pages = set_order(connection, order, comparison);
+    Ok((Begun { listed, active: Some(table), unresolved, left }, pages))
 }
 
 /// Sessions by the shard that owns them.
@@ -243,18 +313,21 @@ async fn attach(connection: &Arc<Connection>, sessions: &[SessionId]) {
     join_all(attached).await;
 }
 
-/// When sessions were active: one request per shard, and per [`MAX_HEADS`] of its sessions.
+/// When sessions were active: one request per shard, and per [`MAX_HEADS`] of its sessions. With it, for each shard, up to
+/// which index of its log all is in what it said of any of them; none for one that did not answer.
 pub(super) async fn activity(
     connection: &Connection,
     sessions: &[SessionId],
-) -> Vec<(SessionId, Result<SessionActivity, ErrorCode>)> {
+) -> (Vec<(SessionId, Result<SessionActivity, ErrorCode>)>, Reached) {
     let asked = by_shard(connection, sessions).into_iter().map(|(shard, sessions)| async move {
         let mut all = Vec::with_capacity(sessions.len());
+        let mut reached: Option<u64> = None;
         for chunk in sessions.chunks(MAX_HEADS) {
             let read = Read::Activity { sessions: chunk.to_vec() };
             let code = match connection.core.router.read(shard, read, Freshness::Linearizable).await {
-                Ok(ReadReply::Activity(active)) if active.len() == chunk.len() => {
+                Ok(ReadReply::Activity { index, sessions: active }) if active.len() == chunk.len() => {
                     all.extend(chunk.iter().cloned().zip(active.into_iter().map(Ok)));
+                    reached = Some(reached.map_or(index, |least| least.min(index)));
                     continue;
                 }
                 Ok(other) => unexpected(&other).code,
@@ -262,9 +335,10 @@ pub(super) async fn activity(
             };
             all.extend(chunk.iter().map(|session| (session.clone(), Err(code))));
         }
-        all
+        (all, reached.map(|index| (shard, index)))
     });
-    join_all(asked).await.into_iter().flatten().collect()
+    let (active, reached): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
+    (active.into_iter().flatten().collect(), reached.into_iter().flatten().collect())
 }
 
 /// Asks sessions for their heads, one request per shard, and lets those go live of which the user is a member.
@@ -305,27 +379,39 @@ fn admit(connection: &Connection, session: &SessionId, head: Result<SessionHead,
 }
 
 /// Fixes the order of the pages.
-fn set_order(connection: &Connection, mut active: Vec<(u64, SessionId)>) {
+fn set_order(
+    connection: &Connection,
+    mut active: Vec<(u64, SessionId)>,
+    comparison: Comparison,
+) -> Arc<SyncPages> {
     active.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     let order = active.into_iter().map(|(_, session)| session).collect();
     let mut pages = connection.pages.lock();
     let number = pages.as_ref().map_or(0, |pages| pages.number) + 1;
-    *pages = Some(SyncPages { number, order });
+    let fixed = Arc::new(SyncPages { number, order, comparison: Mutex::new(comparison) });
+    *pages = Some(Arc::clone(&fixed));
+    fixed
 }
 
-/// Which SYNC the pages are of, the sessions of one page, and where the next begins; none after the last.
-fn slice(connection: &Connection, start: usize, limit: usize) -> (u64, Vec<SessionId>, Option<usize>) {
-    let pages = connection.pages.lock();
-    let Some(known) = pages.as_ref() else { return (0, Vec::new(), None) };
-    let end = start.saturating_add(limit).min(known.order.len());
-    let wanted = known.order.get(start..end).unwrap_or_default().to_vec();
-    (known.number, wanted, (end < known.order.len()).then_some(end))
+impl SyncPages {
+    /// Bytes of a page for its mark, be it the last one.
+    fn beside(&self) -> usize {
+        self.comparison.lock().mark().len()
+    }
+
+    /// The sessions of one page, and where the next begins; none after the last.
+    fn slice(&self, start: usize, limit: usize) -> (Vec<SessionId>, Option<usize>) {
+        let end = start.saturating_add(limit).min(self.order.len());
+        let wanted = self.order.get(start..end).unwrap_or_default().to_vec();
+        (wanted, (end < self.order.len()).then_some(end))
+    }
 }
 
 /// The list goes with the last page; the number stays, so that no later SYNC is mistaken for this one.
-fn forget_order(connection: &Connection, number: u64) {
-    if let Some(known) = connection.pages.lock().as_mut().filter(|known| known.number == number) {
-        known.order = Vec::new();
+fn forget_order(connection: &Connection, told: &SyncPages) {
+    if let Some(known) = connection.pages.lock().as_mut().filter(|known| known.number == told.number) {
+        let comparison = Mutex::new(told.comparison.lock().clone());
+        *known = Arc::new(SyncPages { number: told.number, order: Vec::new(), comparison });
     }
 }
 

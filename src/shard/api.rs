@@ -3,11 +3,13 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::Source;
+use rookery_wire::digest::DigestReply;
 use rookery_wire::group::{Group, ListRoles, RolePage};
+use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
-use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RequestKey, SessionId, UserId};
 
 use crate::state::Actor;
 pub use crate::state::Answer;
@@ -99,6 +101,8 @@ pub enum Read {
         device: DeviceId,
         /// Those behind this one by name; the first page without.
         after: Option<SessionId>,
+        /// With the first page: what the user has left since this log index.
+        left_since: Option<u64>,
     },
     /// A device connects: its epoch, and its turn among the connections of this device.
     Arrive {
@@ -201,12 +205,42 @@ pub enum Read {
         /// With which of these, at most [`MAX_HEADS`].
         with: Vec<UserId>,
     },
+    /// Whether a user remembers a request key: 1 if so, else 0, as a count.
+    KnowsKey {
+        /// Who.
+        user: UserId,
+        /// Which.
+        key: RequestKey,
+    },
     /// Who is more than a plain member, or muted. `user` must be a member; none for a service.
     Roles {
         /// On whose behalf.
         user: Option<UserId>,
         /// Which page.
         list: ListRoles,
+    },
+    /// The digest of a session. `user` must be a member; none for a service.
+    Digest {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Where.
+        session: SessionId,
+        /// At which seq; 0 for the last.
+        seq: u64,
+    },
+    /// Who asks to join a group, or is kept out. `user` must be one who may add members; none for a service.
+    Requests {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListRequests,
+    },
+    /// The codes of a group. `user` must be one who may add members; none for a service.
+    Codes {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListCodes,
     },
 }
 
@@ -235,6 +269,8 @@ pub struct SessionActivity {
     /// The session exists and no change of its members is on its way to a user's list: a list that is read after this
     /// names it if, and only if, its user is a member.
     pub settled: bool,
+    /// Log index at which it last changed in what lists show of it.
+    pub changed: u64,
 }
 
 /// Most sessions in one [`Read::Heads`] or [`Read::Activity`].
@@ -259,7 +295,21 @@ pub struct UserSession {
     pub muted_until_ms: u64,
     /// Counts of deleted ranges above `seen_count`: before each, and at its end.
     pub deleted: Vec<(u64, u64)>,
+    /// Log index at which this line of the list last changed, the delivered cursor aside.
+    pub changed: u64,
 }
+
+/// What a user has left since a log index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LeftSince {
+    /// At most [`MAX_LEFT`] of them.
+    pub sessions: Vec<SessionId>,
+    /// There are no others.
+    pub all: bool,
+}
+
+/// Most sessions that are named as left; who has left more is told the whole list instead.
+pub const MAX_LEFT: usize = 1_000;
 
 /// A session of which a head is asked, and what the user has of it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -340,8 +390,13 @@ pub struct Audience {
 pub enum ReadReply {
     /// An encoded body of [`rookery_wire::reply::Page`].
     Page(rookery_wire::Blob),
-    /// In the order asked.
-    Activity(Vec<SessionActivity>),
+    /// What memory knows of sessions.
+    Activity {
+        /// All of the log up to this index is in it; 0 if the read was not linearizable.
+        index: u64,
+        /// In the order asked.
+        sessions: Vec<SessionActivity>,
+    },
     /// A head or the reason there is none, in the order asked.
     Heads(Vec<Result<SessionHead, ErrorCode>>),
     /// A running count.
@@ -358,6 +413,12 @@ pub enum ReadReply {
         more: bool,
         /// The epoch of the device that asks, 0 if it is not registered any more.
         epoch: u32,
+        /// Log index at which that device came to be.
+        began: u64,
+        /// All of the log up to this index is in it; 0 if the read was not linearizable.
+        index: u64,
+        /// What was left, if that was asked.
+        left: LeftSince,
     },
     /// A device's registration and turn.
     Arrived {
@@ -390,6 +451,12 @@ pub enum ReadReply {
     Allowed,
     /// Whether they are acquainted, in the order asked.
     Acquainted(Vec<bool>),
+    /// A digest.
+    Digest(DigestReply),
+    /// Users outside of a group.
+    Requests(RequestPage),
+    /// Codes of a group.
+    Codes(CodePage),
 }
 
 /// Why a read was not answered.

@@ -106,6 +106,9 @@ impl Entity for Session {
                 });
                 targets.extend(self.target_in_rows(actor, act));
             }
+            if let Command::KeyedAct { actor, act, .. } = command {
+                targets.extend(self.target_in_rows(actor, act));
+            }
         }
         if wanted.is_empty() && targets.is_empty() {
             return None;
@@ -138,10 +141,12 @@ impl Entity for Session {
     }
 
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome {
-        match command {
+        let before = self.face();
+        let outcome = match command {
             Command::Act { actor, client_seq, act, .. } => {
                 Session::apply(self, at, limits, actor, *client_seq, act)
             }
+            Command::KeyedAct { actor, key, act, .. } => self.apply_keyed(at, limits, actor, key, act),
             Command::Linked { done, .. } => self.linked(at, done),
             Command::Unlinked { refused, why, .. } => self.unlinked(at, limits, refused, *why),
             Command::Bar { by, version, on, .. } => self.bar(by, *version, *on),
@@ -154,10 +159,13 @@ impl Entity for Session {
             | Command::Delivered { .. }
             | Command::Link { .. }
             | Command::UserAct { .. }
+            | Command::KeyedOwn { .. }
             | Command::ReadMany { .. }
             | Command::Hear { .. }
             | Command::Carried { .. } => Outcome::default(),
-        }
+        };
+        self.applied_at(at.index, before);
+        outcome
     }
 
     fn settle(&mut self) {
@@ -223,11 +231,11 @@ impl Entity for Session {
     }
 
     fn publish(&self, shared: &Shared, effects: &mut Effects) {
-        if self.exists() {
-            let row = TableRow { last_seq: self.last_seq(), time_ms: self.time_ms(), count: self.count() };
+        // One that does not exist yet but has left something has a row of zeros, and says when it changed.
+        if self.is_something() {
+            let (last_seq, time_ms, count) = (self.last_seq(), self.time_ms(), self.count());
+            let row = TableRow { last_seq, time_ms, count, changed: self.changed() };
             shared.table.insert(self.id().clone(), row);
-        } else if self.is_something() {
-            shared.table.entry(self.id().clone()).or_default();
         }
         if std::mem::take(&mut effects.timers_moved) {
             shared.timers.lock().set(self.id(), self.next_expiry(), self.retention());
@@ -267,17 +275,20 @@ impl Entity for User {
     fn found(&mut self, (): ()) {}
 
     fn apply(&mut self, at: &At, _: &SessionLimits, command: &Command) -> Outcome {
+        self.applies(at.index);
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
             Command::Read { to, .. } => self.read(at, to),
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
             Command::Link { link, most, .. } => self.link(link, *most),
             Command::UserAct { actor, act } => self.act(at, actor, act),
+            Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { cursors, .. } => self.read_many(at, cursors),
             Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
             Command::Act { .. }
+            | Command::KeyedAct { .. }
             | Command::Linked { .. }
             | Command::Unlinked { .. }
             | Command::Bar { .. }

@@ -1,9 +1,9 @@
 //! What is a user's own: sessions and how they are set, relations, devices, numbers.
 
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
-use rookery_wire::{DeviceId, SessionId, UserId};
+use rookery_wire::{DeviceId, RequestKey, SessionId, UserId};
 
-use super::api::{LIST_PAGE, LIST_RANGES, ReadRefusal, ReadReply, UserSession};
+use super::api::{LIST_PAGE, LIST_RANGES, LeftSince, MAX_LEFT, ReadRefusal, ReadReply, UserSession};
 use super::reads::{Reads, unreadable};
 use crate::state::exceptions::Extras;
 use crate::state::key::SenderKey;
@@ -32,11 +32,17 @@ impl Reads {
         self.look_user(user, move |state| ReadReply::Count(state.last_own_number(&by))).await
     }
 
+    pub(super) async fn knows_key(&self, user: UserId, key: RequestKey) -> Result<ReadReply, ReadRefusal> {
+        self.look_user(user, move |state| ReadReply::Count(u64::from(state.knows_key(&key)))).await
+    }
+
     pub(super) async fn user_sessions(
         &self,
         user: UserId,
         device: DeviceId,
         after: Option<SessionId>,
+        left_since: Option<u64>,
+        index: u64,
     ) -> Result<ReadReply, ReadRefusal> {
         let look = move |state: &User| {
             let (mut sessions, mut ranges, mut more) = (Vec::new(), 0, false);
@@ -49,7 +55,12 @@ impl Reads {
                 ranges += line.deleted.len();
                 sessions.push(line);
             }
-            ReadReply::UserSessions { sessions, more, epoch: state.epoch(&device) }
+            let (epoch, began) = (state.epoch(&device), state.device_began(&device));
+            let left = left_since.map_or_else(LeftSince::default, |since| {
+                let (sessions, all) = state.left_since(since, MAX_LEFT);
+                LeftSince { sessions, all }
+            });
+            ReadReply::UserSessions { sessions, more, epoch, began, index, left }
         };
         self.look_user(user, look).await
     }
@@ -138,5 +149,6 @@ fn line(state: &User, device: &DeviceId, session: &SessionId, link: &LinkState) 
         deleted: extras
             .map(|extras| extras.deleted_after(link.read_count.max(cleared_count)))
             .unwrap_or_default(),
+        changed: link.changed,
     }
 }

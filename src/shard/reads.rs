@@ -63,11 +63,11 @@ struct Slice {
 }
 
 impl Reads {
-    /// Answers a read from this replica as it is.
+    /// Answers a read from this replica as it is. It has applied the log up to `index`; 0 where that is not known.
     ///
     /// # Errors
     /// [`ReadRefusal`].
-    pub async fn answer(&self, read: Read) -> Result<ReadReply, ReadRefusal> {
+    pub async fn answer(&self, read: Read, index: u64) -> Result<ReadReply, ReadRefusal> {
         match read {
             Read::Pull { user, pull } => self.pull(user, pull).await,
             Read::Activity { sessions } => {
@@ -78,10 +78,11 @@ impl Reads {
                         time_ms: row.time_ms,
                         count: row.count,
                         settled: !self.shared.intents.lock().contains(session),
+                        changed: row.changed,
                     },
                     None => SessionActivity::default(),
                 };
-                Ok(ReadReply::Activity(sessions.iter().map(row).collect()))
+                Ok(ReadReply::Activity { index, sessions: sessions.iter().map(row).collect() })
             }
             Read::Heads { user, device, epoch, sessions } => {
                 bounded(sessions.len())?;
@@ -91,7 +92,11 @@ impl Reads {
             Read::Members { user, list } => self.members(user, list).await,
             Read::Group { user, session } => self.group(user, session).await,
             Read::Roles { user, list } => self.roles(user, list).await,
-            Read::UserSessions { user, device, after } => self.user_sessions(user, device, after).await,
+            Read::Requests { user, list } => self.requests(user, list).await,
+            Read::Codes { user, list } => self.codes(user, list).await,
+            Read::UserSessions { user, device, after, left_since } => {
+                self.user_sessions(user, device, after, left_since, index).await
+            }
             Read::Arrive { user, device } => self.arrive(user, device).await,
             Read::Epoch { user, device } => {
                 let look = move |state: &User| ReadReply::Count(u64::from(state.epoch(&device)));
@@ -100,6 +105,7 @@ impl Reads {
             Read::OwnNumber { user, by, device, epoch } => {
                 self.own_number(user, SenderKey { user: by, device, epoch }).await
             }
+            Read::KnowsKey { user, key } => self.knows_key(user, key).await,
             Read::Settings { user, sessions } => self.settings(user, sessions).await,
             Read::Relations { user, which, after, limit } => self.relations(user, which, after, limit).await,
             Read::Devices { user, after, limit } => self.devices(user, after, limit).await,
@@ -109,6 +115,7 @@ impl Reads {
             Read::Cursors { session, users, to } => self.cursors(session, users, to).await,
             Read::Seen { pairs } => self.seen(pairs).await,
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
+            Read::Digest { user, session, seq } => self.digest(user, session, seq).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,
         }
     }

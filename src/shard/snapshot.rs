@@ -344,8 +344,8 @@ pub async fn read_tables(map: &Map) -> Result<Tables, Fault> {
             if expiry.is_some() || !head.settings.retention.is_none() {
                 timers.set(&session, expiry, head.settings.retention);
             }
-            let row = TableRow { last_seq: head.last_seq, time_ms: head.time_ms, count: head.count };
-            table.push((session, row));
+            let HeadRow { last_seq, time_ms, count, changed, .. } = head;
+            table.push((session, TableRow { last_seq, time_ms, count, changed }));
         })?;
         let (intents, errands) = (sessions_with_intents(rows)?, users_with_errands(rows)?);
         Ok(Tables { table, intents, errands, timers, freed: sessions_to_free(rows)? })

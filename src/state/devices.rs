@@ -37,6 +37,8 @@ pub struct Device {
     pub name: Blob,
     /// When it last registered or had cursors stored, by the time of the log's entries, unix milliseconds.
     pub used_ms: u64,
+    /// Log index at which it came to be one of the user's devices: what an earlier one of its name knew says nothing.
+    pub began: u64,
 }
 
 /// What a device says of itself when it registers.
@@ -139,7 +141,8 @@ impl User {
         outcome.user_frames.extend(notices);
         let name = self.devices.get(device).map(|known| known.name.clone()).unwrap_or_default();
         let (agent, platform) = (own(&says.agent), own(&says.platform));
-        let known = Device { epoch, nonce: says.nonce, agent, platform, name, used_ms: time_ms };
+        let began = self.devices.get(device).map_or(self.applying, |known| known.began);
+        let known = Device { epoch, nonce: says.nonce, agent, platform, name, used_ms: time_ms, began };
         for device in &leaving {
             self.let_go(device);
         }

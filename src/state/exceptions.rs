@@ -145,6 +145,7 @@ impl User {
             self.extras.insert(session.clone(), extras);
         }
         self.dirty.extras.insert(session.clone());
+        self.line_changed(session);
     }
 }
 

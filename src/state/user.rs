@@ -14,6 +14,7 @@ use super::command::{Link, ReadTo};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::SenderKey;
+use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
@@ -36,6 +37,8 @@ pub struct LinkState {
     pub read_count: u64,
     /// Delivered cursor per device.
     pub delivered: BTreeMap<DeviceId, u64>,
+    /// Log index of the last command that changed what the user's list says of the session, delivered cursors aside.
+    pub changed: u64,
 }
 
 /// One user. See the module's words.
@@ -43,6 +46,8 @@ pub struct LinkState {
 pub struct User {
     pub(super) id: UserId,
     pub(super) index: u64,
+    /// Log index of the command that is being applied: lines that it changes say so.
+    pub(super) applying: u64,
     pub(super) frozen: bool,
     pub(super) last_epoch: u32,
     pub(super) devices: BTreeMap<DeviceId, Device>,
@@ -61,6 +66,10 @@ pub struct User {
     /// Grows with everything that leaves errands, and with every stance.
     pub(super) version: u64,
     pub(super) errands: BTreeMap<ErrandKey, Errand>,
+    /// When a backend took the name for this user, unix milliseconds; 0 if none did.
+    pub(super) created_ms: u64,
+    /// What was asked for under request keys: time and value of the answer.
+    pub(super) keys: Keys<(u64, u64)>,
     pub(super) dirty: Dirty,
 }
 
@@ -81,6 +90,7 @@ impl User {
         Self {
             id,
             index: 0,
+            applying: 0,
             frozen: false,
             last_epoch: 0,
             devices: BTreeMap::new(),
@@ -95,6 +105,8 @@ impl User {
             privacy: Privacy::default(),
             version: 0,
             errands: BTreeMap::new(),
+            created_ms: 0,
+            keys: Keys::default(),
             dirty: Dirty::default(),
         }
     }
@@ -166,6 +178,7 @@ impl User {
             }
             link.read_seq = seq;
             link.read_count = count;
+            link.changed = self.applying;
             if !planted("cursor-lost") {
                 self.dirty.links.insert(session.clone());
             }
@@ -263,7 +276,9 @@ impl User {
             read_seq: 0,
             read_count: 0,
             delivered: BTreeMap::new(),
+            changed: 0,
         });
+        known.changed = self.applying;
         known.version = link.version;
         known.member = link.member;
         known.joined_seq = link.joined_seq;

@@ -167,7 +167,7 @@ impl Wishes {
                 let random = &mut self.random;
                 let (write, invite, change) = (who(random), who(random), who(random));
                 let history_before_joining = random.random_bool(0.5);
-                let policy = Policy { write, invite, change, history_before_joining };
+                let policy = Policy { write, invite, change, history_before_joining, ..Policy::default() };
                 Op::Manage(session, GroupAction::SetPolicy(policy))
             }
             36..39 => {

@@ -237,7 +237,9 @@ impl Wire {
     }
 
     pub async fn sync(&mut self) -> SyncPage {
-        self.ask(Kind::Sync, &Sync { after: Blob::default(), limit: 200 }).await.expect("the session list")
+        self.ask(Kind::Sync, &Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+            .await
+            .expect("the session list")
     }
 
     /// All records of a session, page by page.

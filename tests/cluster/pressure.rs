@@ -50,8 +50,12 @@ async fn a_slow_reader(cluster: &Cluster) {
 
     let mut slow = Raw::narrow(&cluster.client(2)).await;
     slow.greet(&hello("bob", "phone")).await;
-    slow.write(&rookery_wire::frame::frame_bytes(Kind::Sync, 2, &Sync { after: Blob::default(), limit: 10 }))
-        .await;
+    slow.write(&rookery_wire::frame::frame_bytes(
+        Kind::Sync,
+        2,
+        &Sync { after: Blob::default(), limit: 10, since: Blob::default() },
+    ))
+    .await;
     let list: SyncPage = read(&slow.answer(2).await).expect("a list");
     assert_eq!(list.sessions[0].live_from, 2, "from here on it is pushed");
     // From here on it does not read.

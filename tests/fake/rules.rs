@@ -453,8 +453,16 @@ impl State {
             connection.live.entry(line.session.clone()).or_insert(line.live_from);
         }
         let total = lines.len() as u32;
-        let page =
-            SyncPage { sessions: lines, unresolved: Vec::new(), total, next: Blob::default(), badge: None };
+        let page = SyncPage {
+            sessions: lines,
+            unresolved: Vec::new(),
+            total,
+            next: Blob::default(),
+            badge: None,
+            left: vec![],
+            mark: Blob::default(),
+            full: true,
+        };
         whole(Kind::SyncPage, request, &page)
     }
 

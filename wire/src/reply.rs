@@ -42,7 +42,8 @@ pub struct Welcome {
     pub last_number: u64,
 }
 
-/// `ACK`: a SEND, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS or MANAGE_GROUP is durable on a majority and applied.
+/// `ACK`: a numbered request (SEND, RECALL, EDIT, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS, MANAGE_GROUP, JOIN_GROUP) is
+/// durable on a majority and applied.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Ack {
     /// The session.
@@ -131,6 +132,12 @@ pub struct SyncPage {
     pub next: Blob,
     /// On the first page: unread messages of all sessions together.
     pub badge: Option<Badge>,
+    /// Sessions that the user was in and is not any more, of those that left the list since the mark; on the first page.
+    pub left: Vec<SessionId>,
+    /// On the last page: give it as `since` next time; empty on the others.
+    pub mark: Blob,
+    /// The pages name every session the user is in; if not, those only that have changed since the mark.
+    pub full: bool,
 }
 
 /// `MEMBER_PAGE`: the answer to MEMBERS.

@@ -113,6 +113,9 @@ pub struct Sync {
     pub after: Blob,
     /// At most so many sessions (1–200).
     pub limit: u32,
+    /// `mark` of an earlier SYNC of this device: only what has changed since; empty for everything. Looked at with an empty
+    /// `after` only.
+    pub since: Blob,
 }
 
 /// `READ`: the user has read this session up to `seq`.

@@ -296,6 +296,7 @@ impl Engine {
         let session = &mut self.sessions[slot];
         let known = session.inbox.tracked || session.announced;
         session.announced = false;
+        session.listed = None;
         session.inbox.untrack(&mut self.held_bytes);
         if known {
             let id = session.id.clone();

@@ -26,6 +26,7 @@ mod own;
 mod questions;
 mod recall;
 mod sends;
+mod since;
 mod slots;
 mod sync;
 mod watched;
@@ -296,6 +297,7 @@ impl Engine {
         self.look_at_holes(now);
         self.look_at_strays(now);
         self.sync_if_due(now);
+        self.refresh_mark(now);
         self.watch_if_due(now);
         self.ask_due(now);
         Ok(())

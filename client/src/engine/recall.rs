@@ -1,12 +1,15 @@
 //! What has been handled: it becomes the delivered cursor at the cluster and the device's memory.
 
+use std::collections::BTreeMap;
+
 use rookery_wire::request::Delivered;
-use rookery_wire::{Kind, encode_frame};
+use rookery_wire::{Blob, Kind, encode_frame};
 
 use crate::engine::link::Phase;
 use crate::engine::slots::Slot;
 use crate::engine::{Engine, Given, Millis};
 use crate::memory::{Remembered, SessionMemory};
+use crate::options::StartAt;
 
 /// Cursors in one DELIVERED.
 const CURSORS: usize = 200;
@@ -78,7 +81,9 @@ impl Engine {
             .iter()
             .map(|session| {
                 let cursor = session.handled.max(session.remembered.unwrap_or(0));
-                let memory = SessionMemory { cursor, last_client_seq: session.outbox.last_number() };
+                let listed = session.listed.map(|last| last.max(session.inbox.head));
+                let last_client_seq = session.outbox.last_number();
+                let memory = SessionMemory { cursor, last_client_seq, listed };
                 (session.id.clone(), memory)
             })
             .collect();
@@ -87,18 +92,27 @@ impl Engine {
             epoch: self.epoch,
             nonce: self.nonce,
             clean: closed && self.flights == 0 && self.epoch != 0,
+            mark: self.sync.mark.as_ref().to_vec(),
             sessions,
+            // Those who verify know them.
+            proofs: BTreeMap::new(),
         }
     }
 
     /// Takes what an earlier run left.
     pub(crate) fn remember(&mut self, remembered: &Remembered) {
         self.cluster = remembered.cluster;
+        // Who begins elsewhere than where it was must be told of every session.
+        let goes_on = self.settings.start == StartAt::Resume;
+        if goes_on {
+            self.sync.mark = Blob(remembered.mark.clone().into());
+        }
         for (id, memory) in &remembered.sessions {
             let slot = self.sessions.slot(id);
             let session = &mut self.sessions[slot];
             session.remembered = Some(memory.cursor);
             session.handled = memory.cursor;
+            session.listed = memory.listed.filter(|_| goes_on);
             if remembered.clean {
                 session.outbox.raise(memory.last_client_seq);
             }

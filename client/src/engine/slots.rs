@@ -19,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) inbox: Inbox,
     /// What the memory says was had before this run.
     pub(crate) remembered: Option<u64>,
+    /// The list that the mark stands for has it, and said that it ends here or later.
+    pub(crate) listed: Option<u64>,
     /// What the application has handled.
     pub(crate) handled: u64,
     /// What the cluster was told of that.
@@ -54,6 +56,7 @@ impl Sessions {
             outbox: Outbox::default(),
             inbox: Inbox::default(),
             remembered: None,
+            listed: None,
             handled: 0,
             reported: 0,
             seen: 0,

@@ -1,4 +1,5 @@
-//! The session list: read on every connection, and again when something is unclear.
+//! The session list: read on every connection, and again when something is unclear; since the mark of the last time, if
+//! there is one ([`super::since`]).
 
 use rookery_wire::reply::{Summary, SyncPage};
 use rookery_wire::request::Sync;
@@ -35,6 +36,14 @@ pub(crate) struct SyncRun {
     counted: u64,
     unresolved: bool,
     short: u32,
+    /// What is had of the list is that of this mark, or newer; empty: nothing is.
+    pub(crate) mark: Blob,
+    /// When the list was last read to its end, and how many messages had been pushed by then.
+    pub(crate) marked: (Millis, u64),
+    /// The reading under way gave the mark …
+    pub(crate) asked_since: bool,
+    /// … and is told only what has changed since.
+    pub(crate) merges: bool,
 }
 
 impl SyncRun {
@@ -63,7 +72,8 @@ impl Engine {
         self.sync.again_fully = false;
         self.sync.counted = 0;
         self.sync.unresolved = false;
-        self.ask_page(now, Blob::default());
+        let since = self.begin_since();
+        self.ask_page(now, Blob::default(), since);
     }
 
     /// Reads the list soon, as far as joined sessions make it necessary.
@@ -86,14 +96,16 @@ impl Engine {
         }
     }
 
-    fn ask_page(&mut self, now: Millis, after: Blob) {
+    fn ask_page(&mut self, now: Millis, after: Blob, since: Blob) {
         let id = self.link.request(Purpose::Sync, now);
-        encode_frame(Kind::Sync, id, &Sync { after, limit: PAGE }, &mut self.out);
+        encode_frame(Kind::Sync, id, &Sync { after, limit: PAGE, since }, &mut self.out);
     }
 
     /// SYNC_PAGE.
     pub(crate) fn sync_answer(&mut self, now: Millis, page: SyncPage) -> Result<(), Broken> {
         let before = self.sync.counted;
+        self.sync.merges = self.sync.asked_since && !page.full;
+        self.leave_named(&page.left);
         for summary in &page.sessions {
             self.learn(now, summary);
         }
@@ -116,15 +128,18 @@ impl Engine {
         if self.sync.counted == before {
             return Err(Broken::protocol("a SYNC_PAGE that names nothing new and has a next"));
         }
-        self.ask_page(now, page.next);
+        self.ask_page(now, page.next, Blob::default());
         Ok(())
     }
 
     fn finish_sync(&mut self, now: Millis, page: &SyncPage) {
         self.sync.active = false;
+        if self.sync.merges && page.next.is_empty() {
+            self.finish_merge(now, page);
+        }
         self.sync.done_once = true;
         self.sync.done_here = true;
-        if self.sync.full {
+        if self.sync.full && !self.sync.merges {
             // Who is missing has gone, unless the list itself is short of names.
             if self.sync.counted >= u64::from(page.total) {
                 self.sync.short = 0;
@@ -133,6 +148,9 @@ impl Engine {
                 self.sync.short += 1;
                 self.sync_fully_soon(now);
             }
+        }
+        if page.next.is_empty() {
+            self.keep_mark(now, page);
         }
         if self.sync.unresolved {
             self.sync.pause = (2 * self.sync.pause).clamp(PAUSES.0, PAUSES.1);
@@ -148,7 +166,9 @@ impl Engine {
         let gone: Vec<_> = self
             .sessions
             .iter()
-            .filter(|session| session.inbox.tracked && session.seen != generation)
+            .filter(|session| {
+                (session.inbox.tracked || session.listed.is_some()) && session.seen != generation
+            })
             .map(|session| session.id.clone())
             .collect();
         for session in gone {
@@ -166,6 +186,11 @@ impl Engine {
         self.sync.active = false;
         self.sync.again_fully = true;
         let pause = match verdict {
+            // It may be the mark: without one everything is told.
+            Verdict::Final if self.sync.asked_since => {
+                self.forget_mark();
+                0
+            }
             Verdict::Final if !self.sync.done_once => return Err(Broken::fatal(body.clone())),
             Verdict::Final => PAUSES.1,
             Verdict::Again { after } => after.max(PAUSES.0 / 2),
@@ -186,6 +211,7 @@ impl Engine {
         }
         session.outbox.raise(summary.last_client_seq);
         session.reported = session.reported.max(summary.delivered_seq);
+        session.listed = session.listed.max(Some(summary.last_seq));
         if self.deaf {
             return;
         }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::reply::{Ack, Lagged, Limits, Message, Page, Summary, SyncPage, Welcome};
-use rookery_wire::request::{Pull, Role, Send};
+use rookery_wire::request::{Pull, Role, Send, Sync};
 use rookery_wire::{
     Blob, Decoder, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, Retry, SessionId, decode,
 };
@@ -30,6 +30,8 @@ struct Log {
     records: Vec<Record>,
     /// The device's number → seq.
     numbers: BTreeMap<u64, u64>,
+    /// Place in the cluster's history of its last record.
+    changed: u64,
     live_from: u64,
     lagging: bool,
 }
@@ -44,6 +46,10 @@ struct Cluster {
     answers: VecDeque<Bytes>,
     calm: bool,
     now: Millis,
+    /// Records that were stored in all: what marks are made of.
+    stored: u64,
+    /// Lines of lists that were since a mark, and those that such lists could leave out.
+    merged: (u64, u64),
 }
 
 fn sessions() -> Vec<SessionId> {
@@ -69,6 +75,8 @@ impl Cluster {
             extensions: Vec::new(),
         };
         log.records.push(record.clone());
+        self.stored += 1;
+        log.changed = self.stored;
         record
     }
 
@@ -129,7 +137,7 @@ impl Cluster {
         match Kind::from_number(frame.kind).unwrap() {
             Kind::Hello => self.say(Kind::Welcome, id, &welcome()),
             Kind::Ping => self.say(Kind::Pong, id, &()),
-            Kind::Sync => self.list(id),
+            Kind::Sync => self.list(id, &decode(&frame.body).unwrap()),
             Kind::Pull => self.page(id, &decode(&frame.body).unwrap()),
             Kind::Send => self.send(id, &decode(&frame.body).unwrap()),
             _ => {}
@@ -163,11 +171,23 @@ impl Cluster {
         }
     }
 
-    fn list(&mut self, id: u32) {
-        let mut lines = Vec::new();
+    fn list(&mut self, id: u32, sync: &Sync) {
+        let since = sync.since.as_ref().try_into().ok().map(u64::from_le_bytes);
+        if since.is_some() && !self.calm && self.random.random_bool(0.02) {
+            return self.refuse(id, ErrorCode::BadRequest, Retry::Never, 0);
+        }
+        let (mut lines, mut late) = (Vec::new(), Vec::new());
         for (session, log) in &mut self.logs {
             let last = log.records.len() as u64;
-            (log.live_from, log.lagging) = (last + 1, false);
+            // The replica that pushes may be behind: what it lacks is pushed when it comes there.
+            let behind = if self.calm { 0 } else { self.random.random_range(0..3).min(last) };
+            (log.live_from, log.lagging) = (last + 1 - behind, false);
+            late.extend(log.records[(last - behind) as usize..].iter().map(|r| (session.clone(), r.clone())));
+            if since.is_some_and(|since| log.changed <= since) {
+                self.merged.1 += 1;
+                continue;
+            }
+            self.merged.0 += u64::from(since.is_some());
             lines.push(Summary {
                 session: session.clone(),
                 members: 2,
@@ -179,18 +199,26 @@ impl Cluster {
                 read_seq: 0,
                 delivered_seq: 0,
                 last_client_seq: log.numbers.keys().next_back().copied().unwrap_or(0),
-                live_from: last + 1,
+                live_from: last + 1 - behind,
                 time_ms: 0,
                 last: None,
                 settings: rookery_wire::own::Settings::default(),
             });
         }
-        let total = lines.len() as u32;
-        self.say(
-            Kind::SyncPage,
-            id,
-            &SyncPage { sessions: lines, unresolved: vec![], total, next: Blob::default(), badge: None },
-        );
+        let page = SyncPage {
+            sessions: lines,
+            unresolved: vec![],
+            total: self.logs.len() as u32,
+            next: Blob::default(),
+            badge: None,
+            left: vec![],
+            mark: Blob(Bytes::copy_from_slice(&self.stored.to_le_bytes())),
+            full: since.is_none(),
+        };
+        self.say(Kind::SyncPage, id, &page);
+        for (session, record) in late {
+            self.say(Kind::Message, 0, &Message { session, record });
+        }
     }
 
     fn page(&mut self, id: u32, pull: &Pull) {
@@ -236,6 +264,23 @@ fn welcome() -> Welcome {
     }
 }
 
+fn settings() -> Settings {
+    Settings {
+        user: "ann".parse().unwrap(),
+        device: "laptop".parse().unwrap(),
+        role: Role::User,
+        token: String::new(),
+        agent: "test".to_owned(),
+        platform: "test".to_owned(),
+        start: StartAt::Resume,
+        echo_own: true,
+        request_deadline: Millis::MAX / 2,
+        hello_deadline: 2000,
+        silence: 3000,
+        room: 8,
+    }
+}
+
 struct World {
     cluster: Cluster,
     engine: Engine,
@@ -244,24 +289,14 @@ struct World {
     given: HashMap<SessionId, Vec<Record>>,
     handled: u64,
     window: Arc<Semaphore>,
+    sends: bool,
+    /// How likely a step brings a message of somebody else, and a cut.
+    others: f64,
+    cuts: f64,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let settings = Settings {
-            user: "ann".parse().unwrap(),
-            device: "laptop".parse().unwrap(),
-            role: Role::User,
-            token: String::new(),
-            agent: "test".to_owned(),
-            platform: "test".to_owned(),
-            start: StartAt::Beginning,
-            echo_own: true,
-            request_deadline: Millis::MAX / 2,
-            hello_deadline: 2000,
-            silence: 3000,
-            room: 8,
-        };
         let logs = sessions().into_iter().map(|session| (session, Log::default())).collect();
         let cluster = Cluster {
             random: StdRng::seed_from_u64(seed),
@@ -271,10 +306,23 @@ impl World {
             answers: VecDeque::new(),
             calm: false,
             now: 0,
+            stored: 0,
+            merged: (0, 0),
         };
         let window = Arc::new(Semaphore::new(64));
         let (sent, given) = (Vec::new(), HashMap::new());
-        Self { cluster, engine: Engine::new(settings, 0, 1), now: 0, sent, given, handled: 0, window }
+        Self {
+            cluster,
+            engine: Engine::new(settings(), 0, 1),
+            now: 0,
+            sent,
+            given,
+            handled: 0,
+            window,
+            sends: true,
+            others: 0.3,
+            cuts: 0.02,
+        }
     }
 
     fn chance(&mut self, probability: f64) -> bool {
@@ -298,6 +346,29 @@ impl World {
         self.engine.disconnected(self.now, "cut");
     }
 
+    /// The program ends, between any two things it does, and is started again over what it had saved.
+    fn restart(&mut self) {
+        self.cluster.cut(self.now);
+        self.engine.settle_handled(self.handled);
+        let memory = self.engine.snapshot(true);
+        for (session, memory) in &memory.sessions {
+            assert_eq!(memory.cursor as usize, self.given.get(session).map_or(0, Vec::len), "{session}");
+        }
+        self.engine = Engine::new(settings(), memory.epoch, 1);
+        self.engine.remember(&memory);
+        self.handled = 0;
+    }
+
+    /// So many steps, with restarts among them.
+    fn live(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+            if self.chance(self.cuts) {
+                self.restart();
+            }
+        }
+    }
+
     fn step(&mut self) {
         self.now += self.cluster.random.random_range(1..30);
         self.cluster.now = self.now;
@@ -305,10 +376,10 @@ impl World {
         if self.engine.phase() == Phase::Down {
             self.engine.connected(self.now);
         }
-        while self.chance(0.5) {
+        while self.sends && self.chance(0.5) {
             self.submit();
         }
-        if self.chance(0.3) {
+        if self.chance(self.others) {
             let session = sessions()[self.cluster.random.random_range(0..3)].clone();
             self.cluster.other_sends(&session);
         }
@@ -330,7 +401,7 @@ impl World {
             }
         }
         self.deliver();
-        if self.chance(0.02) {
+        if self.chance(self.cuts) {
             self.cut();
         }
     }
@@ -379,7 +450,8 @@ impl World {
             let own = log.records.iter().filter(|record| record.device.as_str() == "laptop");
             let own: Vec<String> =
                 own.map(|record| String::from_utf8(record.content.as_ref().to_vec()).unwrap()).collect();
-            assert_eq!(Some(&own), stored.get(session), "stored once, in order, in {session}");
+            let acknowledged = stored.remove(session).unwrap_or_default();
+            assert_eq!(own, acknowledged, "stored once, in order, in {session}");
             assert_eq!(self.given.get(session), Some(&log.records), "given once, in order, of {session}");
         }
     }
@@ -394,5 +466,31 @@ fn every_send_once_and_every_message_once() {
             world.step();
         }
         world.settle();
+    }
+}
+
+/// A device that only listens, cut off and started again over its memory at any moment: it asks since its marks, is told
+/// less than everything, and has every message once, in order.
+#[test]
+fn a_device_that_comes_back_with_its_mark_misses_nothing() {
+    for seed in 0..80 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        world.sends = false;
+        for day in 0..15 {
+            (world.others, world.cuts) = (0.3, 0.02);
+            world.live(40);
+            // Nothing is written any more, so that no list names again what was named once; and nothing holds for long.
+            (world.others, world.cuts) = (0.0, 0.2);
+            world.live(40);
+            world.cluster.calm = true;
+            (0..200).for_each(|_| world.step());
+            world.cluster.calm = false;
+            for (session, log) in world.cluster.logs.iter().filter(|(_, log)| !log.records.is_empty()) {
+                assert_eq!(world.given.get(session), Some(&log.records), "{session} on day {day}");
+            }
+        }
+        let (told, passed_over) = world.cluster.merged;
+        assert!(told > 0 && passed_over > 0, "{told} lines told since marks, {passed_over} not");
     }
 }

@@ -162,7 +162,16 @@ impl Peer {
         let (id, sync) = self.expect::<request::Sync>(Kind::Sync).await;
         assert!(sync.after.is_empty());
         let total = sessions.len() as u32;
-        let page = SyncPage { sessions, unresolved: Vec::new(), total, next: Blob::default(), badge: None };
+        let page = SyncPage {
+            sessions,
+            unresolved: Vec::new(),
+            total,
+            next: Blob::default(),
+            badge: None,
+            left: vec![],
+            mark: Blob::default(),
+            full: true,
+        };
         self.send(Kind::SyncPage, id, &page).await;
     }
 

@@ -253,7 +253,7 @@ impl Device {
     }
 
     fn ask_sync_page(&mut self, connection: &mut Connection, after: Blob, list: Sync) {
-        let request = rookery_wire::request::Sync { after, limit: 200 };
+        let request = rookery_wire::request::Sync { after, limit: 200, since: Blob::default() };
         let id = connection.link.ask(Kind::Sync, &request);
         connection.waiting.insert(id, Waiting::Sync { page: self.stage.now(), list });
     }

@@ -23,17 +23,21 @@ mod tests;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use crossterm::event::EventStream;
 use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use ratatui::crossterm::event::Event as Terminal;
-use rookery_client::wire::SessionId;
 use rookery_client::wire::live::WatchMode;
 use rookery_client::wire::request::{Consistency, Direction};
-use rookery_client::{Client, Event, Events, Memory, Outgoing, StartAt};
+use rookery_client::wire::{Blob, SessionId};
+use rookery_client::{
+    Client, ClientError, Event, Events, InviteCode, Mark, Memory, Outgoing, StartAt, SyncList,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -103,13 +107,14 @@ pub(crate) async fn run(mut args: ChatArgs) -> Result<()> {
     let connection = Connection::Down { reason: "connecting".to_owned() };
     let mut chat = Chat::new(me, device, connection);
     chat.tick(now_ms());
-    let list = client.sync().await.context("cannot read the session list")?;
+    let mark = Arc::new(Mutex::new(Mark::default()));
+    let list = listed(&client, &mark).await.context("cannot read the session list")?;
     chat.outcome(Outcome::Synced(Ok(list)));
     if let Some(session) = open.or_else(|| chat.listed().first().map(|session| session.id.clone())) {
         chat.open(session);
     }
     let screen = Screen::take("rookery").context("cannot take the terminal")?;
-    let talk = Talk { client: client.clone(), chat, screen, work: JoinSet::new(), rows: 0 };
+    let talk = Talk { client: client.clone(), chat, screen, work: JoinSet::new(), rows: 0, mark };
     let (ended, work) = talk.run(events).await;
     // What was typed last may still be on its way.
     let _ = timeout(LAST_WORDS, work.join_all()).await;
@@ -117,11 +122,25 @@ pub(crate) async fn run(mut args: ChatArgs) -> Result<()> {
     ended
 }
 
+/// What has changed in the session list since the mark, which moves on; everything, if the mark is refused. Two at once do no
+/// harm: lines are only put in the place of older ones, and the older of two marks is as good.
+async fn listed(client: &Client, mark: &Mutex<Mark>) -> Result<SyncList, ClientError> {
+    let since = mark.lock().clone();
+    let changes = match client.sync_since(&since).await {
+        Err(ClientError::Refused(_)) if !since.is_empty() => client.sync_since(&Mark::default()).await,
+        told => told,
+    }?;
+    *mark.lock() = changes.mark;
+    Ok(SyncList { sessions: changes.sessions, unresolved: changes.unresolved })
+}
+
 struct Talk {
     client: Client,
     chat: Chat,
     screen: Screen,
     work: JoinSet<Outcome>,
+    /// Where the session list stands that was read last.
+    mark: Arc<Mutex<Mark>>,
     /// Rows of history on the screen.
     rows: usize,
 }
@@ -237,6 +256,12 @@ impl Talk {
                         Outcome::Done { what, session: SessionId::group(group), result }
                     });
                 }
+                Action::Join { group, code } => {
+                    self.work.spawn(async move {
+                        let session = SessionId::group(group);
+                        Outcome::Joined { result: join(&client, &session, code.as_ref()).await, session }
+                    });
+                }
                 Action::Change { session, add, users } => {
                     self.work.spawn(async move {
                         let result = match add {
@@ -288,7 +313,8 @@ impl Talk {
                         .spawn(async move { Outcome::Present(client.watch(WatchMode::Add, &users).await) });
                 }
                 Action::Sync => {
-                    self.work.spawn(async move { Outcome::Synced(client.sync().await) });
+                    let mark = Arc::clone(&self.mark);
+                    self.work.spawn(async move { Outcome::Synced(listed(&client, &mark).await) });
                 }
             }
         }
@@ -311,6 +337,16 @@ impl Talk {
             }
         }
     }
+}
+
+/// Comes into a group or asks to; says which.
+async fn join(
+    client: &Client,
+    session: &SessionId,
+    code: Option<&InviteCode>,
+) -> Result<bool, rookery_client::ClientError> {
+    client.join_group(session, code, Blob::default()).await?;
+    client.is_member(session).await
 }
 
 fn is_control(key: crossterm::event::KeyEvent) -> bool {

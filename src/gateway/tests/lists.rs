@@ -15,6 +15,7 @@ pub(super) fn listed(session: SessionId) -> UserSession {
         is_set: false,
         muted_until_ms: 0,
         deleted: Vec::new(),
+        changed: 0,
     }
 }
 
@@ -27,8 +28,8 @@ pub(super) fn fill(bench: &Bench, count: u64) {
     }
 }
 
-async fn page(client: &mut Client, after: Blob, limit: u32) -> SyncPage {
-    client.send(Kind::Sync, 60, &Sync { after, limit }).await;
+pub(super) async fn page(client: &mut Client, after: Blob, limit: u32) -> SyncPage {
+    client.send(Kind::Sync, 60, &Sync { after, limit, since: Blob::default() }).await;
     client.expect::<SyncPage>(Kind::SyncPage).await.1
 }
 
@@ -138,7 +139,7 @@ async fn a_page_of_another_sync_is_refused() {
     let old = page(&mut client, Blob::default(), 2).await.next;
     page(&mut client, Blob::default(), 2).await;
     for after in [old, Blob::from("nonsense")] {
-        client.send(Kind::Sync, 61, &Sync { after, limit: 2 }).await;
+        client.send(Kind::Sync, 61, &Sync { after, limit: 2, since: Blob::default() }).await;
         client.refused(61, ErrorCode::BadRequest).await;
     }
     bench.stop().await;

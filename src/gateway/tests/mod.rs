@@ -1,13 +1,16 @@
 //! A gateway on a loopback port, before an imagined shard.
 
+mod admin;
 mod bad_input;
 mod bounds;
+mod digests;
 mod groups;
 mod life;
 mod lists;
 mod live;
 mod own;
 mod places;
+mod since;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,8 +39,8 @@ use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
 use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
 use crate::shard::api::LIST_PAGE;
 use crate::shard::{
-    Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead, Submission, Turn,
-    UserSession,
+    Answer, Answers, Asked, Freshness, Read, ReadRefusal, ReadReply, SessionActivity, SessionHead,
+    Submission, Turn, UserSession,
 };
 use crate::state::Command;
 use crate::system::Placement;
@@ -81,6 +84,7 @@ pub(super) struct FakeShard {
     /// Attaches: one for each request, however many topics it names.
     pub(super) attaches: AtomicU64,
     pub(super) turns: Arc<AtomicU64>,
+    past: since::Past,
     leader: watch::Sender<Option<u16>>,
 }
 
@@ -133,6 +137,16 @@ impl FakeShard {
                     count: seq,
                 })
             }
+            Command::KeyedAct { session, .. } => {
+                let mut heads = self.heads.lock();
+                let head = heads.entry(session.clone()).or_insert(0);
+                *head += 1;
+                let (seq, session) = (*head, session.clone());
+                Answer::Ack(Ack { session, client_seq: 0, seq, message_id: seq, time_ms: 1000, count: seq })
+            }
+            Command::KeyedOwn { .. } => {
+                Answer::Own(rookery_wire::own::SelfAck { number: 0, time_ms: 1000, value: 1 })
+            }
             Command::Register { .. } => Answer::Epoch(1),
             Command::UserAct { act, .. } => {
                 Answer::Own(rookery_wire::own::SelfAck { number: act.number, time_ms: 1000, value: 1 })
@@ -167,6 +181,9 @@ impl FakeShard {
 
     fn answer(&self, read: Read) -> ReadReply {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let index = self.past.index.load(Ordering::Relaxed);
+        // As in a shard: the index is fixed, something may come, and then it is looked at what there is.
+        self.meanwhile();
         match read {
             Read::Pull { pull, .. } => {
                 let mut records = Vec::new();
@@ -184,12 +201,18 @@ impl FakeShard {
                 let row = |session: &SessionId| {
                     let last_seq = heads.get(session).copied().unwrap_or(0);
                     let settled = last_seq > 0 && !refused.contains_key(session);
-                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled }
+                    let changed = self.past.changed.lock().get(session).copied().unwrap_or(0);
+                    SessionActivity { last_seq, time_ms: 1000 + last_seq, count: last_seq, settled, changed }
                 };
-                ReadReply::Activity(sessions.iter().map(row).collect())
+                ReadReply::Activity { index, sessions: sessions.iter().map(row).collect() }
             }
             Read::Heads { sessions, .. } => {
-                ReadReply::Heads(sessions.iter().map(|asked| self.head(&asked.session)).collect())
+                self.past.asked.lock().extend(sessions.iter().map(|asked| asked.session.clone()));
+                let head = |asked: &Asked| {
+                    let head = self.head(&asked.session)?;
+                    Ok(SessionHead { unread: head.count.saturating_sub(asked.seen_count), ..head })
+                };
+                ReadReply::Heads(sessions.iter().map(head).collect())
             }
             Read::CountAt { seq, .. } => ReadReply::Count(seq),
             Read::Members { .. } => ReadReply::Members(rookery_wire::reply::MemberPage {
@@ -197,13 +220,15 @@ impl FakeShard {
                 more: false,
                 total: 1,
             }),
-            Read::UserSessions { after, .. } => {
+            Read::UserSessions { after, left_since, .. } => {
                 let mut sessions = self.list.lock().clone();
                 sessions.sort_by(|a, b| a.session.cmp(&b.session));
                 sessions.retain(|line| after.as_ref().is_none_or(|after| line.session > *after));
                 let more = sessions.len() > LIST_PAGE;
                 sessions.truncate(LIST_PAGE);
-                ReadReply::UserSessions { sessions, more, epoch: 1 }
+                let (began, left) = (self.past.began.load(Ordering::Relaxed), self.past.left(left_since));
+                let index = index + since::OWN;
+                ReadReply::UserSessions { sessions, more, epoch: 1, began, index, left }
             }
             Read::Arrive { .. } => {
                 let count = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
@@ -212,6 +237,7 @@ impl FakeShard {
             }
             Read::Epoch { .. } => ReadReply::Count(1),
             Read::OwnNumber { .. } => ReadReply::Count(7),
+            Read::KnowsKey { .. } => ReadReply::Count(0),
             Read::Settings { sessions, .. } => {
                 let set = self.settings.lock();
                 let of = |session: &SessionId| set.get(session).cloned().unwrap_or_default();
@@ -247,12 +273,33 @@ impl FakeShard {
             }),
             Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
             Read::Seen { pairs } => ReadReply::Seen(vec![Some(1000); pairs.len()]),
+            Read::Digest { session, seq, .. } => {
+                let digest = rookery_wire::Digest::begin(&session);
+                let reply =
+                    rookery_wire::digest::DigestReply { session, seq, digest, first_seq: 1, before: digest };
+                ReadReply::Digest(reply)
+            }
             Read::MayPass { .. } => ReadReply::Allowed,
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())
             }
             Read::Roles { .. } => {
                 ReadReply::Roles(rookery_wire::group::RolePage { roles: Vec::new(), more: false })
+            }
+            // More lines than the smallest frame holds.
+            Read::Requests { list, .. } => ReadReply::Requests(rookery_wire::join::RequestPage {
+                requests: vec![
+                    rookery_wire::join::RequestLine {
+                        user: user("eve"),
+                        text: Blob(Bytes::from(vec![b'x'; 256])),
+                        since_ms: 1,
+                    };
+                    list.limit as usize
+                ],
+                more: false,
+            }),
+            Read::Codes { .. } => {
+                ReadReply::Codes(rookery_wire::join::CodePage { codes: Vec::new(), more: false })
             }
         }
     }
@@ -278,6 +325,7 @@ impl Replica for Numbered {
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
         let reply = self.1.answer(read);
+        self.1.meanwhile();
         Box::pin(async move { Ok(reply) })
     }
     fn attach(
@@ -329,6 +377,7 @@ pub(super) struct Bench {
     pub(super) shard: Arc<FakeShard>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) router: Router,
+    pub(super) audit: Arc<admin::Lines>,
 }
 
 /// A gateway with configuration as `change` leaves it.
@@ -373,6 +422,7 @@ pub(super) async fn bench_at(
         reads: AtomicU64::new(0),
         attaches: AtomicU64::new(0),
         turns,
+        past: since::Past::default(),
         leader: watch::channel(Some(node)).0,
     });
     for number in 1..=shards {
@@ -380,14 +430,16 @@ pub(super) async fn bench_at(
     }
     let options =
         GatewayOptions { node, cluster: [7; 16], listen: "127.0.0.1:0".to_owned(), limits, timing, runtime };
+    let audit = Arc::new(admin::Lines::default());
     let neighbours = Neighbours {
         router: router.clone(),
         delivery: Arc::clone(&delivery),
+        audit: audit.clone(),
         authenticator: Arc::new(Authenticator::from_config(&crate::config::Config::default()).unwrap()),
         clock: Arc::new(SystemClock),
     };
     let gateway = Gateway::start(options, neighbours, &TcpNetwork).await.unwrap();
-    Bench { gateway, shard, delivery, router }
+    Bench { gateway, shard, delivery, router, audit }
 }
 
 impl Bench {

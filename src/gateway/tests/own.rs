@@ -123,7 +123,8 @@ async fn a_page_of_long_drafts_ends_where_a_frame_does() {
     let mut client = bench.client("ada", "phone").await;
     let (mut after, mut seen, mut pages) = (Blob::default(), Vec::new(), 0);
     loop {
-        let page: SyncPage = asked(&mut client, Kind::Sync, &Sync { after, limit: 200 }).await;
+        let page: SyncPage =
+            asked(&mut client, Kind::Sync, &Sync { after, limit: 200, since: Blob::default() }).await;
         assert_eq!(page.badge.is_some(), pages == 0, "on the first page");
         assert!(page.sessions.iter().all(|line| line.settings.draft.len() == 4096));
         seen.extend(page.sessions.into_iter().map(|line| line.last_seq));

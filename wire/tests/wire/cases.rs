@@ -8,7 +8,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::{group_cases, live, own_cases};
+use crate::{admin, digest, group_cases, join, live, own_cases};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -62,6 +62,9 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(group_cases::requests());
     cases.extend(own_cases::requests());
     cases.extend(live::requests());
+    cases.extend(digest::requests());
+    cases.extend(join::requests());
+    cases.extend(admin::requests());
     cases
 }
 
@@ -195,9 +198,16 @@ fn reads() -> Vec<Case> {
         case("pull forward", "", 8, Body::Pull(pull)),
         case("pull newest", "backward from the end, at least as new as a known seq", 9, Body::Pull(newest)),
         case("pull replica", "a service judges this node's own replica", 10, Body::Pull(replica)),
-        case("sync first", "", 11, Body::Sync(request::Sync { after: Blob::default(), limit: 200 })),
+        case("sync first", "", 11, {
+            Body::Sync(request::Sync { after: Blob::default(), limit: 200, since: Blob::default() })
+        }),
         case("sync next", "the token is the server's own: bytes to be given back", 12, {
-            Body::Sync(request::Sync { after: Blob(Bytes::from_static(&[0, 1, 2, 253])), limit: 1 })
+            let after = Blob(Bytes::from_static(&[0, 1, 2, 253]));
+            Body::Sync(request::Sync { after, limit: 1, since: Blob::default() })
+        }),
+        case("sync since", "the mark of the last page of an earlier SYNC, as it was", 12, {
+            let since = Blob(Bytes::from_static(&[1, 254, 0]));
+            Body::Sync(request::Sync { after: Blob::default(), limit: 200, since })
         }),
         case("read", "", 13, Body::Read(request::Read { session: pair(), seq: 250 })),
         case("list members first", "", 14, Body::ListMembers(list)),
@@ -318,6 +328,9 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(group_cases::replies());
     cases.extend(own_cases::replies());
     cases.extend(live::replies());
+    cases.extend(digest::replies());
+    cases.extend(join::replies());
+    cases.extend(admin::replies());
     cases
 }
 
@@ -353,6 +366,9 @@ fn sync_pages() -> Vec<Case> {
         total: 3,
         next: Blob(Bytes::from_static(&[0, 1, 2, 253])),
         badge: Some(Badge { unread: 48, muted: 251, uncounted: 1 }),
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
     };
     let none = reply::SyncPage {
         sessions: vec![],
@@ -360,7 +376,11 @@ fn sync_pages() -> Vec<Case> {
         total: 0,
         next: Blob::default(),
         badge: None,
+        left: vec![],
+        mark: Blob(Bytes::from_static(&[1, 254, 0])),
+        full: true,
     };
+    let since = reply::SyncPage { total: 251, left: vec![team(), unicode()], full: false, ..none.clone() };
     vec![
         case(
             "sync page",
@@ -369,6 +389,12 @@ fn sync_pages() -> Vec<Case> {
             Body::SyncPage(page),
         ),
         case("sync page empty", "a user without sessions", 12, Body::SyncPage(none)),
+        case(
+            "sync page since",
+            "two sessions left, the others as they were; the last page with the next mark",
+            12,
+            Body::SyncPage(since),
+        ),
     ]
 }
 
@@ -433,5 +459,6 @@ pub(crate) fn pushes() -> Vec<Case> {
     cases.extend(group_cases::pushes());
     cases.extend(own_cases::pushes());
     cases.extend(live::pushes());
+    cases.extend(join::pushes());
     cases
 }

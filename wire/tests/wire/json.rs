@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rookery_wire::request::{Consistency, Direction, Role};
 use rookery_wire::{
     AttributeKey, Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind,
+    RequestKey,
 };
 use rookery_wire::{Burns, Expires, Retry, Rewritten, SessionId, Signal, Target, UserId, reply, request};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ macro_rules! names {
         }
     )+};
 }
-names!(UserId, DeviceId, GroupId, AttributeKey);
+names!(UserId, DeviceId, GroupId, AttributeKey, RequestKey);
 
 macro_rules! structs {
     ($($(::$path:ident)? $name:ident { $($field:ident),* $(,)? })+) => {$(
@@ -76,7 +77,7 @@ structs! {
     ::request Send { session, client_seq, on_behalf_of, content_type, content, extensions }
     ::request Delivered { cursors }
     ::request Pull { session, from_seq, direction, max_count, max_bytes, consistency }
-    ::request Sync { after, limit }
+    ::request Sync { after, limit, since }
     ::request Read { session, seq }
     ::request Members { session, client_seq, on_behalf_of, users }
     ::request ListMembers { session, after, limit }
@@ -90,7 +91,7 @@ structs! {
         session, members, first_seq, last_seq, count, unread, joined_seq, read_seq, delivered_seq,
         last_client_seq, live_from, time_ms, last, settings,
     }
-    ::reply SyncPage { sessions, unresolved, total, next, badge }
+    ::reply SyncPage { sessions, unresolved, total, next, badge, left, mark, full }
     ::reply ReadMark { session, seq, count }
     ::reply MemberPage { users, more, total }
     ::reply Message { session, record }

@@ -17,10 +17,10 @@ fn blobs(body: &Body) -> Vec<&Blob> {
             blobs.extend(send.extensions.iter().map(|extension| &extension.data));
             blobs
         }
-        Body::Sync(sync) => vec![&sync.after],
+        Body::Sync(sync) => vec![&sync.after, &sync.since],
         Body::Message(message) => vec![&message.record.content_type, &message.record.content],
         Body::Page(page) => page.records.iter().flat_map(|r| [&r.content_type, &r.content]).collect(),
-        Body::SyncPage(page) => vec![&page.next],
+        Body::SyncPage(page) => vec![&page.next, &page.mark],
         Body::GoAway(goaway) => vec![&goaway.text],
         Body::Error(error) => vec![&error.text],
         _ => Vec::new(),

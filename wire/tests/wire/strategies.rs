@@ -50,7 +50,7 @@ pub(crate) fn blob() -> impl Strategy<Value = Blob> {
     vec(any::<u8>(), 0..400).prop_map(|bytes| Blob(Bytes::from(bytes)))
 }
 
-fn extensions() -> impl Strategy<Value = Vec<Extension>> {
+pub(crate) fn extensions() -> impl Strategy<Value = Vec<Extension>> {
     vec((any::<u16>(), blob()).prop_map(|(tag, data)| Extension { tag, data }), 0..4)
 }
 
@@ -58,7 +58,7 @@ fn record_kind() -> impl Strategy<Value = RecordKind> {
     prop_oneof![0..5u16, any::<u16>()].prop_map(RecordKind)
 }
 
-fn record() -> impl Strategy<Value = Record> {
+pub(crate) fn record() -> impl Strategy<Value = Record> {
     let numbers = (number(), number(), number(), number(), number32(), number());
     (numbers, user(), device(), record_kind(), blob(), blob(), extensions()).prop_map(
         |(numbers, sender, device, kind, content_type, content, extensions)| {
@@ -165,7 +165,11 @@ fn members() -> impl Strategy<Value = Body> {
 fn small_request() -> impl Strategy<Value = Body> {
     prop_oneof![
         vec((session(), number()), 0..6).prop_map(|cursors| Body::Delivered(request::Delivered { cursors })),
-        (blob(), number32()).prop_map(|(after, limit)| Body::Sync(request::Sync { after, limit })),
+        (blob(), number32(), blob()).prop_map(|(after, limit, since)| Body::Sync(request::Sync {
+            after,
+            limit,
+            since
+        })),
         (session(), number()).prop_map(|(session, seq)| Body::Read(request::Read { session, seq })),
         (session(), option::of(user()), number32()).prop_map(|(session, after, limit)| Body::ListMembers(
             request::ListMembers { session, after, limit }
@@ -246,9 +250,12 @@ fn sync_page() -> impl Strategy<Value = Body> {
         number32(),
         blob(),
         option::of(crate::own_strategies::badge()),
+        vec(session(), 0..3),
+        blob(),
+        any::<bool>(),
     )
-        .prop_map(|(sessions, unresolved, total, next, badge)| {
-            Body::SyncPage(reply::SyncPage { sessions, unresolved, total, next, badge })
+        .prop_map(|(sessions, unresolved, total, next, badge, left, mark, full)| {
+            Body::SyncPage(reply::SyncPage { sessions, unresolved, total, next, badge, left, mark, full })
         })
 }
 
@@ -306,5 +313,8 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         crate::group_strategies::body(),
         crate::own_strategies::body(),
         crate::live::body(),
+        crate::digest::body(),
+        crate::join::body(),
+        crate::admin::body(),
     ]
 }
