@@ -9,7 +9,7 @@
     client.py smoke  --addr 127.0.0.1:7401 --addr 127.0.0.1:7402         two users on two nodes, all verified
 
 --addr may be given several times: a lost connection moves on to the next. The library is in rookery/, in the order
-in which a byte meets it: values.py, frames.py, link.py (one connection), device.py (what outlives connections).
+in which a byte meets it: values.py, frames.py, digest.py, link.py (one connection), device.py (what outlives connections).
 """
 
 import argparse

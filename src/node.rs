@@ -1,9 +1,12 @@
 //! A node: the one place where everything is wired together, started in order and stopped in reverse.
 
+mod audit;
 mod balance;
 mod clock;
 mod folder;
+mod options;
 mod peers;
+mod replicas;
 mod status;
 
 use std::path::PathBuf;
@@ -16,7 +19,6 @@ use rookery_raft::{
     Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store,
     StoreOptions,
 };
-use rookery_wire::Retention;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -25,9 +27,8 @@ use crate::delivery::{Delivery, DeliveryLimits};
 use crate::gateway::{Gateway, GatewayOptions, Neighbours};
 use crate::identity::Authenticator;
 use crate::router::{LaneLimits, Router, RouterOptions};
-use crate::shard::{ShardHandle, ShardOptions, Surroundings};
+use crate::shard::{ShardHandle, Surroundings};
 use crate::stage::Stages;
-use crate::state::SessionLimits;
 use crate::system::facts::cluster_text;
 use crate::system::forming::{FolderIdentity, Forming};
 use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter};
@@ -36,11 +37,6 @@ use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, Syste
 const INITIALISE_AFTER: Duration = Duration::from_secs(2);
 /// Reads of this node's clients under way; beyond it BUSY.
 const READS: usize = 4096;
-/// Bytes of commands in one log entry.
-const ENTRY_BYTES: usize = 256 << 10;
-/// Log entries of one shard that are proposed and not yet applied: enough to keep disk and network busy, few enough
-/// that entries grow under load.
-const ENTRIES_IN_FLIGHT: usize = 4;
 
 /// The world as the node sees it: a simulation brings another.
 #[derive(Clone)]
@@ -179,6 +175,9 @@ impl Node {
             ..DeliveryLimits::default()
         }));
         let mut tasks = JoinSet::new();
+        let links = (peers.clone(), &*app);
+        let to_system = (system.clone(), machine);
+        let audit = audit::start((&config, number), to_system, links, seams.clock.clone(), &mut tasks);
         let placement = follow_placement(facts.clone(), &mut tasks);
         let router = Router::start(
             router_options(&config, number, known.placement.count()),
@@ -195,11 +194,12 @@ impl Node {
             delivery: delivery.clone(),
             answers: router.answers(),
             clock: seams.clock.clone(),
+            entropy: seams.entropy.clone(),
             time_agrees: clock::agrees(clock_agreed),
             stop: stop.clone(),
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
-        let options = shard_options(&config, known.placement.of_node(number).count());
+        let options = options::shard_options(&config, known.placement.of_node(number).count());
         tasks.spawn(clock::compare(forming.clone(), seams.clock.clone(), ahead_is, agreed_is));
         let view = balance::View { facts: facts.clone(), peers: peers.clone(), forming: forming.clone() };
         let mut shards = Vec::new();
@@ -225,6 +225,7 @@ impl Node {
             router: router.clone(),
             delivery: delivery.clone(),
             authenticator,
+            audit,
             clock: seams.clock.clone(),
         };
         let gateway =
@@ -453,32 +454,6 @@ fn gateway_options(config: &Config, mine: &NodeConfig, facts: &Facts) -> Gateway
         limits: config.limits.clone(),
         timing: config.timing.clone(),
         runtime: tokio::runtime::Handle::current(),
-    }
-}
-
-fn shard_options(config: &Config, shards_here: usize) -> ShardOptions {
-    let each = |total: u32| (total as usize / shards_here.max(1)).max(16);
-    ShardOptions {
-        limits: SessionLimits {
-            ring: config.limits.ring_records as usize,
-            ring_bytes: config.limits.ring_bytes as usize,
-        },
-        checkpoint_every: Duration::from_millis(config.storage.checkpoint_ms),
-        unwritten_bytes: 32 << 20,
-        resident_idle: Duration::from_millis(config.limits.resident_idle_ms),
-        resident_sessions: each(config.limits.resident_sessions),
-        resident_users: each(config.limits.resident_users),
-        entries_in_flight: ENTRIES_IN_FLIGHT,
-        entry_bytes: ENTRY_BYTES,
-        queue: config.limits.lane_requests as usize * 4,
-        page_cache_bytes: (64 << 20) / shards_here.max(1) as u64,
-        retention: Retention {
-            age_ms: config.storage.retention_age_ms,
-            count: config.storage.retention_count,
-        },
-        sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
-        sessions_per_user: config.limits.sessions_per_user,
-        relations_per_user: config.limits.relations_per_user,
     }
 }
 

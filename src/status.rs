@@ -58,6 +58,26 @@ pub struct ShardStatus {
     pub voters: Vec<u16>,
     /// Snapshots installed since the process began; not counted for the system group.
     pub snapshots_installed: u64,
+    /// Sessions compared with another replica since the process began.
+    pub compared: u64,
+    /// Differences found by that.
+    pub divergence_total: u64,
+    /// Those that were there when they were last looked at.
+    pub divergences: Vec<Divergence>,
+}
+
+/// A session of which another replica holds another history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Divergence {
+    /// Which.
+    pub session: String,
+    /// The node that holds the other replica.
+    pub node: u16,
+    /// The first record that may be another; 0 when that was before what both keep.
+    pub from_seq: u64,
+    /// The first record from which on the digests are known to differ.
+    pub to_seq: u64,
 }
 
 /// Disk of the data folder.
@@ -96,6 +116,10 @@ pub struct DeliveryStatus {
     pub index_bytes: u64,
     /// Pushes made since the start.
     pub pushes: u64,
+    /// Records of sessions given to subscriptions since the start …
+    pub published: u64,
+    /// … and subscriptions looked at for that: of who is attached, never of members.
+    pub visits: u64,
     /// Times a subscription began to lag since the start.
     pub lags: u64,
     /// Ephemeral messages and receipts given to connections since the start.

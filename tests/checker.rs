@@ -15,7 +15,7 @@ use fake::{FakeCluster, Plant};
 use rookery::check::campaign::{self, Campaign};
 use rookery::check::cast::CastSize;
 use rookery::check::drive::Plan;
-use rookery::check::history::{FaultKind, History};
+use rookery::check::history::{Act, FaultKind, History, Outcome, Told};
 use rookery::check::judge::{Rule, Standing, Verdict, judge};
 
 async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
@@ -48,7 +48,17 @@ async fn a_good_cluster_is_found_good() {
         assert!(verdict.totals.acked > 1_000 && verdict.totals.refused > 0, "{:?}", verdict.totals);
         assert!(verdict.totals.delivered > 4 * verdict.totals.acked, "{:?}", verdict.totals);
         assert!(history.marks.len() > 10 && history.syncs.len() > 20 && history.pages.len() > 10);
+        assert!(did(&history, |act| matches!(act, Act::Recall(_))) > 5);
+        assert!(did(&history, |act| matches!(act, Act::Edit(_))) > 5);
+        let ended = history.bars.iter().filter(|bar| !bar.on && bar.answer == Told::Acked);
+        assert!(ended.count() > 2, "{:?}", history.bars);
     }
+}
+
+/// How many acts of a kind were acknowledged.
+fn did(history: &History, of: impl Fn(&Act) -> bool) -> usize {
+    let acked = history.sends.iter().filter(|send| matches!(send.outcome, Outcome::Acked { .. }));
+    acked.filter(|send| of(&send.act)).count()
 }
 
 async fn caught(plant: Plant, fault: FaultKind, rules: &[Rule]) {
@@ -79,4 +89,10 @@ plants! {
     stale_reads_are_caught: StaleReads, None, Linear;
     a_wrong_unread_count_is_caught: UnreadOff, None, Unread;
     a_send_by_a_removed_member_is_caught: NoMembership, None, Membership;
+    a_recall_that_leaves_the_content_is_caught: RecallKept, None, Recall;
+    a_recalled_message_that_is_unread_is_caught: UnreadRecalled, None, Unread;
+    a_block_that_does_nothing_is_caught: BlockIgnored, None, Blocks;
+    a_block_that_is_answered_too_early_is_caught: BlockEarly, None, Blocks;
+    a_device_that_is_not_told_of_a_read_is_caught: MarkUnpushed, None, Cursors;
+    a_list_that_keeps_a_group_is_caught: LeftListed, None, Lists;
 }

@@ -17,8 +17,14 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "cluster/admin.rs"]
+mod admin;
+#[path = "cluster/against_model.rs"]
+mod against_model;
 #[path = "cluster/devices.rs"]
 mod devices;
+#[path = "cluster/digest.rs"]
+mod digest;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/far.rs"]
@@ -31,6 +37,10 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/joining.rs"]
+mod joining;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "cluster/live.rs"]
 mod live;
 #[path = "cluster/own.rs"]
@@ -41,6 +51,10 @@ mod people;
 mod pressure;
 #[path = "cluster/recall.rs"]
 mod recall;
+#[path = "cluster/reference.rs"]
+mod reference;
+#[path = "cluster/reference_shows.rs"]
+mod reference_shows;
 #[path = "cluster/retention.rs"]
 mod retention;
 #[path = "cluster/signals.rs"]

@@ -158,8 +158,10 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     assert!(bad(folder, &["pull", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
 
     groups_are_managed(folder);
+    groups_are_joined(folder);
     what_is_ones_own(folder);
     people_as_they_are(folder);
+    the_business_acts(folder);
     good(folder, &["cluster", "kill", "2"]);
     good(folder, &["send", "--user", "ann", "#team", "one of us is gone"]);
     let status = good(folder, &["cluster", "status", "--json"]);
@@ -276,6 +278,39 @@ fn groups_are_managed(folder: &Path) {
     assert!(bad(folder, &["send", "--user", "bob", "#brief", "hi"], 1).contains("DISSOLVED"));
 }
 
+/// The ways into a group, and how long a direct session is kept.
+fn groups_are_joined(folder: &Path) {
+    let bob = |more: &[&str]| good(folder, &[&["group", "--user", "bob"], more].concat());
+    let kim = |more: &[&str]| good(folder, &[&["group", "--user", "kim"], more].concat());
+    let refused = |more: &[&str]| bad(folder, &[&["group", "--user", "kim"], more].concat(), 1);
+    bob(&["create", "club"]);
+    assert!(refused(&["join", "club"]).contains("JOIN_CLOSED"));
+    bob(&["policy", "club", "--join", "request"]);
+    assert!(kim(&["join", "club", "--text", "it is me"]).contains("is asked to let you in"));
+    assert_eq!(bob(&["requests", "club"]).trim(), "kim it is me");
+    assert!(bob(&["requests", "club", "--json"]).contains(r#""text":"it is me""#));
+    kim(&["withdraw", "club"]);
+    assert!(refused(&["join", "club"]).contains("ASKED_LATELY"));
+    let code = bob(&["invite", "club", "--uses", "2"]);
+    let made: serde_json::Value =
+        serde_json::from_str(&bob(&["invite", "club", "--age", "60", "--json"])).expect("JSON");
+    assert!(kim(&["join", "club", "--code", &code.to_lowercase()]).contains("you are a member"));
+    let codes = bob(&["codes", "club"]);
+    assert!(codes.contains("1 of 2 used") && codes.lines().count() == 2, "{codes}");
+    bob(&["revoke", "club", &made["id"].to_string()]);
+    bob(&["remove", "club", "kim"]);
+    bob(&["bar", "club", "kim"]);
+    assert_eq!(bob(&["requests", "club", "--barred"]).trim(), "kim");
+    assert!(refused(&["join", "club", "--code", code.trim()]).contains("BARRED"));
+    bob(&["bar", "club", "kim", "--off"]);
+    bob(&["policy", "club", "--join", "open"]);
+    let joined = good(folder, &["group", "--user", "kim", "join", "club", "--json"]);
+    assert!(joined.contains(r#""member":true"#), "{joined}");
+    let page = good(folder, &["pull", "--user", "bob", "#club"]);
+    assert!(page.contains("kim: asks that kim may join") && page.contains("keeps kim out"), "{page}");
+    assert!(!page.contains(code.trim()), "{page}");
+}
+
 /// Receipts, ephemeral messages, presence, and messages that do not stay.
 fn people_as_they_are(folder: &Path) {
     let read = good(folder, &["receipts", "--user", "bob", "@ann", "1", "--json"]);
@@ -296,8 +331,70 @@ fn people_as_they_are(folder: &Path) {
     assert_eq!(good(folder, &["receipts", "--user", "bob", "@ann", "2", "--unread"]).trim(), "ann");
     let page = good(folder, &["pull", "--user", "ann", "@bob", "--from", "2", "--json"]);
     assert!(page.contains(r#""expires_ms":"#), "{page}");
+    let proof = good(folder, &["digest", "--user", "ann", "@bob", "--json"]);
+    assert!(proof.contains(r#""from_seq":1,"#) && proof.contains(r#""agree":true"#), "{proof}");
+    let proof = good(folder, &["digest", "--user", "bob", "#team"]);
+    assert!(proof.contains("are those of the cluster"), "{proof}");
+    assert!(bad(folder, &["digest", "--user", "sam", "#team"], 1).contains("NOT_MEMBER"));
     good(folder, &["group", "--user", "ann", "retention", "team", "--count", "1000"]);
     assert!(good(folder, &["group", "--user", "bob", "info", "team"]).contains("the last 1000 messages"));
+    good(folder, &["group", "--user", "bob", "retention", "@ann", "--count", "500"]);
+    assert!(good(folder, &["group", "--user", "ann", "info", "@bob"]).contains("the last 500 messages"));
+}
+
+/// The commands of `rookery admin`.
+fn the_business_acts(folder: &Path) {
+    let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let admin = |more: &[&str]| good(folder, &[&["admin", "--user", "shop", "--json"], more].concat());
+    let (one, again) = (["--key", "u1", "user", "create", "kim"], ["--key", "u2", "user", "create", "kim"]);
+    let made = parsed(&admin(&one));
+    assert_eq!((&made["key"], &made["value"]), (&"u1".into(), &1.into()), "{made}");
+    assert_eq!(parsed(&admin(&one)), made, "the first answer again");
+    let refused = bad(folder, &[&["admin", "--user", "shop"][..], &again].concat(), 1);
+    assert!(refused.contains("not done") && refused.contains("USER_EXISTS"), "{refused}");
+    let drawn = parsed(&admin(&["--for", "kim", "group", "create", "crew", "lee"]));
+    assert!(drawn["key"].as_str().is_some_and(|key| key.starts_with("cli-") && key.len() == 36), "{drawn}");
+    admin(&["group", "add", "crew", "moe"]);
+    admin(&["group", "role", "crew", "lee", "admin"]);
+    admin(&["group", "remove", "#crew", "moe"]);
+    let roles = good(folder, &["group", "--user", "kim", "roles", "crew"]);
+    assert_eq!(roles, "kim owner\nlee admin\n");
+    let sent = parsed(&admin(&["--key", "order-7", "send", "#crew", "order 7 has left"]));
+    assert_eq!((&sent["session"], &sent["seq"]), (&"group:crew".into(), &5.into()), "{sent}");
+    let reused = ["admin", "--user", "shop", "--key", "order-7", "send", "#crew", "order 8"];
+    assert!(bad(folder, &reused, 1).contains("KEY_REUSED"));
+    admin(&["--for", "lee", "send", "@kim", "from lee"]);
+    admin(&["edit", "#crew", "5", "order 7 is there"]);
+    admin(&["recall", "direct:kim,lee", "1"]);
+    admin(&["people", "kim", "block", "lee"]);
+    assert_eq!(parsed(&admin(&["people", "kim", "list"]))["blocked"], true);
+    assert!(bad(folder, &["send", "--user", "lee", "@kim", "hi"], 1).contains("REFUSED_BY_PEER"));
+    let devices = admin(&["device", "lee", "list"]);
+    let device =
+        parsed(devices.lines().next().expect("a device"))["device"].as_str().expect("a name").to_owned();
+    assert_eq!(parsed(&admin(&["device", "lee", "end", &device]))["value"], 1);
+
+    let sessions = admin(&["sessions", "kim"]);
+    let names: Vec<_> = sessions.lines().map(|line| parsed(line)["session"].clone()).collect();
+    assert_eq!(names, ["direct:kim,lee", "group:crew"]);
+    let export = admin(&["export", "#crew"]);
+    let told: Vec<_> = export.lines().map(parsed).collect();
+    assert_eq!(told.iter().map(|record| record["seq"].clone()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!((&told[4]["text"], &told[4]["sender"]), (&"order 7 is there".into(), &"shop".into()));
+    let rest = admin(&["export", "#crew", "--from", "5"]);
+    assert_eq!(rest, export.lines().skip(4).map(|line| format!("{line}\n")).collect::<String>());
+
+    let audit = admin(&["audit"]);
+    let lines: Vec<_> = audit.lines().map(parsed).collect();
+    let of_order: Vec<_> = lines.iter().filter(|line| line["key"] == "order-7").collect();
+    assert_eq!(of_order.len(), 2, "one that was done, and one that was refused: {audit}");
+    assert_eq!((&of_order[0]["action"], &of_order[0]["session"]), (&"send".into(), &"group:crew".into()));
+    assert_eq!(lines.iter().filter(|line| line["key"] == "u1").count(), 1, "asked for twice");
+    let after = lines[lines.len() - 2]["number"].to_string();
+    let last = parsed(&admin(&["audit", "--after", &after]));
+    assert_eq!((&last["action"], &last["for"]), (&"end_device".into(), &"lee".into()));
+    let words = good(folder, &["admin", "--user", "shop", "audit", "-n", "1"]);
+    assert!(words.starts_with("1 ") && words.contains(" shop create_user user kim, key u1"), "{words}");
 }
 
 /// A cluster that is down is a failure, although the table is shown.
@@ -329,4 +426,7 @@ fn tokens_open_the_door_and_nothing_else_does() {
     good(folder, &[&service[..], &["--for", "bob", "direct:ann,bob", "from the backend"]].concat());
     let page = good(folder, &["pull", "--user", "ann", "@bob", "--token", token.trim()]);
     assert!(page.contains("bob: from the backend"), "{page}");
+    let as_ann = ["admin", "--user", "ann", "--token", token.trim(), "user", "create", "eve"];
+    assert!(bad(folder, &as_ann, 1).contains("TOKEN_MISMATCH"), "a user's token opens no backend");
+    good(folder, &["admin", "--user", "shop", "--token", shop.trim(), "user", "create", "eve"]);
 }

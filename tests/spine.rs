@@ -94,6 +94,7 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             delivery,
             answers: router.answers(),
             clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
             time_agrees: Arc::new(|| true),
             stop: fatal,
         };
@@ -108,8 +109,9 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
             entry_bytes: 64 << 10,
             queue: 4096,
             page_cache_bytes: 1 << 20,
-            retention: rookery_wire::Retention::default(),
+            retention: rookery::shard::retention::Defaults::default(),
             sweep_every: Duration::from_secs(1),
+            compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
             relations_per_user: 1_000,
         };
@@ -329,9 +331,23 @@ async fn after_a_restart(nodes: &Nodes, group: &SessionId) {
     the_group_is_as_it_was_set(&cluster[&2].router).await;
     assert_eq!(acked(&cluster[&1].router, act("ann", group, 7, text("message 7"))).await, 7);
     assert_eq!(acked(&cluster[&3].router, act("ann", group, 42, text("message 42"))).await, 42);
+    replicas_agree(&cluster).await;
     for node in cluster.into_values() {
         stop(node).await;
     }
+}
+
+/// The leaders have compared most of the sessions with the other replicas, most of them asleep, and found no difference.
+async fn replicas_agree(cluster: &BTreeMap<u16, Node>) {
+    let sum = |figure: fn(&ShardHandle) -> u64| -> u64 {
+        cluster.values().flat_map(|node| &node.shards).map(figure).sum()
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while sum(|shard| shard.divergences().compared()) < 60 {
+        assert!(std::time::Instant::now() < deadline, "replicas are not compared");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(sum(|shard| shard.divergences().total()), 0);
 }
 
 async fn stop(node: Node) {

@@ -36,7 +36,7 @@ pub struct Client {
     commands: mpsc::Sender<Command>,
     window: Arc<Semaphore>,
     asks: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     deadline: Duration,
 }
 

@@ -1,12 +1,15 @@
 //! What the handle asks of the driver.
 
 use bytes::Bytes;
+use rookery_wire::admin::{Admin, AdminReply, Audit, AuditPage};
+use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
+use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
-use rookery_wire::own::{DevicePage, ListDevices, ListRelations, ManageSelf, RelationPage, SelfAck};
+use rookery_wire::own::{DevicePage, ListDevices, ListRelations, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
-use rookery_wire::{Extension, GroupAction, Kind, SessionId, UserId};
+use rookery_wire::{Blob, Extension, GroupAction, Kind, SessionId, UserAction, UserId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::ClientError;
@@ -22,6 +25,7 @@ pub(crate) enum Op {
     Recall { seq: u64 },
     Edit { seq: u64, content_type: Bytes, content: Bytes, extensions: Vec<Extension> },
     Manage(GroupAction),
+    Join { code: Option<Blob>, text: Blob },
 }
 
 /// A request that is not numbered in a session: asking twice does no harm.
@@ -33,13 +37,18 @@ pub(crate) enum Question {
     Members(ListMembers),
     Group(GroupInfo),
     Roles(ListRoles),
+    Requests(ListRequests),
+    Codes(ListCodes),
     /// Numbered by the engine when it is written.
-    Own(ManageSelf),
+    Own(UserAction),
     Relations(ListRelations),
     Devices(ListDevices),
     Receipts(Receipts),
     Ephemeral(Ephemeral),
     Watch(Watch),
+    Digest(DigestAt),
+    Admin(Admin),
+    Audit(Audit),
     Ping,
 }
 
@@ -52,11 +61,16 @@ pub(crate) enum Answer {
     Members(MemberPage),
     Group(Box<Group>),
     Roles(RolePage),
+    Requests(RequestPage),
+    Codes(CodePage),
     Own(SelfAck),
     Relations(RelationPage),
     Devices(DevicePage),
     Receipts(ReceiptPage),
     Presence(PresencePage),
+    Digest(DigestReply),
+    Admin(Box<AdminReply>),
+    Audit(AuditPage),
     Done,
     Pong,
 }
@@ -79,12 +93,17 @@ impl Question {
             Self::Members(_) => "LIST_MEMBERS",
             Self::Group(_) => "GROUP_INFO",
             Self::Roles(_) => "LIST_ROLES",
+            Self::Requests(_) => "LIST_REQUESTS",
+            Self::Codes(_) => "LIST_CODES",
             Self::Own(_) => "MANAGE_SELF",
             Self::Relations(_) => "LIST_RELATIONS",
             Self::Devices(_) => "LIST_DEVICES",
             Self::Receipts(_) => "RECEIPTS",
             Self::Ephemeral(_) => "EPHEMERAL",
             Self::Watch(_) => "WATCH",
+            Self::Digest(_) => "DIGEST",
+            Self::Admin(_) => "ADMIN",
+            Self::Audit(_) => "AUDIT",
             Self::Ping => "PING",
         }
     }
@@ -99,6 +118,12 @@ impl Op {
             Self::Recall { .. } => Kind::Recall,
             Self::Edit { .. } => Kind::Edit,
             Self::Manage(_) => Kind::ManageGroup,
+            Self::Join { .. } => Kind::JoinGroup,
         }
+    }
+
+    /// Whether it may come of one who is no member, and leave him so: only JOINED says that he is one now.
+    pub(crate) fn is_of_outsiders(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Manage(GroupAction::Answer { .. }))
     }
 }

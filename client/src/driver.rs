@@ -90,6 +90,7 @@ pub(crate) async fn start(
     let (remembered, saver) = open_memory(&options, random.random()).await?;
     let mut engine = Engine::new(settings(&options), remembered.epoch, remembered.nonce);
     engine.remember(&remembered);
+    remembered.proofs.iter().for_each(|(session, proof)| shared.proved(session, *proof));
     shared.set_trouble("no node was reached");
     let deadline = options.request_deadline;
     let (first, ready) = oneshot::channel();
@@ -404,7 +405,8 @@ impl Driver {
     fn save_if_due(&mut self) {
         let Some(saver) = &mut self.saver else { return };
         if saver.due(self.engine.changes).is_some_and(|due| due <= Instant::now()) {
-            saver.begin(self.engine.snapshot(false), self.engine.changes);
+            let proofs = self.shared.proofs();
+            saver.begin(Remembered { proofs, ..self.engine.snapshot(false) }, self.engine.changes);
         }
     }
 
@@ -432,7 +434,8 @@ impl Driver {
             let _ = timeout(LAST_WORDS, wire.finish(out)).await;
         }
         if let Some(saver) = &mut self.saver {
-            let snapshot = self.engine.snapshot(true);
+            let proofs = self.shared.proofs();
+            let snapshot = Remembered { proofs, ..self.engine.snapshot(true) };
             if let Err(error) = saver.save_now(snapshot).await {
                 tracing::warn!(%error, "the client's memory could not be saved at its end");
             }

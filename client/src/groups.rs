@@ -82,7 +82,8 @@ impl Client {
         self.manage(session, GroupAction::MuteAll { on }).await
     }
 
-    /// Sets how long a group keeps its messages; without any bound the cluster's default holds again.
+    /// Sets how long a group keeps its messages; without any bound the cluster's default holds again. In a direct session
+    /// this is what its user wishes: the strictest of both users' wishes and the default holds.
     ///
     /// # Errors
     /// As [`Client::set_profile`].
@@ -103,7 +104,7 @@ impl Client {
     /// # Errors
     /// As [`Client::send`]; [`ClientError::Invalid`] for what is too large or no group.
     pub async fn manage(&self, session: &SessionId, action: GroupAction) -> Result<Ack, ClientError> {
-        if !matches!(session, SessionId::Group(_)) {
+        if !matches!(session, SessionId::Group(_)) && !matches!(action, GroupAction::SetRetention(_)) {
             return Err(ClientError::Invalid(format!("{session} is no group")));
         }
         match &action {
@@ -117,7 +118,7 @@ impl Client {
         self.numbered(session, Op::Manage(action)).await?.await
     }
 
-    /// How a group is set.
+    /// How a group is set; of a direct session, how long it is kept.
     ///
     /// # Errors
     /// As [`Client::members`].
@@ -145,7 +146,7 @@ impl Client {
     }
 }
 
-fn fits(what: &str, blob: Option<&Blob>, most: usize) -> Result<(), ClientError> {
+pub(crate) fn fits(what: &str, blob: Option<&Blob>, most: usize) -> Result<(), ClientError> {
     match blob {
         Some(blob) if blob.len() > most => {
             Err(ClientError::Invalid(format!("{what} has at most {most} bytes")))

@@ -24,6 +24,7 @@
 
 pub use rookery_wire as wire;
 
+mod admin;
 mod client;
 mod command;
 mod connector;
@@ -32,6 +33,7 @@ mod engine;
 mod error;
 mod event;
 mod groups;
+mod joining;
 mod live;
 mod memory;
 mod options;
@@ -41,12 +43,15 @@ mod saver;
 mod shared;
 mod since;
 mod stream;
+mod verify;
 
 pub use client::{Client, PendingAck, SyncList};
 pub use connector::{BoxFuture, BoxedStream, Connector, Stream, TcpConnector};
 pub use error::ClientError;
 pub use event::{Event, Events};
+pub use joining::InviteCode;
 pub use options::{Memory, Options, StartAt};
 pub use outgoing::Outgoing;
 pub use shared::Stats;
 pub use since::{Mark, SyncChanges};
+pub use verify::{Proof, Verified};

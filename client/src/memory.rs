@@ -13,6 +13,7 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClientError;
+use crate::verify::Proof;
 
 const VERSION: u32 = 1;
 
@@ -27,6 +28,8 @@ pub(crate) struct Remembered {
     /// Of the last reading of the session list, with which `listed` of the sessions belongs; empty for none.
     pub(crate) mark: Vec<u8>,
     pub(crate) sessions: BTreeMap<SessionId, SessionMemory>,
+    /// How far histories were verified.
+    pub(crate) proofs: BTreeMap<SessionId, Proof>,
 }
 
 /// What is remembered of one session.
@@ -54,6 +57,8 @@ struct Format {
     #[serde(default)]
     mark: String,
     sessions: BTreeMap<SessionId, SessionMemory>,
+    #[serde(default)]
+    proofs: BTreeMap<SessionId, Proof>,
 }
 
 /// Bytes as text.
@@ -98,15 +103,15 @@ impl MemoryFile {
             let whose = format_args!("it belongs to {} on {}", format.user, format.device);
             return Err(self.fault(format_args!("{whose}; give each device a file of its own")));
         }
-        let Format { cluster, epoch, nonce, clean, mark, sessions, .. } = format;
+        let Format { cluster, epoch, nonce, clean, mark, sessions, proofs, .. } = format;
         // One that is not to be read is none: then everything is read.
         let mark = from_hex(&mark).unwrap_or_default();
-        Ok(Remembered { cluster, epoch, nonce, clean, mark, sessions })
+        Ok(Remembered { cluster, epoch, nonce, clean, mark, sessions, proofs })
     }
 
     /// Replaces the file. When this returns, the new content survives a power cut.
     pub(crate) fn save(&self, remembered: Remembered) -> Result<(), ClientError> {
-        let Remembered { cluster, epoch, nonce, clean, mark, sessions } = remembered;
+        let Remembered { cluster, epoch, nonce, clean, mark, sessions, proofs } = remembered;
         let format = Format {
             version: VERSION,
             user: self.user.clone(),
@@ -117,6 +122,7 @@ impl MemoryFile {
             clean,
             mark: to_hex(&mark),
             sessions,
+            proofs,
         };
         let bytes = serde_json::to_vec(&format).map_err(|error| self.fault(error))?;
         self.replace(&bytes).map_err(|error| self.fault(error))

@@ -1,10 +1,11 @@
 //! What is the user's own: settings of sessions, what it does not want to see, relations, devices. Each change is a
-//! numbered request, carried out once; it is acknowledged when whoever it concerns has it.
+//! numbered request, carried out once; it is acknowledged when whoever it concerns has it. A service changes what is
+//! another's with [`Client::admin`].
 
 use rookery_wire::own::{
     DevicePage, ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, RelationFilter,
 };
-use rookery_wire::own::{ManageSelf, RelationPage, SelfAck};
+use rookery_wire::own::{RelationPage, SelfAck};
 use rookery_wire::{Blob, DeviceId, RelationState, SessionId, SessionSetting, UserAction, UserId};
 
 use crate::client::{Client, mismatch};
@@ -17,22 +18,6 @@ impl Client {
     /// # Errors
     /// As [`Client::send`]; [`ClientError::Invalid`] for what is too large.
     pub async fn manage_self(&self, action: UserAction) -> Result<SelfAck, ClientError> {
-        self.manage_own(None, action).await
-    }
-
-    /// The same for a named user, by a service.
-    ///
-    /// # Errors
-    /// As [`Client::manage_self`].
-    pub async fn manage_user(&self, user: UserId, action: UserAction) -> Result<SelfAck, ClientError> {
-        self.manage_own(Some(user), action).await
-    }
-
-    async fn manage_own(
-        &self,
-        on_behalf_of: Option<UserId>,
-        action: UserAction,
-    ) -> Result<SelfAck, ClientError> {
         match &action {
             UserAction::RequestFriend { text, .. } => fits("the text of a request", text, MAX_REQUEST_TEXT)?,
             UserAction::SetRemark { remark, .. } => fits("a remark", remark, MAX_REMARK)?,
@@ -40,7 +25,7 @@ impl Client {
             _ => {}
         }
         // Its number is the engine's to give.
-        match self.ask(Question::Own(ManageSelf { number: 0, on_behalf_of, action })).await? {
+        match self.ask(Question::Own(action)).await? {
             Answer::Own(ack) => Ok(ack),
             other => Err(mismatch(&other)),
         }

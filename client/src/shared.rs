@@ -1,9 +1,13 @@
 //! What the handle, the event queue and the driver see of each other without asking: a few atomics.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use rookery_wire::SessionId;
+
 use crate::error::ClientError;
+use crate::verify::Proof;
 
 /// Counters of one client since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(crate) struct Shared {
     /// `limits.content` of the last WELCOME; 0 = not known yet.
     pub(crate) content_limit: AtomicU32,
     stats: [AtomicU64; 5],
+    /// How far histories were verified, by session.
+    proofs: Mutex<BTreeMap<SessionId, Proof>>,
     /// Why the client ended.
     pub(crate) end: OnceLock<String>,
     /// The last thing that went wrong while connecting for the first time.
@@ -37,6 +43,23 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How far a history was verified.
+    pub(crate) fn proof(&self, session: &SessionId) -> Option<Proof> {
+        self.proofs.lock().ok()?.get(session).copied()
+    }
+
+    /// It was verified up to here.
+    pub(crate) fn proved(&self, session: &SessionId, proof: Proof) {
+        if let Ok(mut proofs) = self.proofs.lock() {
+            proofs.insert(session.clone(), proof);
+        }
+    }
+
+    /// All of them, for the memory.
+    pub(crate) fn proofs(&self) -> BTreeMap<SessionId, Proof> {
+        self.proofs.lock().map(|proofs| proofs.clone()).unwrap_or_default()
+    }
+
     /// What went wrong last, for people.
     pub(crate) fn trouble(&self) -> String {
         self.trouble.lock().map(|text| text.clone()).unwrap_or_default()

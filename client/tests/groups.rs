@@ -5,8 +5,9 @@
 mod support;
 
 use rookery_client::wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RolePage};
+use rookery_client::wire::join::JoinGroup;
 use rookery_client::wire::{Blob, ErrorCode, GroupAction, Kind, MemberRole, Policy, Retry};
-use rookery_client::{ClientError, Outgoing};
+use rookery_client::{ClientError, InviteCode, Outgoing};
 use support::{Fake, room, summary, within};
 
 #[tokio::test]
@@ -50,6 +51,45 @@ async fn refusals_of_a_group_take_their_numbers() {
         peer.error(id, ErrorCode::Dissolved, Retry::Never, 0).await;
         assert_eq!(within("the refusal", send).await.unwrap_err().code(), Some(ErrorCode::Dissolved));
     }
+}
+
+/// Who asks to join is no member: its ACK begins nothing, and nothing is pulled for it until JOINED comes.
+#[tokio::test]
+async fn asking_to_join_takes_a_number_and_begins_no_session() {
+    let fake = Fake::start().await;
+    let (client, _events, mut peer) = fake.client(fake.options(), Vec::new()).await;
+    let code = InviteCode::draw();
+    let ask = |code: Option<InviteCode>| {
+        let client = client.clone();
+        tokio::spawn(async move { client.join_group(&room(), code.as_ref(), Blob::from("it is me")).await })
+    };
+    // Refused as a stranger: the number is free. Refused as one that is known: it is taken.
+    for (number, error, detail, given) in [
+        (1, ErrorCode::CodeUnknown, 0, Some(code.clone())),
+        (1, ErrorCode::AskedLately, 0, None),
+        (2, ErrorCode::CodeUsedUp, 2, Some(code.clone())),
+    ] {
+        let asked = ask(given.clone());
+        let (id, join) = peer.expect::<JoinGroup>(Kind::JoinGroup).await;
+        assert_eq!((join.client_seq, join.code), (number, given.map(|code| code.bytes())));
+        peer.error(id, error, Retry::Never, detail).await;
+        assert_eq!(within("the refusal", asked).await.unwrap().unwrap_err().code(), Some(error));
+    }
+    let asked = ask(None);
+    let (id, join) = peer.expect::<JoinGroup>(Kind::JoinGroup).await;
+    assert_eq!((join.client_seq, join.text), (3, Blob::from("it is me")));
+    peer.ack(id, 3, 17).await;
+    assert_eq!(within("the ACK", asked).await.unwrap().unwrap().seq, 17);
+    peer.silence(std::time::Duration::from_millis(100)).await;
+    let withdrawn = {
+        let client = client.clone();
+        tokio::spawn(async move { client.answer_request(&room(), "bob".parse().unwrap(), false).await })
+    };
+    let (id, taken_back) = peer.expect::<ManageGroup>(Kind::ManageGroup).await;
+    assert_eq!(taken_back.client_seq, 4);
+    peer.ack(id, 4, 18).await;
+    assert_eq!(within("the ACK", withdrawn).await.unwrap().unwrap().seq, 18);
+    peer.silence(std::time::Duration::from_millis(100)).await;
 }
 
 #[tokio::test]

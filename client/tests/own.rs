@@ -70,23 +70,6 @@ async fn an_act_keeps_its_number_over_a_cut_and_the_next_one_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_service_finds_out_the_number_of_another_users_series() {
-    let fake = Fake::start().await;
-    let (client, _events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
-    let act = tokio::spawn({
-        let client = client.clone();
-        async move { client.manage_user(bob(), UserAction::ReadAll).await }
-    });
-    let (id, sent) = peer.expect::<ManageSelf>(Kind::ManageSelf).await;
-    assert_eq!((sent.number, sent.on_behalf_of), (u64::MAX, Some(bob())));
-    peer.error(id, ErrorCode::ClientSeqGap, Retry::Never, 41).await;
-    let (id, sent) = peer.expect::<ManageSelf>(Kind::ManageSelf).await;
-    assert_eq!(sent.number, 41);
-    ack(&mut peer, id, 41).await;
-    assert_eq!(within("the answer", act).await.unwrap().unwrap().number, 41);
-}
-
-#[tokio::test]
 async fn pushes_are_told_and_an_ended_device_does_not_come_back() {
     let fake = Fake::start().await;
     let (client, mut events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;

@@ -16,13 +16,14 @@ TARGET = Struct(seq=U64)
 REWRITTEN = Struct(by=NAME, time_ms=U64, seq=U64)
 MEMBER_ROLE = Enumeration("member", "admin", "owner")
 WHO = Enumeration("all", "admins")
-POLICY = Struct(write=WHO, invite=WHO, change=WHO, history_before_joining=BOOL)
+JOIN = Enumeration("closed", "request", "open")
+POLICY = Struct(write=WHO, invite=WHO, change=WHO, history_before_joining=BOOL, join=JOIN)
 EXPIRES = Struct(after_ms=U64)
 BURNS = Struct(after_ms=U64)
 RETENTION = Struct(age_ms=U64, count=U64)
 GROUP_ACTION = Enumeration(
     "set_profile", "set_attribute", "set_role", "hand_over", "set_policy", "mute", "mute_all", "dissolve",
-    "set_retention",
+    "set_retention", "answer", "make_code", "revoke_code", "bar", "asked",
     set_profile=Struct(name=OptionOf(BYTES), avatar=OptionOf(BYTES)),
     set_attribute=Struct(key=NAME, value=OptionOf(BYTES)),
     set_role=Struct(user=NAME, role=MEMBER_ROLE),
@@ -31,6 +32,11 @@ GROUP_ACTION = Enumeration(
     mute=Struct(user=NAME, until_ms=U64),
     mute_all=Struct(on=BOOL),
     set_retention=RETENTION,
+    answer=Struct(user=NAME, accept=BOOL),
+    make_code=Struct(hash=BYTES, until_ms=U64, uses=U32),
+    revoke_code=Struct(id=U64),
+    bar=Struct(user=NAME, on=BOOL),
+    asked=Struct(user=NAME),
 )  # fmt: skip
 SESSION_SETTING = Enumeration(
     "pin", "mute", "hide", "mark_unread", "draft",
@@ -120,6 +126,28 @@ PASSING = Enumeration("content", "typing", content=Struct(content_type=BYTES, co
                       typing=Struct(on=BOOL))  # fmt: skip
 EPHEMERAL = kind(21, "EPHEMERAL", session=SESSION, on_behalf_of=OptionOf(NAME), body=PASSING)
 WATCH = kind(22, "WATCH", mode=Enumeration("replace", "add", "remove"), users=ListOf(NAME))
+DIGEST = kind(23, "DIGEST", session=SESSION, seq=U64, consistency=CONSISTENCY)
+LIST_REQUESTS = kind(24, "LIST_REQUESTS", session=SESSION, which=Enumeration("asking", "barred"), after=OptionOf(NAME),
+                     limit=U32)  # fmt: skip
+LIST_CODES = kind(25, "LIST_CODES", session=SESSION, after=U64, limit=U32)
+JOIN_GROUP = kind(26, "JOIN_GROUP", session=SESSION, client_seq=U64, on_behalf_of=OptionOf(NAME),
+                  code=OptionOf(BYTES), text=BYTES)  # fmt: skip
+MEMBERS_OF = Struct(group=NAME, users=ListOf(NAME))
+MESSAGE_FIELDS = dict(content_type=BYTES, content=BYTES, extensions=ListOf(EXTENSION))
+ADMIN_ACTION = Enumeration(
+    "send", "recall", "edit", "create_group", "add_members", "remove_members", "manage", "own", "create_user",
+    "sessions",
+    send=Struct(session=SESSION, **MESSAGE_FIELDS),
+    recall=Struct(session=SESSION, seq=U64),
+    edit=Struct(session=SESSION, seq=U64, **MESSAGE_FIELDS),
+    create_group=MEMBERS_OF, add_members=MEMBERS_OF, remove_members=MEMBERS_OF,
+    manage=Struct(group=NAME, action=GROUP_ACTION),
+    own=USER_ACTION,
+    create_user=Struct(user=NAME),
+    sessions=Struct(after=OptionOf(SESSION), limit=U32),
+)  # fmt: skip
+ADMIN = kind(28, "ADMIN", key=NAME, on_behalf_of=OptionOf(NAME), action=ADMIN_ACTION)
+AUDIT = kind(29, "AUDIT", after=U64, limit=U32)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS, last_number=U64)  # fmt: skip
@@ -151,6 +179,10 @@ EPHEMERAL_MESSAGE = kind(152, "EPHEMERAL_MESSAGE", session=SESSION, sender=NAME,
 PRESENCE_LINE = Struct(user=NAME, online=BOOL, last_seen_ms=U64)
 PRESENCE = kind(153, "PRESENCE", users=ListOf(PRESENCE_LINE))
 PRESENCE_PAGE = kind(154, "PRESENCE_PAGE", users=ListOf(PRESENCE_LINE), refused=ListOf(Tuple(NAME, U16)))
+DIGEST_REPLY = kind(155, "DIGEST_REPLY", session=SESSION, seq=U64, digest=Fixed(32), first_seq=U64, before=Fixed(32))
+REQUEST_PAGE = kind(156, "REQUEST_PAGE", requests=ListOf(Struct(user=NAME, text=BYTES, since_ms=U64)), more=BOOL)
+CODE = Struct(id=U64, maker=NAME, made_ms=U64, until_ms=U64, uses=U32, used=U32)
+CODE_PAGE = kind(157, "CODE_PAGE", codes=ListOf(CODE), more=BOOL)
 
 SESSION_SETTINGS = kind(145, "SESSION_SETTINGS", session=SESSION, settings=SETTINGS)
 RELATION_PAGE = kind(146, "RELATION_PAGE", relations=ListOf(Struct(**RELATION_FIELDS)), more=BOOL,
@@ -159,6 +191,21 @@ RELATION = kind(147, "RELATION", **RELATION_FIELDS)
 DEVICE = Struct(device=NAME, epoch=U32, platform=BYTES, name=BYTES, agent=BYTES, seen_ms=U64)
 DEVICE_PAGE = kind(148, "DEVICE_PAGE", devices=ListOf(DEVICE), more=BOOL)
 SELF_ACK = kind(149, "SELF_ACK", number=U64, time_ms=U64, value=U64)
+
+ACK_FIELDS = dict(session=SESSION, client_seq=U64, seq=U64, message_id=U64, time_ms=U64, count=U64)
+USER_SESSION = Struct(session=SESSION, joined_seq=U64, read_seq=U64)
+ADMIN_OUTCOME = Enumeration(
+    "stored", "done", "sessions",
+    stored=Struct(**ACK_FIELDS),
+    done=Struct(time_ms=U64, value=U64),
+    sessions=Struct(sessions=ListOf(USER_SESSION), more=BOOL),
+)  # fmt: skip
+ADMIN_REPLY = kind(159, "ADMIN_REPLY", key=NAME, audit=U64, outcome=ADMIN_OUTCOME)
+AUDIT_LINE = Struct(
+    number=U64, time_ms=U64, service=NAME, device=NAME, on_behalf_of=OptionOf(NAME), action=U16, part=U16,
+    entity=Enumeration("session", "user", session=SESSION, user=NAME), key=NAME,
+)  # fmt: skip
+AUDIT_PAGE = kind(160, "AUDIT_PAGE", lines=ListOf(AUDIT_LINE), first=U64, last=U64)
 
 HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
 MAX_FRAME = 1 << 20

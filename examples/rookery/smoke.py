@@ -6,9 +6,10 @@ Names are new in every run, so it can be repeated on a cluster with data in it. 
 import asyncio
 import secrets
 
+from . import digest
 from .device import Device
 from .frames import (
-    ADD_MEMBERS, CREATE_GROUP, LIST_MEMBERS, PING, READ, REMOVE_MEMBERS, SEND, SIGNAL, Kind,
+    ADD_MEMBERS, CREATE_GROUP, DIGEST, LIST_MEMBERS, PING, READ, REMOVE_MEMBERS, SEND, SIGNAL, Kind,
 )  # fmt: skip
 from .link import Refused
 from .values import Struct, decode, direct, group
@@ -113,6 +114,14 @@ async def talk(alice, bob):
     newest = await bob.device.pull(session, 0, direction="backward", max_count=1, consistency=("at_least", 2))
     same("newest", newest.records, page.records[1:])
     step("both pull what they heard")
+    running = digest.begin(session)
+    for record in page.records:
+        running = digest.after(running, record)
+    reply = await bob.device.ask(DIGEST, session=session, seq=0, consistency="linearizable")
+    same("digest", (reply.seq, reply.digest.hex()), (2, running.hex()))
+    same("digest before the first", reply.before.hex(), digest.begin(session).hex())
+    await refused(408, bob.device.ask(DIGEST, session=session, seq=3, consistency="linearizable"))
+    step("its digest is that of the cluster")
 
 
 async def number(alice, bob):

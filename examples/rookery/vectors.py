@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from . import frames
+from . import digest, frames
 from .frames import KINDS, FrameFault, cut_frame, frame
 from .values import SESSION, U8, U16, U32, U64, Malformed, decode, encode, unhex
 
@@ -50,12 +50,28 @@ def check_invalid(vector):
     same(fault, vector["fault"], "fault")
 
 
+def check_digest(vector):
+    session = decode(SESSION, unhex(vector["session"]))
+    running = digest.begin(session)
+    same(running.hex(), vector["begin"], "the digest of nothing")
+    told = decode(frames.RECORD, unhex(vector["before the recall"]["hex"]))
+    same(digest.content_hash(told).hex(), vector["before the recall"]["content_hash"], "hash of what was said")
+    for line, wanted in zip(vector["records"], vector["digests"]):
+        record = decode(frames.RECORD, unhex(line["hex"]))
+        same(digest.content_hash(record).hex(), line["content_hash"], "hash of the content")
+        if record.seq == told.seq:
+            same(digest.after(running, told).hex(), wanted, "digest before the recall")
+        running = digest.after(running, record)
+        same(running.hex(), wanted, f"digest at {record.seq}")
+
+
 CHECKS = {
     "requests.json": check_frame,
     "replies.json": check_frame,
     "pushes.json": check_frame,
     "values.json": check_value,
     "invalid.json": check_invalid,
+    "digests.json": check_digest,
 }
 
 

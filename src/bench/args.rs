@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
   rookery bench --senders 1 --window 1 --at-leader      latency of one message at a time
   rookery bench --receivers 50 --json
   rookery bench idle --connections 3000
+  rookery bench group --members 99000
   rookery bench receipts --members 9999
   rookery bench login --sessions 1000 --logins 10000
   rookery bench crowd --clients 10000
@@ -58,6 +59,8 @@ pub enum Mode {
     Load(LoadArgs),
     /// Memory of connections that do nothing.
     Idle(IdleArgs),
+    /// What a large group costs: joining, a send, a login.
+    Group(GroupArgs),
     /// Time in which it is told who of a large group has read a message.
     Receipts(ReceiptsArgs),
     /// Many clients that pull the same old page, and read the same message, at the same instant.
@@ -110,6 +113,20 @@ pub struct IdleArgs {
     /// Connections per node.
     #[arg(long, default_value_t = 3_000)]
     pub connections: u32,
+}
+
+/// A group of which few are online.
+#[derive(Args, Clone, Debug)]
+pub struct GroupArgs {
+    /// Members who are never online.
+    #[arg(long, default_value_t = 9_900, value_parser = clap::value_parser!(u32).range(50..=99_000))]
+    pub members: u32,
+    /// Members who are, and only receive.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub online: u32,
+    /// Messages sent one after the other, in this group and in one of those who are online.
+    #[arg(long, default_value_t = 500)]
+    pub sends: u32,
 }
 
 /// A group, and how often it is asked about.

@@ -1,14 +1,15 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
-//! memory of idle connections and sessions; the receipts of a large group; logins, one and all at once; what a crowd and a hot
-//! group do; the time of a restart. Owns its load and its figures; what it prints is what it
+//! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
+//! hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
 mod connect;
 mod content;
 mod crowd;
+mod group;
 mod hot;
 mod idle;
 mod library;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use args::{
-    BenchArgs, CrowdArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs,
+    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs,
     SessionsArgs,
 };
 
@@ -57,6 +58,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
+        Some(Mode::Group(group)) => group::run(&args, group).await,
         Some(Mode::Login(login)) => login::run(&args, login).await,
         Some(Mode::Receipts(receipts)) => receipts::run(&args, receipts).await,
         Some(Mode::Crowd(crowd)) => crowd::run(&args, crowd).await,
@@ -106,7 +108,7 @@ async fn own_cluster(args: &BenchArgs, folder: &Path) -> anyhow::Result<OwnClust
         folder: folder.to_owned(),
         nodes: args.nodes,
         shards: args.shards,
-        extra: "[log]\nlevel = \"warn\"\n".to_owned(),
+        extra: "[log]\nlevel = \"warn\"\n[limits]\ngroup_members = 100000\n".to_owned(),
         env: Vec::new(),
         power_hook: None,
     };

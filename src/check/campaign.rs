@@ -137,6 +137,7 @@ fn assemble(
         },
         names: stage.cast.names.clone(),
         dumps: dumps.dumps,
+        rosters: dumps.rosters,
         unread: dumps.unread,
         rounds,
         ..History::default()
@@ -150,6 +151,7 @@ fn assemble(
         history.retries.extend(log.retries);
         history.pages.extend(log.pages);
         history.marks.extend(log.marks);
+        history.bars.extend(log.bars);
         history.syncs.extend(log.syncs);
         history.streams.extend(log.streams);
         history.faults.extend(log.faults);

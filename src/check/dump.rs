@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rookery_wire::reply::Page;
-use rookery_wire::request::{Consistency, Direction, Hello, Pull, Role};
+use rookery_wire::reply::{MemberPage, Page};
+use rookery_wire::request::{Consistency, Direction, Hello, ListMembers, Pull, Role};
 use rookery_wire::{
-    Blob, DeviceId, ErrorBody, ErrorCode, Kind, Record, RecordKind, Retry, Signal, UserId, decode,
+    Blob, DeviceId, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, Retry, SessionId, Signal, UserId,
+    decode,
 };
 use tokio::time::{Instant, sleep, timeout};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::cast::Cast;
-use super::device::print_of;
-use super::history::{Dump, Entry, SessionIx};
+use super::history::{Dump, Entry, Roster, SessionIx};
 use super::link::{Link, LinkFault, body};
+use super::print::{Parts, target_of};
 use super::stage::Stage;
 
 /// One page may take this long.
@@ -31,6 +31,8 @@ const BYTES: u32 = 768 << 10;
 pub struct Dumps {
     /// Replicas.
     pub dumps: Vec<Dump>,
+    /// Members of the groups, by every node.
+    pub rosters: Vec<Roster>,
     /// Those that could not be read.
     pub unread: Vec<(u16, SessionIx, String)>,
 }
@@ -93,7 +95,7 @@ async fn read_node(stage: &Stage, user: &UserId, node: u16, addr: &str, all: &mu
         match read_session(stage, &mut link, session).await {
             Ok(entries) => all.dumps.push(Dump { node, session, entries }),
             Err(Fault::Refused(error)) if error.code == ErrorCode::NoReplica => {}
-            // A pair that never spoke: every replica holds nothing of it.
+            // A pair that never spoke, or of which there is only that one blocks the other: every replica holds nothing.
             Err(Fault::Refused(error)) if error.code == ErrorCode::NoSuchSession => {
                 all.dumps.push(Dump { node, session, entries: Vec::new() });
             }
@@ -105,6 +107,43 @@ async fn read_node(stage: &Stage, user: &UserId, node: u16, addr: &str, all: &mu
                     Err(_) => return,
                 }
             }
+        }
+    }
+    for (at, name) in stage.cast.names.sessions.iter().enumerate() {
+        if !matches!(name, SessionId::Group(_)) {
+            continue;
+        }
+        let session = SessionIx(at as u32);
+        match read_members(stage, &mut link, node, session).await {
+            Ok(roster) => all.rosters.push(roster),
+            // A group that never came to be.
+            Err(Fault::Refused(error)) if error.code == ErrorCode::NoSuchSession => {}
+            Err(Fault::Refused(error)) => all.unread.push((node, session, error.to_string())),
+            Err(Fault::Link(fault)) => {
+                all.unread.push((node, session, fault.to_string()));
+                return;
+            }
+        }
+    }
+}
+
+async fn read_members(
+    stage: &Stage,
+    link: &mut Link,
+    node: u16,
+    session: SessionIx,
+) -> Result<Roster, Fault> {
+    let name = stage.cast.session(session).cloned().ok_or(LinkFault::Closed)?;
+    let mut roster = Roster { node, session, users: Vec::new(), total: 0 };
+    let mut after = None;
+    loop {
+        let list = ListMembers { session: name.clone(), after: after.take(), limit: RECORDS };
+        let page: MemberPage = body(&ask(link, Kind::ListMembers, &list, Kind::MemberPage).await?)?;
+        roster.users.extend(page.users.iter().filter_map(|user| stage.cast.find_user(user)));
+        roster.total = page.total;
+        after = page.users.last().filter(|_| page.more).cloned();
+        if after.is_none() {
+            return Ok(roster);
         }
     }
 }
@@ -139,7 +178,7 @@ async fn read_session(stage: &Stage, link: &mut Link, session: SessionIx) -> Res
             max_bytes: BYTES,
             consistency: Consistency::Replica,
         };
-        let page = page(link, &pull).await?;
+        let page: Page = body(&ask(link, Kind::Pull, &pull, Kind::Page).await?)?;
         entries.extend(page.records.iter().map(|record| entry(&stage.cast, record)));
         let last = entries.last().map_or(0, |entry| entry.seq);
         if page.records.is_empty() || last >= page.last_seq {
@@ -148,10 +187,16 @@ async fn read_session(stage: &Stage, link: &mut Link, session: SessionIx) -> Res
     }
 }
 
-async fn page(link: &mut Link, pull: &Pull) -> Result<Page, Fault> {
+/// Asks, and asks again as long as that can help.
+async fn ask<T: bincode::Encode>(
+    link: &mut Link,
+    kind: Kind,
+    request: &T,
+    wanted: Kind,
+) -> Result<Frame, Fault> {
     let until = Instant::now() + PAGE;
     loop {
-        let id = link.ask(Kind::Pull, pull);
+        let id = link.ask(kind, request);
         link.flush().await?;
         let answer = async {
             loop {
@@ -162,8 +207,8 @@ async fn page(link: &mut Link, pull: &Pull) -> Result<Page, Fault> {
             }
         };
         let frame = timeout(PAGE, answer).await.map_err(|_| LinkFault::Deadline("a page"))??;
-        if frame.kind == Kind::Page as u8 {
-            return Ok(body(&frame)?);
+        if frame.kind == wanted as u8 {
+            return Ok(frame);
         }
         let error: ErrorBody = body(&frame)?;
         match error.retry {
@@ -176,11 +221,13 @@ async fn page(link: &mut Link, pull: &Pull) -> Result<Page, Fault> {
 }
 
 fn entry(cast: &Cast, record: &Record) -> Entry {
-    let signal = !record.kind.is_countable() && record.kind != RecordKind::CONTENT;
-    let users = match signal.then(|| decode::<Signal>(&record.content.0)) {
+    let of_members =
+        matches!(record.kind, RecordKind::CREATED | RecordKind::MEMBERS_ADDED | RecordKind::MEMBERS_REMOVED);
+    let users = match of_members.then(|| decode::<Signal>(&record.content.0)) {
         Some(Ok(signal)) => signal.users.iter().filter_map(|user| cast.find_user(user)).collect(),
         _ => Vec::new(),
     };
+    let parts = Parts::of(record);
     Entry {
         seq: record.seq,
         message_id: record.message_id,
@@ -191,8 +238,11 @@ fn entry(cast: &Cast, record: &Record) -> Entry {
         epoch: record.epoch,
         client_seq: record.client_seq,
         kind: record.kind.0,
-        hash: xxh3_64(record.content.as_ref()),
+        hash: parts.hash,
         users,
-        print: print_of(record),
+        target: target_of(record),
+        stem: parts.stem,
+        mark: parts.mark,
+        print: parts.print(),
     }
 }

@@ -10,8 +10,8 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::history::{
-    DeviceIx, Dump, Handed, History, Mark, Micros, Page, Retry, Round, Send, SessionIx, Setup, Stream, Sync,
-    UserIx,
+    Bar, DeviceIx, Dump, Handed, History, Mark, Micros, Page, Retry, Roster, Round, Send, SessionIx, Setup,
+    Stream, Sync, UserIx,
 };
 
 /// Why a file is no history.
@@ -44,10 +44,12 @@ enum Item {
     Retry(Retry),
     Page(Page),
     Mark(Mark),
+    Bar(Bar),
     Sync(Sync),
     Stream(Stream),
     Handed(Handed),
     Dump(Dump),
+    Roster(Roster),
     Unread(u16, SessionIx, String),
     Fault(Micros, DeviceIx, String),
     Round(Round),
@@ -70,10 +72,12 @@ pub fn write(history: &History, out: impl Write) -> Result<(), FileFault> {
     lines.all(&history.retries, Item::Retry)?;
     lines.all(&history.pages, Item::Page)?;
     lines.all(&history.marks, Item::Mark)?;
+    lines.all(&history.bars, Item::Bar)?;
     lines.all(&history.syncs, Item::Sync)?;
     lines.all(&history.streams, Item::Stream)?;
     lines.all(&history.handed, Item::Handed)?;
     lines.all(&history.dumps, Item::Dump)?;
+    lines.all(&history.rosters, Item::Roster)?;
     lines.all(&history.unread, |(node, session, why)| Item::Unread(node, session, why))?;
     lines.all(&history.faults, |(at, device, what)| Item::Fault(at, device, what))?;
     let count = lines.count;
@@ -133,10 +137,12 @@ impl History {
             Item::Retry(retry) => self.retries.push(retry),
             Item::Page(page) => self.pages.push(page),
             Item::Mark(mark) => self.marks.push(mark),
+            Item::Bar(bar) => self.bars.push(bar),
             Item::Sync(sync) => self.syncs.push(sync),
             Item::Stream(stream) => self.streams.push(stream),
             Item::Handed(handed) => self.handed.push(handed),
             Item::Dump(dump) => self.dumps.push(dump),
+            Item::Roster(roster) => self.rosters.push(roster),
             Item::Unread(node, session, why) => self.unread.push((node, session, why)),
             Item::Fault(at, device, what) => self.faults.push((at, device, what)),
             Item::Round(round) => self.rounds.push(round),

@@ -13,7 +13,7 @@ pub type Micros = u64;
 /// The end of an operation whose answer never came: it may take effect at any later time.
 pub const NEVER: Micros = u64::MAX;
 
-/// Hash of a record's whole encoding: equal when two sides hold the same bytes.
+/// Hash of a record as it is (see [`crate::check::print`]): equal when two sides hold the same version of it.
 pub type Print = u64;
 
 macro_rules! index {
@@ -74,6 +74,10 @@ pub enum Act {
     Add(Vec<UserIx>),
     /// REMOVE_MEMBERS.
     Remove(Vec<UserIx>),
+    /// RECALL of the message at this seq.
+    Recall(u64),
+    /// EDIT of the message at this seq.
+    Edit(u64),
 }
 
 /// How a numbered request ended.
@@ -105,7 +109,7 @@ pub struct Send {
     pub session: SessionIx,
     /// The device's number.
     pub client_seq: u64,
-    /// Hash of the content; 0 for signals, whose content the server writes.
+    /// Hash of the content that is sent; 0 where none is.
     pub hash: u64,
     /// What.
     pub act: Act,
@@ -134,6 +138,36 @@ pub struct Retry {
     pub at: Micros,
     /// Its own answer, if one came on that connection.
     pub outcome: Outcome,
+}
+
+/// One act on the user's own things: whether another user may write to this one. Numbered and repeated like a send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bar {
+    /// Who.
+    pub device: DeviceIx,
+    /// The device's number of such acts.
+    pub number: u64,
+    /// About whom.
+    pub other: UserIx,
+    /// Block, or else unblock.
+    pub on: bool,
+    /// First attempt.
+    pub invoke: Micros,
+    /// First final answer, or [`NEVER`].
+    pub done: Micros,
+    /// How it ended.
+    pub answer: Told,
+}
+
+/// How an act on the user's own things ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// SELF_ACK.
+    Acked,
+    /// Refused for good, with this error code.
+    Refused(u16),
+    /// Nobody knows.
+    Unknown,
 }
 
 /// How fresh a page was asked to be.
@@ -212,6 +246,8 @@ pub struct Line {
     pub delivered_seq: u64,
     /// The device's last number.
     pub last_client_seq: u64,
+    /// Seq and kind of the preview, if there is one.
+    pub last: Option<(u64, u16)>,
     /// Begin of the request whose page held this line.
     pub invoke: Micros,
     /// End of that request.
@@ -248,6 +284,10 @@ pub enum Seen {
     Mark(u64),
     /// LEFT.
     Left,
+    /// An answer to what was asked here at this time: what comes after it was written after that.
+    Answered(Micros),
+    /// LAGGED without a session: anything may have been skipped.
+    Behind,
 }
 
 /// The pushes of one connection, in the order in which they came.
@@ -299,8 +339,27 @@ pub struct Entry {
     pub hash: u64,
     /// The users a signal concerns, as far as their names are known.
     pub users: Vec<UserIx>,
-    /// Hash of the whole encoding.
+    /// The message that a recall or an edit names.
+    pub target: Option<u64>,
+    /// Hash of what never changes in it.
+    pub stem: u64,
+    /// Hash of who changed it, when, and by which signal; 0 if nobody did.
+    pub mark: u64,
+    /// Hash of the whole.
     pub print: Print,
+}
+
+/// The members of a group as LIST_MEMBERS told them after the cluster had gone quiet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// The node that was asked.
+    pub node: u16,
+    /// The group.
+    pub session: SessionIx,
+    /// Who is in it.
+    pub users: Vec<UserIx>,
+    /// How many, as told.
+    pub total: u32,
 }
 
 /// One session as one node's replica holds it after the cluster has gone quiet.
@@ -372,6 +431,8 @@ pub struct History {
     pub pages: Vec<Page>,
     /// READs.
     pub marks: Vec<Mark>,
+    /// Blocks and their ends.
+    pub bars: Vec<Bar>,
     /// Session lists.
     pub syncs: Vec<Sync>,
     /// Pushes.
@@ -380,6 +441,8 @@ pub struct History {
     pub handed: Vec<Handed>,
     /// Replicas at the end.
     pub dumps: Vec<Dump>,
+    /// Members at the end.
+    pub rosters: Vec<Roster>,
     /// Replicas that should have been read and were not: node, session, why.
     pub unread: Vec<(u16, SessionIx, String)>,
     /// What no server may say, in words: when, to whom, what.

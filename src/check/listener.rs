@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rookery_client::{Client, Event, Options, StartAt};
 
-use super::device::print_of;
 use super::history::{DeviceIx, Handed, Micros, SessionIx};
+use super::print::print_of;
 use super::stage::{Phase, Stage};
 
 /// How often a listener looks whether it may leave.

@@ -1,7 +1,7 @@
 //! `rookery check`: load a cluster, hurt it, and judge what the clients and the replicas say afterwards.
 //!
 //! Read in this order: [`history`] is what is recorded, [`judge`] the pure verdict on it, [`mod@file`] keeps it;
-//! [`cast`] says who takes part, [`device`] is one client over a raw [`link`], [`listener`] one behind the client
+//! [`cast`] says who takes part, [`device`] is one client over a raw [`link`], [`print`] how it tells records apart, [`listener`] one behind the client
 //! library; [`cluster`] starts nodes and hurts them, [`drive`] plays the rounds, [`dump`] reads the replicas,
 //! [`campaign`] puts it all together and [`mod@run`] is the command. It speaks to the cluster through its public
 //! addresses alone; it must never look into a node's memory or files.
@@ -18,6 +18,7 @@ pub mod history;
 pub mod judge;
 pub mod link;
 pub mod listener;
+pub mod print;
 mod report;
 pub mod run;
 mod settings;

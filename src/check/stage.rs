@@ -53,6 +53,7 @@ pub struct Stage {
     acked: AtomicU64,
     begun: AtomicU64,
     ended: AtomicU64,
+    own: AtomicU64,
     events: AtomicU64,
     phase: watch::Sender<Phase>,
 }
@@ -69,6 +70,7 @@ impl Stage {
             acked: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            own: AtomicU64::new(0),
             events: AtomicU64::new(0),
             phase: watch::channel(Phase::Load).0,
         }
@@ -89,15 +91,16 @@ impl Stage {
         self.phase.send_replace(phase);
     }
 
-    /// Sends acknowledged so far.
+    /// Messages acknowledged so far.
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Relaxed)
     }
 
-    /// Sends without a final answer.
+    /// Sends and acts on users' own things without a final answer.
     pub fn waiting(&self) -> u64 {
         let ended = self.ended.load(Ordering::SeqCst);
-        self.begun.load(Ordering::SeqCst).saturating_sub(ended)
+        let own = self.own.load(Ordering::SeqCst);
+        self.begun.load(Ordering::SeqCst).saturating_sub(ended) + own
     }
 
     /// The time of now, if a send is in flight at it: one whose record says that it began before and ended after.
@@ -123,9 +126,19 @@ impl Stage {
         self.begun.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Before its record gets its end.
+    /// Before its record gets its end; `acked` says that it was a message, and acknowledged.
     pub(super) fn end_send(&self, acked: bool) {
         self.ended.fetch_add(1, Ordering::SeqCst);
         self.acked.fetch_add(u64::from(acked), Ordering::Relaxed);
+    }
+
+    /// One more act on a user's own things is under way.
+    pub(super) fn begin_own(&self) {
+        self.own.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One of them was answered.
+    pub(super) fn end_own(&self) {
+        self.own.fetch_sub(1, Ordering::SeqCst);
     }
 }

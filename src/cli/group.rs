@@ -1,7 +1,6 @@
 //! `group`: groups for scripts. Who is in one, who may do what there, what it looks like, and its end.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,11 +8,12 @@ use rookery_client::Client;
 use rookery_client::wire::group::Group;
 use rookery_client::wire::reply::Ack;
 use rookery_client::wire::{
-    AttributeKey, Blob, GroupAction, MemberRole, Policy, Retention, SessionId, UserId, Who,
+    AttributeKey, Blob, GroupAction, Join, MemberRole, Policy, Retention, SessionId, UserId, Who,
 };
 use serde_json::json;
 
 use super::connect::ConnectArgs;
+use super::group_join::{Door, door, in_seconds};
 use super::group_words::{
     bytes_json, policy_json, policy_words, retention_json, retention_words, role_word, until_words,
 };
@@ -32,6 +32,11 @@ use crate::terminal as out;
   rookery group --user ann policy team --write admins --history hidden
   rookery group --user ann mute team sam 600
   rookery group --user ann retention team --age 86400 --count 10000
+  rookery group --user ann retention @bob --age 86400
+  rookery group --user ann policy team --join request
+  rookery group --user eve join team --text 'it is me'
+  rookery group --user ann accept team eve
+  rookery group --user ann invite team --uses 10
   rookery group --user ann dissolve team")]
 pub(super) struct GroupArgs {
     /// Print answers as JSON
@@ -73,9 +78,9 @@ enum GroupCommand {
         /// The group
         group: String,
     },
-    /// Print how the group is set
+    /// Print how the group is set, or a direct session is kept
     Info {
-        /// The group
+        /// The group, or @USER
         group: String,
     },
     /// Print the owner, the admins and the muted members, one a line
@@ -84,12 +89,14 @@ enum GroupCommand {
         group: String,
     },
     #[command(flatten)]
+    Door(Door),
+    #[command(flatten)]
     Change(Change),
 }
 
 /// What changes a group, its members aside.
 #[derive(Debug, Subcommand)]
-enum Change {
+pub(super) enum Change {
     /// Set the group's name for people and its avatar
     Profile(ProfileArgs),
     /// Set an attribute; without a value, take it away
@@ -143,9 +150,9 @@ enum Change {
         #[arg(long)]
         off: bool,
     },
-    /// Set how long messages are kept; without either bound, as the cluster's default says
+    /// Set how long messages are kept; without either bound, as the cluster's default says. With @USER, how long you wish it
     Retention {
-        /// The group
+        /// The group, or @USER
         group: String,
         /// Seconds after which a message goes
         #[arg(long, value_name = "S")]
@@ -162,7 +169,7 @@ enum Change {
 }
 
 #[derive(Debug, Args)]
-struct ProfileArgs {
+pub(super) struct ProfileArgs {
     /// The group
     group: String,
     /// Name for people, at most 256 bytes; empty for none
@@ -177,7 +184,7 @@ struct ProfileArgs {
 }
 
 #[derive(Debug, Args)]
-struct PolicyArgs {
+pub(super) struct PolicyArgs {
     /// The group
     group: String,
     /// Who may write
@@ -192,10 +199,13 @@ struct PolicyArgs {
     /// Whether members see what was written before they joined
     #[arg(long)]
     history: Option<HistoryWord>,
+    /// Whether users come by themselves
+    #[arg(long)]
+    join: Option<JoinWord>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleWord {
+pub(super) enum RoleWord {
     Admin,
     Member,
 }
@@ -204,6 +214,23 @@ enum RoleWord {
 enum WhoWord {
     All,
     Admins,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum JoinWord {
+    Closed,
+    Request,
+    Open,
+}
+
+impl From<JoinWord> for Join {
+    fn from(word: JoinWord) -> Join {
+        match word {
+            JoinWord::Closed => Join::Closed,
+            JoinWord::Request => Join::Request,
+            JoinWord::Open => Join::Open,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -225,7 +252,10 @@ impl From<WhoWord> for Who {
 const PAGE: u32 = 1000;
 
 pub(super) async fn group(args: GroupArgs) -> Result<()> {
-    let named = |group: &str| args.who.session(&format!("#{}", group.trim_start_matches('#')));
+    let named = |group: &str| match group.starts_with('@') {
+        true => args.who.session(group),
+        false => args.who.session(&format!("#{}", group.trim_start_matches('#'))),
+    };
     let (client, events) = args.who.connect(&send_device()).await?;
     drop(events);
     let done = match args.command {
@@ -248,9 +278,13 @@ pub(super) async fn group(args: GroupArgs) -> Result<()> {
             out::line(if args.json { info_json(&info)? } else { info_words(&info) })?;
             None
         }
+        GroupCommand::Door(entry) => {
+            let session = named(entry.group())?;
+            door(&client, &args.who.user, &session, entry, args.json).await?
+        }
         GroupCommand::Change(change) => {
             let session = named(change.group())?;
-            let action = action(&client, &session, change).await?;
+            let action = action(&client, &session, &change).await?;
             Some(client.manage(&session, action).await?)
         }
     };
@@ -268,7 +302,7 @@ fn tell(ack: &Ack) -> Result<()> {
 }
 
 impl Change {
-    fn group(&self) -> &str {
+    pub(super) fn group(&self) -> &str {
         match self {
             Change::Profile(ProfileArgs { group, .. })
             | Change::Policy(PolicyArgs { group, .. })
@@ -285,26 +319,26 @@ impl Change {
 }
 
 /// What is asked of the cluster. A policy is whole, so what was not named is read first.
-async fn action(client: &Client, session: &SessionId, change: Change) -> Result<GroupAction> {
+pub(super) async fn action(client: &Client, session: &SessionId, change: &Change) -> Result<GroupAction> {
     Ok(match change {
         Change::Profile(args) => profile(args)?,
         Change::Attribute { key, value, .. } => {
-            GroupAction::SetAttribute { key, value: value.as_deref().map(Blob::from) }
+            GroupAction::SetAttribute { key: key.clone(), value: value.as_deref().map(Blob::from) }
         }
         Change::Role { user, role, .. } => {
             let role = match role {
                 RoleWord::Admin => MemberRole::Admin,
                 RoleWord::Member => MemberRole::Member,
             };
-            GroupAction::SetRole { user, role }
+            GroupAction::SetRole { user: user.clone(), role }
         }
-        Change::HandOver { user, .. } => GroupAction::HandOver { user },
-        Change::Policy(args) => policy(&args, client.group_info(session).await?.policy)?,
+        Change::HandOver { user, .. } => GroupAction::HandOver { user: user.clone() },
+        Change::Policy(args) => policy(args, client.group_info(session).await?.policy)?,
         Change::Mute { user, seconds, .. } => {
-            GroupAction::Mute { user, until_ms: seconds.map_or(Ok(u64::MAX), after)? }
+            GroupAction::Mute { user: user.clone(), until_ms: seconds.map_or(Ok(u64::MAX), in_seconds)? }
         }
-        Change::Unmute { user, .. } => GroupAction::Mute { user, until_ms: 0 },
-        Change::MuteAll { off, .. } => GroupAction::MuteAll { on: !off },
+        Change::Unmute { user, .. } => GroupAction::Mute { user: user.clone(), until_ms: 0 },
+        Change::MuteAll { off, .. } => GroupAction::MuteAll { on: !*off },
         Change::Retention { age, count, .. } => GroupAction::SetRetention(Retention {
             age_ms: age.unwrap_or(0).saturating_mul(1000),
             count: count.unwrap_or(0),
@@ -313,7 +347,7 @@ async fn action(client: &Client, session: &SessionId, change: Change) -> Result<
     })
 }
 
-fn profile(args: ProfileArgs) -> Result<GroupAction> {
+fn profile(args: &ProfileArgs) -> Result<GroupAction> {
     let avatar = match (&args.avatar, &args.avatar_file) {
         (Some(address), _) => Some(Blob::from(address.as_str())),
         (None, Some(file)) => {
@@ -330,8 +364,9 @@ fn profile(args: ProfileArgs) -> Result<GroupAction> {
 }
 
 fn policy(args: &PolicyArgs, now: Policy) -> Result<GroupAction> {
-    if args.write.is_none() && args.invite.is_none() && args.change.is_none() && args.history.is_none() {
-        bail!("nothing to set: give --write, --invite, --change or --history");
+    let who = [args.write, args.invite, args.change];
+    if who.iter().all(Option::is_none) && args.history.is_none() && args.join.is_none() {
+        bail!("nothing to set: give --write, --invite, --change, --history or --join");
     }
     Ok(GroupAction::SetPolicy(Policy {
         write: args.write.map_or(now.write, Who::from),
@@ -340,14 +375,8 @@ fn policy(args: &PolicyArgs, now: Policy) -> Result<GroupAction> {
         history_before_joining: args
             .history
             .map_or(now.history_before_joining, |history| matches!(history, HistoryWord::Visible)),
+        join: args.join.map_or(now.join, Join::from),
     }))
-}
-
-/// The time in so many seconds, by this machine's clock.
-fn after(seconds: u64) -> Result<u64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
-    let now = u64::try_from(now.as_millis()).context("the clock is far off")?;
-    Ok(now.saturating_add(seconds.saturating_mul(1000)))
 }
 
 async fn members(client: &Client, session: &SessionId, json: bool) -> Result<()> {

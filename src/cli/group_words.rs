@@ -1,6 +1,6 @@
 //! Changes to groups in words, for people and for programs.
 
-use rookery_client::wire::{Blob, GroupAction, MemberRole, Policy, Retention, Who};
+use rookery_client::wire::{Blob, GroupAction, Join, MemberRole, Policy, Retention, Who};
 use serde_json::{Value, json};
 
 use super::record::{hex, visible};
@@ -28,6 +28,15 @@ pub(crate) fn action_words(action: &GroupAction) -> String {
         GroupAction::MuteAll { on: false } => "lets everybody write again".to_owned(),
         GroupAction::Dissolve => "dissolved the group".to_owned(),
         GroupAction::SetRetention(retention) => format!("set that {}", retention_words(*retention)),
+        GroupAction::Answer { user, accept: true } => format!("let {user} in"),
+        GroupAction::Answer { user, accept: false } => format!("closed the request of {user} to join"),
+        GroupAction::MakeCode { until_ms, uses, .. } => {
+            format!("made a code of invitation for {uses}, good {}", until_words(*until_ms))
+        }
+        GroupAction::RevokeCode { id } => format!("took back the code of invitation {id}"),
+        GroupAction::Bar { user, on: true } => format!("keeps {user} out"),
+        GroupAction::Bar { user, on: false } => format!("keeps {user} out no more"),
+        GroupAction::Asked { user } => format!("asks that {user} may join"),
     }
 }
 
@@ -49,6 +58,13 @@ pub(super) fn action_json(action: &GroupAction) -> Value {
         GroupAction::MuteAll { on } => json!({ "mute_all": { "on": on } }),
         GroupAction::Dissolve => json!({ "dissolve": {} }),
         GroupAction::SetRetention(retention) => json!({ "set_retention": retention_json(*retention) }),
+        GroupAction::Answer { user, accept } => json!({ "answer": { "user": user, "accept": accept } }),
+        GroupAction::MakeCode { until_ms, uses, .. } => {
+            json!({ "make_code": { "until_ms": until_ms, "uses": uses } })
+        }
+        GroupAction::RevokeCode { id } => json!({ "revoke_code": { "id": id } }),
+        GroupAction::Bar { user, on } => json!({ "bar": { "user": user, "on": on } }),
+        GroupAction::Asked { user } => json!({ "asked": { "user": user } }),
     }
 }
 
@@ -86,18 +102,31 @@ fn who_word(who: Who) -> &'static str {
 pub(super) fn policy_json(policy: Policy) -> Value {
     json!({
         "write": who_word(policy.write), "invite": who_word(policy.invite), "change": who_word(policy.change),
-        "history_before_joining": policy.history_before_joining,
+        "history_before_joining": policy.history_before_joining, "join": join_word(policy.join),
     })
 }
 
 pub(super) fn policy_words(policy: Policy) -> String {
     let history = if policy.history_before_joining { "visible" } else { "hidden" };
     format!(
-        "{} write, {} invite, {} change the profile, older history is {history}",
+        "{} write, {} invite, {} change the profile, older history is {history}, {}",
         who_word(policy.write),
         who_word(policy.invite),
         who_word(policy.change),
+        match policy.join {
+            Join::Closed => "nobody joins uninvited",
+            Join::Request => "who asks may be let in",
+            Join::Open => "everybody may join",
+        }
     )
+}
+
+fn join_word(join: Join) -> &'static str {
+    match join {
+        Join::Closed => "closed",
+        Join::Request => "request",
+        Join::Open => "open",
+    }
 }
 
 pub(super) fn retention_json(retention: Retention) -> Value {

@@ -4,11 +4,15 @@
 //! there and a non-zero exit: 1 when the work failed, 2 when the words were wrong. Must never hold logic that another
 //! program would want: that lives in the library beside it.
 
+mod admin;
+mod admin_words;
 mod chat;
 mod cluster;
 mod config;
 mod connect;
+mod digest;
 mod group;
+mod group_join;
 pub(crate) mod group_words;
 mod live;
 pub(crate) mod own;
@@ -75,6 +79,8 @@ enum Command {
     Tail(talk::TailArgs),
     /// Print a part of a session's history
     Pull(talk::PullArgs),
+    /// Prove that the records of a session are those that the cluster holds
+    Digest(digest::DigestArgs),
     /// List a user's sessions with unread counts
     Sessions(sessions::SessionsArgs),
     /// Create groups, manage them and their members
@@ -85,6 +91,8 @@ enum Command {
     People(Box<own::PeopleArgs>),
     /// List, name and end your devices
     Device(Box<own::DeviceArgs>),
+    /// Act for the business: create, send, manage and export for named users
+    Admin(Box<admin::AdminArgs>),
     /// Issue a token for `auth.mode = "token"`
     Token(token::TokenArgs),
     /// Load a cluster, hurt it, and prove that no message was lost, doubled or reordered
@@ -130,11 +138,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => block_on(live::watch(args))?,
         Command::Tail(args) => block_on(talk::tail(args))?,
         Command::Pull(args) => block_on(talk::pull(args))?,
+        Command::Digest(args) => block_on(digest::digest(args))?,
         Command::Sessions(args) => block_on(sessions::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,
         Command::People(args) => block_on(own::people(*args))?,
         Command::Device(args) => block_on(own::device(*args))?,
+        Command::Admin(args) => block_on(admin::admin(*args))?,
         Command::Demo(args) => return crate::demo::main(&args),
         Command::Check(args) => return crate::check::main(*args),
         Command::Bench(args) => return crate::bench::main(*args),

@@ -415,7 +415,7 @@ async fn list(client: &Client, which: RelationFilter, json: bool) -> Result<()> 
     }
 }
 
-fn relation_json(line: &Relation) -> Value {
+pub(super) fn relation_json(line: &Relation) -> Value {
     json!({
         "user": line.user, "state": state_word(line.state), "blocked": line.blocked,
         "remark": bytes_json(&line.remark), "text": bytes_json(&line.text), "since_ms": line.since_ms,
@@ -509,14 +509,14 @@ async fn devices(client: &Client, json: bool) -> Result<()> {
     }
 }
 
-fn device_json(line: &DeviceLine) -> Value {
+pub(super) fn device_json(line: &DeviceLine) -> Value {
     json!({
         "device": line.device, "epoch": line.epoch, "platform": bytes_json(&line.platform),
         "name": bytes_json(&line.name), "agent": bytes_json(&line.agent), "seen_ms": line.seen_ms,
     })
 }
 
-fn device_words(line: &DeviceLine) -> String {
+pub(super) fn device_words(line: &DeviceLine) -> String {
     let shown = |blob: &Blob| visible(&String::from_utf8_lossy(blob.as_ref()));
     let name = if line.name.is_empty() { String::new() } else { format!(" ({})", shown(&line.name)) };
     format!(

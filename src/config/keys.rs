@@ -72,6 +72,20 @@ impl Key {
     }
 }
 
+/// Keys that there are no more, with what stands in their place: section, name, and what to write.
+pub(super) const RENAMED: &[(&str, &str, &str)] = &[
+    (
+        "storage",
+        "retention_age_ms",
+        "direct sessions and groups have one each: write retention_direct_age_ms and retention_group_age_ms",
+    ),
+    (
+        "storage",
+        "retention_count",
+        "direct sessions and groups have one each: write retention_direct_count and retention_group_count",
+    ),
+];
+
 /// One `[section]` of the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Section {

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::error::Problem;
-use super::keys::{Key, Kind, Section};
+use super::keys::{Key, Kind, RENAMED, Section};
 use super::sections::SECTIONS;
 
 /// Walks the file and lists what is wrong with it.
@@ -110,6 +110,10 @@ impl Walk<'_> {
     }
 
     fn unknown_key(&mut self, section: &Section, span: Range<usize>, word: &str) {
+        let renamed = RENAMED.iter().find(|(of, name, _)| *of == section.name && *name == word);
+        if let Some((of, _, instead)) = renamed {
+            return self.push(span, format!("{of}.{word} is no key any more: {instead}"));
+        }
         let own = nearest(word, section.keys.iter().map(|key| key.name));
         let elsewhere = SECTIONS.iter().find(|other| other.keys.iter().any(|key| key.name == word));
         let hint = match (elsewhere, own) {

@@ -127,6 +127,8 @@ section! {
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.
         edit_window_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
+        /// How long after it was declined, or took its request back, a user may ask again to join a group.
+        join_again_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
         /// Largest content of an ephemeral message.
         ephemeral: u32 = 4 << 10, number(1, 8 << 10, "bytes");
         /// Ephemeral messages one connection may send in a second; twice as many at once after a pause.
@@ -179,12 +181,22 @@ section! {
         log_keep_mib: u64 = 64, number(1, 16_384, "MiB");
         /// Free disk space below which writes are refused with DISK_LOW.
         low_water_mib: u64 = 256, number(0, 1 << 20, "MiB");
-        /// Age at which messages go for whose session nothing else was set; 0 keeps them.
-        retention_age_ms: u64 = 0, number(0, 3_153_600_000_000, "ms");
-        /// Messages, signals among them, kept of a session for which nothing else was set; 0 keeps all.
-        retention_count: u64 = 0, number(0, 1_000_000_000_000, "records");
+        /// Age at which messages of direct sessions go, unless their users set less; 0 keeps them.
+        retention_direct_age_ms: u64 = 0, number(0, 3_153_600_000_000, "ms");
+        /// Messages, signals among them, kept of a direct session, unless its users set less; 0 keeps all.
+        retention_direct_count: u64 = 0, number(0, 1_000_000_000_000, "records");
+        /// Age at which messages go of groups for which nothing else was set; 0 keeps them.
+        retention_group_age_ms: u64 = 0, number(0, 3_153_600_000_000, "ms");
+        /// Messages, signals among them, kept of a group for which nothing else was set; 0 keeps all.
+        retention_group_count: u64 = 0, number(0, 1_000_000_000_000, "records");
         /// How often sessions are looked at for messages that are to go.
         retention_sweep_ms: u64 = 10_000, number(100, 86_400_000, "ms");
+        /// How often the leader of a shard compares one more of its sessions with the other replicas, by digest; 0 never does.
+        compare_ms: u64 = 1_000, number(0, 86_400_000, "ms");
+        /// Lines of the audit of what backends asked for that are kept.
+        audit_lines: u32 = 100_000, number(1_000, 1_000_000, "lines");
+        /// For how long they are kept.
+        audit_age_ms: u64 = 7_776_000_000, number(86_400_000, 3_153_600_000_000, "ms");
         /// Threads that read history from disk.
         read_threads: u32 = 2, number(1, 64, "threads");
     }

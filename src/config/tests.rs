@@ -55,6 +55,21 @@ fn an_unknown_key_is_named_with_the_nearest_and_its_line() {
 }
 
 #[test]
+fn a_key_of_before_is_told_with_those_in_its_place() {
+    for (old, new) in [
+        ("retention_age_ms", ["retention_direct_age_ms", "retention_group_age_ms"]),
+        ("retention_count", ["retention_direct_count", "retention_group_count"]),
+    ] {
+        let message = refused("[auth]", &format!("[storage]\n{old} = 5000\n[auth]"));
+        assert!(message.contains(&format!("storage.{old} is no key any more")), "{message}");
+        let [one, other] = new;
+        assert!(message.contains(one) && message.contains(other), "{message}");
+        let with = |key: &str| SAMPLE.replacen("[auth]", &format!("[storage]\n{key} = 5000\n[auth]"), 1);
+        assert!(parse(&with(one)).is_ok() && parse(&with(other)).is_ok());
+    }
+}
+
+#[test]
 fn wrong_values_name_key_value_and_range() {
     let message = refused("shards = 16", "shards = 0");
     assert!(message.contains("cluster.shards is 0; allowed: 1 to 256"), "{message}");

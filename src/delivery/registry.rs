@@ -154,6 +154,10 @@ impl Delivery {
         drop(subscribers);
         Counters::add(&self.counters.pushes, outcome.pushes);
         Counters::add(&self.counters.lags, outcome.lags);
+        if matches!(topic, Topic::Session(_)) {
+            Counters::add(&self.counters.published, items.len() as u64);
+            Counters::add(&self.counters.visits, outcome.visits);
+        }
     }
 
     /// Gives something to the devices here that are attached to a session. Nodes are not given it: whoever sends it
@@ -270,6 +274,8 @@ impl Delivery {
             receivers,
             bytes: topics * TOPIC + subscriptions * SUBSCRIPTION + receivers * RECEIVER,
             pushes: Counters::get(&self.counters.pushes),
+            published: Counters::get(&self.counters.published),
+            visits: Counters::get(&self.counters.visits),
             lags: Counters::get(&self.counters.lags),
             refused: Counters::get(&self.counters.refused),
             passed: Counters::get(&self.counters.passed),

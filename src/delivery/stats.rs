@@ -15,6 +15,10 @@ pub struct DeliveryStats {
     pub bytes: u64,
     /// Items pushed to receivers since the start.
     pub pushes: u64,
+    /// Records of sessions given to subscriptions since the start …
+    pub published: u64,
+    /// … and subscriptions looked at for that, once for all records of a batch: of who is attached here, never of members.
+    pub visits: u64,
     /// Times a subscription began to lag since the start.
     pub lags: u64,
     /// Subscriptions refused because a bound was reached, since the start.
@@ -30,6 +34,8 @@ pub struct DeliveryStats {
 pub(super) struct Counters {
     pub(super) subscriptions: AtomicU64,
     pub(super) pushes: AtomicU64,
+    pub(super) published: AtomicU64,
+    pub(super) visits: AtomicU64,
     pub(super) lags: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) passed: AtomicU64,

@@ -64,6 +64,8 @@ struct Subscription {
 pub(super) struct Outcome {
     pub(super) pushes: u64,
     pub(super) lags: u64,
+    /// Subscriptions looked at.
+    pub(super) visits: u64,
 }
 
 /// How an attach ended.
@@ -222,6 +224,7 @@ impl Subscribers {
         // Looked for once and not for each receiver: nearly always there is nothing.
         let replaced: Vec<_> = items.iter().filter_map(|item| item.replaces.as_deref()).collect();
         for sub in &mut self.list {
+            outcome.visits += 1;
             for replaced in &replaced {
                 sub.to.receiver.replace(topic, replaced);
             }

@@ -3,6 +3,7 @@
 //! Pure: a request and who asks go in, a command or a refusal comes out. Membership, blocks and numbers are judged
 //! at apply, where every replica judges alike (G8).
 
+use rookery_wire::digest::DigestAt;
 use rookery_wire::own::MAX_PLATFORM;
 use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
@@ -45,6 +46,11 @@ pub(super) fn is_theirs(session: &SessionId, user: &UserId) -> Result<(), ErrorB
         return refuse(ErrorCode::Forbidden, format!("{session} is not a session of {user}"));
     }
     Ok(())
+}
+
+/// As [`is_theirs`], of who acts: the system has something to say in any session.
+fn theirs(session: &SessionId, actor: &Actor) -> Result<(), ErrorBody> {
+    if actor.is_system() { Ok(()) } else { is_theirs(session, actor.name()) }
 }
 
 pub(super) fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
@@ -126,7 +132,7 @@ fn burns_in(session: &SessionId, extensions: &[Extension]) -> Result<(), ErrorBo
 /// A RECALL as a command.
 pub(super) fn recall(actor: Actor, recall: Recall, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
-    is_theirs(&recall.session, actor.name())?;
+    theirs(&recall.session, &actor)?;
     numbered(recall.client_seq)?;
     let Recall { session, client_seq, seq, .. } = recall;
     let act = Act::Recall { seq, window_ms: limits.recall_window_ms };
@@ -136,7 +142,7 @@ pub(super) fn recall(actor: Actor, recall: Recall, limits: &Limits) -> Result<Co
 /// An EDIT as a command.
 pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
-    is_theirs(&edit.session, actor.name())?;
+    theirs(&edit.session, &actor)?;
     numbered(edit.client_seq)?;
     message(&edit.content_type, &edit.content, &edit.extensions, false, limits)?;
     let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
@@ -148,7 +154,7 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
 /// A SEND as a command.
 pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
-    is_theirs(&send.session, actor.name())?;
+    theirs(&send.session, &actor)?;
     numbered(send.client_seq)?;
     message(&send.content_type, &send.content, &send.extensions, true, limits)?;
     burns_in(&send.session, &send.extensions)?;
@@ -192,6 +198,17 @@ pub(super) fn pull(user: &UserId, service: bool, mut pull: Pull, limits: &Limits
     // A page and its frame's header must fit the largest frame.
     pull.max_bytes = pull.max_bytes.clamp(1, limits.frame.saturating_sub(1024).max(1));
     Ok(pull)
+}
+
+/// A DIGEST that may be read.
+pub(super) fn digest(user: &UserId, service: bool, ask: DigestAt) -> Result<DigestAt, ErrorBody> {
+    if ask.consistency == Consistency::Replica && !service {
+        return refuse(ErrorCode::Forbidden, "only a service identity reads a replica as it is");
+    }
+    if !service {
+        is_theirs(&ask.session, user)?;
+    }
+    Ok(ask)
 }
 
 /// A LIST_MEMBERS that may be read.

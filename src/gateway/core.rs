@@ -19,12 +19,14 @@ use super::watch::Watches;
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
 use crate::router::Router;
+use crate::system::AuditTrail;
 
 /// Shared by the listener and all connections.
 pub(super) struct Core {
     pub(super) options: GatewayOptions,
     pub(super) router: Router,
     pub(super) delivery: Arc<Delivery>,
+    pub(super) audit: Arc<dyn AuditTrail>,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<GatewayStats>,

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use bincode::Decode;
 use rookery_wire::codec::Source;
 use rookery_wire::group::ManageGroup;
+use rookery_wire::join::JoinGroup;
 use rookery_wire::request::{Delivered, Edit, ListMembers, Members, Pull, Recall, Send, Sync};
 use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::{check, cursors, groups, own, passing, places, reads, receipts, sync, watch};
+use super::{
+    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, watch,
+};
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
@@ -73,10 +76,19 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         Some(Kind::ManageGroup) => {
             let command = body::<ManageGroup>(&frame).and_then(|mut manage| {
                 let actor = connection.actor(manage.on_behalf_of.take());
-                groups::manage(actor, manage)
+                groups::manage(actor, manage, limits)
             });
             act(connection, request, command, batch);
         }
+        Some(Kind::JoinGroup) => {
+            let command = body::<JoinGroup>(&frame).and_then(|mut asked| {
+                let actor = connection.actor(asked.on_behalf_of.take());
+                join::join(actor, asked, limits)
+            });
+            act(connection, request, command, batch);
+        }
+        Some(Kind::ListRequests) => with(connection, request, body(&frame), join::requests),
+        Some(Kind::ListCodes) => with(connection, request, body(&frame), join::codes),
         Some(Kind::GroupInfo) => with(connection, request, body(&frame), groups::info),
         Some(Kind::ListRoles) => with(connection, request, body(&frame), groups::roles),
         Some(Kind::ManageSelf) => with(connection, request, body(&frame), own::manage),
@@ -87,7 +99,10 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
             let checked = body(&frame).and_then(|asked| passing::check(connection, asked));
             with(connection, request, checked, passing::pass);
         }
+        Some(Kind::Digest) => with(connection, request, body(&frame), digests::digest),
         Some(Kind::Watch) => with(connection, request, body(&frame), watch::watch),
+        Some(Kind::Admin) => with(connection, request, body(&frame), admin::admin),
+        Some(Kind::Audit) => with(connection, request, body(&frame), admin::audit),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),

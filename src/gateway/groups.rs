@@ -7,13 +7,15 @@ use std::sync::Arc;
 use rookery_wire::group::{GroupInfo, ListRoles, MAX_ATTRIBUTE, MAX_AVATAR, MAX_GROUP_NAME, ManageGroup};
 use rookery_wire::{Blob, ErrorBody, ErrorCode, GroupAction, Kind, MemberRole, SessionId};
 
-use super::check::{MAX_USERS, may_name, numbered, refuse};
+use super::check::{MAX_USERS, is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
+use super::join;
 use super::reads::{turn, unexpected};
+use crate::config::Limits;
 use crate::shard::{Freshness, Read, ReadReply};
 use crate::state::{Act, Actor, Command, EntityKey};
 
-fn is_group(session: &SessionId) -> Result<(), ErrorBody> {
+pub(super) fn is_group(session: &SessionId) -> Result<(), ErrorBody> {
     match session {
         SessionId::Group(_) => Ok(()),
         SessionId::Direct { .. } => {
@@ -22,7 +24,7 @@ fn is_group(session: &SessionId) -> Result<(), ErrorBody> {
     }
 }
 
-fn bounded(field: &str, blob: Option<&Blob>, most: usize) -> Result<(), ErrorBody> {
+pub(super) fn bounded(field: &str, blob: Option<&Blob>, most: usize) -> Result<(), ErrorBody> {
     match blob {
         Some(blob) if blob.len() > most => refuse(
             ErrorCode::BadRequest,
@@ -33,10 +35,14 @@ fn bounded(field: &str, blob: Option<&Blob>, most: usize) -> Result<(), ErrorBod
 }
 
 /// A MANAGE_GROUP as a command.
-pub(super) fn manage(actor: Actor, manage: ManageGroup) -> Result<Command, ErrorBody> {
+pub(super) fn manage(actor: Actor, manage: ManageGroup, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
     numbered(manage.client_seq)?;
-    is_group(&manage.session)?;
+    match &manage.action {
+        // What is kept of a direct session, its users say.
+        GroupAction::SetRetention(_) => is_theirs(&manage.session, actor.name())?,
+        _ => is_group(&manage.session)?,
+    }
     match &manage.action {
         GroupAction::SetProfile { name, avatar } => {
             if name.is_none() && avatar.is_none() {
@@ -55,10 +61,21 @@ pub(super) fn manage(actor: Actor, manage: ManageGroup) -> Result<Command, Error
         | GroupAction::Mute { .. }
         | GroupAction::MuteAll { .. }
         | GroupAction::Dissolve
-        | GroupAction::SetRetention(_) => {}
+        | GroupAction::SetRetention(_)
+        | GroupAction::Answer { .. }
+        | GroupAction::RevokeCode { .. }
+        | GroupAction::Bar { .. } => {}
+        GroupAction::MakeCode { hash, uses, .. } => join::may_be_made(hash, *uses)?,
+        GroupAction::Asked { .. } => {
+            return refuse(ErrorCode::BadRequest, "who asks to join does so with JOIN_GROUP");
+        }
     }
     let ManageGroup { session, client_seq, action, .. } = manage;
-    Ok(Command::Act { actor, session, client_seq, act: Act::Manage { action } })
+    let act = match action {
+        GroupAction::Answer { user, accept } => Act::Answer { user, accept, most: limits.group_members },
+        action => Act::Manage { action },
+    };
+    Ok(Command::Act { actor, session, client_seq, act })
 }
 
 /// GROUP_INFO.
@@ -67,8 +84,10 @@ pub(super) async fn info(
     request: u32,
     info: GroupInfo,
 ) -> Result<(), ErrorBody> {
-    is_group(&info.session)?;
     let user = (!connection.identity.service).then(|| connection.user().clone());
+    if let Some(user) = &user {
+        is_theirs(&info.session, user)?;
+    }
     let session = info.session.clone();
     match read(&connection, &info.session, Read::Group { user, session }).await? {
         ReadReply::Group(group) => {
@@ -98,7 +117,11 @@ pub(super) async fn roles(
     }
 }
 
-async fn read(connection: &Connection, session: &SessionId, read: Read) -> Result<ReadReply, ErrorBody> {
+pub(super) async fn read(
+    connection: &Connection,
+    session: &SessionId,
+    read: Read,
+) -> Result<ReadReply, ErrorBody> {
     let _turn = turn(connection).await?;
     let shard = connection.core.router.shard_of(&EntityKey::Session(session.clone()));
     connection.core.router.read(shard, read, Freshness::Linearizable).await

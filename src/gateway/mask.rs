@@ -5,7 +5,7 @@
 use rookery_wire::own::Settings;
 use rookery_wire::record::Preview;
 use rookery_wire::reply::Page;
-use rookery_wire::{Blob, Record, RecordKind};
+use rookery_wire::{Blob, ContentHash, Record, RecordKind};
 
 /// Whether there is anything that is not to be seen.
 pub(super) fn masks(settings: &Settings) -> bool {
@@ -49,7 +49,8 @@ fn left_of(record: Record) -> Record {
         kind: RecordKind::DELETED,
         content_type: Blob::default(),
         content: Blob::default(),
-        extensions: Vec::new(),
+        // So that the digest of what the user may see is that of the session.
+        extensions: vec![ContentHash::of(&record).extension()],
         ..record
     }
 }

@@ -3,7 +3,9 @@
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
-//! answered from state; [`since`], what of it to whom has had some before), [`groups`] (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and [`news`] (delivered cursors, sessions joined and left),
+//! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
+//! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and
+//! [`news`] (delivered cursors, sessions joined and left),
 //! [`receipts`], [`passing`] and [`watch`] (who has read, what is kept nowhere, who is online), [`outbox`] and
 //! [`writer`] (the way out).
 //!
@@ -11,14 +13,17 @@
 //! reading of that one connection. It must never judge what only replicated state can judge.
 
 mod accept;
+mod admin;
 mod badge;
 mod check;
 mod connection;
 mod core;
 mod cursors;
+mod digests;
 mod dispatch;
 mod groups;
 mod hello;
+mod join;
 mod mask;
 mod news;
 mod outbox;
@@ -51,6 +56,7 @@ use crate::config::{Limits, Timing};
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
 use crate::router::Router;
+use crate::system::AuditTrail;
 
 /// How long connections have to be answered, and to take what was written to them, when the node stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -83,6 +89,8 @@ pub struct Neighbours {
     pub router: Router,
     /// Pushes.
     pub delivery: Arc<Delivery>,
+    /// Takes lines for the audit.
+    pub audit: Arc<dyn AuditTrail>,
     /// Judges HELLO.
     pub authenticator: Arc<Authenticator>,
     /// Wall clock.
@@ -114,11 +122,12 @@ impl Gateway {
         };
         let listener = network.listen(&options.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let Neighbours { router, delivery, authenticator, clock } = neighbours;
+        let Neighbours { router, delivery, audit, authenticator, clock } = neighbours;
         let core = Arc::new(Core {
             options,
             router,
             delivery,
+            audit,
             authenticator,
             clock,
             stats: Arc::new(GatewayStats::new()),

@@ -9,7 +9,9 @@ use bincode::Encode;
 use rookery_wire::own::{
     ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, ManageSelf,
 };
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, SessionSetting, UserAction, UserId};
+use rookery_wire::{
+    Blob, ErrorBody, ErrorCode, Kind, RequestKey, SessionId, SessionSetting, UserAction, UserId,
+};
 
 use super::badge::{self, ToRead};
 use super::check::{is_theirs, may_name, numbered, refuse};
@@ -33,17 +35,15 @@ fn bounded(field: &str, blob: &Blob, most: usize) -> Result<(), ErrorBody> {
     Ok(())
 }
 
-/// What needs no state to be refused, and takes no number.
-fn check(actor: &Actor, manage: &ManageSelf, limits: &Limits) -> Result<(), ErrorBody> {
-    may_name(actor)?;
-    numbered(manage.number)?;
+/// What needs no state to be refused, and takes neither number nor key.
+pub(super) fn check_action(actor: &Actor, action: &UserAction, limits: &Limits) -> Result<(), ErrorBody> {
     let other = |user: &UserId| {
         if user == actor.name() {
             return refuse(ErrorCode::BadRequest, "nobody stands in a relation to itself");
         }
         Ok(())
     };
-    match &manage.action {
+    match action {
         UserAction::SetSession { session, setting } => {
             is_theirs(session, actor.name())?;
             match setting {
@@ -88,14 +88,11 @@ pub(super) async fn manage(
 ) -> Result<(), ErrorBody> {
     let limits = &connection.core.options.limits;
     let actor = connection.actor(manage.on_behalf_of.take());
-    check(&actor, &manage, limits)?;
+    may_name(&actor)?;
+    numbered(manage.number)?;
+    check_action(&actor, &manage.action, limits)?;
     let _turn = turn(&connection).await?;
-    let given = match given(&connection, &actor, &manage).await {
-        Ok(given) => given,
-        // What a session said at the first time does not matter to a retry, which gets its first answer.
-        Err(_) if is_used(&connection, &actor, manage.number).await? => Given::Nothing,
-        Err(refusal) => return Err(refusal),
-    };
+    let given = prepared(&connection, &actor, &manage.action, Place::Number(manage.number)).await?;
     let bounds = OwnBounds { deletions: limits.deletions_per_session, relations: limits.relations_per_user };
     let read = match &given {
         Given::Heads { cursors, .. } => stands(cursors),
@@ -120,8 +117,37 @@ pub(super) async fn manage(
     }
 }
 
-async fn given(connection: &Connection, actor: &Actor, manage: &ManageSelf) -> Result<Given, ErrorBody> {
-    match &manage.action {
+/// What makes a retry of an act known.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    /// The device's number.
+    Number(u64),
+    /// The backend's key.
+    Key(&'a RequestKey),
+}
+
+/// What an act must be told of sessions.
+pub(super) async fn prepared(
+    connection: &Connection,
+    actor: &Actor,
+    action: &UserAction,
+    place: Place<'_>,
+) -> Result<Given, ErrorBody> {
+    match given(connection, actor, action, place).await {
+        Ok(given) => Ok(given),
+        // What a session said at the first time does not matter to a retry, which gets its first answer.
+        Err(_) if is_used(connection, actor, place).await? => Ok(Given::Nothing),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+async fn given(
+    connection: &Connection,
+    actor: &Actor,
+    action: &UserAction,
+    place: Place<'_>,
+) -> Result<Given, ErrorBody> {
+    match action {
         UserAction::ClearSession { session, seq } => {
             Ok(Given::Count(count_at(connection, actor, session, *seq).await?))
         }
@@ -131,7 +157,7 @@ async fn given(connection: &Connection, actor: &Actor, manage: &ManageSelf) -> R
             Ok(Given::Range { before, count })
         }
         // Done again, what came meanwhile would count as read.
-        UserAction::ReadAll if is_used(connection, actor, manage.number).await? => Ok(Given::Nothing),
+        UserAction::ReadAll if is_used(connection, actor, place).await? => Ok(Given::Nothing),
         UserAction::ReadAll => read_all(connection, actor.name()).await,
         _ => Ok(Given::Nothing),
     }
@@ -152,11 +178,18 @@ async fn count_at(
     }
 }
 
-async fn is_used(connection: &Connection, actor: &Actor, number: u64) -> Result<bool, ErrorBody> {
+async fn is_used(connection: &Connection, actor: &Actor, place: Place<'_>) -> Result<bool, ErrorBody> {
     let (by, device, epoch) = (actor.user.clone(), actor.device.clone(), actor.epoch);
-    let read = Read::OwnNumber { user: actor.name().clone(), by, device, epoch };
+    let user = actor.name().clone();
+    let read = match place {
+        Place::Number(_) => Read::OwnNumber { user, by, device, epoch },
+        Place::Key(key) => Read::KnowsKey { user, key: key.clone() },
+    };
     match read_user(connection, actor.name(), read).await? {
-        ReadReply::Count(last) => Ok(number <= last),
+        ReadReply::Count(count) => Ok(match place {
+            Place::Number(number) => number <= count,
+            Place::Key(_) => count > 0,
+        }),
         other => Err(unexpected(&other)),
     }
 }
@@ -175,7 +208,7 @@ async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, Error
     Ok(Given::Heads { cursors, unread })
 }
 
-fn stands(cursors: &[ReadTo]) -> Vec<(SessionId, u64)> {
+pub(super) fn stands(cursors: &[ReadTo]) -> Vec<(SessionId, u64)> {
     cursors.iter().map(|to| (to.session.clone(), to.seq)).collect()
 }
 
@@ -234,7 +267,7 @@ pub(super) async fn devices(
 }
 
 /// Keeps as many lines as the largest frame holds, at least one; says whether some went.
-fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
+pub(super) fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
     let kept = how_many_fit(connection, lines, 0);
     let cut = kept < lines.len();
     lines.truncate(kept);

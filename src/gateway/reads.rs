@@ -28,17 +28,22 @@ pub(super) fn unexpected(reply: &ReadReply) -> ErrorBody {
     ErrorBody::new(ErrorCode::Unavailable, "the shard answered something else; repeat")
 }
 
+/// How fresh a read is to be.
+pub(super) fn freshness(consistency: Consistency) -> Freshness {
+    match consistency {
+        Consistency::Linearizable => Freshness::Linearizable,
+        Consistency::AtLeast(seq) => Freshness::AtLeast(seq),
+        Consistency::Replica => Freshness::Replica,
+    }
+}
+
 /// PULL.
 pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) -> Result<(), ErrorBody> {
     let service = connection.identity.service;
     let pull = check::pull(connection.user(), service, pull, &connection.core.options.limits)?;
     let _turn = turn(&connection).await?;
     let shard = connection.core.router.shard_of(&EntityKey::Session(pull.session.clone()));
-    let freshness = match pull.consistency {
-        Consistency::Linearizable => Freshness::Linearizable,
-        Consistency::AtLeast(seq) => Freshness::AtLeast(seq),
-        Consistency::Replica => Freshness::Replica,
-    };
+    let freshness = freshness(pull.consistency);
     let user = (!service).then(|| connection.user().clone());
     let router = &connection.core.router;
     let read = Read::Pull { user: user.clone(), pull: pull.clone() };

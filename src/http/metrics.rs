@@ -61,6 +61,8 @@ impl Collector for Scrape {
             ("pages_asked", "Pages of old records asked for", status.caches.pages_asked),
             ("pages_loaded", "Pages of old records read from disk", status.caches.pages_loaded),
             ("pushes", "Pushes to connections", status.delivery.pushes),
+            ("published", "Records of sessions given to subscriptions", status.delivery.published),
+            ("publish_visits", "Subscriptions looked at for that", status.delivery.visits),
             ("lags", "Times a subscription began to lag", status.delivery.lags),
             ("passed", "Ephemeral messages and receipts given to connections", status.delivery.passed),
             ("passed_over", "Those for which a connection had no room", status.delivery.passed_over),
@@ -91,12 +93,20 @@ fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), 
         ("shard_committed_index", "Last entry known to be committed", |shard| shard.committed),
         ("shard_applied_index", "Last entry applied", |shard| shard.applied),
     ];
-    let counter = ConstCounter::new(0u64).metric_type();
-    let help = "Snapshots installed over the replica";
-    let mut family = to.encode_descriptor("shard_snapshots_installed", help, None, counter)?;
-    for shard in shards {
-        let labels = [("shard", shard.id.to_string())];
-        ConstCounter::new(shard.snapshots_installed).encode(family.encode_family(&labels)?)?;
+    let counters: [(&str, &str, Value); 3] = [
+        ("shard_snapshots_installed", "Snapshots installed over the replica", |shard| {
+            shard.snapshots_installed
+        }),
+        ("shard_compared", "Sessions compared with another replica", |shard| shard.compared),
+        ("divergence", "Replicas found to hold another history: a fault", |shard| shard.divergence_total),
+    ];
+    for (name, help, value) in counters {
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = to.encode_descriptor(name, help, None, kind)?;
+        for shard in shards {
+            let labels = [("shard", shard.id.to_string())];
+            ConstCounter::new(value(shard)).encode(family.encode_family(&labels)?)?;
+        }
     }
     for (name, help, value) in families {
         let kind = ConstGauge::new(0u64).metric_type();

@@ -24,7 +24,13 @@ struct Fake {
 
 impl Subject for Fake {
     fn status(&self) -> NodeStatus {
-        let shard = ShardStatus { id: 7, leader: Some(2), committed: 41, ..ShardStatus::default() };
+        let shard = ShardStatus {
+            id: 7,
+            leader: Some(2),
+            committed: 41,
+            divergence_total: 3,
+            ..ShardStatus::default()
+        };
         NodeStatus { node: 3, connections: 5, shards: vec![shard], ..NodeStatus::default() }
     }
     fn ready(&self) -> Result<(), String> {
@@ -95,6 +101,7 @@ async fn figures_are_prometheus_text() {
     for line in [
         "rookery_connections 5",
         "rookery_shard_committed_index{shard=\"7\"} 41",
+        "rookery_divergence_total{shard=\"7\"} 3",
         "rookery_requests_total 0",
         "# EOF",
     ] {

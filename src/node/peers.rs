@@ -1,4 +1,4 @@
-//! What arrives over the peer link: a first byte says whether it is for forming the cluster or for the router.
+//! What arrives over the peer link: a first byte says whether it is for forming the cluster, for the audit or for the router.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,9 @@ use rookery_wire::codec::decode;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::{ErrorBody, ErrorCode, Kind};
 
+use crate::system::Trail;
 use crate::system::forming::{Forming, Reply, TAG};
+use crate::system::trail::AUDIT_TAG;
 
 /// The error frame for a client that came to the peer port.
 pub(super) fn client_refusal() -> Bytes {
@@ -21,6 +23,7 @@ pub(super) fn client_refusal() -> Bytes {
 #[derive(Default)]
 pub(super) struct PeerApp {
     forming: OnceLock<Arc<Forming>>,
+    audit: OnceLock<Trail>,
     router: OnceLock<Arc<dyn AppHandler>>,
 }
 
@@ -28,6 +31,10 @@ impl PeerApp {
     /// Set once.
     pub(super) fn set_forming(&self, forming: Arc<Forming>) {
         let _ = self.forming.set(forming);
+    }
+    /// Set once.
+    pub(super) fn set_audit(&self, audit: Trail) {
+        let _ = self.audit.set(audit);
     }
     /// Set once.
     pub(super) fn set_router(&self, router: Arc<dyn AppHandler>) {
@@ -46,6 +53,16 @@ impl AppHandler for PeerApp {
                     (_, Err(fault)) => Reply::No(fault.to_string()),
                 };
                 rookery_wire::encode(&reply)
+            });
+        }
+        if body.first() == Some(&AUDIT_TAG) {
+            let audit = self.audit.get().cloned();
+            // No bytes are no answer: the asker asks again.
+            return Box::pin(async move {
+                match audit {
+                    Some(audit) => audit.answer(body.slice(1..)).await,
+                    None => Bytes::new(),
+                }
             });
         }
         match self.router.get() {

@@ -1,9 +1,7 @@
 //! What a node says of itself, gathered from its parts.
 
-use super::Node;
-use crate::status::{
-    CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus, ShardStatus,
-};
+use super::{Node, replicas};
+use crate::status::{CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus};
 use crate::system::SYSTEM_GROUP;
 use crate::system::facts::cluster_text;
 
@@ -13,11 +11,8 @@ impl Node {
         let facts = self.facts.borrow().clone();
         let health = self.store.health();
         let delivery = self.delivery.stats();
-        let system = shard_status(SYSTEM_GROUP, &self.system.status());
-        let shards = self.shards.iter().map(|shard| ShardStatus {
-            snapshots_installed: shard.installed(),
-            ..shard_status(shard.id(), &shard.status())
-        });
+        let system = replicas::of_group(SYSTEM_GROUP, &self.system.status());
+        let shards = self.shards.iter().map(replicas::of_shard);
         NodeStatus {
             node: self.number,
             cluster: self.config.cluster.name.clone(),
@@ -42,6 +37,8 @@ impl Node {
                 subscriptions: delivery.subscriptions,
                 index_bytes: delivery.bytes,
                 pushes: delivery.pushes,
+                published: delivery.published,
+                visits: delivery.visits,
                 lags: delivery.lags,
                 passed: delivery.passed,
                 passed_over: delivery.passed_over,
@@ -65,20 +62,6 @@ impl Node {
     fn requests(&self) -> RequestStatus {
         let stats = self.gateway.stats();
         RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
-    }
-}
-
-fn shard_status(id: u32, status: &rookery_raft::GroupStatus) -> ShardStatus {
-    ShardStatus {
-        id,
-        leader: status.leader.map(|leader| leader.node),
-        leading: status.leading,
-        term: status.term,
-        last: status.last_log,
-        committed: status.committed,
-        applied: status.applied,
-        voters: status.voters.iter().map(|voter| voter.node).collect(),
-        snapshots_installed: 0,
     }
 }
 

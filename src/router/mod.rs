@@ -38,7 +38,7 @@ use self::core::Core;
 pub use self::lane::LaneLimits;
 pub use self::seam::{Arrival, Order, Peers, Places, Replica, Request, Waiter};
 use crate::delivery::{Delivery, Passing, Receiver, Topic};
-use crate::shard::{Answer, Answers, Freshness, Outbound, Read, ReadReply};
+use crate::shard::{Answer, Answers, Freshness, Outbound, Read, ReadRefusal, ReadReply};
 use crate::state::{Command, EntityKey};
 use crate::system::Placement;
 
@@ -244,6 +244,22 @@ impl Outbound for Router {
             let answer = tokio::time::timeout(deadline, router.ask(&command, true)).await;
             answer.unwrap_or(Answer::Again { leader: None, after_ms: 0 })
         })
+    }
+
+    fn holders(&self, shard: u32) -> Vec<u16> {
+        self.0.holders(shard)
+    }
+
+    fn ask(
+        &self,
+        node: u16,
+        shard: u32,
+        read: Read,
+        freshness: Freshness,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
+        let router = self.clone();
+        Box::pin(async move { router.0.ask(node, shard, read, freshness, deadline).await })
     }
 }
 

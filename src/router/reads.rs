@@ -92,16 +92,7 @@ impl Core {
         let result = match self.route(lane) {
             Route::Here(replica) => replica.read(read, Freshness::Linearizable, patience).await,
             Route::There(node, _) => {
-                let deadline_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-                let call =
-                    Call::Read { shard: lane.shard, read, freshness: Freshness::Linearizable, deadline_ms };
-                match self.peers.call(node, peer::encode(&call, 256), patience).await {
-                    Ok(bytes) => match peer::read::<Reply>(&bytes) {
-                        Ok(Reply::Read(result)) => result,
-                        Ok(_) | Err(_) => Err(again),
-                    },
-                    Err(_) => Err(again),
-                }
+                self.ask(node, lane.shard, read, Freshness::Linearizable, patience).await
             }
             Route::Nowhere => return Err(again),
         };
@@ -109,6 +100,27 @@ impl Core {
             self.heard_of_leader(lane, *leader);
         }
         result
+    }
+
+    /// Asks the replica of another node.
+    pub(super) async fn ask(
+        &self,
+        node: u16,
+        shard: u32,
+        read: Read,
+        freshness: Freshness,
+        patience: Duration,
+    ) -> Result<ReadReply, ReadRefusal> {
+        let deadline_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let call = Call::Read { shard, read, freshness, deadline_ms };
+        let again = ReadRefusal::Again { leader: None };
+        match self.peers.call(node, peer::encode(&call, 256), patience).await {
+            Ok(bytes) => match peer::read::<Reply>(&bytes) {
+                Ok(Reply::Read(result)) => result,
+                Ok(_) | Err(_) => Err(again),
+            },
+            Err(_) => Err(again),
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::Source;
+use rookery_wire::digest::DigestReply;
 use rookery_wire::group::{Group, ListRoles, RolePage};
+use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
-use rookery_wire::{DeviceId, ErrorBody, ErrorCode, SessionId, UserId};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RequestKey, SessionId, UserId};
 
 use crate::state::Actor;
 pub use crate::state::Answer;
@@ -203,12 +205,42 @@ pub enum Read {
         /// With which of these, at most [`MAX_HEADS`].
         with: Vec<UserId>,
     },
+    /// Whether a user remembers a request key: 1 if so, else 0, as a count.
+    KnowsKey {
+        /// Who.
+        user: UserId,
+        /// Which.
+        key: RequestKey,
+    },
     /// Who is more than a plain member, or muted. `user` must be a member; none for a service.
     Roles {
         /// On whose behalf.
         user: Option<UserId>,
         /// Which page.
         list: ListRoles,
+    },
+    /// The digest of a session. `user` must be a member; none for a service.
+    Digest {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Where.
+        session: SessionId,
+        /// At which seq; 0 for the last.
+        seq: u64,
+    },
+    /// Who asks to join a group, or is kept out. `user` must be one who may add members; none for a service.
+    Requests {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListRequests,
+    },
+    /// The codes of a group. `user` must be one who may add members; none for a service.
+    Codes {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListCodes,
     },
 }
 
@@ -419,6 +451,12 @@ pub enum ReadReply {
     Allowed,
     /// Whether they are acquainted, in the order asked.
     Acquainted(Vec<bool>),
+    /// A digest.
+    Digest(DigestReply),
+    /// Users outside of a group.
+    Requests(RequestPage),
+    /// Codes of a group.
+    Codes(CodePage),
 }
 
 /// Why a read was not answered.

@@ -18,6 +18,9 @@ use crate::state::{EntityKey, Freed, RowFault, RowWrites, records};
 /// Rows of several entities are written together up to so many bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
+/// Records that are hashed in passing, less than a tenth of a millisecond.
+const SEALED_HERE: usize = 128;
+
 /// Rows of trimmed records looked at and deleted in one batch.
 const FREED: usize = 1000;
 /// Old numbers are looked for each time the first kept seq has passed a multiple of this.
@@ -217,7 +220,8 @@ impl<'a, E: Entity> Collected<'a, E> {
     async fn take(&mut self, actor: Option<Addr<EntityActor<E>>>) -> Result<(), Fault> {
         let Some(actor) = actor else { return Ok(()) };
         // An actor that is gone was reset by a snapshot, which is newer than what it held.
-        let Ok(mut rows) = actor.send(Collect).await else { return Ok(()) };
+        let Ok(rows) = actor.send(Collect).await else { return Ok(()) };
+        let mut rows = seal(rows).await?;
         self.write_ahead(std::mem::take(&mut rows.ahead)).await?;
         self.freed.extend(rows.freed.take());
         self.rows.bytes += rows.bytes;
@@ -257,6 +261,16 @@ impl<'a, E: Entity> Collected<'a, E> {
         }
         Ok(())
     }
+}
+
+/// Makes rows of collected records: here if they are few, else where the runtime's threads do not wait for it.
+async fn seal(mut rows: RowWrites) -> Result<RowWrites, Fault> {
+    if rows.unsealed() <= SEALED_HERE {
+        rows.seal().map_err(unreadable)?;
+        return Ok(rows);
+    }
+    let sealed = tokio::task::spawn_blocking(move || rows.seal().map(|()| rows)).await;
+    sealed.map_err(|fault| Fault::with_source("records cannot be sealed", fault))?.map_err(unreadable)
 }
 
 /// A store error as a reason to stop.

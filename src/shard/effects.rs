@@ -106,6 +106,9 @@ impl Entity for Session {
                 });
                 targets.extend(self.target_in_rows(actor, act));
             }
+            if let Command::KeyedAct { actor, act, .. } = command {
+                targets.extend(self.target_in_rows(actor, act));
+            }
         }
         if wanted.is_empty() && targets.is_empty() {
             return None;
@@ -143,6 +146,7 @@ impl Entity for Session {
             Command::Act { actor, client_seq, act, .. } => {
                 Session::apply(self, at, limits, actor, *client_seq, act)
             }
+            Command::KeyedAct { actor, key, act, .. } => self.apply_keyed(at, limits, actor, key, act),
             Command::Linked { done, .. } => self.linked(at, done),
             Command::Unlinked { refused, why, .. } => self.unlinked(at, limits, refused, *why),
             Command::Bar { by, version, on, .. } => self.bar(by, *version, *on),
@@ -155,6 +159,7 @@ impl Entity for Session {
             | Command::Delivered { .. }
             | Command::Link { .. }
             | Command::UserAct { .. }
+            | Command::KeyedOwn { .. }
             | Command::ReadMany { .. }
             | Command::Hear { .. }
             | Command::Carried { .. } => Outcome::default(),
@@ -277,11 +282,13 @@ impl Entity for User {
             Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
             Command::Link { link, most, .. } => self.link(link, *most),
             Command::UserAct { actor, act } => self.act(at, actor, act),
+            Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { cursors, .. } => self.read_many(at, cursors),
             Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
             Command::Act { .. }
+            | Command::KeyedAct { .. }
             | Command::Linked { .. }
             | Command::Unlinked { .. }
             | Command::Bar { .. }

@@ -345,7 +345,7 @@ fn hold(gated: &mut Vec<Gated>, answer: Gated, answers: &mut Vec<(Origin, Answer
 /// Whether this parked command is refused because the session could not open.
 fn is_told(given_up: &GivenUp, command: &Command) -> bool {
     match (command, &given_up.of) {
-        (Command::Act { actor, .. }, Some(of)) => actor.name() == of,
+        (Command::Act { actor, .. } | Command::KeyedAct { actor, .. }, Some(of)) => actor.name() == of,
         _ => true,
     }
 }

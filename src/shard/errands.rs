@@ -16,6 +16,7 @@ use super::actor::{FindUser, ShardActor};
 use super::api::Answer;
 use super::entity::Look;
 use super::shared::{Outbound, Shared};
+use crate::plant::planted;
 use crate::state::{Command, Errand, ErrandKey, Says, User};
 
 /// Users carried for at a time.
@@ -69,6 +70,10 @@ async fn carry(user: UserId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound
         address.send(Look::new(look)).await.ok()
     };
     let Some(errands) = pending.await else { return user };
+    if planted("block-early") {
+        // So that the answer that came too early is seen to have.
+        tokio::time::sleep(2 * PAUSE).await;
+    }
     let wanted = errands.len();
     let deliver = |(key, errand): (ErrandKey, Errand)| {
         let outbound = outbound.clone();

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle};
 use parking_lot::Mutex;
-use rookery_raft::{Clock, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store};
+use rookery_raft::{
+    Clock, Entropy, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::actor::{Attach, Passivate, ShardActor};
 use super::api::{Answers, Freshness, Read, ReadRefusal, ReadReply, Submission};
 use super::checkpoint::{APPLIED_KEY, Checkpointer, UNPURGED_KEY, purge_recalled, store_fault};
+use super::compare::Divergences;
 use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
 use super::proposer::Proposer;
@@ -20,7 +23,7 @@ use super::reads::Reads;
 use super::retention;
 use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
 use super::snapshot::{POINTERS, read_tables};
-use super::{carrier, errands};
+use super::{carrier, compare, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
 
 /// Longest time between two looks for idle entities.
@@ -50,6 +53,8 @@ pub struct Surroundings {
     pub answers: Arc<dyn Answers>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
     /// Whether the clock agrees with the peers'.
     pub time_agrees: TimeAgrees,
     /// Stops the node.
@@ -132,6 +137,7 @@ impl ShardHandle {
         let (leader_is, leader) = watch::channel(leader_of(&group.status()));
         tasks.spawn(follow_leader(group.clone(), leader_is));
         let reads = Reads { shared: shared.clone(), actor: actor.clone() };
+        tasks.spawn(compare::run(reads.clone()));
         Ok(Self { shared, group, actor, proposer, reads, leader, tasks: Arc::new(Mutex::new(tasks)) })
     }
 
@@ -192,6 +198,11 @@ impl ShardHandle {
         self.shared.installed.load(Ordering::Relaxed)
     }
 
+    /// What the comparison of replicas found.
+    pub fn divergences(&self) -> &Divergences {
+        &self.shared.divergences
+    }
+
     /// Proposes commands; every one is answered through [`Answers`]. Never blocks.
     pub fn submit(&self, batch: Vec<Submission>) {
         if self.leading() {
@@ -248,10 +259,14 @@ impl ShardHandle {
             Read::Pull { pull, .. } => &pull.session,
             Read::Members { list, .. } => &list.session,
             Read::CountAt { session, .. } | Read::Group { session, .. } => session,
-            Read::MayPass { session, .. } | Read::Audience { session, .. } => session,
+            Read::MayPass { session, .. } | Read::Audience { session, .. } | Read::Digest { session, .. } => {
+                session
+            }
             // Of a user nobody knows how far he is; who is content with that is answered.
             Read::Cursors { .. } | Read::Seen { .. } if seq == 0 => return Ok(()),
             Read::Roles { list, .. } => &list.session,
+            Read::Requests { list, .. } => &list.session,
+            Read::Codes { list, .. } => &list.session,
             Read::Activity { .. }
             | Read::Heads { .. }
             | Read::UserSessions { .. }
@@ -263,6 +278,7 @@ impl ShardHandle {
             | Read::Devices { .. }
             | Read::Cursors { .. }
             | Read::Seen { .. }
+            | Read::KnowsKey { .. }
             | Read::Acquainted { .. } => return Err(ReadRefusal::NotFresh),
         };
         let has = self.shared.table.get(session).is_some_and(|row| row.last_seq >= seq);

@@ -128,8 +128,15 @@ impl StateMachine for Machine {
             });
             commands.reserve(entry.commands.len());
             for (position, command) in (0u32..).zip(entry.commands) {
-                let at =
-                    At { shard: self.shared.shard, index: committed.index, position, time_ms: entry.time_ms };
+                #[cfg(feature = "planted-bugs")]
+                let command = super::plant::flipped(&self.shared, committed.index, command);
+                let at = At {
+                    shard: self.shared.shard,
+                    index: committed.index,
+                    position,
+                    time_ms: entry.time_ms,
+                    secret: entry.secret,
+                };
                 commands.push((at, command, origins.as_mut().and_then(Iterator::next)));
             }
         }

@@ -5,12 +5,15 @@
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
 //! writes what changed, [`carrier`] brings intents of sessions and [`errands`] those of users to other shards, [`reads`] answers
 //! (groups in [`group_reads`], what is a user's own in [`own_reads`], receipts and presence in [`live_reads`]),
+//! [`digests`] proves a history to clients and [`compare`] to the other replicas,
 //! [`retention`] lets go of what is not to be kept, [`snapshot`] moves the whole.
 
 pub mod actor;
 pub mod api;
 pub mod carrier;
 pub mod checkpoint;
+pub mod compare;
+mod digests;
 pub mod effects;
 pub mod entity;
 pub mod errands;

@@ -1,7 +1,7 @@
 //! What is a user's own: sessions and how they are set, relations, devices, numbers.
 
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
-use rookery_wire::{DeviceId, SessionId, UserId};
+use rookery_wire::{DeviceId, RequestKey, SessionId, UserId};
 
 use super::api::{LIST_PAGE, LIST_RANGES, LeftSince, MAX_LEFT, ReadRefusal, ReadReply, UserSession};
 use super::reads::{Reads, unreadable};
@@ -30,6 +30,10 @@ impl Reads {
 
     pub(super) async fn own_number(&self, user: UserId, by: SenderKey) -> Result<ReadReply, ReadRefusal> {
         self.look_user(user, move |state| ReadReply::Count(state.last_own_number(&by))).await
+    }
+
+    pub(super) async fn knows_key(&self, user: UserId, key: RequestKey) -> Result<ReadReply, ReadRefusal> {
+        self.look_user(user, move |state| ReadReply::Count(u64::from(state.knows_key(&key)))).await
     }
 
     pub(super) async fn user_sessions(

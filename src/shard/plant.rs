@@ -1,4 +1,4 @@
-//! Planted bugs of delivery: compiled in only with the feature `planted-bugs`.
+//! Planted bugs of delivery and of one replica: compiled in only with the feature `planted-bugs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +41,24 @@ pub(super) fn spoil(pushes: &mut [Push]) {
     }
 }
 
+/// How often node 2 takes a message for another one.
+const FLIPPED_EVERY: u64 = 23;
+
+/// One replica takes one byte of a message for another, now and then: its history is not that of the others.
+pub(super) fn flipped(shared: &Shared, index: u64, mut command: Command) -> Command {
+    if planted("record-flipped")
+        && shared.node == 2
+        && index.is_multiple_of(FLIPPED_EVERY)
+        && let Command::Act { act: Act::Send { content, .. }, .. } = &mut command
+        && !content.is_empty()
+    {
+        let mut bytes = BytesMut::from(content.as_ref());
+        bytes[0] ^= 1;
+        content.0 = bytes.freeze();
+    }
+    command
+}
+
 /// Followers push what was only appended, under the seq that it would have.
 pub(super) fn deliver_before_commit(shared: &Arc<Shared>) {
     if !planted("deliver-before-commit") {
@@ -58,7 +76,8 @@ pub(super) fn deliver_before_commit(shared: &Arc<Shared>) {
             for (index, payload) in entries {
                 let Ok(entry) = Entry::decode(payload.clone()) else { continue };
                 for (position, command) in (0u32..).zip(entry.commands) {
-                    let at = At { shard, index: *index, position, time_ms: entry.time_ms };
+                    let at =
+                        At { shard, index: *index, position, time_ms: entry.time_ms, secret: entry.secret };
                     push_early(&shared, &mut seqs, &at, command);
                 }
             }
@@ -87,7 +106,7 @@ fn push_early(shared: &Shared, seqs: &mut HashMap<SessionId, u64>, at: &At, comm
         kind: RecordKind::CONTENT,
         content_type,
         content,
-        extensions,
+        extensions: extensions.into_iter().chain([at.salt().extension()]).collect(),
     };
     let frame = message_frame(&session, &rookery_wire::encode(&record));
     let from = Some(Arc::new((actor.user.clone(), actor.device.clone(), actor.epoch)));

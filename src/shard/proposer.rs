@@ -128,7 +128,11 @@ impl Task {
         };
         let count = left.iter().take(At::MAX_COMMANDS).map(fits).take_while(|fits| *fits).count().max(1);
         let capacity = left.iter().take(count).map(|submission| submission.command.len() + 4).sum();
-        let mut payload = Entry::begin(self.shared.clock.unix_ms(), capacity);
+        // Drawn before the proposal, so that all replicas salt alike (R10).
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&self.shared.entropy.u64().to_le_bytes());
+        secret[8..].copy_from_slice(&self.shared.entropy.u64().to_le_bytes());
+        let mut payload = Entry::begin(self.shared.clock.unix_ms(), secret, capacity);
         let mut origins = Vec::with_capacity(count);
         for submission in left.drain(..count) {
             Entry::push(&mut payload, &submission.command);

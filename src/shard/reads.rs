@@ -92,6 +92,8 @@ impl Reads {
             Read::Members { user, list } => self.members(user, list).await,
             Read::Group { user, session } => self.group(user, session).await,
             Read::Roles { user, list } => self.roles(user, list).await,
+            Read::Requests { user, list } => self.requests(user, list).await,
+            Read::Codes { user, list } => self.codes(user, list).await,
             Read::UserSessions { user, device, after, left_since } => {
                 self.user_sessions(user, device, after, left_since, index).await
             }
@@ -103,6 +105,7 @@ impl Reads {
             Read::OwnNumber { user, by, device, epoch } => {
                 self.own_number(user, SenderKey { user: by, device, epoch }).await
             }
+            Read::KnowsKey { user, key } => self.knows_key(user, key).await,
             Read::Settings { user, sessions } => self.settings(user, sessions).await,
             Read::Relations { user, which, after, limit } => self.relations(user, which, after, limit).await,
             Read::Devices { user, after, limit } => self.devices(user, after, limit).await,
@@ -112,6 +115,7 @@ impl Reads {
             Read::Cursors { session, users, to } => self.cursors(session, users, to).await,
             Read::Seen { pairs } => self.seen(pairs).await,
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
+            Read::Digest { user, session, seq } => self.digest(user, session, seq).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,
         }
     }

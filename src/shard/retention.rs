@@ -36,6 +36,31 @@ const AT_ONCE: usize = 16;
 /// Deadline of one proposal; after it the next look finds the same.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long sessions keep their messages as far as those who are in them say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Direct sessions; what their users wish holds where it is stricter.
+    pub direct: Retention,
+    /// Groups for which nothing else was set.
+    pub group: Retention,
+}
+
+impl Defaults {
+    /// What a session is kept by whose own retention is `own`. Who owns a group sets the default aside; the users of a
+    /// direct session shorten it.
+    fn keep(&self, session: &SessionId, own: Retention) -> Retention {
+        match session {
+            SessionId::Direct { .. } => self.direct.stricter(own),
+            SessionId::Group(_) if own.is_none() => self.group,
+            SessionId::Group(_) => own,
+        }
+    }
+
+    fn are_none(&self) -> bool {
+        self.direct.is_none() && self.group.is_none()
+    }
+}
+
 /// When the next message of each session goes, and which sessions have a retention of their own.
 #[derive(Debug, Default)]
 pub struct Timers {
@@ -129,10 +154,10 @@ async fn expire_of(
 
 /// Looks at every session that has a retention, in order.
 async fn sweep(shared: &Arc<Shared>, outbound: &Arc<dyn Outbound>) -> Result<(), RowFault> {
-    let default = shared.options.retention;
+    let defaults = shared.options.retention;
     let mut after: Option<SessionId> = None;
     while may_propose(shared) {
-        let visit: Vec<SessionId> = if default.is_none() {
+        let visit: Vec<SessionId> = if defaults.are_none() {
             let timers = shared.timers.lock();
             let from = after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
             timers.retained.range((from, std::ops::Bound::Unbounded)).take(VISIT).cloned().collect()
@@ -145,7 +170,7 @@ async fn sweep(shared: &Arc<Shared>, outbound: &Arc<dyn Outbound>) -> Result<(),
         after = Some(last);
         let now_ms = shared.clock.unix_ms();
         let read = move |rows: &dyn RowReader| {
-            let found = visit.iter().map(|session| wanted(rows, session, default, now_ms));
+            let found = visit.iter().map(|session| wanted(rows, session, &defaults, now_ms));
             found.filter_map(Result::transpose).collect::<Result<Vec<_>, RowFault>>()
         };
         let trims = super::rows::query_in_use(shared, read).await?.unwrap_or_default();
@@ -160,12 +185,12 @@ async fn sweep(shared: &Arc<Shared>, outbound: &Arc<dyn Outbound>) -> Result<(),
 fn wanted(
     rows: &dyn RowReader,
     session: &SessionId,
-    default: Retention,
+    defaults: &Defaults,
     now_ms: u64,
 ) -> Result<Option<Command>, RowFault> {
     let Some(head) = HeadRow::read(rows, session)? else { return Ok(None) };
     let by = head.settings.retention;
-    let keep = if by.is_none() { default } else { by };
+    let keep = defaults.keep(session, by);
     if keep.is_none() || head.frozen || head.first_seq > head.last_seq {
         return Ok(None);
     }

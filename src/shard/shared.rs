@@ -8,18 +8,19 @@ use std::time::Duration;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use rookery_raft::{Clock, Fault, Map};
-use rookery_wire::{Retention, SessionId, UserId};
+use rookery_raft::{Clock, Entropy, Fault, Map};
+use rookery_wire::{SessionId, UserId};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::api::{Answer, Answers, Turn};
+use super::api::{Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, Turn};
+use super::compare::Divergences;
 use super::entity::Resident;
 use super::handle::Surroundings;
 use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
-use super::retention::Timers;
+use super::retention::{Defaults, Timers};
 use super::snapshot::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
@@ -28,6 +29,17 @@ use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
 pub trait Outbound: Send + Sync + 'static {
     /// The answer, or `Again` when the deadline passed.
     fn execute(&self, command: Command, deadline: Duration) -> BoxFuture<'static, Answer>;
+    /// The other nodes that hold a shard and can be asked now.
+    fn holders(&self, shard: u32) -> Vec<u16>;
+    /// Asks the replica of one of them.
+    fn ask(
+        &self,
+        node: u16,
+        shard: u32,
+        read: Read,
+        freshness: Freshness,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>>;
 }
 
 /// Whether this node's clock agrees with its peers' (R10).
@@ -60,9 +72,11 @@ pub struct ShardOptions {
     /// Bytes of cold pages kept for readers.
     pub page_cache_bytes: u64,
     /// How long sessions keep messages for which nothing else was set.
-    pub retention: Retention,
+    pub retention: Defaults,
     /// How often sessions are looked at for messages that are not to be kept.
     pub sweep_every: Duration,
+    /// How often one session is compared with the other replicas; zero for never.
+    pub compare_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
     /// Relations a user may have; carried in commands where it is judged.
@@ -152,10 +166,14 @@ pub struct Shared {
     pub answers: Arc<dyn Answers>,
     /// Set once proposals can be made.
     pub proposals: OnceLock<Proposals>,
+    /// Where the other replicas were found to differ.
+    pub divergences: Divergences,
     /// Set once the router is there.
     pub outbound: OnceLock<Arc<dyn Outbound>>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
     /// Stops the node.
     pub stop: Stop,
     began: Instant,
@@ -204,8 +222,10 @@ impl Shared {
             delivery: around.delivery.clone(),
             answers: around.answers.clone(),
             proposals: OnceLock::new(),
+            divergences: Divergences::default(),
             outbound: OnceLock::new(),
             clock: around.clock.clone(),
+            entropy: around.entropy.clone(),
             stop: around.stop.clone(),
             began: Instant::now(),
         }

@@ -1,5 +1,8 @@
 //! Where in the log a command stands, and what follows from it.
 
+use rookery_wire::Salt;
+use sha2::{Digest, Sha256};
+
 /// Where in the log a command stands, and the time of its entry.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
@@ -11,11 +14,26 @@ pub struct At {
     pub position: u32,
     /// The leader's time, unix milliseconds.
     pub time_ms: u64,
+    /// What the leader drew for the entry.
+    pub secret: [u8; 16],
 }
 
 impl At {
     /// Commands an entry may hold, so that positions fit a message id.
     pub const MAX_COMMANDS: usize = 1 << 16;
+
+    /// The salt of the record that a command makes: nobody who is shown it can tell another's, which is to be forgotten
+    /// with its content.
+    pub fn salt(&self) -> Salt {
+        let mut hash = Sha256::new();
+        hash.update(b"rookery salt 1");
+        hash.update(self.secret);
+        hash.update(self.index.to_le_bytes());
+        hash.update(self.position.to_le_bytes());
+        let mut salt = Salt([0; Salt::BYTES]);
+        salt.0.copy_from_slice(&hash.finalize()[..Salt::BYTES]);
+        salt
+    }
 
     /// 10 bits of shard, 38 of log index, 16 of position: unique without a counter that a replay could skip (R6).
     /// 38 bits are 275 thousand million entries of one shard.

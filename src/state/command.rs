@@ -1,4 +1,4 @@
-//! Commands: what the log carries. One log entry is a version byte, the leader's time and many commands.
+//! Commands: what the log carries. One log entry is a version byte, the leader's time, what it drew, and many commands.
 //!
 //! A command names who acts (already authenticated by the gateway) and touches exactly one entity. The encodings are
 //! part of the data format: new kinds are appended to the enum and proposed only once the system group's format
@@ -7,15 +7,17 @@
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into, encode_sized};
-use rookery_wire::{DeviceId, Extension, GroupAction, Retention, SessionId, UserId};
+use rookery_wire::{DeviceId, Extension, GroupAction, RequestKey, Retention, SessionId, UserId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
+use super::joining::CodeHash;
+use super::keyed::KeyedOwn;
 use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 5;
+pub const ENTRY_VERSION: u8 = 6;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +59,23 @@ impl Actor {
     pub fn name(&self) -> &UserId {
         self.on_behalf_of.as_ref().unwrap_or(&self.user)
     }
+
+    /// Who acts under a request key: a service, as none of its devices.
+    pub fn keyed(service: UserId, on_behalf_of: Option<UserId>) -> Option<Self> {
+        // The name is a good one.
+        let device = DeviceId::new(NO_DEVICE).ok()?;
+        Some(Self { user: service, device, epoch: 0, on_behalf_of, service: true })
+    }
+
+    /// Whether this is the system itself: a service under a request key and in nobody's name. What users set against each
+    /// other does not bind it. Epochs of devices begin at 1.
+    pub fn is_system(&self) -> bool {
+        self.service && self.epoch == 0 && self.on_behalf_of.is_none()
+    }
 }
+
+/// Stands as the device of records that no device sent.
+pub const NO_DEVICE: &str = "-";
 
 /// What a membership command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -118,12 +136,38 @@ pub enum Act {
         /// Which. Its sizes have been judged; who may, and whether there is room, is judged at apply.
         action: GroupAction,
     },
+    /// Somebody who is no member comes in, or asks to.
+    Join {
+        /// Of the code that was given: the code itself is not in the log.
+        code: Option<CodeHash>,
+        /// For those who answer a request.
+        text: Blob,
+        /// As in a change of members.
+        most: u32,
+        /// How long after it was declined a user may ask again, milliseconds; carried along as `most` is.
+        again_ms: u64,
+    },
+    /// A request to join is answered; by who has asked, taken back.
+    Answer {
+        /// Whose.
+        user: UserId,
+        /// It joins.
+        accept: bool,
+        /// As in a change of members.
+        most: u32,
+    },
 }
 
 impl Act {
     /// Whether users' lists may have to learn of it before it is acknowledged.
     pub fn moves_members(&self) -> bool {
-        matches!(self, Act::Change { .. } | Act::Manage { action: GroupAction::Dissolve })
+        matches!(
+            self,
+            Act::Change { .. }
+                | Act::Join { .. }
+                | Act::Answer { accept: true, .. }
+                | Act::Manage { action: GroupAction::Dissolve }
+        )
     }
 
     /// A stable hash that tells a retry from another act under the same number. Part of the data format.
@@ -162,6 +206,16 @@ impl Act {
             Act::Manage { action } => {
                 part(b"manage");
                 part(&rookery_wire::encode(action));
+            }
+            Act::Join { code, text, .. } => {
+                part(b"join");
+                part(code.as_ref().map_or(&[], |hash| &hash[..]));
+                part(text.as_ref());
+            }
+            Act::Answer { user, accept, .. } => {
+                part(b"answer");
+                part(user.as_str().as_bytes());
+                part(&[u8::from(*accept)]);
             }
         }
         hash.digest()
@@ -347,6 +401,26 @@ pub enum Command {
         /// Which messages.
         seqs: Vec<u64>,
     },
+    /// What a numbered act does, under a request key.
+    KeyedAct {
+        /// Who: [`Actor::keyed`].
+        actor: Actor,
+        /// Where.
+        session: SessionId,
+        /// The backend's name for it.
+        key: RequestKey,
+        /// What.
+        act: Act,
+    },
+    /// A change to the own things of the user in whose name the actor acts, under a request key.
+    KeyedOwn {
+        /// Who: [`Actor::keyed`].
+        actor: Actor,
+        /// The backend's name for it.
+        key: RequestKey,
+        /// What.
+        act: KeyedOwn,
+    },
 }
 
 impl Command {
@@ -354,13 +428,16 @@ impl Command {
     pub fn entity(&self) -> EntityKey {
         match self {
             Command::Act { session, .. }
+            | Command::KeyedAct { session, .. }
             | Command::Linked { session, .. }
             | Command::Unlinked { session, .. }
             | Command::Bar { session, .. }
             | Command::Trim { session, .. }
             | Command::Burn { session, .. }
             | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
-            Command::UserAct { actor, .. } => EntityKey::User(actor.name().clone()),
+            Command::UserAct { actor, .. } | Command::KeyedOwn { actor, .. } => {
+                EntityKey::User(actor.name().clone())
+            }
             Command::Register { user, .. }
             | Command::Read { user, .. }
             | Command::Delivered { user, .. }
@@ -375,7 +452,10 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         // Room for the whole of a message, so that the buffer is not grown and copied.
         let content = match self {
-            Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => content.len(),
+            Command::Act { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. }
+            | Command::KeyedAct { act: Act::Send { content, .. } | Act::Edit { content, .. }, .. } => {
+                content.len()
+            }
             _ => 0,
         };
         encode_sized(self, content + 192)
@@ -395,19 +475,22 @@ impl Command {
 pub struct Entry {
     /// The leader's clock when it proposed, unix milliseconds.
     pub time_ms: u64,
+    /// What it drew then, for the salts of records.
+    pub secret: [u8; 16],
     /// The commands in order.
     pub commands: Vec<Command>,
 }
 
 impl Entry {
     /// Bytes that precede the commands of an entry.
-    pub const HEAD_BYTES: usize = 1 + 8;
+    pub const HEAD_BYTES: usize = 1 + 8 + 16;
 
     /// Begins an entry; [`Entry::push`] adds commands.
-    pub fn begin(time_ms: u64, capacity: usize) -> BytesMut {
+    pub fn begin(time_ms: u64, secret: [u8; 16], capacity: usize) -> BytesMut {
         let mut out = BytesMut::with_capacity(capacity + Self::HEAD_BYTES);
         out.put_u8(ENTRY_VERSION);
         out.put_u64_le(time_ms);
+        out.put_slice(&secret);
         out
     }
 
@@ -433,6 +516,8 @@ impl Entry {
             )));
         }
         let time_ms = bytes.get_u64_le();
+        let mut secret = [0; 16];
+        bytes.copy_to_slice(&mut secret);
         let mut commands = Vec::new();
         while bytes.has_remaining() {
             if bytes.len() < 4 {
@@ -449,7 +534,7 @@ impl Entry {
             }
             commands.push(command);
         }
-        Ok(Self { time_ms, commands })
+        Ok(Self { time_ms, secret, commands })
     }
 }
 

@@ -12,20 +12,24 @@
 //! | `i` | session, user | intent |
 //! | `g` | session | profile of a group |
 //! | `p` | session, key | attribute of a group |
+//! | `j` | session, user | what a group knows of a user who is no member
+//! | `c` | session, seq of the record that made it | code of invitation
 //! | `r` | session, seq of the first | run of records |
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
 //! | `d` | session | trimmed records are still rows |
+//! | `K` | session, request key | what came of it |
 //! | `u` | user | user head with devices |
 //! | `l` | user, session | link: membership and cursors |
 //! | `e` | user, session | what the user has set of it, cleared and deleted |
 //! | `k` | user, who acts: user, device, epoch | numbers of acts on the user's own things, with the last answers |
 //! | `f` | user, other user | relation |
 //! | `o` | user, kind, other user | errand |
+//! | `Q` | user, request key | what came of it |
 
 use bytes::BytesMut;
 use rookery_wire::codec::encode_into;
-use rookery_wire::{AttributeKey, DeviceId, SessionId, UserId};
+use rookery_wire::{AttributeKey, DeviceId, RequestKey, SessionId, UserId};
 
 use super::relations::ErrandKind;
 
@@ -49,6 +53,10 @@ pub mod letter {
     pub const PROFILE: u8 = b'g';
     /// Attribute of a group.
     pub const ATTRIBUTE: u8 = b'p';
+    /// What a group knows of a user who is no member.
+    pub const OUTSIDER: u8 = b'j';
+    /// Code of invitation.
+    pub const CODE: u8 = b'c';
     /// Run of records.
     pub const RECORD: u8 = b'r';
     /// A message that was recalled.
@@ -57,6 +65,8 @@ pub mod letter {
     pub const EXPIRY: u8 = b't';
     /// Trimmed records are still rows.
     pub const FREED: u8 = b'd';
+    /// A request key of a session.
+    pub const SESSION_KEY: u8 = b'K';
     /// User head.
     pub const USER: u8 = b'u';
     /// Link.
@@ -69,10 +79,13 @@ pub mod letter {
     pub const RELATION: u8 = b'f';
     /// Errand.
     pub const ERRAND: u8 = b'o';
+    /// A request key of a user.
+    pub const USER_KEY: u8 = b'Q';
     /// Rows of a user beside its head.
-    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND];
+    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY];
     /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
-    pub const SESSION_PARTS: &[u8] = &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, FREED];
+    pub const SESSION_PARTS: &[u8] =
+        &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED, SESSION_KEY];
 }
 
 /// The device that numbers its acts: (user, device, epoch).
@@ -104,6 +117,20 @@ pub fn session_user(letter: u8, id: &SessionId, user: &UserId) -> Vec<u8> {
 /// An attribute of a group.
 pub fn attribute(id: &SessionId, key: &AttributeKey) -> Vec<u8> {
     let mut out = session(letter::ATTRIBUTE, id);
+    push_text(&mut out, key.as_str());
+    out
+}
+
+/// A request key of a session.
+pub fn session_key(id: &SessionId, key: &RequestKey) -> Vec<u8> {
+    let mut out = session(letter::SESSION_KEY, id);
+    push_text(&mut out, key.as_str());
+    out
+}
+
+/// A request key of a user.
+pub fn user_key(of: &UserId, key: &RequestKey) -> Vec<u8> {
+    let mut out = user(letter::USER_KEY, of);
     push_text(&mut out, key.as_str());
     out
 }
@@ -141,6 +168,13 @@ pub fn recalled(id: &SessionId, count: u64) -> Vec<u8> {
 pub fn expiry(id: &SessionId, seq: u64) -> Vec<u8> {
     let mut out = session(letter::EXPIRY, id);
     out.extend_from_slice(&seq.to_be_bytes());
+    out
+}
+
+/// A code of invitation.
+pub fn code(id: &SessionId, code: u64) -> Vec<u8> {
+    let mut out = session(letter::CODE, id);
+    out.extend_from_slice(&code.to_be_bytes());
     out
 }
 

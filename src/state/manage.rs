@@ -111,35 +111,42 @@ impl Session {
             let text = format!("{} has been dissolved", self.id);
             return Err(ErrorBody::new(ErrorCode::Dissolved, text));
         }
+        if let Some(judged) = self.judge_coming(at, actor, act) {
+            return judged;
+        }
         self.judge(at, actor, act)?;
         self.has_room_to_expire(act)?;
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
+                Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor, act),
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),
-                _ => self.let_through(actor.name(), act),
+                _ => self.let_through(actor, act),
             };
         }
         match act {
             Act::Send { .. } | Act::Edit { .. } => self.may_write(at, actor),
             Act::Recall { .. } => Ok(()),
             Act::Change { kind: ChangeKind::Create, .. } => Ok(()),
-            Act::Change { kind: ChangeKind::Add, .. } => {
-                self.needs(actor, least(self.settings.policy.invite), "add members")
+            Act::Change { kind: ChangeKind::Add, users, .. } => {
+                self.needs(actor, least(self.settings.policy.invite), "add members")?;
+                users.iter().try_for_each(|user| self.lets_in(user))
             }
             Act::Change { kind: ChangeKind::Remove, users, .. } => self.may_remove(actor, users),
-            Act::Manage { action } => self.may_manage(actor, action),
+            Act::Manage { action } => self.may_manage(at, actor, action),
+            Act::Join { .. } => Ok(()),
+            Act::Answer { user, accept, most } => self.may_answer(actor, user, *accept, *most),
         }
     }
 
     /// As what an actor manages: a service may what an owner may.
-    fn standing(&self, actor: &Actor) -> MemberRole {
+    pub(super) fn standing(&self, actor: &Actor) -> MemberRole {
         if actor.service {
             return MemberRole::Owner;
         }
         self.role_of(actor.name()).unwrap_or(MemberRole::Member)
     }
 
-    fn needs(&self, actor: &Actor, least: MemberRole, what: &str) -> Result<(), ErrorBody> {
+    pub(super) fn needs(&self, actor: &Actor, least: MemberRole, what: &str) -> Result<(), ErrorBody> {
         if self.standing(actor) >= least {
             return Ok(());
         }
@@ -184,7 +191,10 @@ impl Session {
         }))
     }
 
-    fn may_manage(&self, actor: &Actor, action: &GroupAction) -> Result<(), ErrorBody> {
+    fn may_manage(&self, at: &At, actor: &Actor, action: &GroupAction) -> Result<(), ErrorBody> {
+        if let Some(judged) = self.may_keep_doors(at, actor, action) {
+            return judged;
+        }
         match action {
             GroupAction::SetProfile { .. } => {
                 self.needs(actor, least(self.settings.policy.change), "change the profile")
@@ -217,6 +227,12 @@ impl Session {
             GroupAction::SetRetention(_) => {
                 self.needs(actor, MemberRole::Owner, "set how long messages are kept")
             }
+            // Judged above.
+            GroupAction::Answer { .. }
+            | GroupAction::MakeCode { .. }
+            | GroupAction::RevokeCode { .. }
+            | GroupAction::Bar { .. }
+            | GroupAction::Asked { .. } => Ok(()),
         }
     }
 
@@ -247,7 +263,7 @@ impl Session {
     }
 
     /// Carries out an action that [`Session::decide`] allowed, before its record is appended.
-    pub(super) fn manage(&mut self, at: &At, action: &GroupAction, outcome: &mut Outcome) {
+    pub(super) fn manage(&mut self, at: &At, actor: &Actor, action: &GroupAction, outcome: &mut Outcome) {
         self.dirty.head = true;
         match action {
             GroupAction::SetProfile { name, avatar } => {
@@ -276,14 +292,20 @@ impl Session {
             }
             GroupAction::MuteAll { on } => self.settings.mute_all = *on,
             GroupAction::SetRetention(retention) => {
-                self.settings.retention = *retention;
+                self.keep(actor.name(), *retention);
                 outcome.timers_moved = true;
             }
             GroupAction::Dissolve => {
                 self.settings.dissolved = true;
                 self.owner = None;
+                self.doors.close();
                 self.dissolve(at, outcome);
             }
+            GroupAction::Answer { .. }
+            | GroupAction::MakeCode { .. }
+            | GroupAction::RevokeCode { .. }
+            | GroupAction::Bar { .. }
+            | GroupAction::Asked { .. } => self.keep_doors(at, actor, action),
         }
     }
 
@@ -307,14 +329,14 @@ impl Session {
 /// Attributes by key.
 pub(super) type Attributes = BTreeMap<AttributeKey, Blob>;
 
-fn least(who: Who) -> MemberRole {
+pub(super) fn least(who: Who) -> MemberRole {
     match who {
         Who::All => MemberRole::Member,
         Who::Admins => MemberRole::Admin,
     }
 }
 
-fn not_allowed(text: impl AsRef<str>) -> ErrorBody {
+pub(super) fn not_allowed(text: impl AsRef<str>) -> ErrorBody {
     ErrorBody::new(ErrorCode::NotAllowed, text)
 }
 

@@ -124,8 +124,9 @@ impl Model {
 
 fn random_step(rng: &mut StdRng, now_ms: u64) -> Step {
     let whom = NAMES[rng.random_range(0..NAMES.len())];
+    let join = rookery_wire::Join::Closed;
     let mut who = || if rng.random_bool(0.5) { Who::All } else { Who::Admins };
-    let policy = Policy { write: who(), invite: who(), change: who(), history_before_joining: true };
+    let policy = Policy { write: who(), invite: who(), change: who(), history_before_joining: true, join };
     match rng.random_range(0..1000) {
         0..300 => Step::Say,
         300..450 => Step::Add(whom),

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use rookery_wire::codec::Blob;
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal, UserId};
 
-use super::command::{Act, Actor, ChangeKind, Link, Unwanted};
+use super::command::{Act, Actor, ChangeKind, Link, NO_DEVICE, Unwanted};
 use super::outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 use super::session::{At, Member, Placed, Session, SessionLimits, Written, refused, sender_key};
 
@@ -26,9 +26,6 @@ pub(super) struct Turnover {
     owner: Option<UserId>,
 }
 
-/// Stands as the device of records that no device sent: a user leaves whose list is full.
-const NO_DEVICE: &str = "-";
-
 impl Session {
     /// Whether it waits for the lists of its founders.
     pub fn opening(&self) -> bool {
@@ -40,12 +37,13 @@ impl Session {
         !self.exists && self.intents.get(user).is_some_and(|link| link.member)
     }
 
-    /// What becomes of an act while there is no record yet; none when it is to be judged like any other.
+    /// What becomes of an act while there is no record yet; none when it is to be judged like any other. One under a request
+    /// key has no number.
     pub(super) fn before_it_exists(
         &mut self,
         at: &At,
         actor: &Actor,
-        client_seq: u64,
+        client_seq: Option<u64>,
         act: &Act,
     ) -> Option<Outcome> {
         if self.opening() {
@@ -53,14 +51,15 @@ impl Session {
         }
         let next = self.last_number(&sender_key(actor)) + 1;
         let opened = self.present > 0;
-        if opened && client_seq != next {
+        let skips = client_seq.filter(|client_seq| *client_seq != next);
+        if let Some(client_seq) = skips.filter(|_| opened) {
             let text = format!("client_seq {client_seq} skips numbers, expected {next}");
             return Some(refused(ErrorCode::ClientSeqGap, text, next));
         }
         if !self.may_begin(act) {
             return Some(refused(ErrorCode::NoSuchSession, format!("there is no {}", self.id), 0));
         }
-        if opened || client_seq != next {
+        if opened || skips.is_some() {
             return None;
         }
         if let Err(refusal) = self.decide(at, actor, act) {
@@ -73,7 +72,7 @@ impl Session {
         let mut outcome = Outcome { parked: true, ..Outcome::default() };
         self.next_version(at);
         let direct = matches!(self.id, SessionId::Direct { .. });
-        let from = direct.then(|| actor.name().clone());
+        let from = (direct && !actor.is_system()).then(|| actor.name().clone());
         for user in founders {
             self.intend_from(user, true, 1, from.clone(), &mut outcome);
         }
@@ -304,6 +303,7 @@ impl Session {
             muted_until,
         };
         self.present += 1;
+        self.doors.forget(&user);
         self.members.insert(user.clone(), member);
         self.dirty.members.insert(user.clone());
         outcome.added.push(user.clone());

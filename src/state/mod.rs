@@ -12,7 +12,11 @@ mod bars;
 pub mod command;
 pub mod devices;
 pub mod exceptions;
+pub mod joining;
+mod judging;
+mod keeping;
 pub mod key;
+pub mod keyed;
 pub mod manage;
 mod members;
 pub mod outcome;
@@ -23,6 +27,7 @@ pub mod records;
 pub mod relations;
 mod rewrite;
 pub mod rows;
+pub mod seal;
 pub mod sender;
 pub mod series;
 pub mod session;
@@ -34,6 +39,7 @@ pub mod user_rows;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
+pub use keyed::KeyedOwn;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
@@ -44,7 +50,17 @@ pub use user::User;
 #[cfg(test)]
 mod bounds_tests;
 #[cfg(test)]
+mod digest_tests;
+#[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod joining_model_tests;
+#[cfg(test)]
+mod joining_tests;
+#[cfg(test)]
+mod keyed_tests;
+#[cfg(test)]
+mod large_tests;
 #[cfg(test)]
 mod manage_model_tests;
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl UserAct {
     }
 
     /// Whether it may leave errands to other entities, which must have arrived before it is acknowledged.
-    fn concerns_others(&self) -> bool {
+    pub(super) fn concerns_others(&self) -> bool {
         matches!(
             self.action,
             UserAction::RequestFriend { .. }
@@ -137,6 +137,14 @@ impl User {
             outcome.gate = act.concerns_others().then_some(self.version);
         }
         outcome
+    }
+
+    /// Carries out an act if it is allowed: what came of it, with what follows. Nothing has changed if it is not.
+    pub(super) fn carry_out_judged(&mut self, at: &At, act: &UserAct) -> Result<(u64, Outcome), ErrorBody> {
+        let change = self.decide(at, act)?;
+        let (value, mut outcome) = (change.value, Outcome::default());
+        self.carry_out(at, act, change, &mut outcome);
+        Ok((value, outcome))
     }
 
     fn decide(&self, at: &At, act: &UserAct) -> Result<Change, ErrorBody> {

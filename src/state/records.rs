@@ -2,62 +2,70 @@
 //!
 //! With a row per message the thread that writes rows took 39 % of the samples of a profile of three nodes under full
 //! load: keys compared, values checksummed and compressed one by one. What runs save is not measured yet. Runs may overlap after a snapshot was installed:
-//! the one that begins last before a seq is whole and holds it.
+//! the one that begins last before a seq is whole and holds it. Each says what the session's digest is before it, which is
+//! the same however runs were cut.
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use rookery_wire::SessionId;
+use rookery_wire::{Digest, SessionId};
 
 use super::key;
-use super::rows::{RowFault, RowReader, RowWrites};
+use super::rows::{RowFault, RowReader};
+use super::seal::Tip;
 
-/// First byte of a run.
-const VERSION: u8 = 1;
+/// First byte of a run. Then the digest of the session before its first record, then the records.
+const VERSION: u8 = 2;
+/// Bytes of a run before its first record.
+const HEAD_BYTES: usize = 1 + 32;
 /// Most records in a run.
 pub const RUN_RECORDS: usize = 64;
 /// A run is closed once it has so many bytes.
 const RUN_BYTES: usize = 32 << 10;
 
-/// Runs by the seq of their first record.
-pub type Runs = BTreeMap<u64, Vec<Bytes>>;
+/// Consecutive records, as a row holds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The digest of the session before the first of them.
+    pub before: Digest,
+    /// The records.
+    pub records: Vec<Bytes>,
+}
 
-/// Puts records, of which the first has seq `first`, into rows; gives first seq and length of each run.
-pub fn write(rows: &mut RowWrites, id: &SessionId, first: u64, records: &[&Bytes]) -> Vec<(u64, usize)> {
+/// Runs by the seq of their first record.
+pub type Runs = BTreeMap<u64, Run>;
+
+/// Where records, of which the first has seq `first`, are cut into runs: first seq and length of each.
+pub fn cut(first: u64, records: &[Bytes]) -> Vec<(u64, usize)> {
     let mut runs = Vec::new();
-    let mut at = 0;
-    while at < records.len() {
-        let begin = at;
-        let lengths = records[at..].iter().take(RUN_RECORDS).map(|record| 4 + record.len());
-        let mut room = 1;
-        // One more than fits, as below.
-        for length in lengths {
-            if room >= RUN_BYTES {
-                break;
-            }
-            room += length;
+    let (mut begin, mut bytes) = (0, HEAD_BYTES);
+    for (at, record) in records.iter().enumerate() {
+        bytes += 4 + record.len();
+        if at + 1 - begin == RUN_RECORDS || bytes >= RUN_BYTES || at + 1 == records.len() {
+            runs.push((first + begin as u64, at + 1 - begin));
+            (begin, bytes) = (at + 1, HEAD_BYTES);
         }
-        let mut value = BytesMut::with_capacity(room);
-        value.put_u8(VERSION);
-        while at < records.len() && at - begin < RUN_RECORDS && value.len() < RUN_BYTES {
-            push(&mut value, records[at]);
-            at += 1;
-        }
-        rows.put(key::record(id, first + begin as u64), value.freeze());
-        runs.push((first + begin as u64, at - begin));
     }
     runs
 }
 
-fn push(value: &mut BytesMut, record: &Bytes) {
-    value.put_u32_le(record.len() as u32);
-    value.put_slice(record);
+/// The row of a run.
+pub fn pack(before: Digest, records: &[Bytes]) -> Bytes {
+    let room = records.iter().map(|record| 4 + record.len()).sum::<usize>();
+    let mut value = BytesMut::with_capacity(HEAD_BYTES + room);
+    value.put_u8(VERSION);
+    value.put_slice(&before.0);
+    for record in records {
+        value.put_u32_le(record.len() as u32);
+        value.put_slice(record);
+    }
+    value.freeze()
 }
 
 /// The run that readers take a record from: the last that begins at or before it, if it reaches so far.
-pub fn run_of(runs: &Runs, seq: u64) -> Option<(u64, &Vec<Bytes>)> {
+pub fn run_of(runs: &Runs, seq: u64) -> Option<(u64, &Run)> {
     let (first, run) = runs.range(..=seq).next_back()?;
-    (seq - first < run.len() as u64).then_some((*first, run))
+    (seq - first < run.records.len() as u64).then_some((*first, run))
 }
 
 /// Every run that holds this record: one, or more where runs overlap.
@@ -71,7 +79,7 @@ pub fn runs_with(rows: &dyn RowReader, id: &SessionId, seq: u64) -> Result<Runs,
     while let Some((key, value)) = rows.last_between(&lowest, &key::record(id, upto))? {
         let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let run = unpack(&key, value)?;
-        if seq - first < run.len() as u64 {
+        if seq - first < run.records.len() as u64 {
             found.insert(first, run);
         }
         let Some(before) = first.checked_sub(1) else { break };
@@ -93,7 +101,7 @@ pub fn read(rows: &dyn RowReader, id: &SessionId, from: u64, count: usize) -> Re
         let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let skip = usize::try_from(next - first).unwrap_or(usize::MAX);
         let before = found.len();
-        found.extend(unpack(&key, value)?.into_iter().skip(skip).take(count - before));
+        found.extend(unpack(&key, value)?.records.into_iter().skip(skip).take(count - before));
         if found.len() == before {
             break;
         }
@@ -147,7 +155,7 @@ pub fn before(
         return Ok(Vec::new());
     };
     let begins = holding.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    let over = begins + unpack(&holding, value)?.len() as u64 <= first_seq;
+    let over = begins + unpack(&holding, value)?.records.len() as u64 <= first_seq;
     let mut keys = Vec::new();
     rows.scan(&key::session(key::letter::RECORD, id), &mut |key, _| {
         let needless = *key < *holding || (over && *key == *holding);
@@ -167,12 +175,31 @@ pub fn read_one(rows: &dyn RowReader, id: &SessionId, seq: u64) -> Result<Option
     Ok(read(rows, id, seq, 1)?.pop())
 }
 
-fn unpack(key: &[u8], mut value: Bytes) -> Result<Vec<Bytes>, RowFault> {
+/// The digest at `seq` from the run that holds it, or from the one that begins right after it; none if rows do not reach
+/// so far, either way.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn digest_at(rows: &dyn RowReader, id: &SessionId, seq: u64) -> Result<Option<Digest>, RowFault> {
+    let (lowest, upto) = (key::record(id, 0), key::record(id, seq.saturating_add(1)));
+    let Some((key, value)) = rows.last_between(&lowest, &upto)? else { return Ok(None) };
+    let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let run = unpack(&key, value)?;
+    let from = Tip { seq: first.saturating_sub(1), digest: run.before };
+    from.over(&run.records, seq)
+}
+
+fn unpack(key: &[u8], mut value: Bytes) -> Result<Run, RowFault> {
     let damaged = |why| RowFault::damaged(key, why);
     if value.first() != Some(&VERSION) {
         return Err(damaged("not a run of records of a version this program knows"));
     }
     value.advance(1);
+    if value.len() < 32 {
+        return Err(damaged("the run ends inside its digest"));
+    }
+    let mut before = Digest([0; 32]);
+    value.copy_to_slice(&mut before.0);
     let mut records = Vec::with_capacity(RUN_RECORDS);
     while !value.is_empty() {
         if value.len() < 4 {
@@ -184,5 +211,5 @@ fn unpack(key: &[u8], mut value: Bytes) -> Result<Vec<Bytes>, RowFault> {
         }
         records.push(value.split_to(length));
     }
-    Ok(records)
+    Ok(Run { before, records })
 }

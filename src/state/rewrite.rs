@@ -14,14 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    ErrorBody, ErrorCode, Extension, MemberRole, Record, RecordKind, Rewritten, Target, UserId, encode,
+    ContentHash, Digest, ErrorBody, ErrorCode, Extension, MemberRole, Record, RecordKind, Rewritten, Target,
+    UserId, encode,
 };
 
 use super::command::{Act, Actor};
 use super::recalled::Recalled;
-use super::records::{RUN_RECORDS, Runs, run_of};
+use super::records::{RUN_RECORDS, Run, Runs, run_of};
 use super::session::{At, Session, encode_record};
 use super::trim::is_lasting;
+use crate::plant::planted;
 
 /// Runs of records that were rewritten, and what the batch at hand has read of those that may be.
 #[derive(Debug, Default)]
@@ -61,12 +63,15 @@ impl Rewrites {
         self.revision
     }
     /// Runs to be written anew; they count as collected. `fresh` are the runs that are written for the first time.
-    pub(super) fn collect(&mut self, fresh: Vec<(u64, usize)>) -> Vec<(u64, &[Bytes])> {
+    pub(super) fn collect(&mut self, fresh: Vec<(u64, usize)>) -> Vec<(u64, Run)> {
         self.fresh = fresh;
         self.collected = self.revision;
         let dirty = std::mem::take(&mut self.dirty);
+        if planted("recall-forgotten") {
+            return Vec::new();
+        }
         let runs = dirty.into_iter();
-        runs.filter_map(|first| Some((first, self.pending.get(&first)?.as_slice()))).collect()
+        runs.filter_map(|first| Some((first, self.pending.get(&first)?.clone()))).collect()
     }
     /// Counts and seqs of messages that were recalled since this was last asked; no seq where they are trimmed.
     pub(super) fn collect_recalled(&mut self) -> Vec<(u64, Option<u64>)> {
@@ -75,10 +80,18 @@ impl Rewrites {
     }
     /// Records before `first` are gone, and the running counts up to `first_count` with them.
     pub(super) fn trim(&mut self, first: u64, first_count: u64) {
-        self.pending.retain(|begin, run| begin + run.len() as u64 > first);
+        self.pending.retain(|begin, run| begin + run.records.len() as u64 > first);
         let Self { pending, dirty, .. } = self;
         dirty.retain(|begin| pending.contains_key(begin));
         self.dirty_recalled.extend(self.recalled.trim(first_count));
+    }
+    /// The digests before the runs that were written for the first time, which were not known when they were collected.
+    pub(super) fn set_before(&mut self, before: &[(u64, Digest)]) {
+        for (first, digest) in before {
+            if let Some(run) = self.pending.get_mut(first) {
+                run.before = *digest;
+            }
+        }
     }
     /// What was collected is in rows.
     pub(super) fn written(&mut self) {
@@ -110,7 +123,7 @@ impl Session {
     pub fn patches(&self, from: u64, to: u64) -> Vec<(u64, Bytes)> {
         let mut patches = BTreeMap::new();
         for (first, run) in self.rewrites.pending.range(..=to) {
-            let records = (*first..).zip(run).filter(|(seq, _)| (from..=to).contains(seq));
+            let records = (*first..).zip(&run.records).filter(|(seq, _)| (from..=to).contains(seq));
             patches.extend(records.map(|(seq, record)| (seq, record.clone())));
         }
         patches.into_iter().collect()
@@ -118,6 +131,9 @@ impl Session {
 
     /// Messages with a running count above `count` that were recalled.
     pub fn recalled_after(&self, count: u64) -> u64 {
+        if planted("unread-recalled") {
+            return 0;
+        }
         self.rewrites.recalled.after(count)
     }
 
@@ -138,7 +154,8 @@ impl Session {
         if !(self.first_seq..=self.last_seq).contains(&seq) {
             return None;
         }
-        let in_runs = |runs| run_of(runs, seq).and_then(|(first, run)| run.get((seq - first) as usize));
+        let in_runs =
+            |runs| run_of(runs, seq).and_then(|(first, run)| run.records.get((seq - first) as usize));
         let bytes = self.record(seq);
         let bytes = bytes.or_else(|| in_runs(&self.rewrites.pending));
         let bytes = bytes.or_else(|| in_runs(&self.rewrites.fetched))?;
@@ -150,7 +167,7 @@ impl Session {
         let (seq, window_ms, recall) = match act {
             Act::Recall { seq, window_ms } => (*seq, *window_ms, true),
             Act::Edit { seq, window_ms, .. } => (*seq, *window_ms, false),
-            Act::Send { .. } | Act::Change { .. } | Act::Manage { .. } => return Ok(()),
+            _ => return Ok(()),
         };
         let none =
             || ErrorBody::new(ErrorCode::NoSuchMessage, format!("{} has no content at {seq}", self.id));
@@ -192,13 +209,15 @@ impl Session {
         let mark = Rewritten { by: by.clone(), time_ms, seq: self.last_seq + 1 };
         let mark = Extension { tag: Rewritten::TAG, data: Blob(encode(&mark)) };
         let count = record.count;
+        // The digest stays as it was: the hash of the first content stays, and its salt goes.
+        let hash = ContentHash::of(&record).extension();
         let (record, recalled) = match act {
             Act::Edit { content_type, content, extensions, .. } => {
                 let mut extensions = extensions.clone();
                 // It goes when it was to go, whatever it says by then.
                 let kept = record.extensions.iter().filter(|kept| is_lasting(kept));
                 extensions.extend(kept.cloned());
-                extensions.push(mark);
+                extensions.extend([mark, hash]);
                 let (content_type, content) = (content_type.clone(), content.clone());
                 (Record { kind: RecordKind::CONTENT, content_type, content, extensions, ..record }, None)
             }
@@ -207,7 +226,7 @@ impl Session {
                     kind: RecordKind::RECALLED,
                     content_type: Blob::default(),
                     content: Blob::default(),
-                    extensions: vec![mark],
+                    extensions: vec![mark, hash],
                     ..record
                 };
                 (tombstone, Some(count))
@@ -220,6 +239,9 @@ impl Session {
     /// are held in memory for the next checkpoint on that account.
     pub(super) fn rewrite(&mut self, at: &At, rewriting: Rewriting) -> ((u64, Bytes), usize) {
         let Rewriting { seq, record, recalled } = rewriting;
+        if planted("recall-kept") && recalled.is_some() {
+            return ((seq, record), 0);
+        }
         let collected =
             self.rewrites.fresh.iter().find(|(first, len)| (*first..*first + *len as u64).contains(&seq));
         if seq > self.written_seq
@@ -227,7 +249,8 @@ impl Session {
         {
             // On its way into rows: all that is not written is in memory, the whole run with it.
             let run = (first..first + len as u64).filter_map(|seq| self.record(seq).cloned());
-            let run: Vec<Bytes> = run.collect();
+            // The digest before it is told once it is sealed, and needed when it is written anew, which is after that.
+            let run = Run { before: Digest([0; 32]), records: run.collect() };
             self.rewrites.pending.entry(first).or_insert(run);
         }
         let mut held = 0;
@@ -237,10 +260,10 @@ impl Session {
             pending.entry(first).or_insert_with(|| run.clone());
         }
         for (first, run) in pending.range_mut(seq.saturating_sub(RUN_RECORDS as u64)..=seq) {
-            if let Some(place) = run.get_mut((seq - first) as usize) {
+            if let Some(place) = run.records.get_mut((seq - first) as usize) {
                 *place = record.clone();
                 dirty.insert(*first);
-                held += run.iter().map(Bytes::len).sum::<usize>();
+                held += run.records.iter().map(Bytes::len).sum::<usize>();
             }
         }
         if let Some(count) = recalled {
@@ -274,11 +297,12 @@ fn mark_of(record: &Record) -> Option<Rewritten> {
 fn target_of(act: &Act) -> Option<u64> {
     match act {
         Act::Recall { seq, .. } | Act::Edit { seq, .. } => Some(*seq),
-        Act::Send { .. } | Act::Change { .. } | Act::Manage { .. } => None,
+        _ => None,
     }
 }
 
-fn runs_with(runs: &Runs, seq: u64) -> impl Iterator<Item = (u64, &Vec<Bytes>)> {
+fn runs_with(runs: &Runs, seq: u64) -> impl Iterator<Item = (u64, &Run)> {
     let near = runs.range(seq.saturating_sub(RUN_RECORDS as u64)..=seq);
-    near.filter(move |(first, run)| seq - **first < run.len() as u64).map(|(first, run)| (*first, run))
+    near.filter(move |(first, run)| seq - **first < run.records.len() as u64)
+        .map(|(first, run)| (*first, run))
 }

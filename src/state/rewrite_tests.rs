@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::{ErrorCode, Record, RecordKind, Rewritten};
+use rookery_wire::{Digest, ErrorCode, Record, RecordKind, Rewritten};
 
 use super::command::Act;
 use super::session_rows::read_recalled_after;
 use super::tests::{Disk, LIMITS, actor, apply, at, code_of, group, new_group, seq_of, text, user};
-use super::{Actor, RowReader, Session, records};
+use super::{Actor, RowReader, Session, key, records};
 
 const SECRET: &str = "the secret that must go";
 
@@ -144,8 +144,9 @@ fn a_message_in_runs_that_overlap() {
     let record = |seq: u64| session.record(seq).cloned().expect("in memory");
     let all: Vec<Bytes> = (1..=22).map(record).collect();
     let mut rows = super::RowWrites::default();
-    records::write(&mut rows, &group(), 1, &all.iter().collect::<Vec<_>>());
-    records::write(&mut rows, &group(), 2, &all[1..].iter().collect::<Vec<_>>());
+    let begin = Digest::begin(&group());
+    rows.put(key::record(&group(), 1), records::pack(begin, &all));
+    rows.put(key::record(&group(), 2), records::pack(begin.then(&all[0]).expect("a record"), &all[1..]));
     checkpoint(&mut session, &mut disk);
     disk.write(rows);
     recalled_everywhere(session, disk, |_, _| {});
@@ -181,7 +182,8 @@ fn a_run_that_edits_have_made_large_is_cut_again() {
     for (number, seq) in (43..).zip(2..=40) {
         apply(&mut session, &disk, &at(100 + seq), &actor("ann"), number, &edit(seq, &long));
     }
-    let rows = session.collect();
+    let mut rows = session.collect();
+    rows.seal().expect("records");
     let largest = rows.ahead.iter().filter_map(|(_, value)| value.as_ref()).map(Bytes::len).max();
     assert!(largest.is_some_and(|bytes| bytes < 128 << 10), "{largest:?} bytes in one row");
     disk.write(rows);

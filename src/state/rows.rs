@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use rookery_wire::SessionId;
 
+use super::seal::Unsealed;
+
 /// Why rows could not be read: storage failed, or holds what no version of this program wrote. Never a refusal; it
 /// stops the node.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,8 @@ pub struct RowWrites {
     pub rows: Vec<(Bytes, Option<Bytes>)>,
     /// Records of this session are no more: once the other rows are durable, those that no kept one needs are deleted.
     pub freed: Option<(SessionId, Freed)>,
+    /// Records that [`RowWrites::seal`] makes rows of.
+    pub unsealed: Option<Unsealed>,
     /// Sum of key and value lengths.
     pub bytes: usize,
 }

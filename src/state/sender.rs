@@ -25,7 +25,7 @@ pub enum Fate {
 }
 
 /// Where a number's message stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Stored {
     /// Its seq.
     pub seq: u64,

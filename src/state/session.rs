@@ -9,19 +9,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, encode_sized};
 use rookery_wire::{
-    AttributeKey, DeviceId, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal, UserId,
+    AttributeKey, DeviceId, Digest, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal,
+    UserId,
 };
 
 pub use super::at::At;
 use super::bars::Bars;
-use super::command::{Act, Actor, ChangeKind, Link};
+use super::command::{Act, Actor, Link};
+use super::joining::Doors;
+use super::keeping::Wishes;
 use super::key::SenderKey;
+use super::keyed::Keys;
 use super::manage::{Attributes, Profile, Settings};
 use super::outcome::{Answer, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
+use super::seal::Chain;
 use super::sender::{Fate, Known, Number, Sender, Stored};
 use super::trim::Expiries;
-use crate::plant::planted;
 
 /// Bounds of what a session keeps in memory. None of them may change what apply decides.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +130,11 @@ pub struct Session {
     pub(super) dirty: Dirty,
     pub(super) rewrites: Rewrites,
     pub(super) bars: Bars,
+    pub(super) chain: Chain,
+    pub(super) doors: Doors,
+    pub(super) wishes: Wishes,
+    /// What was asked for under request keys.
+    pub(super) keys: Keys<Stored>,
     /// Old numbers read from rows for the batch at hand.
     pub(super) recalled: BTreeMap<(SenderKey, u64), Option<Number>>,
 }
@@ -134,6 +143,7 @@ impl Session {
     /// A session of which nothing is known yet.
     pub fn new(id: SessionId) -> Self {
         Self {
+            chain: Chain::at(0, Digest::begin(&id)),
             id,
             index: 0,
             changed: 0,
@@ -162,6 +172,9 @@ impl Session {
             dirty: Dirty::default(),
             rewrites: Rewrites::default(),
             bars: Bars::new(),
+            doors: Doors::default(),
+            wishes: Wishes::new(),
+            keys: Keys::default(),
             recalled: BTreeMap::new(),
         }
     }
@@ -295,7 +308,7 @@ impl Session {
             return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
         }
         if !self.exists
-            && let Some(outcome) = self.before_it_exists(at, actor, client_seq, act)
+            && let Some(outcome) = self.before_it_exists(at, actor, Some(client_seq), act)
         {
             return outcome;
         }
@@ -321,7 +334,13 @@ impl Session {
             }
         }
         match self.decide(at, actor, act) {
-            Ok(()) => self.store(at, limits, actor, key, client_seq, fingerprint, act),
+            Ok(()) => match self.store(at, limits, actor, client_seq, act) {
+                Ok((outcome, stored)) => {
+                    self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
+                    outcome
+                }
+                Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
+            },
             Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
@@ -333,7 +352,9 @@ impl Session {
     /// Somebody of whom nothing is known here: a refusal keeps it so, and takes no number. Else anybody who asks for
     /// something in vain would leave a row behind, for ever. A service is known to the business.
     fn is_stranger(&self, actor: &Actor, key: &SenderKey) -> bool {
-        !actor.service && !self.members.contains_key(actor.name()) && !self.senders.contains_key(key)
+        let name = actor.name();
+        let known = self.members.contains_key(name) || self.doors.knows(name);
+        !(actor.service || known || self.senders.contains_key(key))
     }
 
     /// The first answer again, to a number seen before.
@@ -360,57 +381,17 @@ impl Session {
         }
     }
 
-    /// Whether the act is one for this session and this user. Judged here, at apply, so that every replica judges alike
-    /// (G8); what the group's settings say to it, [`Session::decide`] adds.
-    pub(super) fn judge(&self, at: &At, actor: &Actor, act: &Act) -> Result<(), ErrorBody> {
-        let name = actor.name();
-        let stranger =
-            || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
-        let speaks_for_itself = actor.service && actor.on_behalf_of.is_none();
-        let is_member = speaks_for_itself || self.member(name).is_some() || planted("no-membership");
-        let Act::Change { kind, users, most } = act else {
-            let allowed = is_member || (!self.exists && self.id.pair_has(name) == Some(true));
-            return if allowed { self.judge_rewrite(at, actor, act) } else { Err(stranger()) };
-        };
-        if matches!(self.id, SessionId::Direct { .. }) {
-            return Err(ErrorBody::new(
-                ErrorCode::NotAllowed,
-                "the members of a direct session are its two users",
-            ));
-        }
-        match kind {
-            ChangeKind::Create if self.exists || (self.present > 0 && self.member(name).is_none()) => {
-                return Err(ErrorBody::new(ErrorCode::SessionExists, format!("{} exists already", self.id)));
-            }
-            ChangeKind::Create => {}
-            ChangeKind::Add | ChangeKind::Remove if !is_member => return Err(stranger()),
-            ChangeKind::Add | ChangeKind::Remove => {}
-        }
-        if *kind != ChangeKind::Remove {
-            let fresh: BTreeSet<&UserId> = users.iter().filter(|user| self.member(user).is_none()).collect();
-            let unborn = !self.exists && self.present == 0;
-            let total = u64::from(self.present) + fresh.len() as u64 + u64::from(unborn);
-            if total > u64::from(*most) {
-                let text = format!("{} would have {total} members, at most {most} are allowed", self.id);
-                return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(u64::from(*most)));
-            }
-        }
-        Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "everything a record is made of")]
-    fn store(
+    /// Carries out an act that was allowed: where its record stands, with what follows from it.
+    pub(super) fn store(
         &mut self,
         at: &At,
         limits: &SessionLimits,
         actor: &Actor,
-        key: SenderKey,
         client_seq: u64,
-        fingerprint: u64,
         act: &Act,
-    ) -> Outcome {
+    ) -> Result<(Outcome, Stored), ErrorBody> {
         let mut outcome = Outcome::default();
-        let (mut turnover, mut rewriting) = (None, None);
+        let (mut turnover, mut rewriting, mut entry) = (None, None, None);
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
                 if !self.exists {
@@ -423,7 +404,8 @@ impl Session {
                     if matches!(act, Act::Recall { .. }) { RecordKind::RECALL } else { RecordKind::EDIT };
                 let Some((decided, target)) = self.decide_rewrite(at, actor.name(), act) else {
                     // Judged just now, so it is there.
-                    return refused(ErrorCode::NoSuchMessage, format!("{} has no such message", self.id), 0);
+                    let text = format!("{} has no such message", self.id);
+                    return Err(ErrorBody::new(ErrorCode::NoSuchMessage, text));
                 };
                 rewriting = Some(decided);
                 (kind, Blob::default(), Blob(rookery_wire::encode(&target)), Vec::new())
@@ -434,7 +416,13 @@ impl Session {
                 (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
             }
             Act::Manage { action } => {
-                (RecordKind::GROUP_CHANGED, Blob::default(), Blob(rookery_wire::encode(action)), Vec::new())
+                let told = Blob(rookery_wire::encode(&self.as_told(at, action)));
+                (RecordKind::GROUP_CHANGED, Blob::default(), told, Vec::new())
+            }
+            Act::Join { .. } | Act::Answer { .. } => {
+                let (kind, content, decided) = self.decide_entry(at, actor, act);
+                entry = Some(decided);
+                (kind, Blob::default(), content, Vec::new())
             }
         };
         let placed = self.place(
@@ -455,27 +443,34 @@ impl Session {
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, &mut outcome);
         }
+        if let Some(entry) = entry {
+            self.enter(at, entry, &mut outcome);
+        }
         if let Some(rewriting) = rewriting {
             let (rewritten, held_bytes) = self.rewrite(at, rewriting);
             (outcome.rewritten, outcome.held_bytes) = (Some(rewritten), held_bytes);
         }
         if let Act::Manage { action } = act {
-            self.manage(at, action, &mut outcome);
+            self.manage(at, actor, action, &mut outcome);
         }
         let (stored, record) = self.append(limits, placed);
         outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
-        self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
             outcome.gate = Some(self.version);
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
-        outcome
+        Ok((outcome, stored))
     }
 
     /// Gives a record the next seq, without taking it.
     pub(super) fn place(&self, at: &At, written: Written) -> Placed {
-        let Written { sender, device, epoch, client_seq, kind, content_type, content, extensions } = written;
+        let Written { sender, device, epoch, client_seq, kind, content_type, content, mut extensions } =
+            written;
+        if kind == RecordKind::CONTENT {
+            // Signals are never taken back, so there is nothing to guess.
+            extensions.push(at.salt().extension());
+        }
         let stored = Stored {
             seq: self.last_seq + 1,
             message_id: at.message_id(),
@@ -555,12 +550,7 @@ pub(super) fn sender_key(actor: &Actor) -> SenderKey {
 
 /// Refusals that do not always take the number say in `detail` that they did.
 fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
-    match refusal.code {
-        ErrorCode::NotMember | ErrorCode::SessionExists | ErrorCode::Dissolved | ErrorCode::RefusedByPeer => {
-            refusal.with_detail(client_seq)
-        }
-        _ => refusal,
-    }
+    if refusal.code.spares_strangers() { refusal.with_detail(client_seq) } else { refusal }
 }
 
 fn trimmed(client_seq: u64) -> Outcome {

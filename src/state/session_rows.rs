@@ -5,22 +5,25 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::codec::decode;
-use rookery_wire::{AttributeKey, Blob, Record, SessionId, UserId};
+use rookery_wire::{AttributeKey, Blob, Digest, Record, RequestKey, Retention, SessionId, UserId};
 
 use super::command::{Link, versioned};
+use super::joining::Doors;
 use super::key::{self, SenderKey, letter};
+use super::keyed::{KeptKey, Keys};
 use super::manage::Settings;
 use super::recalled::Recalled;
 use super::records;
 use super::rewrite::Rewrites;
 use super::rows::{Freed, RowFault, RowReader, RowWrites};
+use super::seal::Chain;
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
 use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
-const ROW_VERSION: u8 = 4;
+const ROW_VERSION: u8 = 5;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -51,6 +54,10 @@ pub struct HeadRow {
     pub revision: u64,
     /// Of a direct session: user, version, and whether it takes nothing the other writes.
     pub bars: Vec<(UserId, u64, bool)>,
+    /// The digest at `last_seq`.
+    pub digest: Digest,
+    /// Of a direct session: how long each user wishes it to be kept.
+    pub wishes: Vec<(UserId, Retention)>,
     /// Log index at which the session last changed in what lists show of it.
     pub changed: u64,
 }
@@ -109,6 +116,22 @@ pub(super) fn row<T: Decode<rookery_wire::codec::Source>>(key: &[u8], value: Byt
         }
         None => Err(RowFault::damaged(key, "it is empty")),
     }
+}
+
+/// The request keys whose rows begin with `prefix`.
+pub(super) fn keys_under<T: Decode<rookery_wire::codec::Source>>(
+    rows: &dyn RowReader,
+    prefix: &[u8],
+) -> Result<BTreeMap<RequestKey, KeptKey<T>>, RowFault> {
+    let mut keys = BTreeMap::new();
+    rows.scan(prefix, &mut |key, value| {
+        let mut rest = key.get(prefix.len()..).unwrap_or_default();
+        let name = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no request key in it"))?;
+        let name = RequestKey::new(name).map_err(|fault| RowFault::damaged(key, fault))?;
+        keys.insert(name, row(key, Bytes::copy_from_slice(value))?);
+        Ok(true)
+    })?;
+    Ok(keys)
 }
 
 /// Encodes a row value with its version byte.
@@ -209,8 +232,10 @@ impl Session {
         session.present = head.present;
         session.changed = head.changed;
         session.bars = head.bars.into_iter().map(|(by, version, on)| (by, (version, on))).collect();
+        session.wishes = head.wishes.into_iter().collect();
         session.written_seq = head.last_seq;
         session.collected_seq = head.last_seq;
+        session.chain = Chain::at(head.last_seq, head.digest);
         let prefix = key::session(letter::MEMBER, id);
         rows.scan(&prefix, &mut |key, value| {
             let user = user_at(key, &prefix)?;
@@ -232,7 +257,9 @@ impl Session {
         })?;
         session.rewrites = Rewrites::loaded(head.revision, Recalled::loaded(recalled));
         session.load_expiries(rows)?;
+        session.keys = Keys::loaded(keys_under(rows, &key::session(letter::SESSION_KEY, id))?);
         session.load_profile(rows)?;
+        session.load_doors(rows)?;
         if session.last_seq >= session.first_seq {
             let last = records::read_one(rows, id, session.last_seq)?.ok_or_else(|| {
                 RowFault::damaged(&key::record(id, session.last_seq), "the last record is missing")
@@ -266,20 +293,47 @@ impl Session {
         })
     }
 
+    fn load_doors(&mut self, rows: &dyn RowReader) -> Result<(), RowFault> {
+        let (mut outsiders, mut codes) = (BTreeMap::new(), BTreeMap::new());
+        let prefix = key::session(letter::OUTSIDER, &self.id);
+        rows.scan(&prefix, &mut |key, value| {
+            outsiders.insert(user_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        rows.scan(&key::session(letter::CODE, &self.id), &mut |key, value| {
+            codes.insert(count_at(key)?, row(key, Bytes::copy_from_slice(value))?);
+            Ok(true)
+        })?;
+        self.doors = Doors::loaded(outsiders, codes);
+        Ok(())
+    }
+
+    fn collect_doors(&mut self, rows: &mut RowWrites) {
+        let (outsiders, codes) = self.doors.collect();
+        for (user, outsider) in outsiders {
+            let key = key::session_user(letter::OUTSIDER, &self.id, &user);
+            match outsider {
+                Some(outsider) => rows.put(key, row_value(outsider)),
+                None => rows.delete(key),
+            }
+        }
+        for (id, code) in codes {
+            let key = key::code(&self.id, id);
+            match code {
+                Some(code) => rows.put(key, row_value(code)),
+                None => rows.delete(key),
+            }
+        }
+    }
+
     /// The rows that have changed since the last time this was asked. Empty when none have.
     pub fn collect(&mut self) -> RowWrites {
         let mut rows = RowWrites::default();
+        self.end_sealing();
         let dirty = std::mem::take(&mut self.dirty);
-        let fresh: Vec<&Bytes> =
-            (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq)).collect();
-        let runs = records::write(&mut rows, &self.id, self.collected_seq + 1, &fresh);
-        // Cut as they were at first: edits may have made them larger. They may be there before the head is, for a replay
-        // knows by their mark what it has not got to yet.
-        let mut ahead = RowWrites::default();
-        for (first, records) in self.rewrites.collect(runs) {
-            records::write(&mut ahead, &self.id, first, &records.iter().collect::<Vec<_>>());
-        }
-        rows.ahead = ahead.rows;
+        let fresh: Vec<Bytes> =
+            (self.collected_seq + 1..=self.last_seq).filter_map(|seq| self.record(seq).cloned()).collect();
+        let rewritten = self.rewrites.collect(records::cut(self.collected_seq + 1, &fresh));
         for (count, seq) in self.rewrites.collect_recalled() {
             let key = key::recalled(&self.id, count);
             match seq {
@@ -326,17 +380,25 @@ impl Session {
                 None => rows.delete(key),
             }
         }
+        self.collect_doors(&mut rows);
+        for (request, kept) in self.keys.collect() {
+            let key = key::session_key(&self.id, &request);
+            match kept {
+                Some(kept) => rows.put(key, row_value(kept)),
+                None => rows.delete(key),
+            }
+        }
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
-        if dirty.head {
-            rows.put(key::session(letter::HEAD, &self.id), row_value(&self.head_row()));
-        }
+        let head = dirty.head.then(|| self.head_row());
+        rows.unsealed = self.begin_sealing(fresh, head, rewritten);
         rows
     }
 
     /// What was collected can be read from rows: memory keeps the ring and lets go of the rest.
     pub fn written(&mut self, limits: &SessionLimits) {
+        self.end_sealing();
         self.written_seq = self.collected_seq;
         self.rewrites.written();
         for sender in self.senders.values_mut() {
@@ -358,7 +420,9 @@ impl Session {
             && self.expiries.is_clean()
             && self.dirty.trimmed.is_none()
             && !self.dirty.profile
+            && self.doors.is_clean()
             && self.dirty.attributes.is_empty()
+            && self.keys.is_clean()
     }
 
     fn head_row(&self) -> HeadRow {
@@ -376,6 +440,9 @@ impl Session {
             present: self.present,
             revision: self.rewrites.revision(),
             bars: self.bars.iter().map(|(by, (version, on))| (by.clone(), *version, *on)).collect(),
+            // Told when the records are sealed.
+            digest: self.tip().digest,
+            wishes: self.wishes.iter().map(|(user, wish)| (user.clone(), *wish)).collect(),
             changed: self.changed,
         }
     }

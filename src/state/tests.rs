@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, MemberRole, Policy, Record, SessionId, UserId,
-    Who,
+    AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, Join, MemberRole, Policy, Record, SessionId,
+    UserId, Who,
 };
 
 use super::command::{Act, Actor, ChangeKind};
@@ -31,6 +31,8 @@ pub(super) struct Disk(BTreeMap<Bytes, Bytes>);
 
 impl Disk {
     pub(super) fn write(&mut self, writes: RowWrites) {
+        let mut writes = writes;
+        writes.seal().expect("records");
         for (key, value) in writes.ahead.into_iter().chain(writes.rows) {
             match value {
                 Some(value) => self.0.insert(key, value),
@@ -99,7 +101,7 @@ pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
 }
 
 pub(super) fn at(index: u64) -> At {
-    At { shard: 1, index, position: 0, time_ms: 1000 + index }
+    At { shard: 1, index, position: 0, time_ms: 1000 + index, secret: [index as u8; 16] }
 }
 
 /// Applies as the actor shell does: old numbers are fetched first.
@@ -134,6 +136,13 @@ pub(super) fn apply(
     session.reflect(at.index);
     session.forget_recalled();
     outcome
+}
+
+/// The last number of somebody, from memory or from its row.
+pub(super) fn last_number(session: &Session, disk: &Disk, who: &Actor) -> u64 {
+    let key = super::session::sender_key(who);
+    let of_row = || read_last_number(disk, session.id(), &key).expect("rows");
+    session.last_number_here(&key).unwrap_or_else(of_row)
 }
 
 /// All intents of a session, as having arrived.
@@ -312,7 +321,7 @@ fn time_never_goes_back_within_a_session() {
 fn random_change(rng: &mut StdRng, whom: &str, number: u64) -> GroupAction {
     let (user, who) = (user(whom), |on| if on { Who::All } else { Who::Admins });
     let key = AttributeKey::new(["a", "b", "c"][rng.random_range(0..3)]).expect("a key");
-    match rng.random_range(0..33) {
+    match rng.random_range(0..41) {
         0..4 => {
             GroupAction::SetProfile { name: Some(Blob::from(format!("{number}").as_str())), avatar: None }
         }
@@ -328,9 +337,22 @@ fn random_change(rng: &mut StdRng, whom: &str, number: u64) -> GroupAction {
             invite: who(rng.random_bool(0.5)),
             change: who(rng.random_bool(0.5)),
             history_before_joining: rng.random_bool(0.5),
+            join: [Join::Closed, Join::Request, Join::Open][rng.random_range(0..3)],
         }),
+        32..36 => GroupAction::MakeCode {
+            hash: Blob(Bytes::copy_from_slice(&hash(rng))),
+            until_ms: 1000 + number + rng.random_range(0..60),
+            uses: rng.random_range(1..3),
+        },
+        36 => GroupAction::RevokeCode { id: rng.random_range(1..=number) },
+        37..40 => GroupAction::Bar { user, on: rng.random_bool(0.4) },
         _ => GroupAction::Dissolve,
     }
+}
+
+/// Of one of a few codes.
+fn hash(rng: &mut StdRng) -> [u8; 32] {
+    [rng.random_range(0..3); 32]
 }
 
 /// What a run consists of: acts with retries, reuse and gaps among them.
@@ -342,7 +364,7 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
     for index in 2..count {
         let name = names[rng.random_range(0..names.len())];
         let number = next.entry(name).or_insert(1);
-        let act = match rng.random_range(0..10) {
+        let act = match rng.random_range(0..12) {
             0 => change(ChangeKind::Add, &[names[rng.random_range(0..names.len())]]),
             1 => change(ChangeKind::Remove, &[names[rng.random_range(0..names.len())]]),
             2 => Act::Recall { seq: rng.random_range(1..=index), window_ms: 50 },
@@ -356,6 +378,16 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
             4 | 5 => {
                 let whom = names[rng.random_range(0..names.len())];
                 Act::Manage { action: random_change(rng, whom, index) }
+            }
+            6 => Act::Join {
+                code: rng.random_bool(0.6).then(|| hash(rng)),
+                text: Blob::from(name),
+                most: 5,
+                again_ms: 20,
+            },
+            7 => {
+                let user = user(names[rng.random_range(0..names.len())]);
+                Act::Answer { user, accept: rng.random_bool(0.5), most: 5 }
             }
             _ => text(&format!("{name} {number}")),
         };
@@ -479,12 +511,13 @@ fn a_repeated_registration_gives_one_epoch_and_a_new_one_another() {
 #[test]
 fn an_entry_gives_back_its_commands_and_refuses_what_it_does_not_know() {
     let command = Command::Act { actor: actor("ann"), session: group(), client_seq: 1, act: text("hi") };
-    let mut payload = Entry::begin(42, 64);
+    let mut payload = Entry::begin(42, [7; 16], 64);
     Entry::push(&mut payload, &command.encode());
     Entry::push(&mut payload, &command.encode());
     let payload = payload.freeze();
     let entry = Entry::decode(payload.clone()).expect("an entry");
-    assert_eq!((entry.time_ms, entry.commands), (42, vec![command.clone(), command]));
+    assert_eq!((entry.time_ms, entry.secret), (42, [7; 16]));
+    assert_eq!(entry.commands, vec![command.clone(), command]);
     for cut in 1..payload.len() {
         if let Ok(entry) = Entry::decode(payload.slice(..cut)) {
             assert!(entry.commands.len() < 2, "a cut entry is never taken for a whole one");

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::{Burns, ErrorBody, ErrorCode, Expires, Extension, Record, RecordKind, Retention, UserId};
+use rookery_wire::{
+    Burns, ContentHash, ErrorBody, ErrorCode, Expires, Extension, Record, RecordKind, Retention, UserId,
+};
 
 use super::command::Act;
 use super::outcome::{Answer, Outcome};
@@ -274,7 +276,8 @@ impl Session {
             return None;
         }
         let count = record.count;
-        let extensions = record.extensions.into_iter().filter(is_lasting).collect();
+        let hash = ContentHash::of(&record).extension();
+        let extensions = record.extensions.into_iter().filter(is_lasting).chain([hash]).collect();
         let tombstone = Record {
             kind: RecordKind::EXPIRED,
             content_type: Blob::default(),

@@ -14,6 +14,7 @@ use super::command::{Link, ReadTo};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::SenderKey;
+use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
@@ -65,6 +66,10 @@ pub struct User {
     /// Grows with everything that leaves errands, and with every stance.
     pub(super) version: u64,
     pub(super) errands: BTreeMap<ErrandKey, Errand>,
+    /// When a backend took the name for this user, unix milliseconds; 0 if none did.
+    pub(super) created_ms: u64,
+    /// What was asked for under request keys: time and value of the answer.
+    pub(super) keys: Keys<(u64, u64)>,
     pub(super) dirty: Dirty,
 }
 
@@ -100,6 +105,8 @@ impl User {
             privacy: Privacy::default(),
             version: 0,
             errands: BTreeMap::new(),
+            created_ms: 0,
+            keys: Keys::default(),
             dirty: Dirty::default(),
         }
     }
@@ -166,11 +173,15 @@ impl User {
         let mark = ReadMark { session: session.clone(), seq, count };
         let mut outcome = Outcome::answer(Answer::ReadMark(mark.clone()));
         if moved {
-            outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            if !planted("mark-unpushed") {
+                outcome.user_frames.push(frame_bytes(Kind::ReadMark, 0, &mark));
+            }
             link.read_seq = seq;
             link.read_count = count;
             link.changed = self.applying;
-            self.dirty.links.insert(session.clone());
+            if !planted("cursor-lost") {
+                self.dirty.links.insert(session.clone());
+            }
         }
         if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
             let extras = Extras { marked_unread: false, ..extras.clone() };
@@ -227,7 +238,8 @@ impl User {
             return frozen();
         }
         let known = self.links.get(&link.session);
-        if known.is_some_and(|known| link.version <= known.version) {
+        let stays = planted("left-listed") && !link.member;
+        if stays || known.is_some_and(|known| link.version <= known.version) {
             return Outcome::answer(Answer::Done);
         }
         let was_member = known.is_some_and(|known| known.member);

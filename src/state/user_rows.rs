@@ -8,11 +8,12 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::{self, SenderKey, letter};
+use super::keyed::Keys;
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
 use super::series::Series;
-use super::session_rows::{row, row_value};
+use super::session_rows::{keys_under, row, row_value};
 use super::user::{Dirty, LinkState, User};
 
 /// The user's head row.
@@ -27,6 +28,7 @@ struct UserRow {
     refuses_strangers: bool,
     version: u64,
     privacy: Privacy,
+    created_ms: u64,
 }
 
 /// A series with whose it is.
@@ -80,6 +82,8 @@ impl User {
         user.refuses_strangers = head.refuses_strangers;
         user.version = head.version;
         user.privacy = head.privacy;
+        user.created_ms = head.created_ms;
+        user.keys = Keys::loaded(keys_under(rows, &key::user(letter::USER_KEY, id))?);
         let prefix = key::user(letter::LINK, id);
         rows.scan(&prefix, &mut |key, value| {
             user.links.insert(session_at(key, &prefix)?, row(key, Bytes::copy_from_slice(value))?);
@@ -140,6 +144,9 @@ impl User {
             let value = self.errands.get(place).map(|errand| row_value(&(place.clone(), errand.clone())));
             set(key::errand(&self.id, place.0, &place.1), value);
         }
+        for (request, kept) in self.keys.collect() {
+            set(key::user_key(&self.id, &request), kept.map(row_value));
+        }
         if dirty.head {
             rows.put(key::user(letter::USER, &self.id), row_value(&self.head_row()));
         }
@@ -156,6 +163,7 @@ impl User {
             refuses_strangers: self.refuses_strangers,
             version: self.version,
             privacy: self.privacy,
+            created_ms: self.created_ms,
         }
     }
 
@@ -168,6 +176,7 @@ impl User {
             && series.is_empty()
             && relations.is_empty()
             && errands.is_empty()
+            && self.keys.is_clean()
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use rookery_raft::RaftId;
 
+use super::audit::AuditCommand;
+
 /// Which nodes hold a replica of each shard. Replicated data, never computed from a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Placement {
@@ -83,6 +85,8 @@ pub enum FactsCommand {
         /// Its new folder.
         store: u64,
     },
+    /// Lines for the audit, which is none of the facts: [`super::machine`] has it.
+    Audit(AuditCommand),
 }
 
 impl Facts {
@@ -114,6 +118,7 @@ impl Facts {
                     Ok(())
                 }
             },
+            FactsCommand::Audit(_) => Ok(()),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The system group as Raft's state machine: one small value, written with every change.
+//! The system group as Raft's state machine: the facts, one small value that is written with every change, and the audit,
+//! whose lines are rows of their own beside it.
 
 use std::sync::Arc;
 
@@ -8,9 +9,12 @@ use rookery_raft::{
     Batch, Committed, Fault, Group, Map, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine,
     Store, Waiter,
 };
+use rookery_wire::admin::{AuditPage, MAX_ADMIN_PAGE};
 use rookery_wire::codec::decode;
 use tokio::sync::{oneshot, watch};
 
+use super::audit::Book;
+use super::audit_rows;
 use super::facts::{Facts, FactsCommand};
 use crate::shard::checkpoint::store_fault;
 
@@ -19,12 +23,20 @@ const MAP: &str = "system";
 const FACTS_KEY: &[u8] = b"facts";
 const MARK_KEY: &[u8] = b"mark";
 
-/// Waits for a change of the facts.
-pub struct SystemWaiter(oneshot::Sender<Result<(), String>>);
+/// Changes after which the audit is made durable, so that the log behind it can go.
+const DURABLE_EVERY: u64 = 1024;
+/// The same in bytes.
+const DURABLE_BYTES: usize = 4 << 20;
+
+/// What became of a proposal: the numbers of the audit's lines that were wanted, or a refusal.
+pub type SystemAnswer = Result<Vec<u64>, String>;
+
+/// Waits for a change.
+pub struct SystemWaiter(oneshot::Sender<SystemAnswer>);
 
 impl SystemWaiter {
     /// A waiter and where its answer comes.
-    pub fn new() -> (Self, oneshot::Receiver<Result<(), String>>) {
+    pub fn new() -> (Self, oneshot::Receiver<SystemAnswer>) {
         let (answer, answered) = oneshot::channel();
         (Self(answer), answered)
     }
@@ -44,6 +56,17 @@ pub struct SystemMachine {
     opened_at: Option<Mark>,
     facts: watch::Sender<Arc<Facts>>,
     group: Mutex<Option<Group<SystemWaiter>>>,
+    audit: tokio::sync::Mutex<Audit>,
+}
+
+/// The audit here. Locked while it changes, so that who cuts a snapshot finds rows for all that the book names.
+struct Audit {
+    generation: u64,
+    book: Book,
+    /// Log index of the last change that is durable.
+    durable: u64,
+    /// Bytes written since.
+    unsaved: usize,
 }
 
 impl SystemMachine {
@@ -60,7 +83,9 @@ impl SystemMachine {
         })?;
         let opened_at = rows.1.map(|bytes| Mark::from_bytes(&bytes)).transpose()?;
         let facts = watch::Sender::new(Arc::new(facts));
-        Ok(Self { store: store.clone(), map, opened_at, facts, group: Mutex::new(None) })
+        let (generation, book) = audit_rows::open(&map).await?;
+        let audit = tokio::sync::Mutex::new(Audit { generation, durable: book.index(), unsaved: 0, book });
+        Ok(Self { store: store.clone(), map, opened_at, facts, group: Mutex::new(None), audit })
     }
 
     /// The facts as they change.
@@ -73,8 +98,23 @@ impl SystemMachine {
         *self.group.lock() = Some(group);
     }
 
-    async fn keep(&self, facts: &Facts, mark: &Mark, durable: bool) -> Result<(), Fault> {
-        let mut batch = Batch::default();
+    /// A page of the audit as this replica has it.
+    ///
+    /// # Errors
+    /// What the store says, also that it is busy.
+    pub async fn audit_page(&self, after: u64, limit: u32) -> Result<AuditPage, String> {
+        let (generation, first, next) = {
+            let audit = self.audit.lock().await;
+            (audit.generation, audit.book.first(), audit.book.next())
+        };
+        let limit = limit.clamp(1, MAX_ADMIN_PAGE) as usize;
+        let mut lines = audit_rows::lines(&self.map, generation, after, limit).await?;
+        lines.retain(|line| line.number < next);
+        Ok(AuditPage { lines, first, last: next - 1 })
+    }
+
+    /// Writes facts and mark together with what is in `batch`.
+    async fn keep(&self, mut batch: Batch, facts: &Facts, mark: &Mark, durable: bool) -> Result<(), Fault> {
         batch.put(Bytes::from_static(FACTS_KEY), rookery_wire::encode(facts));
         batch.put(Bytes::from_static(MARK_KEY), mark.bytes());
         self.map.apply(batch).await.map_err(store_fault)?;
@@ -99,15 +139,35 @@ impl StateMachine for SystemMachine {
     async fn apply(&self, entries: Vec<Committed<SystemWaiter>>, mark: Mark) -> Result<(), Fault> {
         let before = self.facts.borrow().clone();
         let mut facts = Facts::clone(&before);
-        let mut answers = Vec::new();
+        let mut audit = self.audit.lock().await;
+        let (mut answers, mut batch, mut audited) = (Vec::new(), Batch::default(), false);
         for committed in entries {
             let command: FactsCommand = decode(&committed.payload).map_err(|fault| {
                 Fault::with_source(format!("system entry {} cannot be read", committed.index), fault)
             })?;
-            let outcome = facts.apply(command);
+            let outcome = match command {
+                FactsCommand::Audit(command) => {
+                    let written = audit.book.apply(committed.index, command);
+                    audited = true;
+                    let numbers = written.numbers.clone();
+                    audit_rows::put(&mut batch, audit.generation, written);
+                    Ok(numbers)
+                }
+                command => facts.apply(command).map(|()| Vec::new()),
+            };
             answers.extend(committed.waiter.map(|waiter| (waiter, outcome)));
         }
-        self.keep(&facts, &mark, facts != *before).await?;
+        if audited {
+            audit_rows::put_head(&mut batch, audit.generation, &audit.book);
+        }
+        audit.unsaved += batch.bytes();
+        let many = mark.index() >= audit.durable.saturating_add(DURABLE_EVERY);
+        let durable = facts != *before || many || audit.unsaved >= DURABLE_BYTES;
+        self.keep(batch, &facts, &mark, durable).await?;
+        if durable {
+            (audit.durable, audit.unsaved) = (mark.index(), 0);
+        }
+        drop(audit);
         if facts != *before {
             self.facts.send_replace(Arc::new(facts));
         }
@@ -119,15 +179,42 @@ impl StateMachine for SystemMachine {
     }
 
     async fn write_snapshot(&self, out: SnapshotWriter) -> Result<(), Fault> {
-        let facts = self.facts.borrow().clone();
-        out.chunk(rookery_wire::encode(&*facts)).await
+        // Cut at one entry, beside which nothing is applied.
+        let (facts, generation, book) = {
+            let audit = self.audit.lock().await;
+            (self.facts.borrow().clone(), audit.generation, audit.book.clone())
+        };
+        out.chunk(rookery_wire::encode(&*facts)).await?;
+        let mut parts = audit_rows::Parts::of(&self.map, generation, &book);
+        while let Some(part) = parts.next().await? {
+            if self.audit.lock().await.generation != generation {
+                // Rows were taken out under it. The transfer takes silence for the end of this sender and gives up.
+                std::future::pending::<()>().await;
+            }
+            out.chunk(part).await?;
+        }
+        Ok(())
     }
 
     async fn install_snapshot(&self, mark: Mark, mut input: SnapshotReader) -> Result<(), Fault> {
         let chunk = input.next().await?.ok_or_else(|| Fault::new("the system snapshot is empty"))?;
         let facts: Facts = decode(&chunk)
             .map_err(|fault| Fault::with_source("the system snapshot cannot be read", fault))?;
-        self.keep(&facts, &mark, true).await?;
+        let mut audit = self.audit.lock().await;
+        let generation = audit.generation + 1;
+        // What an interrupted installation may have left.
+        audit_rows::clear(&self.map, Some(audit.generation)).await?;
+        let mut arriving = audit_rows::Arriving::under(&self.map, generation);
+        while let Some(part) = input.next().await? {
+            arriving.take(part).await?;
+        }
+        let book = arriving.book();
+        let mut batch = Batch::default();
+        audit_rows::put_head(&mut batch, generation, &book);
+        self.keep(batch, &facts, &mark, true).await?;
+        *audit = Audit { generation, durable: mark.index(), unsaved: 0, book };
+        audit_rows::clear(&self.map, Some(generation)).await?;
+        drop(audit);
         self.facts.send_replace(Arc::new(facts));
         Ok(())
     }

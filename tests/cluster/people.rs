@@ -115,6 +115,11 @@ impl Inbox {
         }
     }
 
+    /// Takes whatever comes, until the client ends.
+    pub async fn drain(mut self) {
+        while self.events.recv().await.is_some() {}
+    }
+
     /// The next event that `pick` takes.
     pub async fn event<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let wanted = async {

@@ -24,7 +24,7 @@ fn retention_trims_on_all_replicas_and_through_the_death_of_the_leader() {
     play(async {
         let plan = Plan::new(3, 2)
             .with("storage", "retention_sweep_ms = 200")
-            .with("storage", "retention_age_ms = 6000")
+            .with("storage", "retention_direct_age_ms = 6000")
             .with("storage", "checkpoint_ms = 200")
             .with("storage", "log_keep = 0");
         let mut cluster = Cluster::up(plan).await;
@@ -74,6 +74,61 @@ fn retention_trims_on_all_replicas_and_through_the_death_of_the_leader() {
         ann.set_retention(&team, Retention { age_ms: 0, count: u64::MAX }).await.expect("set");
         cluster.start(leader);
         cluster.serving().await;
+    });
+}
+
+/// Of a direct session what either user, or the cluster, lets go of goes; of a group what its owner says, or else the
+/// cluster. What is wished holds under the next leader.
+#[test]
+fn each_user_of_a_direct_session_shortens_what_is_kept_through_the_death_of_the_leader() {
+    play(async {
+        let plan = Plan::new(3, 2)
+            .with("storage", "retention_sweep_ms = 200")
+            .with("storage", "retention_direct_count = 30")
+            .with("storage", "retention_group_count = 20")
+            .with("storage", "checkpoint_ms = 200");
+        let mut cluster = Cluster::up(plan).await;
+        let (pair, team) = (direct("ann", "bob"), group("team"));
+        let (ann, _) = app(&cluster, &[1, 2, 3], "ann", "phone").await;
+        let (bob, mut bobs) = app(&cluster, &[2, 3, 1], "bob", "phone").await;
+        let (eve, _) = app(&cluster, &[3, 1, 2], "eve", "phone").await;
+        ann.create_group(GroupId::new("team").expect("a name"), &[user("bob")]).await.expect("created");
+        let last = say(&ann, &pair, texts("hi", 40)).await.last().expect("an ack").seq;
+        until("the default of direct sessions", async || first_kept(&bob, &pair).await == last - 29).await;
+        let last = say(&ann, &team, texts("hi", 40)).await.last().expect("an ack").seq;
+        until("the default of groups", async || first_kept(&bob, &team).await == last - 19).await;
+
+        let keep = |count| Retention { age_ms: 0, count };
+        let refused = eve.set_retention(&pair, keep(1)).await.expect_err("not hers");
+        assert_eq!(refused.code(), Some(ErrorCode::Forbidden));
+        ann.set_retention(&pair, keep(1_000)).await.expect("set");
+        let last = bob.set_retention(&pair, keep(5)).await.expect("set").seq;
+        let told = bobs.event(|event| match event {
+            Event::Message { record, .. } if record.kind == RecordKind::GROUP_CHANGED => Some(record.seq),
+            _ => None,
+        });
+        assert_eq!(told.await, last - 1, "ann's wish is told to bob");
+        assert_eq!(ann.group_info(&pair).await.expect("of the two").retention, keep(5));
+        until("bob's wish", async || first_kept(&ann, &pair).await == last - 4).await;
+        let leader = cluster.leader_of(&pair).await;
+        cluster.kill(leader);
+        let last = say(&ann, &pair, texts("on", 20)).await.last().expect("an ack").seq;
+        until("bob's wish still", async || first_kept(&ann, &pair).await == last - 4).await;
+        // Without it the default holds, and not ann's wish, which is longer.
+        bob.set_retention(&pair, keep(0)).await.expect("set");
+        let last = say(&bob, &pair, texts("more", 60)).await.last().expect("an ack").seq;
+        until("the default", async || first_kept(&ann, &pair).await == last - 29).await;
+        // The owner of a group sets the default aside.
+        ann.set_retention(&team, keep(1_000)).await.expect("set");
+        let first = first_kept(&bob, &team).await;
+        say(&bob, &team, texts("more", 20)).await;
+        cluster.start(leader);
+        cluster.serving().await;
+        cluster.level().await;
+        let (of_team, of_pair) =
+            (replicas(&cluster, &[1, 2, 3], &team).await, replicas(&cluster, &[1, 2, 3], &pair).await);
+        assert!(of_team[0].seq <= first + 1, "{} of what was kept from {first} on", of_team[0].seq);
+        assert_eq!(of_pair[0].seq, last - 29);
     });
 }
 

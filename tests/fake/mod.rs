@@ -2,6 +2,7 @@
 //! one promise. It is there to show that the checker finds nothing where nothing is wrong, and the planted fault
 //! where one is.
 
+mod changes;
 mod rules;
 
 use std::collections::HashMap;

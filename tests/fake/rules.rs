@@ -42,6 +42,18 @@ pub enum Plant {
     UnreadOff,
     /// Removed members can still send.
     NoMembership,
+    /// A recall leaves the content where it is.
+    RecallKept,
+    /// What is recalled is still unread.
+    UnreadRecalled,
+    /// Blocks are answered and change nothing.
+    BlockIgnored,
+    /// Blocks are answered before they are in force.
+    BlockEarly,
+    /// The user's other devices are not told of a READ.
+    MarkUnpushed,
+    /// Who was removed has the session in his list.
+    LeftListed,
 }
 
 pub(super) struct Connection {
@@ -53,9 +65,12 @@ pub(super) struct Connection {
 }
 
 #[derive(Default)]
-struct Session {
-    members: BTreeMap<UserId, u64>,
-    log: Vec<Record>,
+pub(super) struct Session {
+    pub(super) owner: Option<UserId>,
+    pub(super) members: BTreeMap<UserId, u64>,
+    /// Who was removed, when that is not to be forgotten.
+    former: BTreeMap<UserId, u64>,
+    pub(super) log: Vec<Record>,
     senders: HashMap<(UserId, DeviceId, u32), Vec<Result<usize, ErrorCode>>>,
 }
 
@@ -66,8 +81,12 @@ impl Session {
 }
 
 pub(super) struct State {
-    plant: Plant,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(super) plant: Plant,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    /// Who takes nothing of whom, and from when on.
+    pub(super) bars: HashMap<(UserId, UserId), Instant>,
+    /// The last number of each device's acts on its user's own things.
+    pub(super) acts: HashMap<(UserId, DeviceId, u32), u64>,
     marks: HashMap<(UserId, SessionId), u64>,
     epochs: HashMap<(UserId, DeviceId), u32>,
     pub(super) connections: Connections,
@@ -81,6 +100,8 @@ impl State {
         Self {
             plant,
             sessions: BTreeMap::new(),
+            bars: HashMap::new(),
+            acts: HashMap::new(),
             marks: HashMap::new(),
             epochs: HashMap::new(),
             connections: HashMap::new(),
@@ -141,6 +162,10 @@ impl State {
             Some(Kind::Pull) => self.pull(id, request, &decode(&frame.body).unwrap()),
             Some(Kind::Sync) => self.sync(id, request),
             Some(Kind::Read) => self.read(id, request, &decode(&frame.body).unwrap()),
+            Some(Kind::Recall) => self.recall(id, request, &frame.body),
+            Some(Kind::Edit) => self.edit(id, request, &frame.body),
+            Some(Kind::ManageSelf) => self.manage(id, request, &frame.body),
+            Some(Kind::ListMembers) => self.list(request, &decode(&frame.body).unwrap()),
             Some(Kind::Delivered) => return,
             other => panic!("unexpected {other:?}"),
         };
@@ -150,6 +175,7 @@ impl State {
     fn hello(&mut self, id: u64, request: u32, hello: Hello) -> Bytes {
         let fresh = self.epochs.len() as u32 + 1;
         let epoch = *self.epochs.entry((hello.user.clone(), hello.device.clone())).or_insert(fresh);
+        let acts = self.acts.get(&(hello.user.clone(), hello.device.clone(), epoch)).copied();
         let connection = self.connections.get_mut(&id).unwrap();
         connection.user = Some((hello.user, hello.device, epoch, hello.role));
         let welcome = Welcome {
@@ -160,12 +186,12 @@ impl State {
             time_ms: 1,
             idle_ms: 60_000,
             limits: Limits { frame: 1 << 20, content: 65_536, window: 256, page: 1_000 },
-            last_number: 0,
+            last_number: acts.unwrap_or(0),
         };
         whole(Kind::Welcome, request, &welcome)
     }
 
-    fn who(&self, id: u64) -> (UserId, DeviceId, u32, Role) {
+    pub(super) fn who(&self, id: u64) -> (UserId, DeviceId, u32, Role) {
         self.connections[&id].user.clone().unwrap()
     }
 
@@ -185,7 +211,11 @@ impl State {
             return no(request, ErrorCode::NoSuchSession);
         };
         let allowed = session.members.contains_key(&user) || self.plant == Plant::NoMembership;
-        let verdict = if allowed { Ok(()) } else { Err(ErrorCode::NotMember) };
+        let verdict = match self.is_barred(&send.session, &user) {
+            _ if !allowed => Err(ErrorCode::NotMember),
+            true => Err(ErrorCode::RefusedByPeer),
+            false => Ok(()),
+        };
         let kind = (RecordKind::CONTENT, send.content_type, send.content);
         self.store(id, request, &send.session, send.client_seq, verdict, kind)
     }
@@ -202,13 +232,19 @@ impl State {
             _ => RecordKind::MEMBERS_REMOVED,
         };
         if kind == Kind::CreateGroup {
-            users.push(user);
+            users.push(user.clone());
+            session.owner = Some(user);
         }
         if first {
             users.retain(|user| session.members.contains_key(user) == (kind == Kind::RemoveMembers));
             for user in &users {
                 match kind {
-                    Kind::RemoveMembers => drop(session.members.remove(user)),
+                    Kind::RemoveMembers => {
+                        let joined = session.members.remove(user);
+                        if self.plant == Plant::LeftListed {
+                            session.former.extend(joined.map(|joined| (user.clone(), joined)));
+                        }
+                    }
                     _ => drop(session.members.insert(user.clone(), seq)),
                 }
             }
@@ -245,7 +281,7 @@ impl State {
         }
     }
 
-    fn store(
+    pub(super) fn store(
         &mut self,
         id: u64,
         request: u32,
@@ -381,22 +417,27 @@ impl State {
         let (user, device, epoch, _) = self.who(id);
         let off = self.plant == Plant::UnreadOff;
         let mut lines = Vec::new();
-        for (name, session) in self.sessions.iter().filter(|(_, session)| session.members.contains_key(&user))
-        {
+        let place =
+            |session: &Session| session.members.get(&user).or_else(|| session.former.get(&user)).copied();
+        let counts = |record: &Record| matches!(record.kind, RecordKind::CONTENT | RecordKind::RECALLED);
+        for (name, session) in &self.sessions {
+            let Some(joined_seq) = place(session) else { continue };
             let last_seq = session.log.len() as u64;
             let read_seq = self.marks.get(&(user.clone(), name.clone())).copied().unwrap_or(0);
-            let joined_seq = session.members[&user];
-            let own = session.log.iter().filter(|record| record.sender == user && record.kind.is_countable());
+            let own = session.log.iter().filter(|record| record.sender == user && counts(record));
             let own = own.map(|record| record.seq).max().filter(|_| !off).unwrap_or(0);
             let floor = read_seq.max(joined_seq - 1).max(own);
             let numbers = session.senders.get(&(user.clone(), device.clone(), epoch));
+            let gone = |record: &&Record| record.seq > floor && record.kind == RecordKind::RECALLED;
+            let gone = session.log.iter().filter(gone).count() as u64;
+            let gone = if self.plant == Plant::UnreadRecalled { 0 } else { gone };
             lines.push(Summary {
                 session: name.clone(),
                 members: session.members.len() as u32,
                 first_seq: 1,
                 last_seq,
                 count: session.count(last_seq),
-                unread: session.count(last_seq) - session.count(floor),
+                unread: session.count(last_seq) - session.count(floor) - gone,
                 joined_seq,
                 read_seq,
                 delivered_seq: 0,
@@ -438,7 +479,8 @@ impl State {
         *mark = if back { read.seq } else { (*mark).max(read.seq) };
         let mark = ReadMark { session: read.session.clone(), seq: *mark, count: session.count(*mark) };
         let push = whole(Kind::ReadMark, 0, &mark);
-        for connection in self.connections.values().filter(|connection| connection.is(&user)) {
+        let told = self.connections.values().filter(|connection| connection.is(&user));
+        for connection in told.filter(|_| self.plant != Plant::MarkUnpushed) {
             let _ = connection.out.try_send(push.clone());
         }
         whole(Kind::ReadMark, request, &mark)
@@ -457,6 +499,6 @@ fn self_known(session: &Session, connection: &Connection, client_seq: u64) -> bo
     session.senders.get(&(user, device, epoch)).is_some_and(|numbers| numbers.len() as u64 >= client_seq)
 }
 
-fn no(request: u32, code: ErrorCode) -> Bytes {
+pub(super) fn no(request: u32, code: ErrorCode) -> Bytes {
     whole(Kind::Error, request, &ErrorBody::new(code, code.name()).with_retry(Retry::Never))
 }

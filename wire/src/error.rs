@@ -132,6 +132,29 @@ codes! {
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
     /// More ephemeral messages than this connection may send; `detail` is how many a second it may.
     TooFast = 420, "TOO_FAST", "send fewer of them; what was refused is worth nothing by then";
+    /// The group has no such code, or has it no more.
+    CodeUnknown = 421, "CODE_UNKNOWN", "check the code, or ask for another";
+    /// The code was good until a time that has passed.
+    CodeExpired = 422, "CODE_EXPIRED", "ask for another code";
+    /// The code has let in as many users as it may.
+    CodeUsedUp = 423, "CODE_USED_UP", "ask for another code";
+    /// Nobody comes into this group without a code or somebody who adds him.
+    JoinClosed = 424, "JOIN_CLOSED", "ask a member for a code, or to be added";
+    /// The group keeps this user out.
+    Barred = 425, "BARRED", "an admin of the group lets the user in again first";
+    /// The digest of a seq before what is kept, or before what the user may read; `detail` is the first seq there is.
+    NotKept = 427, "NOT_KEPT", "ask from the seq before the one in detail on";
+    /// The group has as many members, requests, codes or users kept out as it may.
+    NoRoom = 428, "NO_ROOM", "an admin makes room: answers requests, takes codes back, removes members";
+    /// The user has asked already, or was declined not long ago; `detail` is when it may ask again, unix milliseconds, or 0
+    /// while the request waits for its answer.
+    AskedLately = 429, "ASKED_LATELY", "wait for the answer, or until the time in detail";
+    /// The request key was used here for another action.
+    KeyReused = 430, "KEY_REUSED", "take another key for another action";
+    /// The session or user remembers as many request keys as it may; `detail` is when the oldest goes, unix milliseconds.
+    KeysFull = 431, "KEYS_FULL", "wait until the time in detail, or use the numbered requests, which have no such bound";
+    /// The user is there already.
+    UserExists = 432, "USER_EXISTS", "choose another name, or go on with the user that is there";
     /// As many messages of the session as may wait to expire, do; `detail` is how many.
     TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
     /// The node has as much work as it can hold. `Retry` says when to come back.
@@ -164,10 +187,11 @@ impl ErrorCode {
 
     /// Whether the client_seq of a numbered request that was refused so is taken: by this refusal, which the session
     /// has decided and will repeat, or by an earlier request. After any other refusal the next request takes the
-    /// same number. NOT_MEMBER, SESSION_EXISTS, DISSOLVED and REFUSED_BY_PEER take none of a stranger:
+    /// same number. Those for which [`ErrorCode::spares_strangers`] is true take none of a stranger:
     /// [`ErrorBody::takes_client_seq`] knows.
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
+        use ErrorCode::{AskedLately, Barred, CodeExpired, CodeUnknown, CodeUsedUp, JoinClosed, NoRoom};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
         use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
         matches!(
@@ -187,7 +211,34 @@ impl ErrorCode {
                 | TooManyDeletions
                 | RefusedByPeer
                 | RelationsFull
+                | CodeUnknown
+                | CodeExpired
+                | CodeUsedUp
+                | JoinClosed
+                | Barred
+                | NoRoom
+                | AskedLately
                 | TooManyExpiring
+        )
+    }
+
+    /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user of whom nothing is
+    /// kept.
+    pub fn spares_strangers(self) -> bool {
+        use ErrorCode::{Barred, CodeExpired, CodeUnknown, CodeUsedUp, JoinClosed, NoRoom};
+        use ErrorCode::{Dissolved, NotMember, RefusedByPeer, SessionExists};
+        matches!(
+            self,
+            NotMember
+                | SessionExists
+                | Dissolved
+                | RefusedByPeer
+                | CodeUnknown
+                | CodeExpired
+                | CodeUsedUp
+                | JoinClosed
+                | Barred
+                | NoRoom
         )
     }
 }
@@ -250,10 +301,7 @@ impl ErrorBody {
     /// Whether the client_seq of the numbered request that was refused so is taken.
     pub fn takes_client_seq(&self) -> bool {
         match self.code {
-            ErrorCode::NotMember
-            | ErrorCode::SessionExists
-            | ErrorCode::Dissolved
-            | ErrorCode::RefusedByPeer => self.detail != 0,
+            code if code.spares_strangers() => self.detail != 0,
             code => code.takes_client_seq(),
         }
     }

@@ -89,6 +89,18 @@ kinds! {
     Ephemeral = 21, "EPHEMERAL";
     /// [`crate::live::Watch`].
     Watch = 22, "WATCH";
+    /// [`crate::digest::DigestAt`].
+    Digest = 23, "DIGEST";
+    /// [`crate::join::ListRequests`].
+    ListRequests = 24, "LIST_REQUESTS";
+    /// [`crate::join::ListCodes`].
+    ListCodes = 25, "LIST_CODES";
+    /// [`crate::join::JoinGroup`].
+    JoinGroup = 26, "JOIN_GROUP";
+    /// [`crate::admin::Admin`].
+    Admin = 28, "ADMIN";
+    /// [`crate::admin::Audit`].
+    Audit = 29, "AUDIT";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -141,6 +153,16 @@ kinds! {
     Presence = 153, "PRESENCE";
     /// [`crate::live::PresencePage`].
     PresencePage = 154, "PRESENCE_PAGE";
+    /// [`crate::digest::DigestReply`].
+    DigestReply = 155, "DIGEST_REPLY";
+    /// [`crate::join::RequestPage`].
+    RequestPage = 156, "REQUEST_PAGE";
+    /// [`crate::join::CodePage`].
+    CodePage = 157, "CODE_PAGE";
+    /// [`crate::admin::AdminReply`].
+    AdminReply = 159, "ADMIN_REPLY";
+    /// [`crate::admin::AuditPage`].
+    AuditPage = 160, "AUDIT_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 
 use crate::codec::{Blob, Source};
 use crate::id::{AttributeKey, SessionId, UserId};
+use crate::join::Join;
 
 /// Longest name of a group for people, bytes.
 pub const MAX_GROUP_NAME: usize = 256;
@@ -50,12 +51,20 @@ pub struct Policy {
     pub change: Who,
     /// Whether a member may read what was written before it joined.
     pub history_before_joining: bool,
+    /// Whether users come by themselves.
+    pub join: Join,
 }
 
 impl Default for Policy {
-    /// Of a new group: everybody writes, invites and reads everything; admins change the profile.
+    /// Of a new group: everybody writes, invites and reads everything; admins change the profile; nobody comes uninvited.
     fn default() -> Self {
-        Self { write: Who::All, invite: Who::All, change: Who::Admins, history_before_joining: true }
+        Self {
+            write: Who::All,
+            invite: Who::All,
+            change: Who::Admins,
+            history_before_joining: true,
+            join: Join::Closed,
+        }
     }
 }
 
@@ -72,6 +81,14 @@ impl Retention {
     /// Whether nothing goes by it. A session for which nothing is set follows the cluster's default.
     pub fn is_none(&self) -> bool {
         self.age_ms == 0 && self.count == 0
+    }
+
+    /// What goes by either goes by this.
+    #[must_use]
+    pub fn stricter(self, other: Retention) -> Retention {
+        let least =
+            |one: u64, other: u64| if one == 0 || other == 0 { one.max(other) } else { one.min(other) };
+        Retention { age_ms: least(self.age_ms, other.age_ms), count: least(self.count, other.count) }
     }
 }
 
@@ -121,8 +138,44 @@ pub enum GroupAction {
     },
     /// The end: every member leaves, and no later act is accepted. The owner's doing.
     Dissolve,
-    /// Sets how long the group keeps its messages. The owner's doing.
+    /// Sets how long the group keeps its messages: the owner's doing. In a direct session, what its user wishes: of both
+    /// users' wishes and the cluster's default the strictest holds.
     SetRetention(Retention),
+    /// Answers a request to join, for who may add members. Declining one's own request takes it back. Who is let in is named
+    /// by a record of members, so records hold this only where it declines.
+    Answer {
+        /// Whose.
+        user: UserId,
+        /// It joins.
+        accept: bool,
+    },
+    /// Makes a code of invitation, for who may add members. Its number is the seq of this record.
+    MakeCode {
+        /// SHA-256 of the code; empty in the record.
+        hash: Blob,
+        /// Until when it is good, unix milliseconds; 0, or what is later than that, is a year from now. The record says which.
+        until_ms: u64,
+        /// Users it lets in, 1 to 100,000.
+        uses: u32,
+    },
+    /// Takes a code back. Its maker's or the admins' doing.
+    RevokeCode {
+        /// Its number.
+        id: u64,
+    },
+    /// Keeps a user out, whoever would let it in, or lets it come again; a member stays one until it is removed. The admins'
+    /// doing.
+    Bar {
+        /// Whom.
+        user: UserId,
+        /// It is kept out.
+        on: bool,
+    },
+    /// In records only: a user asks to join.
+    Asked {
+        /// Who.
+        user: UserId,
+    },
 }
 
 /// `MANAGE_GROUP`: one change to a group. Numbered like a send, and answered by ACK.

@@ -142,6 +142,10 @@ id!(
     /// An attribute of a group, named by the application: 1–64 bytes of UTF-8.
     AttributeKey
 );
+id!(
+    /// What a backend calls one of its requests, so that a repeat is known: 1–64 bytes of UTF-8.
+    RequestKey
+);
 
 /// A conversation. Direct sessions are named by their sorted pair, so both sides name the same one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

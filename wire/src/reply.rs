@@ -42,7 +42,8 @@ pub struct Welcome {
     pub last_number: u64,
 }
 
-/// `ACK`: a SEND, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS or MANAGE_GROUP is durable on a majority and applied.
+/// `ACK`: a numbered request (SEND, RECALL, EDIT, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS, MANAGE_GROUP, JOIN_GROUP) is
+/// durable on a majority and applied.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Ack {
     /// The session.

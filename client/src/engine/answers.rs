@@ -150,15 +150,20 @@ impl Engine {
                     Kind::MemberPage => Answer::Members(body(frame)?),
                     Kind::Group => Answer::Group(Box::new(body(frame)?)),
                     Kind::RolePage => Answer::Roles(body(frame)?),
+                    Kind::RequestPage => Answer::Requests(body(frame)?),
+                    Kind::CodePage => Answer::Codes(body(frame)?),
                     Kind::SelfAck => Answer::Own(body(frame)?),
                     Kind::RelationPage => Answer::Relations(body(frame)?),
                     Kind::DevicePage => Answer::Devices(body(frame)?),
+                    Kind::AdminReply => Answer::Admin(Box::new(body(frame)?)),
+                    Kind::AuditPage => Answer::Audit(body(frame)?),
                     Kind::ReceiptPage => Answer::Receipts(body(frame)?),
                     Kind::PresencePage => {
                         let page: PresencePage = body(frame)?;
                         self.watched.answered(now, &page);
                         Answer::Presence(page)
                     }
+                    Kind::DigestReply => Answer::Digest(body(frame)?),
                     Kind::Ok => Answer::Done,
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),
@@ -181,7 +186,7 @@ impl Engine {
         let Some(flight) = session.outbox.consumed(number) else { return Ok(()) };
         self.flights -= 1;
         self.changes += 1;
-        let ours = session.inbox.tracked || self.settings.role == Role::User;
+        let ours = session.inbox.tracked || self.settings.role == Role::User && !flight.op.is_of_outsiders();
         if !self.deaf && ours {
             match self.own(&flight.op, &ack) {
                 Some(item) => self.arrive(now, slot, ack.seq, item),

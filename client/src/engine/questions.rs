@@ -1,4 +1,5 @@
-//! Questions of the application: reads, read marks, pings. Asking twice does no harm, so they are simply asked again.
+//! Questions of the application: reads, read marks, what is asked under a key, pings. Asking twice does no harm, so they are
+//! simply asked again.
 
 use rookery_wire::own::ManageSelf;
 use rookery_wire::{ErrorBody, Kind, encode_frame};
@@ -68,7 +69,7 @@ impl Engine {
                 continue;
             }
             let own = match &ask.question {
-                Question::Own(act) => match self.own.begin(&act.on_behalf_of, number) {
+                Question::Own(_) => match self.own.begin(number) {
                     Some(own) => own,
                     // One at a time.
                     None => continue,
@@ -87,19 +88,20 @@ impl Engine {
                 Question::Members(list) => encode_frame(Kind::ListMembers, id, list, &mut self.out),
                 Question::Group(info) => encode_frame(Kind::GroupInfo, id, info, &mut self.out),
                 Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
-                Question::Own(act) => {
-                    encode_frame(
-                        Kind::ManageSelf,
-                        id,
-                        &ManageSelf { number: own, ..act.clone() },
-                        &mut self.out,
-                    );
+                Question::Requests(list) => encode_frame(Kind::ListRequests, id, list, &mut self.out),
+                Question::Codes(list) => encode_frame(Kind::ListCodes, id, list, &mut self.out),
+                Question::Own(action) => {
+                    let act = ManageSelf { number: own, on_behalf_of: None, action: action.clone() };
+                    encode_frame(Kind::ManageSelf, id, &act, &mut self.out);
                 }
                 Question::Relations(list) => encode_frame(Kind::ListRelations, id, list, &mut self.out),
                 Question::Devices(list) => encode_frame(Kind::ListDevices, id, list, &mut self.out),
                 Question::Receipts(ask) => encode_frame(Kind::Receipts, id, ask, &mut self.out),
                 Question::Ephemeral(what) => encode_frame(Kind::Ephemeral, id, what, &mut self.out),
                 Question::Watch(watch) => encode_frame(Kind::Watch, id, watch, &mut self.out),
+                Question::Digest(ask) => encode_frame(Kind::Digest, id, ask, &mut self.out),
+                Question::Admin(ask) => encode_frame(Kind::Admin, id, ask, &mut self.out),
+                Question::Audit(ask) => encode_frame(Kind::Audit, id, ask, &mut self.out),
                 Question::Ping => encode_frame(Kind::Ping, id, &(), &mut self.out),
             }
         }
@@ -119,11 +121,11 @@ impl Engine {
     /// The answer is there; one that was given up already is ignored.
     pub(crate) fn ask_answered(&mut self, number: u64, answer: Result<Answer, ClientError>) {
         let Some(ask) = self.asks.remove(&number) else { return };
-        if let Question::Own(act) = &ask.question {
+        if let Question::Own(_) = &ask.question {
             if let Ok(Answer::Own(ack)) = &answer {
-                self.own.done(&act.on_behalf_of, ack.number);
+                self.own.done(ack.number);
             }
-            self.own.end(&act.on_behalf_of, number, false);
+            self.own.end(number, false);
         }
         ask.answer(answer);
     }
@@ -131,8 +133,8 @@ impl Engine {
     /// ERROR for a question.
     pub(crate) fn ask_refused(&mut self, now: Millis, number: u64, verdict: Verdict, body: &ErrorBody) {
         if let Some(ask) = self.asks.get_mut(&number)
-            && let Question::Own(act) = &ask.question
-            && self.own.refused(&act.on_behalf_of, body) == Numbered::Again
+            && let Question::Own(_) = &ask.question
+            && self.own.refused(body) == Numbered::Again
         {
             ask.due = Some(now);
             return self.ask_due(now);
@@ -153,8 +155,8 @@ impl Engine {
             self.asks.iter().filter(|(_, ask)| ask.deadline <= now).map(|(&number, _)| number).collect();
         for number in late {
             let Some(ask) = self.asks.remove(&number) else { continue };
-            if let Question::Own(act) = &ask.question {
-                self.own.end(&act.on_behalf_of, number, ask.written);
+            if let Question::Own(_) = &ask.question {
+                self.own.end(number, ask.written);
             }
             let (what, written, last) = (ask.question.name(), ask.written, self.trouble.clone());
             ask.answer(Err(ClientError::Deadline { what, written, last }));

@@ -1,5 +1,7 @@
 //! What has been handled: it becomes the delivered cursor at the cluster and the device's memory.
 
+use std::collections::BTreeMap;
+
 use rookery_wire::request::Delivered;
 use rookery_wire::{Blob, Kind, encode_frame};
 
@@ -92,6 +94,8 @@ impl Engine {
             clean: closed && self.flights == 0 && self.epoch != 0,
             mark: self.sync.mark.as_ref().to_vec(),
             sessions,
+            // Those who verify know them.
+            proofs: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Sends: from the call into the session's outbox, from there into bytes.
 
 use rookery_wire::group::ManageGroup;
+use rookery_wire::join::JoinGroup;
 use rookery_wire::reply::Ack;
 use rookery_wire::request::{Edit, Members, Recall, Send};
 use rookery_wire::{Blob, SessionId, encode_frame};
@@ -90,6 +91,16 @@ impl Engine {
                     extensions: extensions.clone(),
                 };
                 encode_frame(flight.op.kind(), id, &edit, &mut self.out);
+            }
+            Op::Join { code, text } => {
+                let join = JoinGroup {
+                    session: session.clone(),
+                    client_seq: number,
+                    on_behalf_of: None,
+                    code: code.clone(),
+                    text: text.clone(),
+                };
+                encode_frame(flight.op.kind(), id, &join, &mut self.out);
             }
             Op::Manage(action) => {
                 let manage = ManageGroup {

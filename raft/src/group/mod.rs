@@ -49,6 +49,8 @@ use shell::{Checkpoints, Hand, Shell};
 const BYTES_PER_PERMIT: usize = 1024;
 /// How long a purge may take once it is asked for.
 const PURGE: Duration = Duration::from_secs(10);
+/// How long a checkpoint may take until openraft takes it for its snapshot, before the purge behind it is left to the next.
+const COUNTS: Duration = Duration::from_secs(1);
 
 /// How many times `log_keep_bytes` a leader keeps for a follower that is behind: as much as the journal and the database
 /// bear, and far less than a snapshot of a shard with history.
@@ -134,13 +136,11 @@ impl<W: Waiter> Group<W> {
     /// `log_keep` entries, and behind the checkpoint before it but for `log_keep_bytes`. While a snapshot is being sent
     /// the purge waits for the next checkpoint after it.
     pub async fn checkpointed(&self, mark: Mark) {
-        let before = self.0.checkpoints.last();
+        let (before, index) = (self.0.checkpoints.last(), mark.index());
         if self.0.checkpoints.advance(mark) {
-            // Errors mean that the core is gone.
+            // An error means that the core is gone.
             let _ = self.0.raft.trigger().snapshot().await;
-            if let Some(upto) = before.and_then(|mark| self.0.too_much(mark.index())) {
-                let _ = self.0.raft.trigger().purge_log(upto).await;
-            }
+            self.0.purge_behind(index, before.map(|mark| mark.index())).await;
         }
     }
 
@@ -214,6 +214,23 @@ impl Inner {
             Ok(Some(room)) => Ok(room),
             Ok(None) => Err(ProposeError::Stopped),
             Err(_) => Err(ProposeError::Busy { what: "too many proposals wait in this group" }),
+        }
+    }
+
+    /// Purges what the checkpoint at `covered` and the one before it make superfluous. Openraft passes over a purge of less
+    /// than it has been asked for already.
+    async fn purge_behind(&self, covered: u64, before: Option<u64>) {
+        if self.checkpoints.transferring() {
+            return;
+        }
+        let kept = covered.saturating_sub(self.host.options.log_keep);
+        let upto = kept.max(before.and_then(|before| self.too_much(before)).unwrap_or(0));
+        // Openraft purges no more than what it knows the snapshot to cover. If that takes long, the next checkpoint does it.
+        let counts =
+            self.until("the checkpoint to count", COUNTS, |m| m.snapshot.is_some_and(|id| id.index >= upto));
+        if upto > 0 && counts.await.is_ok() {
+            // An error means that the core is gone.
+            let _ = self.raft.trigger().purge_log(upto).await;
         }
     }
 

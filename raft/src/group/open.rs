@@ -41,7 +41,9 @@ fn config(options: &HostOptions) -> Result<Arc<Config>, String> {
         election_timeout_max: ms(options.election.1),
         // A checkpoint is the snapshot; the machine says when there is one.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: options.log_keep,
+        // Nor is it asked to purge by itself: it would take back a purge of more that still waits for a follower, and its
+        // debug assertions end the core for that. `Group::checkpointed` purges.
+        max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: SNAPSHOT_STEP_MS,
         max_payload_entries: APPEND_ENTRIES,
         api_channel_size: Some(4096),

@@ -5,10 +5,11 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use rookery_wire::request::{Consistency, Delivered, Direction, Members, Pull, Read, Send as SendBody};
 use rookery_wire::{Blob, Kind, SessionId};
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::rewrite::TEXT;
 use super::{Connection, Device, End, Waiting};
 use crate::check::history::{Act, Fresh, Mark, NEVER, Page, SessionIx, UserIx};
+use crate::check::print::content_hash;
 
 /// Records asked for when a gap is filled.
 const FILL: u32 = 200;
@@ -22,16 +23,21 @@ impl Device {
             return Ok(());
         }
         let room = self.lanes.values().map(super::Lane::waiting).sum::<usize>() < self.stage.pace.window;
+        self.unbar();
+        self.look_at_recalled(connection);
         match self.random.random_range(0..1000) {
             0..3 => return Err(End::Leave),
             3..8 => self.ask_sync_if_idle(connection),
             8..30 => self.pull_something(connection),
             30..50 => self.read_something(connection),
             50..60 => self.tell_delivered(connection),
+            60..66 => self.bar_somebody(),
+            66..106 if room => self.rewrite_something(),
             _ if room => self.send_something(),
             _ => {}
         }
         self.ask_pending(connection);
+        self.ask_own(connection);
         Ok(())
     }
 
@@ -42,19 +48,19 @@ impl Device {
     }
 
     fn send_something(&mut self) {
-        if self.create_or_change() {
+        if self.create_or_change() || self.leave() {
             return;
         }
         let Some(session) = self.somewhere() else { return };
         let Some(number) = self.lanes.entry(session).or_default().next() else { return };
         let Some(name) = self.stage.cast.session(session).cloned() else { return };
         let content = self.content(session, number);
-        let hash = xxh3_64(&content);
+        let hash = content_hash(TEXT.as_bytes(), &content, &[]);
         let body = SendBody {
             session: name,
             client_seq: number,
             on_behalf_of: None,
-            content_type: Blob::from("text/plain"),
+            content_type: Blob::from(TEXT),
             content: Blob(content.freeze()),
             extensions: Vec::new(),
         };
@@ -62,7 +68,7 @@ impl Device {
     }
 
     /// Content that is made once and never again.
-    fn content(&mut self, session: SessionIx, number: u64) -> BytesMut {
+    pub(super) fn content(&mut self, session: SessionIx, number: u64) -> BytesMut {
         let (least, most) = self.stage.pace.content;
         let size = self.random.random_range(least..=most.max(least));
         let mut content = BytesMut::with_capacity(size.max(48));
@@ -114,6 +120,19 @@ impl Device {
         false
     }
 
+    /// A guest goes by itself, now and then. True if that was the act.
+    fn leave(&mut self) -> bool {
+        let user = self.stage.cast.user_of(self.me);
+        let groups = self.stage.cast.groups.iter();
+        let mut in_it = groups.filter(|group| group.guest == user && self.joined.contains(&group.session));
+        let Some(session) = in_it.next().map(|group| group.session) else { return false };
+        if self.random.random_range(0..60) != 0 {
+            return false;
+        }
+        self.change(session, Kind::RemoveMembers, Act::Remove(vec![user]));
+        true
+    }
+
     fn change(&mut self, session: SessionIx, kind: Kind, act: Act) {
         let (Act::Create(users) | Act::Add(users) | Act::Remove(users)) = &act else { return };
         let cast = &self.stage.cast;
@@ -145,7 +164,7 @@ impl Device {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a pull has that many sides")]
-    fn pull(
+    pub(super) fn pull(
         &mut self,
         connection: &mut Connection,
         session: SessionIx,

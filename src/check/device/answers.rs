@@ -1,17 +1,13 @@
 //! What comes in: answers to what was asked, and pushes.
 
+use rookery_wire::own::SelfAck;
 use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Record, Retry as Advice};
-use xxhash_rust::xxh3::xxh3_64;
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, RecordKind, Retry as Advice};
 
 use super::{Connection, Device, End, Waiting};
-use crate::check::history::{Line, Micros, Outcome, Page, Print, Seen, SessionIx, Sync};
+use crate::check::history::{Act, Line, Micros, Outcome, Page, Seen, SessionIx, Sync};
 use crate::check::link::{LinkFault, body};
-
-/// Hash of a record's whole encoding.
-pub(in crate::check) fn print_of(record: &Record) -> Print {
-    xxh3_64(&rookery_wire::encode(record))
-}
+use crate::check::print::print_of;
 
 impl Device {
     /// Takes one frame.
@@ -37,7 +33,13 @@ impl Device {
                 if let Some(record) = self.log.marks.get_mut(at) {
                     record.done = self.stage.now();
                     record.answer = Some((mark.seq, mark.count));
+                    let (session, invoke) = (record.session, record.invoke);
+                    self.saw(connection, session, Seen::Answered(invoke));
                 }
+            }
+            (Some(Kind::SelfAck), Some(Waiting::Bar { number, again })) => {
+                let ack: SelfAck = body(frame)?;
+                self.own_acked(number, again, &ack);
             }
             (Some(Kind::Pong), Some(Waiting::Ping)) => {}
             (_, None) if frame.request_id == 0 => return self.pushed(connection, frame),
@@ -63,7 +65,12 @@ impl Device {
             self.log.faults.push((self.stage.now(), self.me, format!("{text} (node {})", connection.node)));
         }
         let outcome = Outcome::Acked { seq: ack.seq, message_id: ack.message_id, count: ack.count };
-        self.settle(session, client_seq, retry, outcome);
+        let first = self.settle(session, client_seq, retry, outcome);
+        match first.and_then(|at| self.log.sends.get(at)).map(|send| &send.act) {
+            Some(Act::Content) => self.recent.know(session, ack.seq, true),
+            Some(Act::Recall(target)) => self.recent.recalled(session, *target),
+            _ => {}
+        }
         self.views.entry(session).or_default().got(ack.seq);
     }
 
@@ -92,6 +99,7 @@ impl Device {
                     mark.refused = matches!(error.retry, Advice::Never);
                 }
             }
+            Waiting::Bar { number, again } => self.own_refused(number, again, error),
             Waiting::Pull { .. } | Waiting::Ping => {}
         }
         match error.retry {
@@ -105,7 +113,7 @@ impl Device {
         page.first_seq = body.first_seq;
         page.last_seq = body.last_seq;
         page.records = body.records.iter().map(|record| (record.seq, print_of(record))).collect();
-        self.stage.note();
+        self.saw(connection, page.session, Seen::Answered(page.invoke));
         if fill {
             let view = self.views.entry(page.session).or_default();
             view.filling = false;
@@ -134,6 +142,7 @@ impl Device {
                 read_seq: line.read_seq,
                 delivered_seq: line.delivered_seq,
                 last_client_seq: line.last_client_seq,
+                last: line.last.map(|last| (last.seq, last.kind.0)),
                 invoke: page,
                 done,
             });
@@ -173,6 +182,10 @@ impl Device {
                 let message: Message = body(frame)?;
                 let Some(session) = self.stage.cast.find_session(&message.session) else { return Ok(()) };
                 let seq = message.record.seq;
+                if message.record.kind == RecordKind::CONTENT {
+                    let sender = self.stage.cast.find_user(&message.record.sender);
+                    self.recent.know(session, seq, sender == Some(self.stage.cast.user_of(self.me)));
+                }
                 self.saw(connection, session, Seen::Push(seq, print_of(&message.record)));
                 self.views.entry(session).or_default().got(seq);
             }
@@ -208,15 +221,18 @@ impl Device {
                 });
             }
             Some(Kind::Error) => return Err(LinkFault::Refused(body(frame)?).into()),
-            // News of what is not judged here: how far the other user of a direct session has read.
-            Some(Kind::Receipt) => {}
+            // News of what is not judged here: how far the other user of a direct session has read, and whom one blocks.
+            Some(Kind::Receipt | Kind::Relation) => {}
             _ => self.log.faults.push((self.stage.now(), self.me, format!("pushed kind {}", frame.kind))),
         }
         Ok(())
     }
 
     fn lagged(&mut self, connection: &mut Connection, lagged: Lagged) {
-        self.want_sync |= lagged.sessions.is_empty();
+        if lagged.sessions.is_empty() {
+            self.want_sync = true;
+            self.saw(connection, SessionIx(0), Seen::Behind);
+        }
         for (session, from) in lagged.sessions {
             let Some(session) = self.stage.cast.find_session(&session) else { continue };
             self.saw(connection, session, Seen::Live(from));

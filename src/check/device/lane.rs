@@ -141,22 +141,20 @@ impl Device {
         }
     }
 
-    /// A final answer to a number; the first one ends the send.
+    /// A final answer to a number; the first one ends the send, whose place in the log is given.
     pub(super) fn settle(
         &mut self,
         session: SessionIx,
         client_seq: u64,
         retry: Option<usize>,
         outcome: Outcome,
-    ) {
+    ) -> Option<usize> {
         if let Some(retry) = retry.and_then(|at| self.log.retries.get_mut(at)) {
             retry.outcome = outcome;
         }
-        let Some(lane) = self.lanes.get_mut(&session) else { return };
-        let Some(at) = lane.pending.iter().position(|pending| pending.client_seq == client_seq) else {
-            return;
-        };
-        let Some(pending) = lane.pending.remove(at) else { return };
+        let lane = self.lanes.get_mut(&session)?;
+        let at = lane.pending.iter().position(|pending| pending.client_seq == client_seq)?;
+        let pending = lane.pending.remove(at)?;
         let acked = matches!(outcome, Outcome::Acked { .. });
         if acked {
             lane.answered.push_back((client_seq, pending.kind, pending.body));
@@ -164,11 +162,11 @@ impl Device {
                 lane.answered.pop_front();
             }
         }
-        self.stage.end_send(acked);
-        if let Some(send) = self.log.sends.get_mut(pending.send) {
-            send.done = self.stage.now();
-            send.outcome = outcome;
-        }
+        let send = self.log.sends.get_mut(pending.send)?;
+        self.stage.end_send(acked && send.act == Act::Content);
+        send.done = self.stage.now();
+        send.outcome = outcome;
+        Some(pending.send)
     }
 
     /// An ERROR to a send: final, or to be asked again in its place.
@@ -186,7 +184,8 @@ impl Device {
             _ => None,
         };
         let Some(hint) = again else {
-            return self.settle(session, client_seq, retry, Outcome::Refused(error.code.number()));
+            self.settle(session, client_seq, retry, Outcome::Refused(error.code.number()));
+            return;
         };
         let Some(lane) = self.lanes.get_mut(&session) else { return };
         let first = lane.pending.front().map(|pending| pending.client_seq);
@@ -202,7 +201,8 @@ impl Device {
                     format!("{name}: #{} was acknowledged and is expected again: {error}", error.detail);
                 self.log.faults.push((self.stage.now(), self.me, text));
             }
-            return self.settle(session, client_seq, retry, Outcome::Refused(error.code.number()));
+            self.settle(session, client_seq, retry, Outcome::Refused(error.code.number()));
+            return;
         }
         if let Some(pending) = lane.pending.iter_mut().find(|pending| pending.client_seq == client_seq) {
             pending.asked = false;

@@ -8,9 +8,9 @@
 mod acts;
 mod answers;
 mod lane;
+mod own;
+mod rewrite;
 mod view;
-
-pub(super) use answers::print_of;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,8 +24,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::lane::Lane;
+use self::own::Own;
+use self::rewrite::Recent;
 use self::view::View;
-use super::history::{DeviceIx, Mark, Micros, Page, Retry, Seen, Send, SessionIx, Stream, Sync};
+use super::history::{Bar, DeviceIx, Mark, Micros, Page, Retry, Seen, Send, SessionIx, Stream, Sync};
 use super::link::{Link, LinkFault};
 use super::stage::{Phase, Stage};
 
@@ -47,6 +49,8 @@ pub struct DeviceLog {
     pub pages: Vec<Page>,
     /// READs.
     pub marks: Vec<Mark>,
+    /// Blocks and their ends.
+    pub bars: Vec<Bar>,
     /// Session lists.
     pub syncs: Vec<Sync>,
     /// Pushes, by connection.
@@ -61,6 +65,7 @@ enum Waiting {
     Pull { page: Page, fill: bool },
     Sync { page: Micros, list: Sync },
     Read(usize),
+    Bar { number: u64, again: Option<u64> },
     Ping,
 }
 
@@ -88,6 +93,8 @@ struct Connection {
     heard: Instant,
     pinged: bool,
     syncing: bool,
+    /// All is quiet, and the list has been asked for once more.
+    leaving: bool,
     stream: Stream,
 }
 
@@ -102,6 +109,8 @@ pub struct Device {
     views: BTreeMap<SessionIx, View>,
     joined: BTreeSet<SessionIx>,
     want_sync: bool,
+    recent: Recent,
+    own: Own,
     log: DeviceLog,
 }
 
@@ -119,6 +128,8 @@ impl Device {
             views: BTreeMap::new(),
             joined: BTreeSet::new(),
             want_sync: false,
+            recent: Recent::default(),
+            own: Own::default(),
             log: DeviceLog::default(),
         }
     }
@@ -136,6 +147,7 @@ impl Device {
                     connection.stream.closed = (!whole).then(|| self.stage.now());
                     self.log.streams.push(connection.stream);
                     self.lanes.values_mut().for_each(Lane::disconnected);
+                    self.own.disconnected();
                     self.views.values_mut().for_each(|view| view.filling = false);
                     match end {
                         End::Finished => break,
@@ -196,6 +208,13 @@ impl Device {
             let text = format!("WELCOME changed the epoch from {} to {}", self.epoch, welcome.epoch);
             self.log.faults.push((self.stage.now(), self.me, text));
         }
+        if !self.own.can_be_last(welcome.last_number) {
+            let text = format!(
+                "WELCOME says {} is the last number of its own acts: {:?}",
+                welcome.last_number, self.own
+            );
+            self.log.faults.push((self.stage.now(), self.me, text));
+        }
         self.epoch = welcome.epoch;
         let opened = self.stage.now();
         let stream =
@@ -207,6 +226,7 @@ impl Device {
             heard: Instant::now(),
             pinged: false,
             syncing: false,
+            leaving: false,
             stream,
         })
     }
@@ -215,7 +235,9 @@ impl Device {
     async fn converse(&mut self, connection: &mut Connection, phase: &mut watch::Receiver<Phase>) -> End {
         self.ask_sync(connection);
         self.repeat_answered(connection);
+        self.repeat_own(connection);
         self.ask_pending(connection);
+        self.ask_own(connection);
         let mut tick = tokio::time::interval(self.stage.pace.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -255,15 +277,29 @@ impl Device {
             self.ask_sync(connection);
         }
         self.ask_pending(connection);
+        self.ask_own(connection);
         self.fill(connection);
         let now = phase.borrow().clone();
         match now {
             Phase::Load => self.play(connection),
             Phase::Drain => Ok(()),
-            Phase::Quiet(heads) if self.has_all(&heads) => Err(End::Finished),
+            Phase::Quiet(heads) if self.has_all(&heads) => self.leave_quietly(connection),
             Phase::Quiet(_) => Ok(()),
             Phase::End => Err(End::Finished),
         }
+    }
+
+    /// Nothing moves any more: the list is asked for once more, which must then be just so, and that is all.
+    fn leave_quietly(&mut self, connection: &mut Connection) -> Result<(), End> {
+        if connection.syncing {
+            return Ok(());
+        }
+        if connection.leaving {
+            return Err(End::Finished);
+        }
+        connection.leaving = true;
+        self.ask_sync(connection);
+        Ok(())
     }
 
     /// A node that owes answers and says nothing is asked whether it lives, and left if not.

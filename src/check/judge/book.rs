@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rookery_wire::RecordKind;
+use rookery_wire::{RecordKind, Rewritten};
 
 use super::verdict::{Harm, Rule, Verdict};
 use crate::check::history::{
     Act, DeviceIx, Dump, Entry, History, NEVER, Outcome, Print, Send, SessionIx, UserIx,
 };
+use crate::check::print::{Parts, content_hash, mark_hash};
 
 /// What names a numbered request.
 pub(super) type Key = (SessionIx, DeviceIx, u32, u64);
@@ -15,6 +16,17 @@ pub(super) type Key = (SessionIx, DeviceIx, u32, u64);
 /// A stretch of membership by seq: from the record that brought the user in, to the one that took him out (both
 /// included); `u64::MAX` while it lasts.
 pub(super) type Span = (u64, u64);
+
+/// What became of a message when it was edited or recalled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version {
+    /// The signal that made it so.
+    pub(super) from: u64,
+    /// The kind it has since.
+    pub(super) kind: RecordKind,
+    /// Its hash since.
+    pub(super) print: Print,
+}
 
 /// The log all replicas of one session agree on (or the longest, when they do not).
 #[derive(Default)]
@@ -25,6 +37,12 @@ pub(super) struct Log<'a> {
     sent: BTreeMap<UserIx, Vec<u64>>,
     /// Countable messages up to each seq, recounted by kind and not taken from the records' own counts.
     counts: Vec<u64>,
+    /// The hash of each record as it was stored first.
+    firsts: Vec<Print>,
+    /// What became of those that were edited or recalled, by seq, in the order of the signals.
+    rewritten: BTreeMap<u64, Vec<Version>>,
+    /// The first signal that recalls a message, by its seq.
+    pub(super) recalls: BTreeMap<u64, u64>,
 }
 
 impl Log<'_> {
@@ -38,9 +56,32 @@ impl Log<'_> {
         self.entries.get(usize::try_from(seq).ok()?.checked_sub(1)?)
     }
 
-    /// Hash of the record at a seq.
-    pub(super) fn print(&self, seq: u64) -> Option<Print> {
-        self.at(seq).map(|entry| entry.print)
+    /// Which version of the record at a seq has this hash: from which seq on it was so, and the signal that ended it
+    /// (`u64::MAX` if it is the last). None if the record was never like that.
+    pub(super) fn version(&self, seq: u64, print: Print) -> Option<(u64, u64)> {
+        let later = self.versions(seq);
+        let first = std::iter::once((seq, self.first_print(seq)?));
+        let prints = first.chain(later.iter().map(|later| (later.from, later.print)));
+        let ends = later.iter().map(|later| later.from).chain([u64::MAX]);
+        prints.zip(ends).find(|((_, of), _)| *of == print).map(|((from, _), until)| (from, until))
+    }
+
+    /// What became of the record at a seq, in order.
+    pub(super) fn versions(&self, seq: u64) -> &[Version] {
+        self.rewritten.get(&seq).map_or(&[][..], Vec::as_slice)
+    }
+
+    fn first_print(&self, seq: u64) -> Option<Print> {
+        self.firsts.get(usize::try_from(seq).ok()?.checked_sub(1)?).copied()
+    }
+
+    /// Countable messages after `floor` that signals up to `seq` have taken back.
+    pub(super) fn recalled(&self, floor: u64, seq: u64) -> u64 {
+        if seq <= floor {
+            return 0;
+        }
+        let targets = self.recalls.range(floor + 1..=seq);
+        targets.filter(|(_, signal)| **signal <= seq).count() as u64
     }
 
     /// Countable messages up to a seq, recounted.
@@ -86,21 +127,6 @@ impl<'a> Book<'a> {
         for dump in &history.dumps {
             dumps.entry(dump.session).or_default().push(dump);
         }
-        let mut logs: Vec<Log<'a>> = history.names.sessions.iter().map(|_| Log::default()).collect();
-        for (session, dumps) in &dumps {
-            let Some(best) = dumps.iter().max_by_key(|dump| dump.entries.len()) else { continue };
-            for dump in dumps {
-                compare(history, best, dump, verdict);
-            }
-            sequence(history, best, verdict);
-            if let Some(log) = logs.get_mut(session.0 as usize) {
-                *log = read_log(history, best);
-            }
-        }
-        for (node, session, why) in &history.unread {
-            let text = history.session_text(*session);
-            verdict.inconclusive.push(format!("{text} was not read on node {node}: {why}"));
-        }
         let mut sends = HashMap::with_capacity(history.sends.len());
         let mut by_device: HashMap<_, Vec<&'a Send>> = HashMap::new();
         let mut first_asked: HashMap<SessionIx, u64> = HashMap::new();
@@ -113,7 +139,23 @@ impl<'a> Book<'a> {
                 verdict.inconclusive.push(format!("recorder: {} used twice", told(history, key)));
             }
         }
-        let book = Self { history, logs, sends, by_device, first_asked };
+        let logs: Vec<Log<'a>> = history.names.sessions.iter().map(|_| Log::default()).collect();
+        let mut book = Self { history, logs, sends, by_device, first_asked };
+        for (session, dumps) in &dumps {
+            let Some(best) = dumps.iter().max_by_key(|dump| dump.entries.len()) else { continue };
+            for dump in dumps {
+                compare(history, best, dump, verdict);
+            }
+            sequence(history, best, verdict);
+            let log = book.read_log(best);
+            if let Some(place) = book.logs.get_mut(session.0 as usize) {
+                *place = log;
+            }
+        }
+        for (node, session, why) in &history.unread {
+            let text = history.session_text(*session);
+            verdict.inconclusive.push(format!("{text} was not read on node {node}: {why}"));
+        }
         book.count_replicas(&dumps, verdict);
         book
     }
@@ -127,6 +169,39 @@ impl<'a> Book<'a> {
                 verdict.inconclusive.push(format!("{name}: {found} of {want} replicas were read"));
             }
         }
+    }
+
+    fn read_log(&self, dump: &'a Dump) -> Log<'a> {
+        let mut log = read_members(self.history, dump);
+        for entry in &dump.entries {
+            let kind = born_as(entry.kind);
+            let send = self.send_of(dump.session, entry).filter(|send| send.act == Act::Content);
+            let said = send.filter(|_| kind == RecordKind::CONTENT);
+            let hash = said.map_or(entry.hash, |send| send.hash);
+            let first = Parts { stem: entry.stem, kind: kind.0, hash, mark: 0 };
+            log.firsts.push(first.print());
+            if let Some((target, version)) = self.rewriting(dump, entry) {
+                if version.kind == RecordKind::RECALLED {
+                    log.recalls.entry(target).or_insert(version.from);
+                }
+                log.rewritten.entry(target).or_default().push(version);
+            }
+        }
+        log
+    }
+
+    /// What a signal makes of the message it names.
+    fn rewriting(&self, dump: &Dump, signal: &Entry) -> Option<(u64, Version)> {
+        let target = signal.target?;
+        let of = dump.entries.get(usize::try_from(target).ok()?.checked_sub(1)?)?;
+        let (kind, hash) = match RecordKind(signal.kind) {
+            RecordKind::RECALL => (RecordKind::RECALLED, content_hash(b"", b"", &[])),
+            _ => (RecordKind::CONTENT, self.send_of(dump.session, signal)?.hash),
+        };
+        let by = self.history.names.users.get(signal.sender?.0 as usize)?.clone();
+        let mark = mark_hash(&Rewritten { by, time_ms: signal.time_ms, seq: signal.seq });
+        let print = Parts { stem: of.stem, kind: kind.0, hash, mark }.print();
+        Some((target, Version { from: signal.seq, kind, print }))
     }
 
     /// The log of a session.
@@ -196,7 +271,7 @@ fn sequence(history: &History, dump: &Dump, verdict: &mut Verdict) {
             });
         }
         time = entry.time_ms;
-        count += u64::from(RecordKind(entry.kind).is_countable());
+        count += u64::from(born_as(entry.kind).is_countable());
         if entry.count != count {
             verdict.add(Rule::Replicas, Harm::Wrong, || {
                 format!("{} seq {want}: count is {} and should be {count}", name(), entry.count)
@@ -206,14 +281,14 @@ fn sequence(history: &History, dump: &Dump, verdict: &mut Verdict) {
     }
 }
 
-fn read_log<'a>(history: &History, dump: &'a Dump) -> Log<'a> {
+fn read_members<'a>(history: &History, dump: &'a Dump) -> Log<'a> {
     let mut log = Log { entries: &dump.entries, ..Log::default() };
     for user in history.pair_of(dump.session).into_iter().flatten() {
         log.spans.insert(user, vec![(1, u64::MAX)]);
     }
     let mut count = 0;
     for entry in &dump.entries {
-        count += u64::from(RecordKind(entry.kind).is_countable());
+        count += u64::from(born_as(entry.kind).is_countable());
         log.counts.push(count);
         match RecordKind(entry.kind) {
             RecordKind::CREATED => {
@@ -228,7 +303,7 @@ fn read_log<'a>(history: &History, dump: &'a Dump) -> Log<'a> {
             }
             _ => {}
         }
-        if let Some(user) = entry.sender.filter(|_| RecordKind(entry.kind).is_countable()) {
+        if let Some(user) = entry.sender.filter(|_| born_as(entry.kind).is_countable()) {
             log.sent.entry(user).or_default().push(entry.seq);
         }
     }
@@ -258,5 +333,15 @@ pub(super) fn kind_of(act: &Act) -> RecordKind {
         Act::Create(_) => RecordKind::CREATED,
         Act::Add(_) => RecordKind::MEMBERS_ADDED,
         Act::Remove(_) => RecordKind::MEMBERS_REMOVED,
+        Act::Recall(_) => RecordKind::RECALL,
+        Act::Edit(_) => RecordKind::EDIT,
+    }
+}
+
+/// The kind a record was stored with.
+pub(super) fn born_as(kind: u16) -> RecordKind {
+    match RecordKind(kind) {
+        RecordKind::RECALLED => RecordKind::CONTENT,
+        other => other,
     }
 }

@@ -15,6 +15,7 @@ enum What {
     Write(DeviceIx, u64),
     Answer(DeviceIx, u64),
     List(DeviceIx, u64),
+    Push(DeviceIx, u64),
 }
 
 pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
@@ -57,6 +58,17 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
             unread(book, user, line, verdict);
         }
     }
+    for stream in &book.history.streams {
+        let Some(user) = book.history.user_of(stream.device) else { continue };
+        for (at, session, seen) in &stream.events {
+            // A push may be late, but what it says has come to be: nobody may be told less who asks after it.
+            let Seen::Mark(seq) = seen else { continue };
+            let (invoke, done, what) = (stream.opened, *at, What::Push(stream.device, *seq));
+            let place = 2 * seq + 1;
+            let ops = registers.entry((user, *session)).or_default();
+            ops.push(Placed { place, invoke, done, judged: false, what });
+        }
+    }
     for (register, ops) in registers {
         let values = written.get(&register).map_or(&[][..], Vec::as_slice);
         from_nowhere(book, register, &ops, values, verdict);
@@ -67,7 +79,6 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
             });
         }
     }
-    pushed_marks(book, verdict);
 }
 
 fn place(book: &Book<'_>, (user, session): Register) -> String {
@@ -79,6 +90,9 @@ fn text(book: &Book<'_>, what: What) -> String {
         What::Write(device, seq) => format!("READ {seq} by {}", book.history.device_text(device)),
         What::Answer(device, seq) => {
             format!("READ of {} answered with {seq}", book.history.device_text(device))
+        }
+        What::Push(device, seq) => {
+            format!("READ_MARK {seq} pushed to {}", book.history.device_text(device))
         }
         What::List(device, seq) => format!("SYNC of {} showed {seq}", book.history.device_text(device)),
     }
@@ -92,7 +106,8 @@ fn from_nowhere(
     values: &[(Micros, u64)],
     verdict: &mut Verdict,
 ) {
-    for op in ops.iter().filter(|op| op.judged) {
+    let told = |op: &&Placed<What>| !matches!(op.what, What::Write(..));
+    for op in ops.iter().filter(told) {
         let seq = op.place / 2;
         let known = seq == 0 || values.iter().any(|(invoke, value)| *value == seq && *invoke <= op.done);
         if !known {
@@ -118,27 +133,10 @@ fn unread(book: &Book<'_>, user: UserIx, line: &Line, verdict: &mut Verdict) {
     }
 }
 
-/// Countable messages after max(read, own last sent, joined − 1).
+/// Countable messages after max(read, own last sent, joined − 1), less those that were recalled by then.
 fn recount(log: &Log<'_>, user: UserIx, line: &Line) -> u64 {
     let own = log.own_last(user, line.last_seq);
     let floor = line.read_seq.max(own).max(line.joined_seq.saturating_sub(1));
-    log.count(line.last_seq).saturating_sub(log.count(floor))
-}
-
-/// READ_MARK pushes of one connection never go back.
-fn pushed_marks(book: &Book<'_>, verdict: &mut Verdict) {
-    for stream in &book.history.streams {
-        let mut last: BTreeMap<SessionIx, u64> = BTreeMap::new();
-        for (_, session, seen) in &stream.events {
-            let Seen::Mark(seq) = seen else { continue };
-            let before = last.insert(*session, *seq).unwrap_or(0);
-            if before > *seq {
-                verdict.add(Rule::Cursors, Harm::Wrong, || {
-                    let who = book.history.device_text(stream.device);
-                    let name = book.history.session_text(*session);
-                    format!("{name}: {who} was pushed READ_MARK {seq} after {before}")
-                });
-            }
-        }
-    }
+    let recalled = log.recalled(floor, line.last_seq);
+    log.count(line.last_seq).saturating_sub(log.count(floor) + recalled)
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rookery_wire::RecordKind;
 
-use super::book::{Book, Key, kind_of, told};
+use super::book::{Book, Key, born_as, kind_of, told};
 use super::verdict::{Harm, Rule, Verdict};
-use crate::check::history::{DeviceIx, Entry, Outcome, Retry, Send, SessionIx};
+use crate::check::history::{Act, DeviceIx, Entry, Outcome, Retry, Send, SessionIx};
 
 pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
     let mut places: HashMap<Key, u64> = HashMap::with_capacity(book.history.sends.len());
@@ -56,8 +56,14 @@ fn origin(
             format!("{} is stored at seq {first} and again at seq {}", told(book.history, key), entry.seq)
         });
     }
-    let same = send.hash == 0 || send.hash == entry.hash;
-    if kind_of(&send.act).0 != entry.kind || !same {
+    // What an edit says stands in the message it names, and is held against that by the rules of recall.
+    let changed = book.log(session).is_some_and(|log| !log.versions(entry.seq).is_empty());
+    let same = match send.act {
+        Act::Content => changed || send.hash == entry.hash,
+        Act::Recall(target) | Act::Edit(target) => entry.target == Some(target),
+        Act::Create(_) | Act::Add(_) | Act::Remove(_) => true,
+    };
+    if kind_of(&send.act) != born_as(entry.kind) || !same {
         verdict.add(Rule::Entries, Harm::Wrong, || {
             format!("{} is stored at seq {} with other content", told(book.history, key), entry.seq)
         });

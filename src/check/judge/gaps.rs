@@ -64,6 +64,20 @@ pub(super) fn judge(history: &History, verdict: &mut Verdict) {
     }
 }
 
+/// A run that never did what a rule is about says nothing of that rule.
+pub(super) fn coverage(verdict: &mut Verdict) {
+    let totals = &verdict.totals;
+    let done = [
+        (totals.recalled, "recalled"),
+        (totals.edited, "edited"),
+        (totals.barred, "blocked"),
+        (totals.read, "read"),
+    ];
+    for (_, what) in done.into_iter().filter(|(count, _)| *count == 0) {
+        verdict.inconclusive.push(format!("nothing was {what}"));
+    }
+}
+
 fn report(history: &History, round: &Round) -> RoundReport {
     let within = |at: Micros| round.begun <= at && at <= round.ended;
     let sends = history.sends.iter().filter(|send| send.act == Act::Content);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::book::{Book, Span};
+use super::book::{Book, Log, Span, born_as};
 use super::verdict::{Harm, Rule, Verdict};
 use crate::check::history::{Line, Micros, NEVER, Outcome, SessionIx, Sync, UserIx};
 
@@ -117,7 +117,23 @@ fn line_fault(book: &Book<'_>, user: UserIx, sync: &Sync, line: &Line) -> Option
     if line.delivered_seq > line.last_seq {
         return Some((Harm::Wrong, format!("(delivered {} beyond the end)", line.delivered_seq)));
     }
-    joined_fault(book, user, line).or_else(|| number_fault(book, sync, line))
+    preview_fault(log, line)
+        .or_else(|| joined_fault(book, user, line))
+        .or_else(|| number_fault(book, sync, line))
+}
+
+/// The preview is of the last record. No signal comes after it, so nothing can have become of it.
+fn preview_fault(log: &Log<'_>, line: &Line) -> Option<(Harm, String)> {
+    let (seq, kind) = line.last?;
+    let is = log.at(line.last_seq).map(|entry| born_as(entry.kind).0);
+    let wrong = seq != line.last_seq || is != Some(kind);
+    wrong.then(|| {
+        let last = line.last_seq;
+        (
+            Harm::Wrong,
+            format!("(previews a record of kind {kind} at seq {seq}; last is {last}, of kind {is:?})"),
+        )
+    })
 }
 
 fn joined_fault(book: &Book<'_>, user: UserIx, line: &Line) -> Option<(Harm, String)> {

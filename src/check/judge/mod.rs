@@ -2,20 +2,27 @@
 //!
 //! It implements the project's rules for judging a history, one file per idea: [`book`] reads the replicas into
 //! one log per session (rule 1), [`entries`] compares log and sends (2, 3, order, membership), [`linear`] holds
-//! the sweep (4), [`pages`] and [`pushes`] what readers got (5), [`cursors`] read marks and unread counts (6),
-//! [`lists`] session lists, [`gaps`] how long clients waited and whether the run proves anything.
+//! the sweep (4), [`pages`] and [`pushes`] what readers got (5), [`cursors`] and [`marks`] how far users have read and
+//! what is unread (6), [`recall`] and [`blocks`] what may be seen and said (7), [`lists`] session lists, [`rosters`] who
+//! is in a group at the end, [`gaps`] how long clients waited and whether the run proves anything.
 //! It must never forgive: what a rule does not excuse in words is a violation.
 
+mod blocks;
 mod book;
 mod cursors;
 mod entries;
 mod gaps;
 mod linear;
 mod lists;
+mod marks;
 mod pages;
 #[cfg(test)]
 mod play;
 mod pushes;
+mod recall;
+#[cfg(test)]
+mod rewrite_tests;
+mod rosters;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -23,7 +30,7 @@ mod verdict;
 pub use gaps::{MIN_ACKED, RoundReport};
 pub use verdict::{Harm, Rule, Standing, Totals, Verdict, Violation};
 
-use super::history::{History, Outcome, Seen};
+use super::history::{Act, History, Outcome, Seen, Told};
 
 /// Judges a whole history.
 pub fn judge(history: &History) -> Verdict {
@@ -33,13 +40,18 @@ pub fn judge(history: &History) -> Verdict {
     linear::judge(&book, &mut verdict);
     pages::judge(&book, &mut verdict);
     pushes::judge(&book, &mut verdict);
+    recall::judge(&book, &mut verdict);
+    blocks::judge(&book, &mut verdict);
     cursors::judge(&book, &mut verdict);
+    marks::judge(&book, &mut verdict);
     lists::judge(&book, &mut verdict);
+    rosters::judge(&book, &mut verdict);
     for (at, device, what) in &history.faults {
         let text = || format!("{} at {at} µs: {what}", history.device_text(*device));
         verdict.add(Rule::Protocol, Harm::Wrong, text);
     }
     gaps::judge(history, &mut verdict);
+    gaps::coverage(&mut verdict);
     verdict
 }
 
@@ -51,11 +63,17 @@ fn totals(history: &History) -> Totals {
         snapshots: history.rounds.iter().map(|round| round.snapshots).sum(),
         replicas: history.dumps.len() as u64,
         sessions: history.names.sessions.len() as u64,
+        barred: history.bars.iter().filter(|bar| bar.answer == Told::Acked).count() as u64,
+        read: history.marks.iter().filter(|mark| mark.answer.is_some()).count() as u64,
         ..Totals::default()
     };
     for send in &history.sends {
         match send.outcome {
-            Outcome::Acked { .. } => totals.acked += 1,
+            Outcome::Acked { .. } => {
+                totals.acked += 1;
+                totals.recalled += u64::from(matches!(send.act, Act::Recall(_)));
+                totals.edited += u64::from(matches!(send.act, Act::Edit(_)));
+            }
             Outcome::Refused(_) => totals.refused += 1,
             Outcome::Unknown => totals.unknown += 1,
         }

@@ -1,12 +1,13 @@
 //! A run in which everything goes well, made by construction: what the judge's tests start from.
 
-use rookery_wire::{DeviceId, GroupId, RecordKind, SessionId, UserId};
+use rookery_wire::{DeviceId, ErrorCode, GroupId, RecordKind, Rewritten, SessionId, UserId};
 
 use super::book::kind_of;
 use crate::check::history::{
-    Act, DeviceIx, Dump, Entry, FaultKind, Fresh, Handed, History, Line, Mark, Micros, Outcome, Page, Retry,
-    Round, Seen, Send, SessionIx, Setup, Stream, Sync, UserIx,
+    Act, Bar, DeviceIx, Dump, Entry, FaultKind, Fresh, Handed, History, Line, Mark, Micros, Outcome, Page,
+    Retry, Roster, Round, Seen, Send, SessionIx, Setup, Stream, Sync, Told, UserIx,
 };
+use crate::check::print::{Parts, content_hash, mark_hash};
 
 pub(super) const PAIR: SessionIx = SessionIx(0);
 pub(super) const GROUP: SessionIx = SessionIx(1);
@@ -17,8 +18,23 @@ pub(super) const BOB: DeviceIx = DeviceIx(2);
 pub(super) const CID: DeviceIx = DeviceIx(3);
 pub(super) const STEP: Micros = 1_000;
 
-pub(super) fn print_of(session: SessionIx, seq: u64) -> u64 {
+/// What never changes in a record, as a hash.
+fn stem_of(session: SessionIx, seq: u64) -> u64 {
     u64::from(session.0) << 32 | seq
+}
+
+/// The hash of what a message says when it is sent.
+fn said(session: SessionIx, seq: u64) -> u64 {
+    stem_of(session, seq) ^ 0xabcd
+}
+
+/// The hash of a message as it was sent.
+pub(super) fn print_of(session: SessionIx, seq: u64) -> u64 {
+    Parts { stem: stem_of(session, seq), kind: 0, hash: said(session, seq), mark: 0 }.print()
+}
+
+fn whole(entry: &Entry) -> u64 {
+    Parts { stem: entry.stem, kind: entry.kind, hash: entry.hash, mark: entry.mark }.print()
 }
 
 /// Plays a run in which everything goes well, one operation per step of time.
@@ -56,7 +72,7 @@ impl Play {
         self.history.user_of(device).unwrap()
     }
 
-    fn send(&mut self, device: DeviceIx, session: SessionIx, act: Act) {
+    fn send(&mut self, device: DeviceIx, session: SessionIx, act: Act) -> u64 {
         self.now += STEP;
         let number = self.numbers.entry((device, session)).or_default();
         *number += 1;
@@ -66,13 +82,17 @@ impl Play {
         let seq = log.len() as u64 + 1;
         let countable = u64::from(kind == RecordKind::CONTENT);
         let count = log.last().map_or(0, |entry| entry.count) + countable;
-        let hash = countable * (print_of(session, seq) ^ 0xabcd);
-        let message_id = print_of(session, seq) | 1 << 60;
+        let hash = if countable == 1 || matches!(act, Act::Edit(_)) { said(session, seq) } else { 0 };
+        let message_id = stem_of(session, seq) | 1 << 60;
         let users = match &act {
-            Act::Content => Vec::new(),
+            Act::Content | Act::Recall(_) | Act::Edit(_) => Vec::new(),
             Act::Create(users) | Act::Add(users) | Act::Remove(users) => users.clone(),
         };
-        log.push(Entry {
+        let target = match act {
+            Act::Recall(target) | Act::Edit(target) => Some(target),
+            _ => None,
+        };
+        let mut entry = Entry {
             seq,
             message_id,
             time_ms: self.now / 1000,
@@ -82,15 +102,64 @@ impl Play {
             epoch: 1,
             client_seq,
             kind: kind.0,
-            hash,
+            hash: countable * hash,
             users,
-            print: print_of(session, seq),
-        });
+            target,
+            stem: stem_of(session, seq),
+            mark: 0,
+            print: 0,
+        };
+        entry.print = whole(&entry);
+        log.push(entry);
+        if let Some(target) = target {
+            self.rewrite(session, target, seq, hash);
+        }
         let outcome = Outcome::Acked { seq, message_id, count };
         let (invoke, done) = (self.now, self.now + STEP / 2);
         let send = Send { device, epoch: 1, session, client_seq, hash, act, invoke, done, outcome };
         self.history.sends.push(send);
         self.push(device, session, seq);
+        seq
+    }
+
+    /// What the signal at `seq` makes of the message it names, which says the content of this hash if it was edited.
+    fn rewrite(&mut self, session: SessionIx, target: u64, seq: u64, hash: u64) {
+        let log = &mut self.logs[session.0 as usize];
+        let signal = log[seq as usize - 1].clone();
+        let by = self.history.names.users[signal.sender.unwrap().0 as usize].clone();
+        let entry = &mut log[target as usize - 1];
+        entry.mark = mark_hash(&Rewritten { by, time_ms: signal.time_ms, seq });
+        if signal.kind == RecordKind::RECALL.0 {
+            (entry.kind, entry.hash) = (RecordKind::RECALLED.0, content_hash(b"", b"", &[]));
+        } else {
+            entry.hash = hash;
+        }
+        entry.print = whole(entry);
+    }
+
+    /// A message that is refused by the other user.
+    fn refused(&mut self, device: DeviceIx, session: SessionIx) {
+        self.now += STEP;
+        let number = self.numbers.entry((device, session)).or_default();
+        *number += 1;
+        self.history.sends.push(Send {
+            device,
+            epoch: 1,
+            session,
+            client_seq: *number,
+            hash: 1,
+            act: Act::Content,
+            invoke: self.now,
+            done: self.now + STEP / 2,
+            outcome: Outcome::Refused(ErrorCode::RefusedByPeer.number()),
+        });
+    }
+
+    fn bar(&mut self, device: DeviceIx, other: UserIx, on: bool) {
+        self.now += STEP;
+        let (invoke, done) = (self.now, self.now + STEP / 2);
+        let number = self.history.bars.len() as u64 + 1;
+        self.history.bars.push(Bar { device, number, other, on, invoke, done, answer: Told::Acked });
     }
 
     fn push(&mut self, from: DeviceIx, session: SessionIx, seq: u64) {
@@ -109,7 +178,8 @@ impl Play {
                 events.push((self.now, session, Seen::Live(seq)));
             }
             if device != from {
-                events.push((self.now + 400, session, Seen::Push(seq, print_of(session, seq))));
+                let print = self.logs[session.0 as usize][seq as usize - 1].print;
+                events.push((self.now + 400, session, Seen::Push(seq, print)));
             }
         }
     }
@@ -128,6 +198,12 @@ impl Play {
             answer: Some((seq, count)),
             refused: false,
         });
+        let user = self.user(device);
+        for at in 0..self.history.streams.len() {
+            if self.user(self.history.streams[at].device) == user {
+                self.history.streams[at].events.push((self.now + 400, session, Seen::Mark(seq)));
+            }
+        }
     }
 
     fn pull(&mut self, device: DeviceIx, session: SessionIx) {
@@ -145,12 +221,15 @@ impl Play {
             done: self.now + STEP / 2,
             first_seq: 1,
             last_seq,
-            records: (from..=last_seq).map(|seq| (seq, print_of(session, seq))).collect(),
+            records: self.logs[session.0 as usize][from as usize - 1..]
+                .iter()
+                .map(|entry| (entry.seq, entry.print))
+                .collect(),
         });
     }
 
     /// Ann's list; she has read to where her last READ says and has sent until the last of her own messages.
-    fn sync(&mut self) {
+    fn sync(&mut self, device: DeviceIx) {
         self.now += STEP;
         let (invoke, done) = (self.now, self.now + STEP / 2);
         let line = |session: SessionIx| {
@@ -159,33 +238,52 @@ impl Play {
             let marks =
                 self.history.marks.iter().filter(|mark| mark.session == session && mark.device == ANN1);
             let read_seq = marks.map(|mark| mark.seq).max().unwrap_or(0);
-            let own =
-                log.iter().rev().find(|entry| entry.sender == Some(UserIx(0))).map_or(0, |entry| entry.seq);
+            let mine = |entry: &&Entry| entry.sender == Some(UserIx(0)) && entry.target.is_none();
+            let own = log.iter().rev().find(mine).map_or(0, |entry| entry.seq);
             let floor = read_seq.max(own);
+            let gone = |entry: &&Entry| entry.seq > floor && entry.kind == RecordKind::RECALLED.0;
+            let gone = log.iter().filter(gone).count() as u64;
             Line {
                 session,
                 members: if session == PAIR { 2 } else { 3 },
                 last_seq: last.seq,
                 count: last.count,
-                unread: last.count - log[floor as usize - 1].count,
+                unread: last.count - log[floor as usize - 1].count - gone,
                 joined_seq: 1,
                 read_seq,
                 delivered_seq: 0,
-                last_client_seq: self.numbers.get(&(ANN1, session)).copied().unwrap_or(0),
+                last_client_seq: self.numbers.get(&(device, session)).copied().unwrap_or(0),
+                last: Some((last.seq, last.kind)),
                 invoke,
                 done,
             }
         };
         let lines = vec![line(PAIR), line(GROUP)];
-        self.history.syncs.push(Sync {
-            device: ANN1,
-            epoch: 1,
-            invoke,
-            done,
-            lines,
-            unresolved: vec![],
-            total: 2,
-        });
+        self.history.syncs.push(Sync { device, epoch: 1, invoke, done, lines, unresolved: vec![], total: 2 });
+    }
+
+    /// What is taken back, changed, blocked and read.
+    fn changes(&mut self) {
+        self.sync(ANN2);
+        let hers = self.send(ANN1, PAIR, Act::Content);
+        self.pull(BOB, PAIR);
+        self.send(ANN1, PAIR, Act::Edit(hers));
+        self.pull(BOB, PAIR);
+        self.send(ANN2, PAIR, Act::Recall(hers));
+        self.pull(BOB, PAIR);
+        // The owner takes back what another has said.
+        let his = self.send(BOB, GROUP, Act::Content);
+        self.send(BOB, GROUP, Act::Content);
+        self.send(ANN2, GROUP, Act::Recall(his));
+        self.sync(ANN1);
+        self.bar(ANN1, UserIx(1), true);
+        self.refused(BOB, PAIR);
+        // She may still write to him.
+        self.send(ANN1, PAIR, Act::Content);
+        self.bar(ANN2, UserIx(1), false);
+        self.send(BOB, PAIR, Act::Content);
+        self.read(ANN1, PAIR);
+        self.sync(ANN2);
     }
 
     fn finish(mut self) -> History {
@@ -220,8 +318,12 @@ impl Play {
         }
         let handed = self.logs.iter().enumerate().flat_map(|(at, log)| {
             let session = SessionIx(at as u32);
-            (1..=log.len() as u64).map(move |seq| (session, seq, print_of(session, seq)))
+            log.iter().map(move |entry| (session, entry.seq, entry.print))
         });
+        for node in 1..=3 {
+            let users = (0..3).map(UserIx).collect();
+            self.history.rosters.push(Roster { node, session: GROUP, users, total: 3 });
+        }
         self.history.handed.push(Handed { device: BOB, records: handed.collect() });
         self.history
     }
@@ -229,18 +331,21 @@ impl Play {
 
 pub(super) fn good() -> History {
     let mut play = Play::new();
-    play.send(ANN1, GROUP, Act::Create(vec![UserIx(1)]));
+    let _created = play.send(ANN1, GROUP, Act::Create(vec![UserIx(1)]));
     for turn in 0..1_100u64 {
         let session = if turn % 3 == 0 { PAIR } else { GROUP };
         let device = [ANN1, BOB, ANN2][(turn % 5 % 3) as usize];
-        play.send(device, session, Act::Content);
+        let _seq = play.send(device, session, Act::Content);
         match turn % 100 {
             20 => play.read(ANN1, session),
             40 => play.pull(BOB, session),
-            60 if turn > 100 => play.sync(),
-            70 if turn < 100 => play.send(ANN2, GROUP, Act::Add(vec![UserIx(2)])),
+            60 if turn > 100 => play.sync(ANN1),
+            70 if turn < 100 => {
+                let _added = play.send(ANN2, GROUP, Act::Add(vec![UserIx(2)]));
+            }
             _ => {}
         }
     }
+    play.changes();
     play.finish()
 }

@@ -66,7 +66,7 @@ fn views(stream: &Stream) -> BTreeMap<SessionIx, View> {
         match seen {
             Seen::Live(from) => view.lives.push(*from),
             Seen::Push(seq, print) => view.pushes.push((*seq, *print)),
-            Seen::Mark(_) | Seen::Left => {}
+            Seen::Mark(_) | Seen::Left | Seen::Answered(_) | Seen::Behind => {}
         }
     }
     views.retain(|_, view| !view.pushes.is_empty() || !view.lives.is_empty());
@@ -91,7 +91,7 @@ fn ascending(book: &Book<'_>, eye: Eye, view: &View, verdict: &mut Verdict) {
 
 fn contents(book: &Book<'_>, eye: Eye, pushes: &[(u64, Print)], log: &Log<'_>, verdict: &mut Verdict) {
     for (seq, print) in pushes {
-        if log.print(*seq) != Some(*print) {
+        if log.version(*seq, *print).is_none() {
             let harm = if *seq > log.last() { Harm::Lost } else { Harm::Wrong };
             verdict.add(Rule::Pushes, harm, || {
                 format!("{} was pushed something as seq {seq} that no replica holds there", place(book, eye))
@@ -205,7 +205,7 @@ fn application(book: &Book<'_>, handed: &Handed, verdict: &mut Verdict) {
         let lasting = log.span_at(user, log.last() + 1).filter(|_| log.last() > 0);
         let eye = Eye { device: handed.device, user, session, node: 0, whole: lasting.is_some() };
         for (seq, print) in &pushes {
-            if log.print(*seq) != Some(*print) {
+            if log.version(*seq, *print).is_none() {
                 verdict.add(Rule::Pushes, Harm::Wrong, || {
                     format!("{}: the library handed over a seq {seq} that no replica holds", place(book, eye))
                 });

@@ -8,7 +8,7 @@ use crate::check::history::{
     DeviceIx, Dump, Entry, Fresh, History, Micros, NEVER, Outcome, Page, Seen, SessionIx, Stream, UserIx,
 };
 
-fn expect(history: &History, rule: Rule, harm: Harm, words: &[&str]) -> Verdict {
+pub(super) fn expect(history: &History, rule: Rule, harm: Harm, words: &[&str]) -> Verdict {
     let verdict = judge(history);
     let hit = verdict.violations.iter().find(|found| {
         found.rule == rule && found.harm == harm && words.iter().all(|word| found.text.contains(word))
@@ -18,11 +18,11 @@ fn expect(history: &History, rule: Rule, harm: Harm, words: &[&str]) -> Verdict 
     verdict
 }
 
-fn dumps(history: &mut History, session: SessionIx) -> impl Iterator<Item = &mut Dump> {
+pub(super) fn dumps(history: &mut History, session: SessionIx) -> impl Iterator<Item = &mut Dump> {
     history.dumps.iter_mut().filter(move |dump| dump.session == session)
 }
 
-fn stream(history: &mut History, device: DeviceIx) -> &mut Stream {
+pub(super) fn stream(history: &mut History, device: DeviceIx) -> &mut Stream {
     history.streams.iter_mut().find(|stream| stream.device == device).unwrap()
 }
 
@@ -398,6 +398,17 @@ fn runs_that_prove_nothing() {
     let mut history = good();
     history.unread.push((2, PAIR, "connection refused".to_owned()));
     weak(&history, "node 2: connection refused");
+    let mut history = good();
+    history.bars.clear();
+    history.sends.retain(|send| !matches!(send.outcome, Outcome::Refused(_)));
+    weak(&history, "nothing was blocked");
+    let mut history = good();
+    history.marks.clear();
+    history.syncs.clear();
+    history.streams.iter_mut().for_each(|stream| {
+        stream.events.retain(|(_, _, seen)| !matches!(seen, Seen::Mark(_)));
+    });
+    weak(&history, "nothing was read");
     weak(&History::default(), "no round");
 }
 

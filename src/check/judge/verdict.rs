@@ -55,6 +55,10 @@ pub enum Rule {
     Lists,
     /// The server kept to the protocol.
     Protocol,
+    /// What was recalled or edited is shown no more, and became the same everywhere (G7).
+    Recall,
+    /// Nothing enters a direct session against a block (rule 7, G8).
+    Blocks,
 }
 
 /// One broken rule, once.
@@ -85,6 +89,14 @@ pub struct Totals {
     pub refused: u64,
     /// Without an answer to the end.
     pub unknown: u64,
+    /// Acknowledged recalls.
+    pub recalled: u64,
+    /// Acknowledged edits.
+    pub edited: u64,
+    /// Blocks, and their ends, that were acknowledged.
+    pub barred: u64,
+    /// READs that were answered.
+    pub read: u64,
     /// Further attempts.
     pub retried: u64,
     /// Messages pushed.

@@ -32,10 +32,12 @@ use crossterm::event::EventStream;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use ratatui::crossterm::event::Event as Terminal;
-use rookery_client::wire::SessionId;
 use rookery_client::wire::live::WatchMode;
 use rookery_client::wire::request::{Consistency, Direction};
-use rookery_client::{Client, ClientError, Event, Events, Mark, Memory, Outgoing, StartAt, SyncList};
+use rookery_client::wire::{Blob, SessionId};
+use rookery_client::{
+    Client, ClientError, Event, Events, InviteCode, Mark, Memory, Outgoing, StartAt, SyncList,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -254,6 +256,12 @@ impl Talk {
                         Outcome::Done { what, session: SessionId::group(group), result }
                     });
                 }
+                Action::Join { group, code } => {
+                    self.work.spawn(async move {
+                        let session = SessionId::group(group);
+                        Outcome::Joined { result: join(&client, &session, code.as_ref()).await, session }
+                    });
+                }
                 Action::Change { session, add, users } => {
                     self.work.spawn(async move {
                         let result = match add {
@@ -329,6 +337,16 @@ impl Talk {
             }
         }
     }
+}
+
+/// Comes into a group or asks to; says which.
+async fn join(
+    client: &Client,
+    session: &SessionId,
+    code: Option<&InviteCode>,
+) -> Result<bool, rookery_client::ClientError> {
+    client.join_group(session, code, Blob::default()).await?;
+    client.is_member(session).await
 }
 
 fn is_control(key: crossterm::event::KeyEvent) -> bool {

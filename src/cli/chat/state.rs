@@ -7,7 +7,7 @@ use rookery_client::wire::live::PresencePage;
 use rookery_client::wire::own::{SelfAck, SessionSettings};
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
 use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, SessionSetting, UserAction, UserId};
-use rookery_client::{ClientError, Event, SyncList};
+use rookery_client::{ClientError, Event, InviteCode, SyncList};
 
 use super::company::Company;
 use super::conversation::{Body, Conversation, Pending};
@@ -42,6 +42,10 @@ pub(super) enum Action {
     Create {
         group: GroupId,
         members: Vec<UserId>,
+    },
+    Join {
+        group: GroupId,
+        code: Option<InviteCode>,
     },
     Change {
         session: SessionId,
@@ -84,12 +88,38 @@ pub(super) enum Action {
 /// How an action went.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Sent { session: SessionId, id: u64, result: Result<Ack, ClientError> },
-    Page { session: SessionId, result: Result<Page, ClientError> },
-    Read { session: SessionId, result: Result<ReadMark, ClientError> },
-    Done { what: String, session: SessionId, result: Result<Ack, ClientError> },
-    Members { session: SessionId, show: bool, result: Result<MemberPage, ClientError> },
-    Own { action: UserAction, result: Result<SelfAck, ClientError> },
+    Sent {
+        session: SessionId,
+        id: u64,
+        result: Result<Ack, ClientError>,
+    },
+    Page {
+        session: SessionId,
+        result: Result<Page, ClientError>,
+    },
+    Read {
+        session: SessionId,
+        result: Result<ReadMark, ClientError>,
+    },
+    Done {
+        what: String,
+        session: SessionId,
+        result: Result<Ack, ClientError>,
+    },
+    /// Whether the user is a member now; else it has asked.
+    Joined {
+        session: SessionId,
+        result: Result<bool, ClientError>,
+    },
+    Members {
+        session: SessionId,
+        show: bool,
+        result: Result<MemberPage, ClientError>,
+    },
+    Own {
+        action: UserAction,
+        result: Result<SelfAck, ClientError>,
+    },
     Synced(Result<SyncList, ClientError>),
     Present(Result<PresencePage, ClientError>),
     Nothing,
@@ -275,6 +305,7 @@ impl Chat {
                     self.actions.push(Action::Edit { session, seq, text });
                 }
             }
+            Line::Join(group, code) => self.actions.push(Action::Join { group, code }),
             Line::Leave => self.change(false, vec![self.me.clone()]),
             Line::Manage(action) => self.manage(action),
             Line::Mute(user, minutes) => {
@@ -351,8 +382,10 @@ impl Chat {
 
     fn manage(&mut self, action: GroupAction) {
         match self.open.clone() {
-            Some(session @ SessionId::Group(_)) => self.actions.push(Action::Manage { session, action }),
-            Some(_) => self.say("that is for groups"),
+            Some(SessionId::Direct { .. }) if !matches!(action, GroupAction::SetRetention(_)) => {
+                self.say("that is for groups");
+            }
+            Some(session) => self.actions.push(Action::Manage { session, action }),
             None => self.say("no session is open"),
         }
     }
@@ -449,6 +482,11 @@ impl Chat {
                     self.say(what);
                     self.open(session);
                 }
+                Err(error) => self.say(brief(&error)),
+            },
+            Outcome::Joined { session, result } => match result {
+                Ok(true) => self.open(session),
+                Ok(false) => self.say(format!("{} is asked to let you in", self.name(&session))),
                 Err(error) => self.say(brief(&error)),
             },
             Outcome::Members { session, show, result } => self.members(&session, show, result),

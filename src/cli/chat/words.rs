@@ -1,6 +1,7 @@
 //! What a person means by a line: a message, or a command that begins with a slash.
 
-use rookery_client::wire::{Blob, GroupAction, GroupId, MemberRole, UserAction, UserId};
+use rookery_client::InviteCode;
+use rookery_client::wire::{Blob, GroupAction, GroupId, MemberRole, Retention, UserAction, UserId};
 
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) enum Line {
     Recall(Option<u64>),
     /// Say something else in the place of the last own message.
     Edit(String),
+    /// Come into a group, with a code of invitation if there is one, or ask to.
+    Join(GroupId, Option<InviteCode>),
     /// Leave the open group.
     Leave,
     /// Change the open group.
@@ -49,8 +52,9 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/remove", "USER…", "remove members from the open group"),
     ("/recall", "[N]", "take back your last message, or the one with this number"),
     ("/edit", "TEXT", "say something else in the place of your last message"),
+    ("/join", "NAME [CODE]", "come into a group, or ask to"),
     ("/leave", "", "leave the open group"),
-    ("/set", "WHAT…", "name TEXT; admin, member, owner, mute or unmute USER"),
+    ("/set", "WHAT…", "name TEXT; keep DAYS; accept, decline, admin, mute … USER"),
     ("/my", "WHAT…", "pin, clear, delete N; friend USER TEXT, block or unblock USER"),
     ("/members", "", "show who is in the open session"),
     ("/help", "", "show keys and commands"),
@@ -103,6 +107,14 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
             "" => Err(usage()),
             text => Ok(Line::Edit(text.to_owned())),
         },
+        "join" => {
+            let group = words.next().ok_or_else(usage)?;
+            let group = group.strip_prefix('#').unwrap_or(group);
+            let group = group.parse().map_err(|fault| format!("{group}: {fault}"))?;
+            let code = words.collect::<String>();
+            let code = (!code.is_empty()).then(|| code.parse()).transpose();
+            Ok(Line::Join(group, code.map_err(|fault: rookery_client::ClientError| fault.to_string())?))
+        }
         "leave" => Ok(Line::Leave),
         "set" => set(words)?.ok_or_else(|| SET.to_owned()),
         "my" => my(words)?.ok_or_else(|| MY.to_owned()),
@@ -130,8 +142,8 @@ fn users<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<UserId>, String
 }
 
 /// How to use `/set`.
-const SET: &str =
-    "write /set name TEXT, /set mute USER [MINUTES], or /set admin, member, owner or unmute USER";
+const SET: &str = "write /set name TEXT, /set keep DAYS (0: no bound), /set mute USER [MINUTES], or \
+    /set accept, decline, bar, unbar, admin, member, owner or unmute USER";
 
 /// What `/set` does to the open group; `None` when it says nothing that can be done.
 fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, String> {
@@ -141,12 +153,21 @@ fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, Str
         let action = GroupAction::SetProfile { name: Some(Blob::from(name.as_str())), avatar: None };
         return Ok(Some(Line::Manage(action)));
     }
+    if what == "keep" {
+        let days = words.next().and_then(|word| word.parse::<u64>().ok()).filter(|_| words.next().is_none());
+        let keeps = |days: u64| Retention { age_ms: days.saturating_mul(86_400_000), count: 0 };
+        return Ok(days.map(|days| Line::Manage(GroupAction::SetRetention(keeps(days)))));
+    }
     let Some(user) = users(words.next().into_iter())?.pop() else { return Ok(None) };
     let minutes = words.next().map(str::parse::<u64>).transpose();
     let (Ok(minutes), None) = (minutes, words.next()) else { return Ok(None) };
     Ok(Some(match (what, minutes) {
         ("mute", minutes) => Line::Mute(user, minutes),
         ("unmute", None) => Line::Manage(GroupAction::Mute { user, until_ms: 0 }),
+        ("accept", None) => Line::Manage(GroupAction::Answer { user, accept: true }),
+        ("decline", None) => Line::Manage(GroupAction::Answer { user, accept: false }),
+        ("bar", None) => Line::Manage(GroupAction::Bar { user, on: true }),
+        ("unbar", None) => Line::Manage(GroupAction::Bar { user, on: false }),
         ("admin", None) => Line::Manage(GroupAction::SetRole { user, role: MemberRole::Admin }),
         ("member", None) => Line::Manage(GroupAction::SetRole { user, role: MemberRole::Member }),
         ("owner", None) => Line::Manage(GroupAction::HandOver { user }),
@@ -183,7 +204,7 @@ fn some(users: Vec<UserId>) -> Option<Vec<UserId>> {
 
 #[cfg(test)]
 mod tests {
-    use rookery_client::wire::{Blob, GroupAction, MemberRole, UserAction};
+    use rookery_client::wire::{Blob, GroupAction, MemberRole, Retention, UserAction};
 
     use super::{Line, MY, complete, understand};
 
@@ -205,6 +226,15 @@ mod tests {
         assert_eq!(understand("/set mute bob 5"), Ok(Line::Mute(user("bob"), Some(5))));
         let named = GroupAction::SetProfile { name: Some(Blob::from("The team")), avatar: None };
         assert_eq!(understand("/set name The  team"), Ok(Line::Manage(named)));
+        let accept = GroupAction::Answer { user: user("bob"), accept: true };
+        assert_eq!(understand("/set accept @bob"), Ok(Line::Manage(accept)));
+        let keeps = GroupAction::SetRetention(Retention { age_ms: 7 * 86_400_000, count: 0 });
+        assert_eq!(understand("/set keep 7"), Ok(Line::Manage(keeps)));
+        let team = || "team".parse().expect("a group");
+        assert_eq!(understand("/join #team"), Ok(Line::Join(team(), None)));
+        let code = "abcd-efgh".parse().expect("a code");
+        assert_eq!(understand("/join team ABCD EFGH"), Ok(Line::Join(team(), Some(code))));
+        assert!(understand("/join").is_err() && understand("/join team U").is_err());
         let block = UserAction::Block { user: user("bob") };
         assert_eq!(understand("/my block @bob"), Ok(Line::People(block)));
         let request = UserAction::RequestFriend { user: user("bob"), text: Blob::from("it is me") };
@@ -223,9 +253,16 @@ mod tests {
         }
         assert!(understand("/recall it").is_err() && understand("/edit").is_err());
         assert_eq!(understand("/remove"), Err("write /remove USER…".to_owned()));
-        for line in
-            ["/set", "/set bob", "/set mute", "/set mute bob soon", "/set owner bob cat", "/set admin bob 3"]
-        {
+        for line in [
+            "/set",
+            "/set keep",
+            "/set keep long",
+            "/set bob",
+            "/set mute",
+            "/set mute bob soon",
+            "/set owner bob cat",
+            "/set admin bob 3",
+        ] {
             assert!(understand(line).is_err_and(|text| text.starts_with("write /set")), "{line}");
         }
         assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));

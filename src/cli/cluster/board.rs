@@ -102,6 +102,16 @@ pub(super) fn remarks(fleet: &Fleet, board: &Board) -> Vec<String> {
             remarks.push(warn(format!("node {}: the journal is full, writes wait", seen.node)));
         }
     }
+    for (node, shard) in board.statuses().flat_map(|it| it.shards.iter().map(move |shard| (it.node, shard))) {
+        for it in &shard.divergences {
+            let (session, other) = (&it.session, it.node);
+            remarks.push(format!(
+                "{}: {session} (shard {}): nodes {node} and {other} hold different histories, from a record of \
+                 {} to {} on; see docs/operations.md, \"Replicas that differ\"",
+                paint(BAD, "FAULT"), shard.id, it.from_seq, it.to_seq
+            ));
+        }
+    }
     let leaderless = board.leaderless(fleet.config.cluster.shards);
     if !leaderless.is_empty() && leaderless.len() < fleet.config.cluster.shards as usize {
         let list = leaderless.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");

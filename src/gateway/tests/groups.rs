@@ -1,7 +1,8 @@
 //! The management of groups: what is judged before the log, and what is answered from state.
 
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RolePage};
-use rookery_wire::{AttributeKey, GroupAction, MemberRole};
+use rookery_wire::join::{CodePage, JoinGroup, ListCodes, ListRequests, Outside, RequestPage};
+use rookery_wire::{AttributeKey, GroupAction, MemberRole, Retention};
 
 use super::*;
 use crate::state::Act;
@@ -20,6 +21,7 @@ async fn changes_of_a_group_that_cannot_be_are_refused_before_the_log() {
     let mut client = bench.client("ada", "phone").await;
     let (team, key) = (group("team"), AttributeKey::new("k").unwrap());
     let pair = SessionId::direct(&user("ada"), &user("bob")).unwrap();
+    let others = SessionId::direct(&user("cid"), &user("bob")).unwrap();
     let profile = |name, avatar| GroupAction::SetProfile { name, avatar };
     let mut named = manage(&team, GroupAction::Dissolve);
     named.on_behalf_of = Some(user("bob"));
@@ -36,17 +38,28 @@ async fn changes_of_a_group_that_cannot_be_are_refused_before_the_log() {
         (manage(&team, profile(None, Some(sized(2049)))), ErrorCode::BadRequest),
         (manage(&team, attribute), ErrorCode::BadRequest),
         (manage(&team, owner), ErrorCode::BadRequest),
+        (
+            manage(&team, GroupAction::MakeCode { hash: sized(31), until_ms: 0, uses: 1 }),
+            ErrorCode::BadRequest,
+        ),
+        (
+            manage(&team, GroupAction::MakeCode { hash: sized(32), until_ms: 0, uses: 0 }),
+            ErrorCode::BadRequest,
+        ),
+        (
+            manage(&team, GroupAction::MakeCode { hash: sized(32), until_ms: 0, uses: 100_001 }),
+            ErrorCode::BadRequest,
+        ),
+        (manage(&team, GroupAction::Asked { user: user("bob") }), ErrorCode::BadRequest),
+        (manage(&others, GroupAction::SetRetention(Retention::default())), ErrorCode::Forbidden),
     ] {
         client.send(Kind::ManageGroup, 7, &body).await;
         client.refused(7, code).await;
     }
-    for kind in [Kind::GroupInfo, Kind::ListRoles] {
-        match kind {
-            Kind::GroupInfo => client.send(kind, 8, &GroupInfo { session: pair.clone() }).await,
-            _ => client.send(kind, 8, &ListRoles { session: pair.clone(), after: None, limit: 1 }).await,
-        }
-        client.refused(8, ErrorCode::BadRequest).await;
-    }
+    client.send(Kind::GroupInfo, 8, &GroupInfo { session: others }).await;
+    client.refused(8, ErrorCode::Forbidden).await;
+    client.send(Kind::ListRoles, 8, &ListRoles { session: pair, after: None, limit: 1 }).await;
+    client.refused(8, ErrorCode::BadRequest).await;
     assert!(bench.shard.commands.lock().iter().all(|command| !matches!(command, Command::Act { .. })));
 
     // The largest that is allowed gets through as it is.
@@ -58,6 +71,71 @@ async fn changes_of_a_group_that_cannot_be_are_refused_before_the_log() {
         matches!(command, Command::Act { act: Act::Manage { action }, client_seq: 1, .. } if *action == largest)
     });
     assert!(found);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_code_nothing_but_its_hash_goes_on() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    let pair = SessionId::direct(&user("ada"), &user("bob")).unwrap();
+    let join = |session: SessionId, code: Option<Blob>, text: Blob| JoinGroup {
+        session,
+        client_seq: 1,
+        on_behalf_of: None,
+        code,
+        text,
+    };
+    let named = JoinGroup { on_behalf_of: Some(user("bob")), ..join(group("team"), None, sized(0)) };
+    let unnumbered = JoinGroup { client_seq: 0, ..join(group("team"), None, sized(0)) };
+    for (body, code) in [
+        (named, ErrorCode::Forbidden),
+        (unnumbered, ErrorCode::BadRequest),
+        (join(pair, None, sized(0)), ErrorCode::BadRequest),
+        (join(group("team"), Some(sized(65)), sized(0)), ErrorCode::BadRequest),
+        (join(group("team"), None, sized(257)), ErrorCode::BadRequest),
+    ] {
+        client.send(Kind::JoinGroup, 7, &body).await;
+        client.refused(7, code).await;
+    }
+    client.send(Kind::JoinGroup, 8, &join(group("team"), Some(Blob::from("SESAME")), sized(256))).await;
+    client.expect::<Ack>(Kind::Ack).await;
+    let answer = GroupAction::Answer { user: user("eve"), accept: true };
+    client.send(Kind::ManageGroup, 9, &ManageGroup { client_seq: 2, ..manage(&group("team"), answer) }).await;
+    client.expect::<Ack>(Kind::Ack).await;
+    {
+        let commands = bench.shard.commands.lock();
+        let acts = commands.iter().filter_map(|command| match command {
+            Command::Act { act, .. } => Some(act),
+            _ => None,
+        });
+        let [
+            Act::Join { code: Some(hash), most, again_ms, .. },
+            Act::Answer { accept: true, most: same, .. },
+        ] = acts.collect::<Vec<_>>()[..]
+        else {
+            panic!("not these two: {commands:?}")
+        };
+        // SHA-256 of the six letters, as any other program computes it.
+        assert_eq!(hash[..4], [0xbd, 0x9f, 0x74, 0xae], "{hash:02x?}");
+        assert_eq!((most, same, *again_ms), (&10_000, &10_000, 86_400_000));
+        assert!(commands.iter().all(|command| !format!("{command:?}").contains("SESAME")));
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn requests_and_codes_are_read_in_pages_that_fit_a_frame() {
+    let bench = bench(|limits, _| limits.frame = 16_384).await;
+    let mut client = bench.client("ada", "phone").await;
+    let (session, which) = (group("team"), Outside::Asking);
+    client.send(Kind::ListRequests, 7, &ListRequests { session, which, after: None, limit: 200 }).await;
+    let (frame, page) = client.expect::<RequestPage>(Kind::RequestPage).await;
+    assert_eq!((frame.request_id, page.more), (7, true));
+    assert!((20..200).contains(&page.requests.len()), "{}", page.requests.len());
+    client.send(Kind::ListCodes, 8, &ListCodes { session: group("team"), after: 0, limit: 9 }).await;
+    let (frame, page) = client.expect::<CodePage>(Kind::CodePage).await;
+    assert_eq!((frame.request_id, page.more), (8, false));
     bench.stop().await;
 }
 

@@ -1,7 +1,9 @@
 //! A gateway on a loopback port, before an imagined shard.
 
+mod admin;
 mod bad_input;
 mod bounds;
+mod digests;
 mod groups;
 mod life;
 mod lists;
@@ -135,6 +137,16 @@ impl FakeShard {
                     count: seq,
                 })
             }
+            Command::KeyedAct { session, .. } => {
+                let mut heads = self.heads.lock();
+                let head = heads.entry(session.clone()).or_insert(0);
+                *head += 1;
+                let (seq, session) = (*head, session.clone());
+                Answer::Ack(Ack { session, client_seq: 0, seq, message_id: seq, time_ms: 1000, count: seq })
+            }
+            Command::KeyedOwn { .. } => {
+                Answer::Own(rookery_wire::own::SelfAck { number: 0, time_ms: 1000, value: 1 })
+            }
             Command::Register { .. } => Answer::Epoch(1),
             Command::UserAct { act, .. } => {
                 Answer::Own(rookery_wire::own::SelfAck { number: act.number, time_ms: 1000, value: 1 })
@@ -225,6 +237,7 @@ impl FakeShard {
             }
             Read::Epoch { .. } => ReadReply::Count(1),
             Read::OwnNumber { .. } => ReadReply::Count(7),
+            Read::KnowsKey { .. } => ReadReply::Count(0),
             Read::Settings { sessions, .. } => {
                 let set = self.settings.lock();
                 let of = |session: &SessionId| set.get(session).cloned().unwrap_or_default();
@@ -260,12 +273,33 @@ impl FakeShard {
             }),
             Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
             Read::Seen { pairs } => ReadReply::Seen(vec![Some(1000); pairs.len()]),
+            Read::Digest { session, seq, .. } => {
+                let digest = rookery_wire::Digest::begin(&session);
+                let reply =
+                    rookery_wire::digest::DigestReply { session, seq, digest, first_seq: 1, before: digest };
+                ReadReply::Digest(reply)
+            }
             Read::MayPass { .. } => ReadReply::Allowed,
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())
             }
             Read::Roles { .. } => {
                 ReadReply::Roles(rookery_wire::group::RolePage { roles: Vec::new(), more: false })
+            }
+            // More lines than the smallest frame holds.
+            Read::Requests { list, .. } => ReadReply::Requests(rookery_wire::join::RequestPage {
+                requests: vec![
+                    rookery_wire::join::RequestLine {
+                        user: user("eve"),
+                        text: Blob(Bytes::from(vec![b'x'; 256])),
+                        since_ms: 1,
+                    };
+                    list.limit as usize
+                ],
+                more: false,
+            }),
+            Read::Codes { .. } => {
+                ReadReply::Codes(rookery_wire::join::CodePage { codes: Vec::new(), more: false })
             }
         }
     }
@@ -343,6 +377,7 @@ pub(super) struct Bench {
     pub(super) shard: Arc<FakeShard>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) router: Router,
+    pub(super) audit: Arc<admin::Lines>,
 }
 
 /// A gateway with configuration as `change` leaves it.
@@ -395,14 +430,16 @@ pub(super) async fn bench_at(
     }
     let options =
         GatewayOptions { node, cluster: [7; 16], listen: "127.0.0.1:0".to_owned(), limits, timing, runtime };
+    let audit = Arc::new(admin::Lines::default());
     let neighbours = Neighbours {
         router: router.clone(),
         delivery: Arc::clone(&delivery),
+        audit: audit.clone(),
         authenticator: Arc::new(Authenticator::from_config(&crate::config::Config::default()).unwrap()),
         clock: Arc::new(SystemClock),
     };
     let gateway = Gateway::start(options, neighbours, &TcpNetwork).await.unwrap();
-    Bench { gateway, shard, delivery, router }
+    Bench { gateway, shard, delivery, router, audit }
 }
 
 impl Bench {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod compare;
 mod freed;
 mod frozen;
 mod idle;
@@ -67,8 +68,9 @@ impl Shard {
             entry_bytes: 64 << 10,
             queue: 16,
             page_cache_bytes: 1 << 20,
-            retention: rookery_wire::Retention::default(),
+            retention: crate::shard::retention::Defaults::default(),
             sweep_every: Duration::from_secs(1),
+            compare_every: Duration::ZERO,
             sessions_per_user: 16,
             relations_per_user: 16,
         };
@@ -80,6 +82,7 @@ impl Shard {
             delivery: Arc::new(Delivery::new(DeliveryLimits::default())),
             answers: heard.clone(),
             clock: Arc::new(SystemClock),
+            entropy: Arc::new(rookery_raft::OsEntropy),
             time_agrees: Arc::new(|| true),
             stop: Arc::new(move |fault| told.lock().push(fault)),
         };
@@ -93,7 +96,7 @@ impl Shard {
 
     /// Applies the entry `index` with this one command; returns the answer, if there was one at once.
     async fn apply(&self, index: u64, command: Command) -> Option<Answer> {
-        let mut entry = Entry::begin(1, 64);
+        let mut entry = Entry::begin(1, [1; 16], 64);
         Entry::push(&mut entry, &command.encode());
         let origin = Origin { node: 1, request: index };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");

@@ -7,7 +7,9 @@
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use rookery_wire::codec::Source;
-use rookery_wire::{Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, own, reply, request};
+use rookery_wire::{
+    Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, join, live, own, reply, request,
+};
 
 const MAX_FRAME: u32 = 1 << 16;
 
@@ -76,6 +78,19 @@ fn check_body(kind: Kind, bytes: &Bytes) {
         Kind::Relation => check::<own::Relation>(bytes),
         Kind::DevicePage => check::<own::DevicePage>(bytes),
         Kind::SelfAck => check::<own::SelfAck>(bytes),
+        Kind::Receipts => check::<live::Receipts>(bytes),
+        Kind::ReceiptPage => check::<live::ReceiptPage>(bytes),
+        Kind::Receipt => check::<live::Receipt>(bytes),
+        Kind::Ephemeral => check::<live::Ephemeral>(bytes),
+        Kind::EphemeralMessage => check::<live::EphemeralMessage>(bytes),
+        Kind::Watch => check::<live::Watch>(bytes),
+        Kind::Presence => check::<live::Presence>(bytes),
+        Kind::PresencePage => check::<live::PresencePage>(bytes),
+        Kind::JoinGroup => check::<join::JoinGroup>(bytes),
+        Kind::ListRequests => check::<join::ListRequests>(bytes),
+        Kind::RequestPage => check::<join::RequestPage>(bytes),
+        Kind::ListCodes => check::<join::ListCodes>(bytes),
+        Kind::CodePage => check::<join::CodePage>(bytes),
         other => panic!("{other:?} is not fuzzed; add it here"),
     }
 }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::{DecodeFault, ErrorBody, Kind, decode, encode, group, live, own, reply, request};
+use rookery_wire::{
+    DecodeFault, ErrorBody, Kind, admin, decode, digest, encode, group, join, live, own, reply, request,
+};
 use serde_json::Value;
 
 use crate::json::Json;
@@ -70,6 +72,12 @@ bodies! {
     Receipts(live::Receipts),
     Ephemeral(live::Ephemeral),
     Watch(live::Watch),
+    Digest(digest::DigestAt),
+    ListRequests(join::ListRequests),
+    ListCodes(join::ListCodes),
+    JoinGroup(join::JoinGroup),
+    Admin(admin::Admin),
+    Audit(admin::Audit),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -96,6 +104,11 @@ bodies! {
     EphemeralMessage(live::EphemeralMessage),
     Presence(live::Presence),
     PresencePage(live::PresencePage),
+    DigestReply(digest::DigestReply),
+    RequestPage(join::RequestPage),
+    CodePage(join::CodePage),
+    AdminReply(admin::AdminReply),
+    AuditPage(admin::AuditPage),
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::{group_cases, live, own_cases};
+use crate::{admin, digest, group_cases, join, live, own_cases};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -62,6 +62,9 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(group_cases::requests());
     cases.extend(own_cases::requests());
     cases.extend(live::requests());
+    cases.extend(digest::requests());
+    cases.extend(join::requests());
+    cases.extend(admin::requests());
     cases
 }
 
@@ -325,6 +328,9 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(group_cases::replies());
     cases.extend(own_cases::replies());
     cases.extend(live::replies());
+    cases.extend(digest::replies());
+    cases.extend(join::replies());
+    cases.extend(admin::replies());
     cases
 }
 
@@ -453,5 +459,6 @@ pub(crate) fn pushes() -> Vec<Case> {
     cases.extend(group_cases::pushes());
     cases.extend(own_cases::pushes());
     cases.extend(live::pushes());
+    cases.extend(join::pushes());
     cases
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RoleLine, RolePage};
 use rookery_wire::{
-    AttributeKey, Blob, GroupAction, MemberRole, Policy, RecordKind, Retention, Who, encode, reply,
+    AttributeKey, Blob, GroupAction, Join, MemberRole, Policy, RecordKind, Retention, Who, encode, reply,
 };
 
 use crate::bodies::Body;
@@ -14,7 +14,13 @@ fn key(name: &str) -> AttributeKey {
 }
 
 fn closed() -> Policy {
-    Policy { write: Who::Admins, invite: Who::Admins, change: Who::All, history_before_joining: false }
+    Policy {
+        write: Who::Admins,
+        invite: Who::Admins,
+        change: Who::All,
+        history_before_joining: false,
+        join: Join::Request,
+    }
 }
 
 fn actions() -> Vec<(&'static str, &'static str, GroupAction)> {

@@ -1,7 +1,7 @@
 //! What groups are managed with, in the notation of the vectors.
 
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RoleLine, RolePage};
-use rookery_wire::{AttributeKey, Blob, GroupAction, MemberRole, Policy, Retention, UserId, Who};
+use rookery_wire::{AttributeKey, Blob, GroupAction, Join, MemberRole, Policy, Retention, UserId, Who};
 use serde_json::{Value, json};
 
 use crate::json::{Json, structs};
@@ -17,7 +17,7 @@ structs! {
     RoleLine { user, role, muted_until_ms }
     RolePage { roles, more }
     Retention { age_ms, count }
-    Policy { write, invite, change, history_before_joining }
+    Policy { write, invite, change, history_before_joining, join }
 }
 
 macro_rules! words {
@@ -41,6 +41,7 @@ pub(crate) use words;
 words! {
     MemberRole { Member = "member", Admin = "admin", Owner = "owner" }
     Who { All = "all", Admins = "admins" }
+    Join { Closed = "closed", Request = "request", Open = "open" }
 }
 
 /// A variant with fields is an object of one entry, its name; one without is its name alone.
@@ -64,6 +65,15 @@ impl Json for GroupAction {
             GroupAction::MuteAll { on } => json!({ "mute_all": { "on": on } }),
             GroupAction::Dissolve => json!("dissolve"),
             GroupAction::SetRetention(retention) => json!({ "set_retention": retention.to_json() }),
+            GroupAction::Answer { user, accept } => {
+                json!({ "answer": { "user": user.to_json(), "accept": accept } })
+            }
+            GroupAction::MakeCode { hash, until_ms, uses } => json!({ "make_code": {
+                "hash": hash.to_json(), "until_ms": until_ms.to_json(), "uses": uses.to_json(),
+            } }),
+            GroupAction::RevokeCode { id } => json!({ "revoke_code": { "id": id.to_json() } }),
+            GroupAction::Bar { user, on } => json!({ "bar": { "user": user.to_json(), "on": on } }),
+            GroupAction::Asked { user } => json!({ "asked": { "user": user.to_json() } }),
         }
     }
     fn from_json(value: &Value) -> Self {
@@ -85,6 +95,15 @@ impl Json for GroupAction {
             "mute" => GroupAction::Mute { user: user(), until_ms: u64::from_json(&fields["until_ms"]) },
             "mute_all" => GroupAction::MuteAll { on: bool::from_json(&fields["on"]) },
             "set_retention" => GroupAction::SetRetention(Retention::from_json(fields)),
+            "answer" => GroupAction::Answer { user: user(), accept: bool::from_json(&fields["accept"]) },
+            "make_code" => GroupAction::MakeCode {
+                hash: Blob::from_json(&fields["hash"]),
+                until_ms: u64::from_json(&fields["until_ms"]),
+                uses: u32::from_json(&fields["uses"]),
+            },
+            "revoke_code" => GroupAction::RevokeCode { id: u64::from_json(&fields["id"]) },
+            "bar" => GroupAction::Bar { user: user(), on: bool::from_json(&fields["on"]) },
+            "asked" => GroupAction::Asked { user: user() },
             other => panic!("no action {other}"),
         }
     }

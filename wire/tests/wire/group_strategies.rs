@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RoleLine, RolePage};
-use rookery_wire::{AttributeKey, GroupAction, MemberRole, Policy, Retention, Who};
+use rookery_wire::{AttributeKey, GroupAction, Join, MemberRole, Policy, Retention, Who};
 
 use crate::bodies::Body;
 use crate::strategies::{blob, name, number, number32, session, user};
@@ -22,12 +22,16 @@ fn who() -> impl Strategy<Value = Who> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (who(), who(), who(), any::<bool>()).prop_map(|(write, invite, change, history_before_joining)| Policy {
-        write,
-        invite,
-        change,
-        history_before_joining,
-    })
+    let join = prop_oneof![Just(Join::Closed), Just(Join::Request), Just(Join::Open)];
+    (who(), who(), who(), any::<bool>(), join).prop_map(
+        |(write, invite, change, history_before_joining, join)| Policy {
+            write,
+            invite,
+            change,
+            history_before_joining,
+            join,
+        },
+    )
 }
 
 fn retention() -> impl Strategy<Value = Retention> {
@@ -47,6 +51,15 @@ pub(crate) fn action() -> impl Strategy<Value = GroupAction> {
         any::<bool>().prop_map(|on| GroupAction::MuteAll { on }),
         Just(GroupAction::Dissolve),
         retention().prop_map(GroupAction::SetRetention),
+        (user(), any::<bool>()).prop_map(|(user, accept)| GroupAction::Answer { user, accept }),
+        (blob(), number(), number32()).prop_map(|(hash, until_ms, uses)| GroupAction::MakeCode {
+            hash,
+            until_ms,
+            uses
+        }),
+        number().prop_map(|id| GroupAction::RevokeCode { id }),
+        (user(), any::<bool>()).prop_map(|(user, on)| GroupAction::Bar { user, on }),
+        user().prop_map(|user| GroupAction::Asked { user }),
     ]
 }
 

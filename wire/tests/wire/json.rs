@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rookery_wire::request::{Consistency, Direction, Role};
 use rookery_wire::{
     AttributeKey, Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Preview, Record, RecordKind,
+    RequestKey,
 };
 use rookery_wire::{Burns, Expires, Retry, Rewritten, SessionId, Signal, Target, UserId, reply, request};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ macro_rules! names {
         }
     )+};
 }
-names!(UserId, DeviceId, GroupId, AttributeKey);
+names!(UserId, DeviceId, GroupId, AttributeKey, RequestKey);
 
 macro_rules! structs {
     ($($(::$path:ident)? $name:ident { $($field:ident),* $(,)? })+) => {$(

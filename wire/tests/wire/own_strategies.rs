@@ -26,7 +26,8 @@ fn show_to() -> impl Strategy<Value = ShowTo> {
     prop_oneof![Just(ShowTo::All), Just(ShowTo::Friends), Just(ShowTo::Nobody)]
 }
 
-fn action() -> impl Strategy<Value = UserAction> {
+/// Any change to what is a user's own.
+pub(crate) fn action() -> impl Strategy<Value = UserAction> {
     prop_oneof![
         (session(), setting()).prop_map(|(session, setting)| UserAction::SetSession { session, setting }),
         Just(UserAction::ReadAll),

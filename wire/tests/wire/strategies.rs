@@ -50,7 +50,7 @@ pub(crate) fn blob() -> impl Strategy<Value = Blob> {
     vec(any::<u8>(), 0..400).prop_map(|bytes| Blob(Bytes::from(bytes)))
 }
 
-fn extensions() -> impl Strategy<Value = Vec<Extension>> {
+pub(crate) fn extensions() -> impl Strategy<Value = Vec<Extension>> {
     vec((any::<u16>(), blob()).prop_map(|(tag, data)| Extension { tag, data }), 0..4)
 }
 
@@ -58,7 +58,7 @@ fn record_kind() -> impl Strategy<Value = RecordKind> {
     prop_oneof![0..5u16, any::<u16>()].prop_map(RecordKind)
 }
 
-fn record() -> impl Strategy<Value = Record> {
+pub(crate) fn record() -> impl Strategy<Value = Record> {
     let numbers = (number(), number(), number(), number(), number32(), number());
     (numbers, user(), device(), record_kind(), blob(), blob(), extensions()).prop_map(
         |(numbers, sender, device, kind, content_type, content, extensions)| {
@@ -313,5 +313,8 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         crate::group_strategies::body(),
         crate::own_strategies::body(),
         crate::live::body(),
+        crate::digest::body(),
+        crate::join::body(),
+        crate::admin::body(),
     ]
 }

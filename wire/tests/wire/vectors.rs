@@ -17,7 +17,7 @@ use crate::invalid;
 use crate::json::{Json, from_hex, to_hex};
 
 /// The text of a file of vectors; rewritten first if the caller asked for that.
-fn file(name: &str, generated: &Value) -> Value {
+pub(crate) fn file(name: &str, generated: &Value) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);
     let text = format!("{generated:#}\n");
     if std::env::var_os("ROOKERY_WRITE_VECTORS").is_some() {

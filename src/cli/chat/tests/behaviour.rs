@@ -3,7 +3,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
 use rookery_client::wire::reply::ReadMark;
-use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction};
+use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction, Retention};
 use rookery_client::{ClientError, Event};
 
 use super::super::conversation::Body;
@@ -55,6 +55,23 @@ fn the_open_group_is_set() {
     typed(&mut chat, "/set name Two of us");
     assert_eq!(actions(&mut chat), []);
     assert!(chat.notice.as_ref().is_some_and(|(notice, _)| notice.contains("for groups")));
+    // How long it is kept, both users say.
+    typed(&mut chat, "/set keep 1");
+    let action = GroupAction::SetRetention(Retention { age_ms: 86_400_000, count: 0 });
+    assert_eq!(actions(&mut chat), [Action::Manage { session: bob(), action }]);
+}
+
+#[test]
+fn a_group_is_joined_or_asked() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(bob(), 2, 0)]);
+    typed(&mut chat, "/join #team");
+    assert_eq!(actions(&mut chat), [Action::Join { group: "team".parse().unwrap(), code: None }]);
+    chat.outcome(Outcome::Joined { session: team(), result: Ok(false) });
+    assert!(chat.notice.as_ref().is_some_and(|(notice, _)| notice.contains("is asked to let you in")));
+    assert_ne!(chat.open, Some(team()));
+    chat.outcome(Outcome::Joined { session: team(), result: Ok(true) });
+    assert_eq!(chat.open, Some(team()));
 }
 
 #[test]

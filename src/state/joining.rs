@@ -1,0 +1,493 @@
+//! Who comes into a group by itself: open groups, requests that somebody answers, codes of invitation, users kept out.
+//!
+//! Owns what a group knows of users who are no members: that they ask, that they were declined, that they are barred;
+//! and its codes, of which only the hash is kept. All of it is judged when the entry is applied, by the entry's time, so
+//! order decides between a request, its answer, its withdrawal and the end of the group (G8, R10). Who joins does so as if
+//! added: by a record of members, with an intent for the user's list.
+//!
+//! Everything is bounded: requests, users kept out and codes by the protocol; of those who were declined the latest are
+//! remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bincode::{Decode, Encode};
+use rookery_wire::codec::{Blob, Source};
+use rookery_wire::join::{
+    CODE_HASH, CodeLine, Join, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside, RequestLine,
+};
+use rookery_wire::{ErrorBody, ErrorCode, GroupAction, RecordKind, SessionId, Signal, UserId};
+
+use super::command::{Act, Actor, ChangeKind};
+use super::manage::{least, not_allowed, own};
+use super::members::Turnover;
+use super::outcome::Outcome;
+use super::session::{At, Session};
+
+/// SHA-256 of a code.
+pub type CodeHash = [u8; CODE_HASH];
+
+/// Users who were declined, or took their request back, that a group remembers.
+const MAX_WAITING: usize = 1_000;
+
+/// What a group knows of a user who is no member. One that is barred may be a member still.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum Outsider {
+    /// It has asked to join.
+    Asks {
+        /// For those who answer.
+        text: Blob,
+        /// When.
+        since_ms: u64,
+    },
+    /// It was declined, or took its request back, and asks again only some time later.
+    Waits {
+        /// When that was.
+        since_ms: u64,
+    },
+    /// It is kept out.
+    Barred {
+        /// Since when.
+        since_ms: u64,
+    },
+}
+
+/// A code of invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Code {
+    /// Of the code.
+    pub hash: CodeHash,
+    /// Who made it.
+    pub maker: UserId,
+    /// When.
+    pub made_ms: u64,
+    /// Until when it is good.
+    pub until_ms: u64,
+    /// Users it lets in.
+    pub uses: u32,
+    /// Users it has let in.
+    pub used: u32,
+}
+
+impl Code {
+    fn state(&self, now_ms: u64) -> Result<(), ErrorCode> {
+        if self.until_ms <= now_ms {
+            return Err(ErrorCode::CodeExpired);
+        }
+        if self.used >= self.uses { Err(ErrorCode::CodeUsedUp) } else { Ok(()) }
+    }
+}
+
+/// The ways into a group.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    outsiders: BTreeMap<UserId, Outsider>,
+    codes: BTreeMap<u64, Code>,
+    dirty: (BTreeSet<UserId>, BTreeSet<u64>),
+}
+
+impl Doors {
+    /// As rows have it.
+    pub(super) fn loaded(outsiders: BTreeMap<UserId, Outsider>, codes: BTreeMap<u64, Code>) -> Self {
+        Self { outsiders, codes, dirty: Default::default() }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.dirty.0.is_empty() && self.dirty.1.is_empty()
+    }
+
+    /// What has changed since this was last asked; none for what is there no more.
+    pub(super) fn collect(&mut self) -> (Vec<(UserId, Option<&Outsider>)>, Vec<(u64, Option<&Code>)>) {
+        let (users, ids) = std::mem::take(&mut self.dirty);
+        let outsiders = users.into_iter().map(|user| {
+            let found = self.outsiders.get(&user);
+            (user, found)
+        });
+        let codes = ids.into_iter().map(|id| (id, self.codes.get(&id)));
+        (outsiders.collect(), codes.collect())
+    }
+
+    pub(super) fn bars(&self, user: &UserId) -> bool {
+        matches!(self.outsiders.get(user), Some(Outsider::Barred { .. }))
+    }
+
+    fn asks(&self, user: &UserId) -> bool {
+        matches!(self.outsiders.get(user), Some(Outsider::Asks { .. }))
+    }
+
+    /// Whether the user has asked here, and is remembered for it.
+    pub(super) fn knows(&self, user: &UserId) -> bool {
+        matches!(self.outsiders.get(user), Some(Outsider::Asks { .. } | Outsider::Waits { .. }))
+    }
+
+    fn count(&self, which: impl Fn(&Outsider) -> bool) -> usize {
+        self.outsiders.values().filter(|outsider| which(outsider)).count()
+    }
+
+    fn set(&mut self, user: UserId, becomes: Outsider) {
+        self.dirty.0.insert(user.clone());
+        self.outsiders.insert(user, becomes);
+        self.forget_the_first_to_wait();
+    }
+
+    /// Nothing is known of the user any more.
+    pub(super) fn forget(&mut self, user: &UserId) {
+        if self.outsiders.remove(user).is_some() {
+            self.dirty.0.insert(user.clone());
+        }
+    }
+
+    /// Of those who wait the latest are remembered.
+    fn forget_the_first_to_wait(&mut self) {
+        let waiting = self.outsiders.iter().filter_map(|(user, outsider)| match outsider {
+            Outsider::Waits { since_ms } => Some((*since_ms, user)),
+            _ => None,
+        });
+        if waiting.clone().count() > MAX_WAITING
+            && let Some((_, first)) = waiting.min()
+        {
+            let first = first.clone();
+            self.forget(&first);
+        }
+    }
+
+    /// The group has come to its end.
+    pub(super) fn close(&mut self) {
+        self.dirty.0.extend(std::mem::take(&mut self.outsiders).into_keys());
+        self.dirty.1.extend(std::mem::take(&mut self.codes).into_keys());
+    }
+
+    /// The number of the code with this hash that lets somebody in now, or why none does.
+    fn opens(&self, hash: &CodeHash, now_ms: u64) -> Result<u64, ErrorCode> {
+        let found = self.codes.iter().filter(|(_, code)| code.hash == *hash);
+        let mut why = ErrorCode::CodeUnknown;
+        for (id, code) in found {
+            match code.state(now_ms) {
+                Ok(()) => return Ok(*id),
+                Err(state) => why = state,
+            }
+        }
+        Err(why)
+    }
+
+    fn make(&mut self, id: u64, code: Code) {
+        // Those that let nobody in any more are kept only to say so.
+        while self.codes.len() >= MAX_CODES {
+            let over = self.codes.iter().find(|(_, known)| known.state(code.made_ms).is_err());
+            let Some(over) = over.map(|(id, _)| *id) else { break };
+            self.revoke(over);
+        }
+        self.dirty.1.insert(id);
+        self.codes.insert(id, code);
+    }
+
+    fn revoke(&mut self, id: u64) {
+        self.codes.remove(&id);
+        self.dirty.1.insert(id);
+    }
+
+    fn uses(&mut self, id: u64) {
+        if let Some(code) = self.codes.get_mut(&id) {
+            code.used += 1;
+            self.dirty.1.insert(id);
+        }
+    }
+}
+
+/// What somebody's coming, or the answer to a request, leads to: decided and not yet carried out.
+pub(super) struct Entry {
+    user: UserId,
+    becomes: Option<Outsider>,
+    turnover: Option<Turnover>,
+    code: Option<u64>,
+}
+
+impl Session {
+    /// The time by which everything here is judged.
+    fn now_ms(&self, at: &At) -> u64 {
+        self.time_ms.max(at.time_ms)
+    }
+
+    /// Judges what one may do here who is no member; none if it is for members to do.
+    pub(super) fn judge_coming(&self, at: &At, actor: &Actor, act: &Act) -> Option<Result<(), ErrorBody>> {
+        let name = actor.name();
+        match act {
+            Act::Join { code, most, again_ms, .. } => {
+                if matches!(self.id, SessionId::Direct { .. }) {
+                    return Some(Err(not_allowed("nobody joins a direct session")));
+                }
+                // Who is one already comes to nothing new.
+                let is_member = self.member(name).is_some();
+                Some(if is_member {
+                    Ok(())
+                } else {
+                    self.may_come(at, name, code.as_ref(), *most, *again_ms)
+                })
+            }
+            Act::Answer { user, accept: false, .. } if user == name && self.member(name).is_none() => {
+                Some(self.asks(user))
+            }
+            _ => None,
+        }
+    }
+
+    fn may_come(
+        &self,
+        at: &At,
+        name: &UserId,
+        code: Option<&CodeHash>,
+        most: u32,
+        again_ms: u64,
+    ) -> Result<(), ErrorBody> {
+        let now_ms = self.now_ms(at);
+        self.lets_in(name)?;
+        if let Some(hash) = code {
+            let found = self.doors.opens(hash, now_ms);
+            found.map_err(|why| ErrorBody::new(why, format!("{}: {}", self.id, why.remedy())))?;
+            return self.has_place(most);
+        }
+        match self.settings.policy.join {
+            Join::Open => self.has_place(most),
+            Join::Closed => {
+                let text = format!("nobody comes into {} uninvited", self.id);
+                Err(ErrorBody::new(ErrorCode::JoinClosed, text))
+            }
+            Join::Request => self.may_ask(name, now_ms, again_ms),
+        }
+    }
+
+    fn may_ask(&self, name: &UserId, now_ms: u64, again_ms: u64) -> Result<(), ErrorBody> {
+        match self.doors.outsiders.get(name) {
+            Some(Outsider::Asks { .. }) => {
+                let text = format!("the request of {name} to join {} waits for its answer", self.id);
+                Err(ErrorBody::new(ErrorCode::AskedLately, text))
+            }
+            Some(Outsider::Waits { since_ms }) if since_ms.saturating_add(again_ms) > now_ms => {
+                let text = format!("{name} has asked {} not long ago (limits.join_again_ms)", self.id);
+                let again = since_ms.saturating_add(again_ms);
+                Err(ErrorBody::new(ErrorCode::AskedLately, text).with_detail(again))
+            }
+            _ => self.bounded(
+                self.doors.count(|outsider| matches!(outsider, Outsider::Asks { .. })),
+                MAX_REQUESTS,
+                "requests",
+            ),
+        }
+    }
+
+    fn bounded(&self, count: usize, most: usize, what: &str) -> Result<(), ErrorBody> {
+        if count < most {
+            return Ok(());
+        }
+        let text = format!("{} has {most} {what}, as many as it may", self.id);
+        Err(ErrorBody::new(ErrorCode::NoRoom, text))
+    }
+
+    /// Room for one more. Not GROUP_FULL, which takes the number of whoever hears it.
+    fn has_place(&self, most: u32) -> Result<(), ErrorBody> {
+        self.bounded(self.present as usize, most as usize, "members")
+    }
+
+    /// Whether the group does not keep this user out, whoever brings it.
+    pub(super) fn lets_in(&self, user: &UserId) -> Result<(), ErrorBody> {
+        if !self.doors.bars(user) {
+            return Ok(());
+        }
+        Err(ErrorBody::new(ErrorCode::Barred, format!("{user} is kept out of {}", self.id)))
+    }
+
+    fn asks(&self, user: &UserId) -> Result<(), ErrorBody> {
+        if self.doors.asks(user) {
+            return Ok(());
+        }
+        let text = format!("{user} has no request to join {} that waits for an answer", self.id);
+        Err(ErrorBody::new(ErrorCode::NotMember, text))
+    }
+
+    /// Whether a member, or a service, may answer this request.
+    pub(super) fn may_answer(
+        &self,
+        actor: &Actor,
+        user: &UserId,
+        accept: bool,
+        most: u32,
+    ) -> Result<(), ErrorBody> {
+        self.needs(actor, least(self.settings.policy.invite), "answer requests")?;
+        self.asks(user)?;
+        if accept && self.present >= most {
+            let text = format!("{} has {} members, at most {most} are allowed", self.id, self.present);
+            return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(u64::from(most)));
+        }
+        Ok(())
+    }
+
+    /// Whether a member, or a service, may do that to the ways into the group; none if it is about something else.
+    pub(super) fn may_keep_doors(
+        &self,
+        at: &At,
+        actor: &Actor,
+        action: &GroupAction,
+    ) -> Option<Result<(), ErrorBody>> {
+        use rookery_wire::MemberRole::Admin;
+        let inviting = least(self.settings.policy.invite);
+        Some(match action {
+            GroupAction::MakeCode { .. } => self.needs(actor, inviting, "make codes").and_then(|()| {
+                let now_ms = self.now_ms(at);
+                let live = self.doors.codes.values().filter(|code| code.state(now_ms).is_ok());
+                self.bounded(live.count(), MAX_CODES, "codes")
+            }),
+            GroupAction::RevokeCode { id } => match self.doors.codes.get(id) {
+                Some(code) if code.maker == *actor.name() => Ok(()),
+                Some(_) => self.needs(actor, Admin, "take back the codes of others"),
+                None => {
+                    let text = format!("{} has no code {id}", self.id);
+                    Err(ErrorBody::new(ErrorCode::CodeUnknown, text))
+                }
+            },
+            GroupAction::Bar { user, on } => self.needs(actor, Admin, "keep users out").and_then(|()| {
+                if self.role_of(user).is_some_and(|role| role >= self.standing(actor)) && !actor.service {
+                    return Err(not_allowed("an admin keeps neither the owner nor other admins out"));
+                }
+                if !on || self.doors.bars(user) {
+                    return Ok(());
+                }
+                let barred = self.doors.count(|outsider| matches!(outsider, Outsider::Barred { .. }));
+                self.bounded(barred, MAX_BARRED, "users kept out")
+            }),
+            // The gateway makes an act of its own of the one, and lets nobody ask for the other.
+            GroupAction::Answer { .. } | GroupAction::Asked { .. } => {
+                Err(not_allowed("that is no change that anybody asks for"))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Decides a coming or an answer that was allowed: the kind and content of its record, and what is to be carried out.
+    pub(super) fn decide_entry(&self, at: &At, actor: &Actor, act: &Act) -> (RecordKind, Blob, Entry) {
+        let now_ms = self.now_ms(at);
+        let (user, joins, code, becomes, told) = match act {
+            Act::Join { code, text, .. } => {
+                let user = actor.name();
+                let code = code.as_ref().and_then(|hash| self.doors.opens(hash, now_ms).ok());
+                let joins =
+                    self.settings.policy.join == Join::Open || code.is_some() || self.member(user).is_some();
+                let asks = Outsider::Asks { text: own(text), since_ms: now_ms };
+                (user, joins, code, asks, GroupAction::Asked { user: user.clone() })
+            }
+            Act::Answer { user, accept, .. } => {
+                let told = GroupAction::Answer { user: user.clone(), accept: *accept };
+                (user, *accept, None, Outsider::Waits { since_ms: now_ms }, told)
+            }
+            // Not one of those.
+            _ => return self.nothing_entered(actor),
+        };
+        if !joins {
+            let entry = Entry { user: user.clone(), becomes: Some(becomes), turnover: None, code: None };
+            return (RecordKind::GROUP_CHANGED, Blob(rookery_wire::encode(&told)), entry);
+        }
+        // Who is a member already uses no code up.
+        let code = code.filter(|_| self.member(user).is_none());
+        let (kind, users, turnover) = self.decide_change(ChangeKind::Add, std::slice::from_ref(user), actor);
+        let entry = Entry { user: user.clone(), becomes: None, turnover: Some(turnover), code };
+        (kind, Blob(rookery_wire::encode(&Signal { users })), entry)
+    }
+
+    fn nothing_entered(&self, actor: &Actor) -> (RecordKind, Blob, Entry) {
+        let (kind, users, turnover) = self.decide_change(ChangeKind::Add, &[], actor);
+        let user = actor.name().clone();
+        let entry = Entry { user, becomes: None, turnover: Some(turnover), code: None };
+        (kind, Blob(rookery_wire::encode(&Signal { users })), entry)
+    }
+
+    /// Carries out what [`Session::decide_entry`] decided, before its record is appended.
+    pub(super) fn enter(&mut self, at: &At, entry: Entry, outcome: &mut Outcome) {
+        let Entry { user, becomes, turnover, code } = entry;
+        if let Some(id) = code {
+            self.doors.uses(id);
+        }
+        if let Some(becomes) = becomes {
+            self.doors.set(user, becomes);
+        }
+        if let Some(turnover) = turnover {
+            self.carry_out(at, turnover, outcome);
+            // Also where the user has become a member meanwhile: its list may not have heard of it.
+            outcome.gate = Some(self.version);
+        }
+        self.dirty.head = true;
+    }
+
+    /// Carries out what [`Session::may_keep_doors`] allowed, before its record is appended.
+    pub(super) fn keep_doors(&mut self, at: &At, actor: &Actor, action: &GroupAction) {
+        let now_ms = self.now_ms(at);
+        match action {
+            GroupAction::MakeCode { hash, until_ms, uses } => {
+                let Ok(hash) = CodeHash::try_from(hash.as_ref()) else { return };
+                let (maker, until_ms) = (actor.name().clone(), good_until(*until_ms, now_ms));
+                let code = Code { hash, maker, made_ms: now_ms, until_ms, uses: *uses, used: 0 };
+                self.doors.make(self.last_seq + 1, code);
+            }
+            GroupAction::RevokeCode { id } => self.doors.revoke(*id),
+            GroupAction::Bar { user, on: true } if !self.doors.bars(user) => {
+                self.doors.set(user.clone(), Outsider::Barred { since_ms: now_ms });
+            }
+            GroupAction::Bar { user, on: false } if self.doors.bars(user) => self.doors.forget(user),
+            _ => {}
+        }
+    }
+
+    /// An action as its record says it: of a code nothing from which it could be found, and until when it really is good.
+    pub(super) fn as_told(&self, at: &At, action: &GroupAction) -> GroupAction {
+        match action {
+            GroupAction::MakeCode { until_ms, uses, .. } => GroupAction::MakeCode {
+                hash: Blob::default(),
+                until_ms: good_until(*until_ms, self.now_ms(at)),
+                uses: *uses,
+            },
+            other => other.clone(),
+        }
+    }
+
+    /// Whether `user` may see who asks and which codes there are; none is a service.
+    ///
+    /// # Errors
+    /// NOT_ALLOWED.
+    pub fn may_see_doors(&self, user: Option<&UserId>) -> Result<(), ErrorBody> {
+        let role = user.and_then(|user| self.role_of(user));
+        if user.is_none() || role.is_some_and(|role| role >= least(self.settings.policy.invite)) {
+            return Ok(());
+        }
+        Err(not_allowed("only who may add members sees requests and codes"))
+    }
+
+    /// Users who ask, or are kept out, by name after `after`.
+    pub fn outside_after(&self, which: Outside, after: Option<&UserId>) -> impl Iterator<Item = RequestLine> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        self.doors.outsiders.range::<UserId, _>(range).filter_map(move |(user, outsider)| {
+            let (text, since_ms) = match (which, outsider) {
+                (Outside::Asking, Outsider::Asks { text, since_ms }) => (text.clone(), *since_ms),
+                (Outside::Barred, Outsider::Barred { since_ms }) => (Blob::default(), *since_ms),
+                _ => return None,
+            };
+            Some(RequestLine { user: user.clone(), text, since_ms })
+        })
+    }
+
+    /// Its codes by number after `after`.
+    pub fn codes_after(&self, after: u64) -> impl Iterator<Item = CodeLine> {
+        self.doors.codes.range(after.saturating_add(1)..).map(|(id, code)| CodeLine {
+            id: *id,
+            maker: code.maker.clone(),
+            made_ms: code.made_ms,
+            until_ms: code.until_ms,
+            uses: code.uses,
+            used: code.used,
+        })
+    }
+}
+
+/// Until when a code is good that was to be good until `until_ms`.
+fn good_until(until_ms: u64, now_ms: u64) -> u64 {
+    let most = now_ms.saturating_add(MAX_CODE_MS);
+    if until_ms == 0 { most } else { until_ms.min(most) }
+}

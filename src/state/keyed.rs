@@ -1,0 +1,281 @@
+//! Request keys: a backend's name for one change, in the place of a device's number (R11).
+//!
+//! Whoever asks first under a key is judged; every repeat, over whichever connection and by whichever service, gets that
+//! answer again. A key belongs to the one entity it was used on, and is remembered there for [`KEY_LIVES_MS`] by stamped
+//! time at least. An entity remembers [`MAX_KEYS`]: one more that is asked for within that time is refused, for a key
+//! forgotten early would be carried out twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bincode::{Decode, Encode};
+use rookery_wire::codec::Source;
+use rookery_wire::own::SelfAck;
+use rookery_wire::{ErrorBody, ErrorCode, RequestKey};
+
+use super::command::{Act, Actor};
+use super::outcome::{Answer, Outcome};
+use super::own::UserAct;
+use super::session::{At, Session, SessionLimits, refused};
+use super::user::{User, frozen};
+
+/// Keys that one session or user remembers. Part of what apply decides.
+pub const MAX_KEYS: usize = 10_000;
+
+/// For how long a key is remembered at least, milliseconds. Part of what apply decides.
+pub const KEY_LIVES_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Keys forgotten with one that is taken, at most: what a checkpoint writes stays bounded. Part of what apply decides.
+const FORGOTTEN_AT_ONCE: usize = 64;
+
+/// What came of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct KeptKey<T> {
+    /// Tells a repeat from another act under the same key.
+    fingerprint: u64,
+    /// When it was taken.
+    time_ms: u64,
+    /// What its answer says, or code and detail of its refusal.
+    fate: Result<T, (ErrorCode, u64)>,
+}
+
+/// The keys that one entity remembers.
+#[derive(Clone, Debug)]
+pub struct Keys<T> {
+    known: BTreeMap<RequestKey, KeptKey<T>>,
+    by_time: BTreeSet<(u64, RequestKey)>,
+    dirty: BTreeSet<RequestKey>,
+}
+
+impl<T> Default for Keys<T> {
+    fn default() -> Self {
+        Self { known: BTreeMap::new(), by_time: BTreeSet::new(), dirty: BTreeSet::new() }
+    }
+}
+
+/// What is known of a key.
+enum Known<'a, T> {
+    /// It was not used here, and there is room for it.
+    Fresh,
+    /// It was used for the same.
+    Used(&'a Result<T, (ErrorCode, u64)>),
+    /// It cannot be used for this.
+    Refused(ErrorBody),
+}
+
+impl<T> Keys<T> {
+    /// As rows have them.
+    pub(super) fn loaded(known: BTreeMap<RequestKey, KeptKey<T>>) -> Self {
+        let by_time = known.iter().map(|(key, kept)| (kept.time_ms, key.clone())).collect();
+        Self { known, by_time, dirty: BTreeSet::new() }
+    }
+
+    /// Whether the key is remembered.
+    pub(super) fn has(&self, key: &RequestKey) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// Whether none is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Whether rows were collected for all of them.
+    pub(super) fn is_clean(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    /// Those that have changed since this was last asked, and what is known of them now.
+    pub(super) fn collect(&mut self) -> Vec<(RequestKey, Option<&KeptKey<T>>)> {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        dirty.map(|key| (key.clone(), self.known.get(&key))).collect()
+    }
+
+    fn find(&self, key: &RequestKey, fingerprint: u64, time_ms: u64) -> Known<'_, T> {
+        if let Some(kept) = self.known.get(key) {
+            if kept.fingerprint == fingerprint {
+                return Known::Used(&kept.fate);
+            }
+            let text = format!("the key {key} was used for another action");
+            return Known::Refused(ErrorBody::new(ErrorCode::KeyReused, text));
+        }
+        match self.by_time.first() {
+            Some((oldest, _)) if self.known.len() >= MAX_KEYS && !is_over(*oldest, time_ms) => {
+                let text =
+                    format!("{MAX_KEYS} keys of the last 24 hours are remembered here, as many as may be");
+                let full = ErrorBody::new(ErrorCode::KeysFull, text);
+                Known::Refused(full.with_detail(oldest.saturating_add(KEY_LIVES_MS)))
+            }
+            _ => Known::Fresh,
+        }
+    }
+
+    fn remember(
+        &mut self,
+        key: &RequestKey,
+        fingerprint: u64,
+        time_ms: u64,
+        fate: Result<T, (ErrorCode, u64)>,
+    ) {
+        // Clocks of leaders differ by a little: time does not go back here.
+        let time_ms = self.by_time.last().map_or(time_ms, |(last, _)| time_ms.max(*last));
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if !self.by_time.first().is_some_and(|(oldest, _)| is_over(*oldest, time_ms)) {
+                break;
+            }
+            let Some((_, old)) = self.by_time.pop_first() else { break };
+            self.known.remove(&old);
+            self.dirty.insert(old);
+        }
+        self.by_time.insert((time_ms, key.clone()));
+        self.known.insert(key.clone(), KeptKey { fingerprint, time_ms, fate });
+        self.dirty.insert(key.clone());
+    }
+}
+
+/// Whether a key of that time may be forgotten now.
+fn is_over(taken_ms: u64, now_ms: u64) -> bool {
+    taken_ms.saturating_add(KEY_LIVES_MS) < now_ms
+}
+
+/// What a backend does under a key to what is a user's own.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Source")]
+pub enum KeyedOwn {
+    /// What the user might do itself; its number says nothing.
+    Act(UserAct),
+    /// Takes the name for a user that is not there yet.
+    Create,
+}
+
+impl KeyedOwn {
+    fn fingerprint(&self) -> u64 {
+        match self {
+            KeyedOwn::Act(act) => act.fingerprint(),
+            KeyedOwn::Create => 0,
+        }
+    }
+
+    fn concerns_others(&self) -> bool {
+        matches!(self, KeyedOwn::Act(act) if act.concerns_others())
+    }
+}
+
+fn again_refused((code, detail): (ErrorCode, u64)) -> Answer {
+    Answer::Refused(ErrorBody::new(code, code.remedy()).with_detail(detail))
+}
+
+impl Session {
+    /// Applies an act under a request key.
+    pub fn apply_keyed(
+        &mut self,
+        at: &At,
+        limits: &SessionLimits,
+        actor: &Actor,
+        key: &RequestKey,
+        act: &Act,
+    ) -> Outcome {
+        if self.frozen {
+            return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
+        }
+        let fingerprint = act.fingerprint(actor.on_behalf_of.as_ref());
+        match self.keys.find(key, fingerprint, at.time_ms) {
+            Known::Fresh => {}
+            Known::Refused(refusal) => return Outcome::answer(Answer::Refused(refusal)),
+            Known::Used(Err(refusal)) => return Outcome::answer(again_refused(*refusal)),
+            Known::Used(Ok(stored)) => {
+                return Outcome {
+                    answer: Some(Answer::Ack(stored.ack(self.id.clone(), 0))),
+                    // As of a number: the first answer may still be waiting for its intents.
+                    gate: act.moves_members().then_some(self.version),
+                    ..Outcome::default()
+                };
+            }
+        }
+        // What is refused before there is a session leaves nothing behind, its key included.
+        if !self.exists
+            && let Some(outcome) = self.before_it_exists(at, actor, None, act)
+        {
+            return outcome;
+        }
+        match self.decide(at, actor, act) {
+            Ok(()) => match self.store(at, limits, actor, 0, act) {
+                Ok((outcome, stored)) => {
+                    self.keys.remember(key, fingerprint, at.time_ms, Ok(stored));
+                    outcome
+                }
+                Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
+            },
+            Err(refusal) => {
+                self.keys.remember(key, fingerprint, at.time_ms, Err((refusal.code, refusal.detail)));
+                Outcome::answer(Answer::Refused(refusal))
+            }
+        }
+    }
+
+    /// What came of a key, if it is remembered.
+    #[cfg(test)]
+    pub(super) fn kept_key(
+        &self,
+        key: &RequestKey,
+    ) -> Option<&Result<super::sender::Stored, (ErrorCode, u64)>> {
+        self.keys.known.get(key).map(|kept| &kept.fate)
+    }
+}
+
+impl User {
+    /// Applies an act under a request key on this user's own things.
+    pub fn act_keyed(&mut self, at: &At, key: &RequestKey, act: &KeyedOwn) -> Outcome {
+        if self.frozen {
+            return frozen();
+        }
+        let fingerprint = act.fingerprint();
+        let concerns_others = act.concerns_others();
+        match self.keys.find(key, fingerprint, at.time_ms) {
+            Known::Fresh => {}
+            Known::Refused(refusal) => return Outcome::answer(Answer::Refused(refusal)),
+            Known::Used(Err(refusal)) => return Outcome::answer(again_refused(*refusal)),
+            Known::Used(Ok((time_ms, value))) => {
+                let ack = SelfAck { number: 0, time_ms: *time_ms, value: *value };
+                let gate = concerns_others.then_some(self.version);
+                return Outcome { gate, ..Outcome::answer(Answer::Own(ack)) };
+            }
+        }
+        let done = match act {
+            KeyedOwn::Create => self.create(at),
+            KeyedOwn::Act(act) => self.carry_out_judged(at, act),
+        };
+        match done {
+            Ok((value, mut outcome)) => {
+                self.keys.remember(key, fingerprint, at.time_ms, Ok((at.time_ms, value)));
+                outcome.answer = Some(Answer::Own(SelfAck { number: 0, time_ms: at.time_ms, value }));
+                outcome.gate = concerns_others.then_some(self.version);
+                outcome
+            }
+            Err(refusal) => {
+                self.keys.remember(key, fingerprint, at.time_ms, Err((refusal.code, refusal.detail)));
+                Outcome::answer(Answer::Refused(refusal))
+            }
+        }
+    }
+
+    /// Whether a key is remembered here.
+    pub fn knows_key(&self, key: &RequestKey) -> bool {
+        self.keys.has(key)
+    }
+
+    fn create(&mut self, at: &At) -> Result<(u64, Outcome), ErrorBody> {
+        if self.is_there() {
+            let text = format!("there is a user {} already", self.id);
+            return Err(ErrorBody::new(ErrorCode::UserExists, text));
+        }
+        self.created_ms = at.time_ms.max(1);
+        Ok((1, Outcome::default()))
+    }
+
+    /// Whether anything has named this user: a device, a session, another user, or a backend.
+    fn is_there(&self) -> bool {
+        let named = self.created_ms > 0 || self.last_epoch > 0 || !self.links.is_empty();
+        let known = !self.relations.is_empty() || !self.series.is_empty() || !self.keys.is_empty();
+        named || known || !self.extras.is_empty() || self.refuses_strangers || !self.ended.is_empty()
+    }
+}

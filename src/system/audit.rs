@@ -1,0 +1,199 @@
+//! The audit as plain state: which lines there are, which asking each stands for, and which go.
+//!
+//! A line is written before what it says is carried out. Whoever asks again writes no second line while the first is kept:
+//! each line has a *mark*, a hash of everything that was asked. In memory stand times and marks; lines are rows. Owns
+//! numbers, and who goes when there are too many; must never look at a clock, for time comes with the command.
+
+use std::collections::{HashMap, VecDeque};
+
+use bincode::{Decode, Encode};
+use rookery_wire::AuditLine;
+
+/// Lines in one command.
+pub const MOST_LINES: usize = 256;
+/// Lines that go with one command, beside twice as many as it brings.
+const FORGOTTEN_AT_ONCE: usize = 64;
+
+/// A line that is wanted: its number and time are not known yet.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Wanted {
+    /// What it will say.
+    pub line: AuditLine,
+    /// Hash of who asks for what, content included.
+    pub mark: u128,
+}
+
+/// Adds lines. Time and bounds are those of the leader that proposes, so that all replicas decide alike.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AuditCommand {
+    /// The leader's clock, unix milliseconds.
+    pub time_ms: u64,
+    /// How many lines are kept.
+    pub keep: u32,
+    /// For how long, milliseconds.
+    pub age_ms: u64,
+    /// What is wanted, at most [`MOST_LINES`].
+    pub lines: Vec<Wanted>,
+}
+
+/// What memory has of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Entry {
+    /// Its time.
+    pub time_ms: u64,
+    /// Its mark.
+    pub mark: u128,
+}
+
+/// What a command did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The number of each line that was wanted, in that order.
+    pub numbers: Vec<u64>,
+    /// Those that are new.
+    pub fresh: Vec<(AuditLine, u128)>,
+    /// Numbers that went: from the first, up to but without the second.
+    pub gone: (u64, u64),
+}
+
+/// The lines there are.
+#[derive(Clone, Debug)]
+pub struct Book {
+    /// Log index it reflects.
+    index: u64,
+    /// The oldest number kept, or the next one.
+    first: u64,
+    entries: VecDeque<Entry>,
+    numbers: HashMap<u128, u64>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self::of(0, 1, VecDeque::new())
+    }
+}
+
+impl Book {
+    /// The lines from `first` on.
+    pub fn of(index: u64, first: u64, entries: VecDeque<Entry>) -> Self {
+        let numbers = (first..).zip(&entries).map(|(number, entry)| (entry.mark, number)).collect();
+        Self { index, first, entries, numbers }
+    }
+
+    /// Log index it reflects: commands up to it are passed over.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+    /// The oldest number kept, or the next one if none is.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+    /// The number that the next line gets.
+    pub fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+    /// What is kept, from [`Book::first`] on.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().copied()
+    }
+
+    /// Adds what is new of the lines, and lets go of what is too old or too much.
+    pub fn apply(&mut self, index: u64, command: AuditCommand) -> Written {
+        if index <= self.index {
+            return Written { gone: (self.first, self.first), ..Written::default() };
+        }
+        self.index = index;
+        let AuditCommand { time_ms, keep, age_ms, lines } = command;
+        let time_ms = self.entries.back().map_or(time_ms, |last| time_ms.max(last.time_ms));
+        let mut written = Written::default();
+        let room = 2 * lines.len() + FORGOTTEN_AT_ONCE;
+        for Wanted { line, mark } in lines {
+            let number = match self.numbers.get(&mark) {
+                Some(known) => *known,
+                None => {
+                    let number = self.next();
+                    self.entries.push_back(Entry { time_ms, mark });
+                    self.numbers.insert(mark, number);
+                    written.fresh.push((AuditLine { number, time_ms, ..line }, mark));
+                    number
+                }
+            };
+            written.numbers.push(number);
+        }
+        let before = self.first;
+        for _ in 0..room {
+            let over = self.entries.len() > keep.max(MOST_LINES as u32) as usize;
+            let old = self.entries.front().is_some_and(|line| line.time_ms.saturating_add(age_ms) < time_ms);
+            if !(over || old) {
+                break;
+            }
+            if let Some(gone) = self.entries.pop_front() {
+                self.numbers.remove(&gone.mark);
+                self.first += 1;
+            }
+        }
+        written.gone = (before, self.first);
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_wire::{AuditEntity, RequestKey, UserId};
+
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    fn wanted(mark: u128) -> Wanted {
+        let user: UserId = "ann".parse().unwrap();
+        let key: RequestKey = format!("key-{mark}").parse().unwrap();
+        let line = AuditLine {
+            number: 0,
+            time_ms: 0,
+            service: "shop".parse().unwrap(),
+            device: "backend".parse().unwrap(),
+            on_behalf_of: None,
+            action: 8,
+            part: 0,
+            entity: AuditEntity::User(user),
+            key,
+        };
+        Wanted { line, mark }
+    }
+
+    fn add(book: &mut Book, index: u64, time_ms: u64, marks: impl IntoIterator<Item = u128>) -> Written {
+        let lines = marks.into_iter().map(wanted).collect();
+        book.apply(index, AuditCommand { time_ms, keep: 300, age_ms: DAY, lines })
+    }
+
+    #[test]
+    fn who_asks_again_has_the_line_that_is_there() {
+        let mut book = Book::default();
+        assert_eq!(add(&mut book, 1, 100, [7, 8, 7]).numbers, [1, 2, 1]);
+        let again = add(&mut book, 2, 90, [8, 9]);
+        assert_eq!((again.numbers.as_slice(), again.fresh.len()), ([2, 3].as_slice(), 1));
+        assert_eq!(again.fresh[0].0.time_ms, 100, "time does not go back");
+        let replayed = add(&mut book, 2, 90, [8, 10]);
+        assert_eq!((replayed.numbers.len(), replayed.fresh.len()), (0, 0), "it reflects that entry");
+    }
+
+    #[test]
+    fn lines_go_by_number_and_by_age_and_numbers_never_come_again() {
+        let mut book = Book::default();
+        for index in 1..=10u64 {
+            add(&mut book, index, index, (0..100).map(|mark| u128::from(index * 1000 + mark)));
+        }
+        assert_eq!((book.first(), book.next(), book.entries().count()), (701, 1001, 300));
+        let late = add(&mut book, 11, DAY + 100, [1]);
+        assert_eq!((late.numbers.as_slice(), late.gone), ([1001].as_slice(), (701, 767)), "some at a time");
+        for index in 12..=20 {
+            add(&mut book, index, DAY + 100, [1]);
+        }
+        assert_eq!((book.first(), book.next()), (1001, 1002), "all that were old are gone");
+        let forgotten = add(&mut book, 21, DAY + 101, [1000]);
+        assert_eq!(forgotten.numbers, [1002], "what is forgotten is written anew");
+        let copy = Book::of(book.index(), book.first(), book.entries().collect());
+        assert_eq!((copy.next(), &copy.numbers), (book.next(), &book.numbers));
+    }
+}
