@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, Source};
 use rookery_wire::join::{
-    CODE_HASH, CodeLine, Join, ListRequests, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside, RequestLine,
+    CODE_HASH, CodeLine, Join, ListRequests, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside,
+    RequestLine,
 };
 use rookery_wire::{ErrorBody, ErrorCode, GroupAction, RecordKind, SessionId, Signal, UserId};
 
@@ -339,15 +340,18 @@ impl Session {
         use rookery_wire::MemberRole::Admin;
         let inviting = least(self.settings.policy.invite);
         Some(match action {
-            GroupAction::MakeCode { until_ms, .. } => self.needs(actor, inviting, "make codes").and_then(|()| {
-                let now_ms = self.now_ms(at);
-                if good_until(*until_ms, now_ms) <= now_ms {
-                    let text = format!("it is {now_ms} in {} already: the code would let nobody in", self.id);
-                    return Err(ErrorBody::new(ErrorCode::CodeExpired, text));
-                }
-                let live = self.doors.codes.values().filter(|code| code.state(now_ms).is_ok());
-                self.bounded(live.count(), MAX_CODES, "codes")
-            }),
+            GroupAction::MakeCode { until_ms, .. } => {
+                self.needs(actor, inviting, "make codes").and_then(|()| {
+                    let now_ms = self.now_ms(at);
+                    if good_until(*until_ms, now_ms) <= now_ms {
+                        let text =
+                            format!("it is {now_ms} in {} already: the code would let nobody in", self.id);
+                        return Err(ErrorBody::new(ErrorCode::CodeExpired, text));
+                    }
+                    let live = self.doors.codes.values().filter(|code| code.state(now_ms).is_ok());
+                    self.bounded(live.count(), MAX_CODES, "codes")
+                })
+            }
             GroupAction::RevokeCode { id } => match self.doors.codes.get(id) {
                 Some(code) if code.maker == *actor.name() => Ok(()),
                 Some(_) => self.needs(actor, Admin, "take back the codes of others"),
@@ -472,7 +476,9 @@ impl Session {
         let open = self.exists && !self.settings.dissolved && list.which == Outside::Asking;
         let user = user.filter(|user| open && self.member(user).is_none())?;
         let own = match self.doors.outsiders.get(user) {
-            Some(Outsider::Asks { text, since_ms }) if list.after.as_ref().is_none_or(|after| after < user) => {
+            Some(Outsider::Asks { text, since_ms })
+                if list.after.as_ref().is_none_or(|after| after < user) =>
+            {
                 Some(RequestLine { user: user.clone(), text: text.clone(), since_ms: *since_ms })
             }
             _ => None,

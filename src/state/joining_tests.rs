@@ -178,8 +178,7 @@ fn who_joins_waits_for_no_list_but_its_own() {
     let gate = joined.gate.expect("a gate");
     assert_eq!(joined.gate_of, Some(user("eve")));
     assert!(!play.session.list_has(&user("eve"), gate));
-    let of_eve: Vec<_> =
-        arrived(&play.session).into_iter().filter(|(who, ..)| *who == user("eve")).collect();
+    let of_eve: Vec<_> = arrived(&play.session).into_iter().filter(|(who, ..)| *who == user("eve")).collect();
     play.session.linked(&play.now(), &of_eve);
     assert!(play.session.list_has(&user("eve"), gate) && !play.session.list_has(&user("dan"), gate));
     assert!(!play.session.gate_open(gate), "what waits for all lists waits for dan's");
@@ -234,7 +233,12 @@ fn of_what_one_tries_in_vain_from_outside_nothing_is_kept() {
 #[test]
 fn who_asks_sees_its_own_request_and_no_other() {
     let mut play = Play::with(Join::Request);
-    let asking = |which, after: Option<&str>| ListRequests { session: group(), which, after: after.map(user), limit: 1 };
+    let asking = |which, after: Option<&str>| ListRequests {
+        session: group(),
+        which,
+        after: after.map(user),
+        limit: 1,
+    };
     let seen = |play: &Play, who: &str, list: ListRequests| {
         let lines = play.session.seen_from_outside(Some(&user(who)), &list)?;
         Some(lines.into_iter().map(|line| (line.user.to_string(), line.text)).collect::<Vec<_>>())

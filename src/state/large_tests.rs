@@ -45,12 +45,8 @@ impl Large {
         let written = self.writes();
         let values = written.rows.iter().chain(&written.ahead);
         let row_bytes = values.map(|(_, value)| value.as_ref().map_or(0, |value| value.len())).sum();
-        let command = Command::Act {
-            actor: actor("ann"),
-            session: group(),
-            client_seq: self.number,
-            act: act.clone(),
-        };
+        let command =
+            Command::Act { actor: actor("ann"), session: group(), client_seq: self.number, act: act.clone() };
         Cost { rows: written.rows.len(), row_bytes, command: command.encode().len() }
     }
 

@@ -362,14 +362,7 @@ impl Session {
     }
 
     /// The first answer again, to a number seen before.
-    fn again(
-        &self,
-        number: &Number,
-        fingerprint: u64,
-        client_seq: u64,
-        actor: &Actor,
-        act: &Act,
-    ) -> Outcome {
+    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64, actor: &Actor, act: &Act) -> Outcome {
         if matches!(&number.fate, Fate::Stored(stored) if stored.seq < self.first_seq) {
             return trimmed(client_seq);
         }
