@@ -52,7 +52,9 @@ impl Large {
 
     /// A checkpoint; the rows it writes.
     fn writes(&mut self) -> RowWrites {
-        let rows = self.session.collect();
+        let mut rows = self.session.collect();
+        // Its records and its head are among them only now.
+        rows.seal().expect("records");
         for (_, value) in rows.rows.iter().chain(&rows.ahead) {
             self.largest.1 = self.largest.1.max(value.as_ref().map_or(0, |value| value.len()));
         }
