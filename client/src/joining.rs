@@ -93,7 +93,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::send`]; `CODE_UNKNOWN`, `CODE_EXPIRED`, `CODE_USED_UP`, `JOIN_CLOSED`, `BARRED`, `NO_ROOM` and
-    /// `ASKED_LATELY` among the refusals.
+    /// `ASKED_LATELY` among the refusals, and `NOT_ALLOWED` for one who is a member already.
     pub async fn join_group(
         &self,
         session: &SessionId,
@@ -138,7 +138,8 @@ impl Client {
     /// long as may be, a year. Its number is the seq of the ACK. Nobody can be told the code again.
     ///
     /// # Errors
-    /// As [`Client::set_profile`]; `NO_ROOM` if the group has as many codes as it may.
+    /// As [`Client::set_profile`]; `NO_ROOM` if the group has as many codes as it may, `CODE_EXPIRED` if that time is over
+    /// by the group's clock.
     pub async fn make_code(
         &self,
         session: &SessionId,
@@ -167,7 +168,8 @@ impl Client {
         self.manage(session, GroupAction::Bar { user, on }).await
     }
 
-    /// Who asks to join a group, or is kept out of it, by name, after `after`, at most `limit` (1–200).
+    /// Who asks to join a group, or is kept out of it, by name, after `after`, at most `limit` (1–200). Who is no member is
+    /// told of its own request, and of none when that was declined or taken back.
     ///
     /// # Errors
     /// As [`Client::members`]; `NOT_ALLOWED`.

@@ -63,11 +63,12 @@ async fn asking_to_join_takes_a_number_and_begins_no_session() {
         let client = client.clone();
         tokio::spawn(async move { client.join_group(&room(), code.as_ref(), Blob::from("it is me")).await })
     };
-    // Refused as a stranger: the number is free. Refused as one that is known: it is taken.
+    // Refused as one who is no member: the number is free. Refused as a member: it is taken.
     for (number, error, detail, given) in [
         (1, ErrorCode::CodeUnknown, 0, Some(code.clone())),
-        (1, ErrorCode::AskedLately, 0, None),
-        (2, ErrorCode::CodeUsedUp, 2, Some(code.clone())),
+        (1, ErrorCode::AskedLately, 1_234, None),
+        (1, ErrorCode::CodeUsedUp, 0, Some(code.clone())),
+        (1, ErrorCode::NotAllowed, 0, None),
     ] {
         let asked = ask(given.clone());
         let (id, join) = peer.expect::<JoinGroup>(Kind::JoinGroup).await;
@@ -77,8 +78,8 @@ async fn asking_to_join_takes_a_number_and_begins_no_session() {
     }
     let asked = ask(None);
     let (id, join) = peer.expect::<JoinGroup>(Kind::JoinGroup).await;
-    assert_eq!((join.client_seq, join.text), (3, Blob::from("it is me")));
-    peer.ack(id, 3, 17).await;
+    assert_eq!((join.client_seq, join.text), (2, Blob::from("it is me")));
+    peer.ack(id, 2, 17).await;
     assert_eq!(within("the ACK", asked).await.unwrap().unwrap().seq, 17);
     peer.silence(std::time::Duration::from_millis(100)).await;
     let withdrawn = {
@@ -86,8 +87,8 @@ async fn asking_to_join_takes_a_number_and_begins_no_session() {
         tokio::spawn(async move { client.answer_request(&room(), "bob".parse().unwrap(), false).await })
     };
     let (id, taken_back) = peer.expect::<ManageGroup>(Kind::ManageGroup).await;
-    assert_eq!(taken_back.client_seq, 4);
-    peer.ack(id, 4, 18).await;
+    assert_eq!(taken_back.client_seq, 3);
+    peer.ack(id, 3, 18).await;
     assert_eq!(within("the ACK", withdrawn).await.unwrap().unwrap().seq, 18);
     peer.silence(std::time::Duration::from_millis(100)).await;
 }

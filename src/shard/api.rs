@@ -228,7 +228,8 @@ pub enum Read {
         /// At which seq; 0 for the last.
         seq: u64,
     },
-    /// Who asks to join a group, or is kept out. `user` must be one who may add members; none for a service.
+    /// Who asks to join a group, or is kept out. `user` must be one who may add members, or is no member and sees its own
+    /// request; none for a service.
     Requests {
         /// On whose behalf.
         user: Option<UserId>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rookery_wire::codec::encode_into;
 use rookery_wire::frame::{begin_frame, end_frame};
-use rookery_wire::{Kind, SessionId};
+use rookery_wire::{Kind, SessionId, UserId};
 
 use super::entity::{Entity, Fetch};
 use super::pages::page_of;
@@ -171,8 +171,11 @@ impl Entity for Session {
     fn settle(&mut self) {
         self.forget_recalled();
     }
-    fn gate_open(&self, version: u64) -> bool {
-        Session::gate_open(self, version)
+    fn gate_open(&self, version: u64, of: Option<&UserId>) -> bool {
+        match of {
+            Some(user) => self.list_has(user, version),
+            None => Session::gate_open(self, version),
+        }
     }
     fn opening(&self) -> bool {
         Session::opening(self)
@@ -248,7 +251,7 @@ impl Entity for Session {
 }
 
 impl Entity for User {
-    type Key = rookery_wire::UserId;
+    type Key = UserId;
     type Found = ();
 
     fn load(rows: &dyn RowReader, key: &Self::Key) -> Result<Self, RowFault> {
@@ -299,7 +302,7 @@ impl Entity for User {
     }
 
     fn settle(&mut self) {}
-    fn gate_open(&self, version: u64) -> bool {
+    fn gate_open(&self, version: u64, _: Option<&UserId>) -> bool {
         User::gate_open(self, version)
     }
     fn opening(&self) -> bool {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use actix::prelude::*;
 use parking_lot::Mutex;
 use rookery_raft::{Fault, Store};
-use rookery_wire::{ErrorBody, ErrorCode};
+use rookery_wire::{ErrorBody, ErrorCode, UserId};
 use tokio::sync::oneshot;
 
 use super::api::{Answer, Origin, Submission};
@@ -48,8 +48,8 @@ pub trait Entity: Sized + Send + Unpin + 'static {
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome;
     /// After a batch.
     fn settle(&mut self);
-    /// Whether the answers gated by this version may go.
-    fn gate_open(&self, version: u64) -> bool;
+    /// Whether the answers gated by this version may go: by all intents, or by that of one user.
+    fn gate_open(&self, version: u64, of: Option<&UserId>) -> bool;
     /// Whether parked commands still have to wait.
     fn opening(&self) -> bool;
     /// Changed rows.
@@ -181,7 +181,13 @@ impl Batch {
 }
 
 /// An answer that leaves once the intents up to a version of the membership have arrived.
-type Gated = (u64, Origin, Answer);
+struct Gated {
+    version: u64,
+    /// Of these only this user's.
+    of: Option<UserId>,
+    origin: Origin,
+    answer: Answer,
+}
 
 /// The shell. See the module's words.
 pub struct EntityActor<E: Entity> {
@@ -258,18 +264,19 @@ impl<E: Entity> EntityActor<E> {
             }
             if let (Some(origin), Some(answer)) = (origin, outcome.answer) {
                 match outcome.gate {
-                    Some(version) if !state.gate_open(version) => {
-                        hold(&mut self.gated, (version, *origin, answer), &mut answers);
+                    Some(version) if !state.gate_open(version, outcome.gate_of.as_ref()) => {
+                        let gated = Gated { version, of: outcome.gate_of, origin: *origin, answer };
+                        hold(&mut self.gated, gated, &mut answers);
                     }
                     _ => answers.push((*origin, answer)),
                 }
             }
             if outcome.gates_moved {
                 let state = &*state;
-                self.gated.retain(|(version, origin, answer)| {
-                    let shut = !state.gate_open(*version);
+                self.gated.retain(|gated| {
+                    let shut = !state.gate_open(gated.version, gated.of.as_ref());
                     if !shut {
-                        answers.push((*origin, answer.clone()));
+                        answers.push((gated.origin, gated.answer.clone()));
                     }
                     shut
                 });
@@ -338,7 +345,7 @@ fn hold(gated: &mut Vec<Gated>, answer: Gated, answers: &mut Vec<(Origin, Answer
     if gated.len() < GATED {
         gated.push(answer);
     } else {
-        answers.push((answer.1, AGAIN));
+        answers.push((answer.origin, AGAIN));
     }
 }
 
@@ -381,7 +388,7 @@ impl<E: Entity> Actor for EntityActor<E> {
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
-        let gated = std::mem::take(&mut self.gated).into_iter().map(|(_, origin, _)| (origin, AGAIN));
+        let gated = std::mem::take(&mut self.gated).into_iter().map(|gated| (gated.origin, AGAIN));
         let parked = std::mem::take(&mut self.parked).into_iter().map(|(_, origin)| (origin, AGAIN));
         let answers: Vec<_> = gated.chain(parked).collect();
         if !answers.is_empty() {

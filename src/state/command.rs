@@ -170,6 +170,15 @@ impl Act {
         )
     }
 
+    /// The one user whose list has to learn of it, where it is one: the answer waits for no other list.
+    pub fn moves_alone(&self, actor: &Actor) -> Option<UserId> {
+        match self {
+            Act::Join { .. } => Some(actor.name().clone()),
+            Act::Answer { user, accept: true, .. } => Some(user.clone()),
+            _ => None,
+        }
+    }
+
     /// A stable hash that tells a retry from another act under the same number. Part of the data format.
     pub fn fingerprint(&self, on_behalf_of: Option<&UserId>) -> u64 {
         let mut hash = Xxh3::new();

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, Source};
 use rookery_wire::join::{
-    CODE_HASH, CodeLine, Join, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside, RequestLine,
+    CODE_HASH, CodeLine, Join, ListRequests, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside,
+    RequestLine,
 };
 use rookery_wire::{ErrorBody, ErrorCode, GroupAction, RecordKind, SessionId, Signal, UserId};
 
@@ -115,11 +116,6 @@ impl Doors {
         matches!(self.outsiders.get(user), Some(Outsider::Asks { .. }))
     }
 
-    /// Whether the user has asked here, and is remembered for it.
-    pub(super) fn knows(&self, user: &UserId) -> bool {
-        matches!(self.outsiders.get(user), Some(Outsider::Asks { .. } | Outsider::Waits { .. }))
-    }
-
     fn count(&self, which: impl Fn(&Outsider) -> bool) -> usize {
         self.outsiders.values().filter(|outsider| which(outsider)).count()
     }
@@ -216,13 +212,11 @@ impl Session {
                 if matches!(self.id, SessionId::Direct { .. }) {
                     return Some(Err(not_allowed("nobody joins a direct session")));
                 }
-                // Who is one already comes to nothing new.
-                let is_member = self.member(name).is_some();
-                Some(if is_member {
-                    Ok(())
-                } else {
-                    self.may_come(at, name, code.as_ref(), *most, *again_ms)
-                })
+                // Else one who may not write could make records at will, each pushed to all.
+                if self.member(name).is_some() {
+                    return Some(Err(not_allowed(format!("{name} is a member of {} already", self.id))));
+                }
+                Some(self.may_come(at, actor, code.as_ref(), *most, *again_ms))
             }
             Act::Answer { user, accept: false, .. } if user == name && self.member(name).is_none() => {
                 Some(self.asks(user))
@@ -231,16 +225,31 @@ impl Session {
         }
     }
 
+    /// Whether this is the act of one who is no member and wants to be one, or does no more.
+    pub(super) fn is_coming(&self, name: &UserId, act: &Act) -> bool {
+        let coming = match act {
+            Act::Join { .. } => true,
+            Act::Answer { user, accept, .. } => user == name && !accept,
+            _ => false,
+        };
+        coming && self.member(name).is_none()
+    }
+
     fn may_come(
         &self,
         at: &At,
-        name: &UserId,
+        actor: &Actor,
         code: Option<&CodeHash>,
         most: u32,
         again_ms: u64,
     ) -> Result<(), ErrorBody> {
-        let now_ms = self.now_ms(at);
+        let (now_ms, name) = (self.now_ms(at), actor.name());
         self.lets_in(name)?;
+        if self.present == 0 && !actor.service {
+            // It would have no owner, and never get one.
+            let text = format!("the last member has left {}: only a service brings somebody in", self.id);
+            return Err(ErrorBody::new(ErrorCode::JoinClosed, text));
+        }
         if let Some(hash) = code {
             let found = self.doors.opens(hash, now_ms);
             found.map_err(|why| ErrorBody::new(why, format!("{}: {}", self.id, why.remedy())))?;
@@ -283,7 +292,7 @@ impl Session {
         Err(ErrorBody::new(ErrorCode::NoRoom, text))
     }
 
-    /// Room for one more. Not GROUP_FULL, which takes the number of whoever hears it.
+    /// Room for one more. Not GROUP_FULL, which takes the number of whoever hears it: whoever comes in vain keeps his.
     fn has_place(&self, most: u32) -> Result<(), ErrorBody> {
         self.bounded(self.present as usize, most as usize, "members")
     }
@@ -331,11 +340,18 @@ impl Session {
         use rookery_wire::MemberRole::Admin;
         let inviting = least(self.settings.policy.invite);
         Some(match action {
-            GroupAction::MakeCode { .. } => self.needs(actor, inviting, "make codes").and_then(|()| {
-                let now_ms = self.now_ms(at);
-                let live = self.doors.codes.values().filter(|code| code.state(now_ms).is_ok());
-                self.bounded(live.count(), MAX_CODES, "codes")
-            }),
+            GroupAction::MakeCode { until_ms, .. } => {
+                self.needs(actor, inviting, "make codes").and_then(|()| {
+                    let now_ms = self.now_ms(at);
+                    if good_until(*until_ms, now_ms) <= now_ms {
+                        let text =
+                            format!("it is {now_ms} in {} already: the code would let nobody in", self.id);
+                        return Err(ErrorBody::new(ErrorCode::CodeExpired, text));
+                    }
+                    let live = self.doors.codes.values().filter(|code| code.state(now_ms).is_ok());
+                    self.bounded(live.count(), MAX_CODES, "codes")
+                })
+            }
             GroupAction::RevokeCode { id } => match self.doors.codes.get(id) {
                 Some(code) if code.maker == *actor.name() => Ok(()),
                 Some(_) => self.needs(actor, Admin, "take back the codes of others"),
@@ -369,8 +385,7 @@ impl Session {
             Act::Join { code, text, .. } => {
                 let user = actor.name();
                 let code = code.as_ref().and_then(|hash| self.doors.opens(hash, now_ms).ok());
-                let joins =
-                    self.settings.policy.join == Join::Open || code.is_some() || self.member(user).is_some();
+                let joins = self.settings.policy.join == Join::Open || code.is_some();
                 let asks = Outsider::Asks { text: own(text), since_ms: now_ms };
                 (user, joins, code, asks, GroupAction::Asked { user: user.clone() })
             }
@@ -385,8 +400,6 @@ impl Session {
             let entry = Entry { user: user.clone(), becomes: Some(becomes), turnover: None, code: None };
             return (RecordKind::GROUP_CHANGED, Blob(rookery_wire::encode(&told)), entry);
         }
-        // Who is a member already uses no code up.
-        let code = code.filter(|_| self.member(user).is_none());
         let (kind, users, turnover) = self.decide_change(ChangeKind::Add, std::slice::from_ref(user), actor);
         let entry = Entry { user: user.clone(), becomes: None, turnover: Some(turnover), code };
         (kind, Blob(rookery_wire::encode(&Signal { users })), entry)
@@ -410,8 +423,6 @@ impl Session {
         }
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, outcome);
-            // Also where the user has become a member meanwhile: its list may not have heard of it.
-            outcome.gate = Some(self.version);
         }
         self.dirty.head = true;
     }
@@ -457,6 +468,22 @@ impl Session {
             return Ok(());
         }
         Err(not_allowed("only who may add members sees requests and codes"))
+    }
+
+    /// What one who is no member sees of those who ask: its own request, as long as that waits for an answer. None is
+    /// somebody else, or another question.
+    pub fn seen_from_outside(&self, user: Option<&UserId>, list: &ListRequests) -> Option<Vec<RequestLine>> {
+        let open = self.exists && !self.settings.dissolved && list.which == Outside::Asking;
+        let user = user.filter(|user| open && self.member(user).is_none())?;
+        let own = match self.doors.outsiders.get(user) {
+            Some(Outsider::Asks { text, since_ms })
+                if list.after.as_ref().is_none_or(|after| after < user) =>
+            {
+                Some(RequestLine { user: user.clone(), text: text.clone(), since_ms: *since_ms })
+            }
+            _ => None,
+        };
+        Some(own.into_iter().collect())
     }
 
     /// Users who ask, or are kept out, by name after `after`.

@@ -92,7 +92,7 @@ impl Model {
         let invites = who == "ann" || self.invite == Who::All;
         let may = |allowed: bool| if allowed { Ok(()) } else { Err(ErrorCode::NotAllowed) };
         match step {
-            Step::Join(_) if member => return Ok(Came::Nobody),
+            Step::Join(_) if member => return Err(ErrorCode::NotAllowed),
             Step::Join(_) if self.barred.contains(who) => return Err(ErrorCode::Barred),
             Step::Join(Some(key)) => {
                 let id = self.code(key, now_ms)?;
@@ -131,6 +131,9 @@ impl Model {
             }
             Step::Make(key, until_ms, left) => {
                 may(invites)?;
+                if until_ms <= now_ms {
+                    return Err(ErrorCode::CodeExpired);
+                }
                 self.codes.insert(self.last_seq + 1, Code { key, until_ms, left, maker: who });
             }
             Step::Revoke(at) => {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rookery_wire::codec::{Blob, decode};
-use rookery_wire::join::{Join, MAX_CODE_MS, MAX_CODES, Outside};
+use rookery_wire::join::{Join, ListRequests, MAX_CODE_MS, MAX_CODES, Outside};
 use rookery_wire::{
     ErrorCode, GroupAction, MemberRole, Policy, Record, RecordKind, Retention, SessionId, Signal, Who,
 };
@@ -141,10 +141,122 @@ fn who_joins_an_open_group_does_so_as_if_added() {
     let again = play.now();
     let again = apply(&mut play.session, &play.disk, &again, &actor("eve"), 1, &join(None));
     assert_eq!((seq_of(&again), again.gate.is_some()), (seq, true));
-    // Who is a member already comes to nothing new, and is not refused.
-    let (twice, version) = (play.does("eve", &join(None)), play.session.present());
-    assert!(twice.added.is_empty() && twice.intents.is_empty() && version == 3);
-    assert_eq!(play.can("eve", &text("hello")), seq_of(&twice) + 1);
+    assert_eq!(again.gate_of, Some(user("eve")));
+    assert_eq!(play.can("eve", &text("hello")), seq + 1);
+}
+
+/// Its ACK says nothing of what its device has, so the device is pushed the record with which it came.
+#[test]
+fn the_device_that_joins_is_pushed_the_record_of_its_joining() {
+    for way in [Join::Open, Join::Request] {
+        let mut play = Play::with(way);
+        let came = play.does("eve", &join(None)).published.expect("a record");
+        let eve = actor("eve");
+        assert_ne!((&came.from.1, came.from.2), (&eve.device, eve.epoch), "it is nobody's own");
+        assert_eq!(play.told(came.seq).device, eve.device, "the record says who sent it");
+    }
+}
+
+/// Else one who may not write would make records at will, each pushed to every member.
+#[test]
+fn a_member_does_not_join_again() {
+    let mut play = Play::with(Join::Open);
+    play.makes("ann", [1; 32], 0, 3);
+    play.can("ann", &act(GroupAction::MuteAll { on: true }));
+    for code in [None, Some([1; 32])] {
+        assert_eq!(play.cannot("bob", &join(code)), (ErrorCode::NotAllowed, true));
+    }
+    assert_eq!(play.session.codes_after(0).next().expect("the code").used, 0);
+}
+
+#[test]
+fn who_joins_waits_for_no_list_but_its_own() {
+    let mut play = Play::with(Join::Open);
+    play.session.linked(&play.now(), &arrived(&play.session));
+    play.can("ann", &change(ChangeKind::Add, &["dan"]));
+    let (number, joined) = (1, play.does("eve", &join(None)));
+    let gate = joined.gate.expect("a gate");
+    assert_eq!(joined.gate_of, Some(user("eve")));
+    assert!(!play.session.list_has(&user("eve"), gate));
+    let of_eve: Vec<_> = arrived(&play.session).into_iter().filter(|(who, ..)| *who == user("eve")).collect();
+    play.session.linked(&play.now(), &of_eve);
+    assert!(play.session.list_has(&user("eve"), gate) && !play.session.list_has(&user("dan"), gate));
+    assert!(!play.session.gate_open(gate), "what waits for all lists waits for dan's");
+    play.index += 1;
+    let now = play.now();
+    let again = apply(&mut play.session, &play.disk, &now, &actor("eve"), number, &join(None));
+    let gate = again.gate.expect("a gate");
+    assert!(again.gate_of.is_some_and(|who| play.session.list_has(&who, gate)));
+}
+
+#[test]
+fn nobody_comes_by_itself_into_a_group_that_all_have_left() {
+    let mut play = Play::with(Join::Open);
+    play.makes("ann", [1; 32], 0, 9);
+    for who in ["ann", "bob"] {
+        play.can(who, &change(ChangeKind::Remove, &[who]));
+    }
+    for code in [None, Some([1; 32])] {
+        assert_eq!(play.cannot("eve", &join(code)), (ErrorCode::JoinClosed, false), "she would own nothing");
+    }
+    let shop = Actor { service: true, ..actor("shop") };
+    seq_of(&play.by(&Actor { on_behalf_of: Some(user("eve")), ..shop.clone() }, &join(None)));
+    seq_of(&play.by(&shop, &act(GroupAction::HandOver { user: user("eve") })));
+    assert_eq!(play.session.role_of(&user("eve")), Some(MemberRole::Owner));
+    play.can("dan", &join(None));
+}
+
+/// Who has asked once is still one of whom no more is kept, however often it tries.
+#[test]
+fn of_what_one_tries_in_vain_from_outside_nothing_is_kept() {
+    let mut play = Play::with(Join::Request);
+    play.can("eve", &join(None));
+    play.can("bob", &change(ChangeKind::Remove, &["bob"]));
+    play.reload();
+    // The head says up to where the log is in.
+    let rows = |disk: &Disk| disk.all_but(super::key::letter::HEAD);
+    let before = rows(&play.disk);
+    for n in 0..20u8 {
+        for who in ["eve", "bob"] {
+            assert!(!play.cannot(who, &join(Some([n; 32]))).1);
+        }
+        assert_eq!(play.cannot("eve", &join(None)), (ErrorCode::AskedLately, false));
+        assert_eq!(play.cannot("eve", &text("let me in")), (ErrorCode::NotMember, false));
+        assert_eq!(play.cannot("bob", &answer("bob", false)), (ErrorCode::NotMember, false));
+        let other = Actor { epoch: 2 + u32::from(n), ..actor("eve") };
+        assert_eq!(code_of(&play.by(&other, &join(None))), ErrorCode::AskedLately);
+    }
+    play.reload();
+    assert_eq!(rows(&play.disk), before);
+}
+
+#[test]
+fn who_asks_sees_its_own_request_and_no_other() {
+    let mut play = Play::with(Join::Request);
+    let asking = |which, after: Option<&str>| ListRequests {
+        session: group(),
+        which,
+        after: after.map(user),
+        limit: 1,
+    };
+    let seen = |play: &Play, who: &str, list: ListRequests| {
+        let lines = play.session.seen_from_outside(Some(&user(who)), &list)?;
+        Some(lines.into_iter().map(|line| (line.user.to_string(), line.text)).collect::<Vec<_>>())
+    };
+    play.can("dan", &join(None));
+    play.can("eve", &join(None));
+    let own = vec![("eve".to_owned(), Blob::from("it is me"))];
+    assert_eq!(seen(&play, "eve", asking(Outside::Asking, None)), Some(own));
+    assert_eq!(seen(&play, "eve", asking(Outside::Asking, Some("eve"))), Some(Vec::new()));
+    assert_eq!(seen(&play, "fay", asking(Outside::Asking, None)), Some(Vec::new()));
+    // Members and services see what they may, and nobody else who is kept out.
+    assert_eq!(seen(&play, "bob", asking(Outside::Asking, None)), None);
+    assert_eq!(play.session.seen_from_outside(None, &asking(Outside::Asking, None)), None);
+    assert_eq!(seen(&play, "eve", asking(Outside::Barred, None)), None);
+    play.can("ann", &answer("eve", false));
+    assert_eq!(seen(&play, "eve", asking(Outside::Asking, None)), Some(Vec::new()), "she was declined");
+    play.can("ann", &act(GroupAction::Dissolve));
+    assert_eq!(seen(&play, "dan", asking(Outside::Asking, None)), None);
 }
 
 #[test]
@@ -154,9 +266,10 @@ fn a_closed_group_takes_nobody_who_comes_by_itself_and_keeps_nothing_of_him() {
     assert_eq!(play.cannot("eve", &join(Some([9; 32]))), (ErrorCode::CodeUnknown, false));
     assert_eq!(play.cannot("eve", &answer("eve", false)), (ErrorCode::NotMember, false));
     assert!(!play.session.senders.contains_key(&super::session::sender_key(&actor("eve"))));
-    // One who was a member once has numbers here for ever.
+    // Nor of one who was a member once, though that has numbers here for ever.
     play.can("bob", &change(ChangeKind::Remove, &["bob"]));
-    assert_eq!(play.cannot("bob", &join(None)), (ErrorCode::JoinClosed, true));
+    assert_eq!(play.cannot("bob", &join(None)), (ErrorCode::JoinClosed, false));
+    assert_eq!(play.cannot("bob", &text("let me in")), (ErrorCode::NotMember, true));
     let pair = SessionId::direct(&user("ann"), &user("bob")).expect("two users");
     let mut pair = Session::new(pair);
     apply(&mut pair, &Disk::default(), &at(1), &actor("ann"), 1, &text("hi"));
@@ -179,8 +292,8 @@ fn a_request_is_a_signal_without_its_text_and_waits_for_an_answer() {
     let line = play.session.outside_after(Outside::Asking, None).next().expect("one who asks");
     assert_eq!((line.user, line.text), (user("eve"), Blob::from("it is me")));
     assert!(!play.is_in("eve"));
-    // Asked is asked; from another device too, and that takes its number.
-    assert_eq!(play.cannot("eve", &join(None)), (ErrorCode::AskedLately, true));
+    // Asked is asked.
+    assert_eq!(play.cannot("eve", &join(None)), (ErrorCode::AskedLately, false));
     assert_eq!(play.cannot("bob", &answer("eve", true)), (ErrorCode::NotAllowed, true));
     let seen = |who: &str| play.session.may_see_doors(Some(&user(who))).is_ok();
     assert!(seen("ann") && !seen("bob") && !seen("eve") && play.session.may_see_doors(None).is_ok());
@@ -201,9 +314,13 @@ fn who_was_declined_or_took_its_request_back_asks_again_only_later() {
         assert_eq!(play.action(seq), GroupAction::Answer { user: user(who), accept: false });
         let since = play.told(seq).time_ms;
         play.reload();
-        let refused = play.does(who, &join(None));
-        let Some(Answer::Refused(refusal)) = refused.answer else { panic!("{who} asked again") };
-        assert_eq!((refusal.code, refusal.detail), (ErrorCode::AskedLately, since + AGAIN_MS));
+        // A repeat under the same number is told the same.
+        for _ in 0..2 {
+            let refused = play.does(who, &join(None));
+            let Some(Answer::Refused(refusal)) = refused.answer else { panic!("{who} asked again") };
+            assert_eq!((refusal.code, refusal.detail), (ErrorCode::AskedLately, since + AGAIN_MS));
+            assert!(!refusal.takes_client_seq());
+        }
         play.later_ms += AGAIN_MS;
         play.can(who, &join(None));
         assert_eq!(play.asking(), [who]);
@@ -250,13 +367,13 @@ fn order_decides_between_a_request_and_what_becomes_of_it() {
 fn a_code_lets_in_whatever_the_policy_says_until_it_is_over() {
     let mut play = Play::with(Join::Closed);
     assert_eq!(play.cannot("bob", &act(made([7; 32], 0, 1))).0, ErrorCode::NotAllowed);
+    let over = made([8; 32], play.now().time_ms, 1);
+    assert_eq!(play.cannot("ann", &act(over)), (ErrorCode::CodeExpired, true), "it would let nobody in");
     let now_ms = play.now().time_ms;
     let id = play.makes("ann", [1; 32], now_ms + 50, 2);
     let told = GroupAction::MakeCode { hash: Blob::default(), until_ms: now_ms + 50, uses: 2 };
     assert_eq!(play.action(id), told, "the hash is in no record");
     play.reload();
-    play.can("eve", &join(Some([1; 32])));
-    // Who is a member already uses nothing up.
     play.can("eve", &join(Some([1; 32])));
     let used = |play: &Play| play.session.codes_after(0).map(|code| (code.id, code.used)).collect::<Vec<_>>();
     assert_eq!(used(&play), [(id, 1)]);
@@ -313,7 +430,7 @@ fn who_is_kept_out_comes_by_no_way_until_an_admin_says_so() {
     assert!(play.is_in("eve"), "who is a member stays one until it is removed");
     play.can("ann", &change(ChangeKind::Remove, &["eve"]));
     play.reload();
-    assert_eq!(play.cannot("eve", &join(None)), (ErrorCode::Barred, true));
+    assert_eq!(play.cannot("eve", &join(None)), (ErrorCode::Barred, false));
     assert_eq!(play.cannot("eve", &join(Some([1; 32]))).0, ErrorCode::Barred);
     assert_eq!(play.cannot("ann", &change(ChangeKind::Add, &["dan", "eve"])).0, ErrorCode::Barred);
     assert!(!play.is_in("dan"), "a change is carried out as a whole or not at all");
@@ -351,7 +468,7 @@ fn requests_users_kept_out_and_the_memory_of_declines_are_bounded() {
     // The one that was declined first has been forgotten, and asks again at once.
     let soon = Act::Join { code: None, text: Blob::default(), most: 5, again_ms: 1 << 40 };
     play.can("u0000", &soon);
-    assert_eq!(play.cannot("u0001", &soon), (ErrorCode::AskedLately, true));
+    assert_eq!(play.cannot("u0001", &soon), (ErrorCode::AskedLately, false));
     for n in 0..rookery_wire::join::MAX_BARRED {
         play.can("ann", &bar(&format!("b{n:04}"), true));
     }

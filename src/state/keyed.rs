@@ -187,6 +187,7 @@ impl Session {
                     answer: Some(Answer::Ack(stored.ack(self.id.clone(), 0))),
                     // As of a number: the first answer may still be waiting for its intents.
                     gate: act.moves_members().then_some(self.version),
+                    gate_of: act.moves_alone(actor),
                     ..Outcome::default()
                 };
             }

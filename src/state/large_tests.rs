@@ -12,6 +12,9 @@ const BATCH: usize = 1_000;
 /// Bytes of an entry or a row beyond which something grows: a batch of the longest names, or a run of records with one.
 const BOUND: usize = BATCH * 80 + (32 << 10);
 
+/// Bytes by which the numbers in an entry or in rows may be longer where there are more members.
+const NUMBERS: usize = 16;
+
 /// A member's name, as long as names may be.
 fn name(number: usize) -> UserId {
     user(&format!("{number:0>64}"))
@@ -36,9 +39,21 @@ impl Large {
         seq_of(&apply(&mut self.session, disk, &at, &actor("ann"), self.number, act))
     }
 
+    /// What an act costs by itself.
+    fn costs(&mut self, act: &Act) -> Cost {
+        self.does(act);
+        let written = self.writes();
+        let values = written.rows.iter().chain(&written.ahead);
+        let row_bytes = values.map(|(_, value)| value.as_ref().map_or(0, |value| value.len())).sum();
+        let command =
+            Command::Act { actor: actor("ann"), session: group(), client_seq: self.number, act: act.clone() };
+        Cost { rows: written.rows.len(), row_bytes, command: command.encode().len() }
+    }
+
     /// A checkpoint; the rows it writes.
     fn writes(&mut self) -> RowWrites {
         let mut rows = self.session.collect();
+        // Its records and its head are among them only now.
         rows.seal().expect("records");
         for (_, value) in rows.rows.iter().chain(&rows.ahead) {
             self.largest.1 = self.largest.1.max(value.as_ref().map_or(0, |value| value.len()));
@@ -67,8 +82,19 @@ fn of_kind(rows: &RowWrites, kind: u8) -> usize {
     rows.rows.iter().filter(|(key, _)| key.first() == Some(&kind)).count()
 }
 
-/// Rows of a send, of a change to the group and of one more member, in a group of so many.
-fn costs_in_a_group_of(members: usize) -> Vec<usize> {
+/// What one act costs.
+#[derive(Debug)]
+struct Cost {
+    /// Rows of the checkpoint after it.
+    rows: usize,
+    /// Bytes of their values.
+    row_bytes: usize,
+    /// Bytes of its command.
+    command: usize,
+}
+
+/// A send, a change to the group and one more member, in a group of so many that came in ten batches.
+fn costs_in_a_group_of(members: usize) -> Vec<Cost> {
     let disk = Disk::default();
     let session = new_group(&disk);
     let mut large = Large { session, disk, index: 1, number: 1, largest: (0, 0) };
@@ -77,7 +103,7 @@ fn costs_in_a_group_of(members: usize) -> Vec<usize> {
     let most = u32::try_from(members).expect("a number") + 10;
     let add = |users| Act::Change { kind: ChangeKind::Add, users, most };
     let all: Vec<UserId> = (0..members).map(name).collect();
-    for users in all.chunks(BATCH) {
+    for users in all.chunks(members / 10) {
         large.does(&add(users.to_vec()));
         let joined = large.writes();
         assert_eq!(of_kind(&joined, letter::INTENT), users.len(), "a row for each intent");
@@ -86,13 +112,9 @@ fn costs_in_a_group_of(members: usize) -> Vec<usize> {
         assert_eq!(of_kind(&large.writes(), letter::INTENT), users.len(), "which go when it has arrived");
     }
     assert_eq!(large.session.present() as usize, members + 2);
-    let mut costs = Vec::new();
-    large.does(&text("hi"));
-    costs.push(large.writes().rows.len());
-    large.does(&Act::Manage { action: GroupAction::SetRetention(Retention { age_ms: 0, count: 1 << 40 }) });
-    costs.push(large.writes().rows.len());
-    large.does(&add(vec![user("eve")]));
-    costs.push(large.writes().rows.len());
+    let forever = GroupAction::SetRetention(Retention { age_ms: 0, count: 1 << 40 });
+    let acts = [text("hi"), Act::Manage { action: forever }, add(vec![user("eve")])];
+    let costs = acts.iter().map(|act| large.costs(act)).collect();
     let (entry, row) = large.largest;
     assert!(entry < BOUND && row < BOUND, "with {members} members an entry has {entry} bytes, a row {row}");
     // Its end is one small entry too; what follows goes in parts.
@@ -108,6 +130,10 @@ fn costs_in_a_group_of(members: usize) -> Vec<usize> {
 
 #[test]
 fn no_entry_and_no_row_grows_with_the_members_of_a_group() {
-    let small = costs_in_a_group_of(10);
-    assert_eq!(costs_in_a_group_of(10_000), small, "a send, a change and one more member write as many rows");
+    let (small, large) = (costs_in_a_group_of(10), costs_in_a_group_of(10 * BATCH));
+    for (few, many) in small.iter().zip(&large) {
+        assert_eq!(many.rows, few.rows, "{many:?}, {few:?}");
+        assert!(many.row_bytes <= few.row_bytes + NUMBERS, "{many:?}, {few:?}");
+        assert!(many.command <= few.command + NUMBERS, "{many:?}, {few:?}");
+    }
 }

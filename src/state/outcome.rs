@@ -71,6 +71,8 @@ pub struct Outcome {
     pub answer: Option<Answer>,
     /// The answer may leave only once the intents of this session up to this membership version have arrived.
     pub gate: Option<u64>,
+    /// Of these the intent of this user alone; all of them if none.
+    pub gate_of: Option<UserId>,
     /// The record it made.
     pub published: Option<Publication>,
     /// A record that another one has taken the place of: its seq, and the new one.

@@ -15,7 +15,7 @@ use rookery_wire::{
 
 pub use super::at::At;
 use super::bars::Bars;
-use super::command::{Act, Actor, Link};
+use super::command::{Act, Actor, Link, NO_DEVICE};
 use super::joining::Doors;
 use super::keeping::Wishes;
 use super::key::SenderKey;
@@ -254,6 +254,10 @@ impl Session {
     pub fn gate_open(&self, version: u64) -> bool {
         self.intents.values().all(|link| link.version > version)
     }
+    /// Whether the list of this user has heard of what concerns it up to membership version `version`.
+    pub fn list_has(&self, user: &UserId, version: u64) -> bool {
+        self.intents.get(user).is_none_or(|link| link.version > version)
+    }
     /// Refuses every later act with FROZEN, after a panic (R9). What was decided before goes on: intents still clear.
     pub fn freeze(&mut self, index: u64) {
         self.frozen = true;
@@ -325,10 +329,10 @@ impl Session {
                 let text = format!("client_seq {client_seq} skips numbers, expected {}", last + 1);
                 return refused(ErrorCode::ClientSeqGap, text, last + 1);
             }
-            Known::Used(number) => return self.again(number, fingerprint, client_seq, act),
+            Known::Used(number) => return self.again(number, fingerprint, client_seq, actor, act),
             Known::Old => {
                 return match self.recalled.get(&(key, client_seq)) {
-                    Some(Some(number)) => self.again(number, fingerprint, client_seq, act),
+                    Some(Some(number)) => self.again(number, fingerprint, client_seq, actor, act),
                     _ => trimmed(client_seq),
                 };
             }
@@ -341,7 +345,7 @@ impl Session {
                 }
                 Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
             },
-            Err(refusal) if self.is_stranger(actor, &key) => Outcome::answer(Answer::Refused(refusal)),
+            Err(refusal) if self.leaves_nothing(actor, act) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
                 Outcome::answer(Answer::Refused(taking(refusal, client_seq)))
@@ -349,16 +353,16 @@ impl Session {
         }
     }
 
-    /// Somebody of whom nothing is known here: a refusal keeps it so, and takes no number. Else anybody who asks for
-    /// something in vain would leave a row behind, for ever. A service is known to the business.
-    fn is_stranger(&self, actor: &Actor, key: &SenderKey) -> bool {
-        let name = actor.name();
-        let known = self.members.contains_key(name) || self.doors.knows(name);
-        !(actor.service || known || self.senders.contains_key(key))
+    /// Whether a refusal of this act leaves nothing behind, and takes no number: of a user who never was a member, and of
+    /// one who is none and wants to come. Else anybody who asks in vain would leave something in rows with every try,
+    /// for ever. A service is known to the business.
+    fn leaves_nothing(&self, actor: &Actor, act: &Act) -> bool {
+        let stranger = !(actor.service || self.members.contains_key(actor.name()));
+        stranger || self.is_coming(actor.name(), act)
     }
 
     /// The first answer again, to a number seen before.
-    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64, act: &Act) -> Outcome {
+    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64, actor: &Actor, act: &Act) -> Outcome {
         if matches!(&number.fate, Fate::Stored(stored) if stored.seq < self.first_seq) {
             return trimmed(client_seq);
         }
@@ -372,6 +376,7 @@ impl Session {
                 // The first answer to a change may have been waiting for its intents when its node died; so does this
                 // one. A message leaves no intents, and waits for nobody else's.
                 gate: act.moves_members().then_some(self.version),
+                gate_of: act.moves_alone(actor),
                 ..Outcome::default()
             },
             Fate::Refused(code) => {
@@ -438,7 +443,12 @@ impl Session {
                 extensions,
             },
         );
-        let from = (actor.user.clone(), actor.device.clone(), actor.epoch);
+        // The ACK of one who comes says nothing of what its device has: it is pushed the record as everybody is.
+        let of_nobody = if matches!(act, Act::Join { .. }) { DeviceId::new(NO_DEVICE).ok() } else { None };
+        let from = match of_nobody {
+            Some(device) => (actor.user.clone(), device, 0),
+            None => (actor.user.clone(), actor.device.clone(), actor.epoch),
+        };
         // All is decided; from here on the session changes.
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, &mut outcome);
@@ -458,6 +468,7 @@ impl Session {
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
             outcome.gate = Some(self.version);
+            outcome.gate_of = act.moves_alone(actor);
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
         Ok((outcome, stored))

@@ -47,6 +47,11 @@ impl Disk {
     pub(super) fn says(&self, what: &str) -> bool {
         self.0.values().any(|value| value.windows(what.len()).any(|window| window == what.as_bytes()))
     }
+    /// The rows of all kinds but one.
+    pub(super) fn all_but(&self, letter: u8) -> Disk {
+        let rows = self.0.iter().filter(|(key, _)| key.first() != Some(&letter));
+        Disk(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
     /// Takes the rows of one kind over from a later state.
     pub(super) fn take_newer(&mut self, later: &Disk, letter: u8) {
         let rows = later.0.iter().filter(|(key, _)| key.first() == Some(&letter));
@@ -358,12 +363,13 @@ fn hash(rng: &mut StdRng) -> [u8; 32] {
 /// What a run consists of: acts with retries, reuse and gaps among them.
 fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
     let names = ["ann", "bob", "cid", "eve"];
-    let mut next: BTreeMap<&str, u64> = BTreeMap::new();
     let mut acts = vec![(at(1), actor("ann"), 1, change(ChangeKind::Create, &["bob"]))];
-    next.insert("ann", 2);
+    // Played along, for only the group knows which refusals took their numbers.
+    let disk = Disk::default();
+    let mut group = new_group(&disk);
     for index in 2..count {
         let name = names[rng.random_range(0..names.len())];
-        let number = next.entry(name).or_insert(1);
+        let next = last_number(&group, &disk, &actor(name)) + 1;
         let act = match rng.random_range(0..12) {
             0 => change(ChangeKind::Add, &[names[rng.random_range(0..names.len())]]),
             1 => change(ChangeKind::Remove, &[names[rng.random_range(0..names.len())]]),
@@ -389,16 +395,14 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
                 let user = user(names[rng.random_range(0..names.len())]);
                 Act::Answer { user, accept: rng.random_bool(0.5), most: 5 }
             }
-            _ => text(&format!("{name} {number}")),
+            _ => text(&format!("{name} {next}")),
         };
         let client_seq = match rng.random_range(0..10) {
-            0 => rng.random_range(1..=*number),
-            1 => *number + 1,
-            _ => {
-                *number += 1;
-                *number - 1
-            }
+            0 => rng.random_range(1..=next),
+            1 => next + 1,
+            _ => next,
         };
+        apply(&mut group, &disk, &at(index), &actor(name), client_seq, &act);
         acts.push((at(index), actor(name), client_seq, act));
     }
     acts

@@ -35,8 +35,9 @@ async fn cost_of_sends(cluster: &Cluster, session: &SessionId, label: &str) -> (
     (after.0 - before.0, after.1 - before.1)
 }
 
-/// Two are online in a group of 2,002 and in a group of two: a send looks at as many subscriptions in the one as in the
-/// other, and a member's login differs by one line.
+/// Two are online in a group of 2,002 and in a group of two: a send is given to as many subscriptions in the one as in the
+/// other, for members who are not online have none, and a member's login differs by one line. What the session itself
+/// does for a send is not counted here.
 #[test]
 fn a_send_to_2000_members_costs_what_its_online_receivers_cost() {
     play(async {

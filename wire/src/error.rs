@@ -134,7 +134,7 @@ codes! {
     TooFast = 420, "TOO_FAST", "send fewer of them; what was refused is worth nothing by then";
     /// The group has no such code, or has it no more.
     CodeUnknown = 421, "CODE_UNKNOWN", "check the code, or ask for another";
-    /// The code was good until a time that has passed.
+    /// The code was, or would be, good until a time that has passed.
     CodeExpired = 422, "CODE_EXPIRED", "ask for another code";
     /// The code has let in as many users as it may.
     CodeUsedUp = 423, "CODE_USED_UP", "ask for another code";
@@ -191,7 +191,7 @@ impl ErrorCode {
     /// [`ErrorBody::takes_client_seq`] knows.
     pub fn takes_client_seq(self) -> bool {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
-        use ErrorCode::{AskedLately, Barred, CodeExpired, CodeUnknown, CodeUsedUp, JoinClosed, NoRoom};
+        use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
         use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
         matches!(
@@ -213,19 +213,17 @@ impl ErrorCode {
                 | RelationsFull
                 | CodeUnknown
                 | CodeExpired
-                | CodeUsedUp
-                | JoinClosed
                 | Barred
                 | NoRoom
-                | AskedLately
                 | TooManyExpiring
         )
     }
 
-    /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user of whom nothing is
-    /// kept.
+    /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user who never was a
+    /// member, or of one who is none and wants to come in (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
+    /// heard by those alone, and take none.
     pub fn spares_strangers(self) -> bool {
-        use ErrorCode::{Barred, CodeExpired, CodeUnknown, CodeUsedUp, JoinClosed, NoRoom};
+        use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};
         use ErrorCode::{Dissolved, NotMember, RefusedByPeer, SessionExists};
         matches!(
             self,
@@ -235,8 +233,6 @@ impl ErrorCode {
                 | RefusedByPeer
                 | CodeUnknown
                 | CodeExpired
-                | CodeUsedUp
-                | JoinClosed
                 | Barred
                 | NoRoom
         )

@@ -62,7 +62,8 @@ pub enum Outside {
     Barred,
 }
 
-/// `LIST_REQUESTS`: who asks to join a group, or is kept out of it, by name, paged. For who may add members.
+/// `LIST_REQUESTS`: who asks to join a group, or is kept out of it, by name, paged. For who may add members; who is
+/// no member is given its own request, as long as that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ListRequests {
     /// The group.

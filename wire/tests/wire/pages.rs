@@ -54,6 +54,40 @@ fn the_error_page_says_which_refusals_take_a_number() {
     assert_eq!(named, taking);
 }
 
+/// Clients written from the protocol's page count as those written from the code.
+#[test]
+fn the_protocol_page_says_which_refusals_take_a_number() {
+    let page = page("protocol.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, rest) = page.split_once("**takes the number**: ").unwrap();
+    let (taking, rest) = rest.split_once(". ").unwrap();
+    let (sparing, _) = rest.split_once(" say in `detail`").unwrap();
+    let earlier = [ErrorCode::ClientSeqReused, ErrorCode::AlreadyTrimmed];
+    let names = |which: &dyn Fn(&ErrorCode) -> bool| {
+        let codes = ErrorCode::ALL.iter().filter(|code| which(code));
+        codes.map(|code| code.name()).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(taking, names(&|code| code.takes_client_seq() && !earlier.contains(code)));
+    assert_eq!(sparing, names(&|code| code.spares_strangers()));
+}
+
+/// The same of the client in Python.
+#[test]
+fn the_python_client_knows_which_refusals_take_a_number() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/rookery/device.py");
+    let source = fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+    let set = |name: &str| -> Vec<u16> {
+        let (_, rest) = source.split_once(&format!("\n{name} = {{")).unwrap();
+        let (numbers, _) = rest.split_once('}').unwrap();
+        let numbers = numbers.split(',').map(str::trim).filter(|number| !number.is_empty());
+        numbers.map(|number| number.parse().unwrap()).collect()
+    };
+    let known = |which: &dyn Fn(&ErrorCode) -> bool| -> Vec<u16> {
+        ErrorCode::ALL.iter().filter(|code| which(code)).map(|code| code.number()).collect()
+    };
+    assert_eq!(set("NUMBER_TAKEN"), known(&|code| code.takes_client_seq()));
+    assert_eq!(set("PERHAPS_TAKEN"), known(&|code| code.spares_strangers()));
+}
+
 #[test]
 fn the_protocol_page_lists_every_kind() {
     let page = page("protocol.md");
