@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     stats: [AtomicU64; 5],
     /// How far histories were verified, by session.
     proofs: Mutex<BTreeMap<SessionId, Proof>>,
+    /// Counts proofs made: each is something to be saved.
+    proved: AtomicU64,
     /// Why the client ended.
     pub(crate) end: OnceLock<String>,
     /// The last thing that went wrong while connecting for the first time.
@@ -53,6 +55,20 @@ impl Shared {
         if let Ok(mut proofs) = self.proofs.lock() {
             proofs.insert(session.clone(), proof);
         }
+        // After it is there: who sees the count sees the proof.
+        self.proved.fetch_add(1, Ordering::Release);
+    }
+
+    /// What was proved before this client was made.
+    pub(crate) fn remember_proofs(&self, known: &BTreeMap<SessionId, Proof>) {
+        if let Ok(mut proofs) = self.proofs.lock() {
+            proofs.clone_from(known);
+        }
+    }
+
+    /// How many proofs were made since this client was.
+    pub(crate) fn proofs_made(&self) -> u64 {
+        self.proved.load(Ordering::Acquire)
     }
 
     /// All of them, for the memory.

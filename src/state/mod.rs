@@ -12,6 +12,7 @@ mod bars;
 pub mod command;
 pub mod devices;
 pub mod exceptions;
+pub mod fingerprint;
 pub mod joining;
 mod judging;
 mod keeping;

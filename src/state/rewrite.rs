@@ -19,6 +19,7 @@ use rookery_wire::{
 };
 
 use super::command::{Act, Actor};
+use super::key::SenderKey;
 use super::recalled::Recalled;
 use super::records::{RUN_RECORDS, Run, Runs, run_of};
 use super::session::{At, Session, encode_record};
@@ -255,6 +256,7 @@ impl Session {
         }
         let mut held = 0;
         self.replace_in_memory(seq, record.clone());
+        self.forget_fingerprint(&record);
         let Rewrites { pending, dirty, fetched, .. } = &mut self.rewrites;
         for (first, run) in runs_with(fetched, seq) {
             pending.entry(first).or_insert_with(|| run.clone());
@@ -273,6 +275,28 @@ impl Session {
         }
         self.rewrites.revision = at.index;
         ((seq, record), held)
+    }
+
+    /// What a message said is not to be found by the fingerprint that its number or its request key has kept.
+    fn forget_fingerprint(&mut self, rewritten: &Bytes) {
+        // It was encoded just now.
+        let Ok(Record { seq, sender: user, device, epoch, client_seq, .. }) = decode::<Record>(rewritten) else {
+            return;
+        };
+        if client_seq == 0 {
+            return self.keys.forget(|stored| stored.seq == seq);
+        }
+        let key = SenderKey { user, device, epoch };
+        if self.senders.get_mut(&key).is_some_and(|sender| sender.forget(client_seq, seq)) {
+            return;
+        }
+        // Or it was a service's that spoke in this user's name, or is known to rows alone, which have it keyed.
+        let of_device = |other: &SenderKey| other.device == key.device && other.epoch == key.epoch;
+        for (_, sender) in self.senders.iter_mut().filter(|(other, _)| of_device(other)) {
+            if sender.forget(client_seq, seq) {
+                return;
+            }
+        }
     }
 
     /// Puts a record into the ring in the place of the one with its seq, if that is there.

@@ -130,7 +130,9 @@ impl Unsealed {
         let mut ahead = RowWrites::default();
         for (first, run) in self.rewritten {
             let from = Tip { seq: first.saturating_sub(1), digest: run.before };
-            for (first, run) in seal(from, &run.records)?.runs {
+            // The one that begins where the old run does goes last: it takes the place of that, which until then has what
+            // the later pieces will. So whatever part of these rows a crash leaves, every record is in one of them.
+            for (first, run) in seal(from, &run.records)?.runs.into_iter().rev() {
                 ahead.put(key::record(&self.id, first), run);
             }
         }
