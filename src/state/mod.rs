@@ -53,6 +53,8 @@ mod bounds_tests;
 #[cfg(test)]
 mod digest_tests;
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod full_lists_tests;
 #[cfg(test)]
 mod joining_model_tests;

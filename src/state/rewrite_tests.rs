@@ -234,6 +234,59 @@ fn a_crash_between_the_pieces_of_a_run_that_is_cut_again_loses_no_record() {
     }
 }
 
+#[test]
+fn a_run_that_is_cut_again_while_it_is_on_its_way_into_rows() {
+    let mut disk = Disk::default();
+    let mut session = with_secret(&disk, 40);
+    checkpoint(&mut session, &mut disk);
+    let long = "x".repeat(20 << 10);
+    let mut number = 42;
+    let mut act = |session: &mut Session, disk: &Disk, act: &Act| {
+        number += 1;
+        let acked = apply(session, disk, &at(100 + number), &actor("ann"), number, act);
+        assert_eq!(seq_of(&acked), number);
+    };
+    for seq in 2..=40 {
+        act(&mut session, &disk, &edit(seq, &long));
+    }
+    let on_their_way = session.collect();
+    // What is shorter now would be cut elsewhere.
+    for seq in 2..=10 {
+        act(&mut session, &disk, &recall(seq));
+    }
+    act(&mut session, &disk, &edit(30, "short"));
+    let look = |session: &Session, disk: &Disk, recalled: &[u64], short: &[u64]| {
+        for seq in 2..=42 {
+            let record = shown(session, disk, seq);
+            let length = match seq {
+                _ if recalled.contains(&seq) => 0,
+                _ if short.contains(&seq) => 5,
+                41.. => 7,
+                _ => long.len(),
+            };
+            assert_eq!(record.content.len(), length, "seq {seq}");
+        }
+    };
+    let mut recalled: Vec<u64> = (2..=10).collect();
+    look(&session, &disk, &recalled, &[30]);
+    disk.write(on_their_way);
+    look(&session, &disk, &recalled, &[30]);
+    // The pieces are rows, and older than what memory knows of their messages.
+    for seq in [29, 31] {
+        act(&mut session, &disk, &edit(seq, "brief"));
+    }
+    act(&mut session, &disk, &recall(11));
+    recalled.push(11);
+    look(&session, &disk, &recalled, &[29, 30, 31]);
+    session.written(&LIMITS);
+    look(&session, &disk, &recalled, &[29, 30, 31]);
+    checkpoint(&mut session, &mut disk);
+    assert!(session.patches(0, u64::MAX).is_empty());
+    look(&session, &disk, &recalled, &[29, 30, 31]);
+    let loaded = Session::load(&disk, &group()).expect("rows");
+    look(&loaded, &disk, &recalled, &[29, 30, 31]);
+}
+
 fn rows_hold(disk: &Disk, plain: u64) -> bool {
     let mut found = false;
     let all = disk.scan(&[], &mut |_, value| {
