@@ -83,7 +83,9 @@ impl Client {
         let mut readings = 1;
         loop {
             match self.read_since(mark).await {
-                Err(Cut { later: true, fault }) if is_replaced(&fault) && readings < READINGS => readings += 1,
+                Err(Cut { later: true, fault }) if is_replaced(&fault) && readings < READINGS => {
+                    readings += 1;
+                }
                 read => return read.map_err(|cut| cut.fault),
             }
         }

@@ -70,7 +70,7 @@ enum Noted {
 
 impl Divergences {
     /// Differences found since the shard was opened; each once while this node leads, however often it was looked at. At most
-    /// [`KEPT`] at a time are told apart: with that many there may be more.
+    /// 256 at a time are told apart: with that many there may be more.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
@@ -98,6 +98,7 @@ impl Divergences {
         }
     }
 
+    /// Notes a difference.
     fn differ(&self, between: Between) -> Noted {
         let mut found = self.found.lock();
         let key = (between.session.clone(), between.node);
@@ -180,8 +181,11 @@ impl Pair<'_> {
             Noted::Known => {}
             Noted::New => self.tell(from_seq, to_seq, &here, &there),
             Noted::TooMany => tracing::error!(
-                shard = self.reads.shared.shard, node = self.reads.shared.node, kept = KEPT,
-                "DIVERGENCE: more sessions differ between replicas than are remembered; the others are not told or counted"
+                shard = self.reads.shared.shard,
+                node = self.reads.shared.node,
+                kept = KEPT,
+                "DIVERGENCE: more sessions differ between replicas than are remembered; the others are neither told \
+                 nor counted"
             ),
         }
     }

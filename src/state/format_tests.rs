@@ -65,7 +65,11 @@ fn the_rows_of_a_user_have_the_layout_of_their_number() {
     ann.reflect(2);
     ann.read(&at(3), &ReadTo { session: with_bob, seq: 7, count: 5, burns: false });
     ann.reflect(3);
-    ann.act(&at(4), &actor("ann"), &act(1, UserAction::RequestFriend { user: user("cid"), text: Blob::from("hi") }));
+    ann.act(
+        &at(4),
+        &actor("ann"),
+        &act(1, UserAction::RequestFriend { user: user("cid"), text: Blob::from("hi") }),
+    );
     ann.reflect(4);
     disk.write(ann.collect());
     assert_eq!((ROW_VERSION, hash(&rows(&disk))), (5, 0), "see the words at the top of this file");
@@ -91,5 +95,9 @@ fn a_log_entry_has_the_layout_of_its_number() {
         Entry::push(&mut entry, &command.encode());
     }
     let key = encode(&session).to_vec();
-    assert_eq!((ENTRY_VERSION, hash(&[(key, entry.to_vec())])), (6, 0), "see the words at the top of this file");
+    assert_eq!(
+        (ENTRY_VERSION, hash(&[(key, entry.to_vec())])),
+        (6, 0),
+        "see the words at the top of this file"
+    );
 }

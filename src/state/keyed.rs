@@ -33,7 +33,7 @@ const GONE: u64 = u64::MAX;
 /// What came of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct KeptKey<T> {
-    /// Tells a repeat from another act under the same key; [`GONE`] once what it said is.
+    /// Tells a repeat from another act under the same key; `GONE` once what it said is.
     fingerprint: u64,
     /// When it was taken.
     time_ms: u64,

@@ -272,10 +272,11 @@ impl Session {
         self.forget_fingerprint(&record);
         let Rewrites { pending, dirty, fetched, .. } = &mut self.rewrites;
         for (first, run) in runs_with(fetched, seq) {
-            if !pending.contains_key(&first) {
-                let run = up_to_date(pending, first, run.clone());
-                pending.insert(first, run);
+            if pending.contains_key(&first) {
+                continue;
             }
+            let run = up_to_date(pending, first, run.clone());
+            pending.insert(first, run);
         }
         for (first, run) in pending.range_mut(seq.saturating_sub(RUN_RECORDS as u64)..=seq) {
             if let Some(place) = run.records.get_mut((seq - first) as usize) {
@@ -296,7 +297,8 @@ impl Session {
     /// What a message said is not to be found by the fingerprint that its number or its request key has kept.
     fn forget_fingerprint(&mut self, rewritten: &Bytes) {
         // It was encoded just now.
-        let Ok(Record { seq, sender: user, device, epoch, client_seq, .. }) = decode::<Record>(rewritten) else {
+        let Ok(Record { seq, sender: user, device, epoch, client_seq, .. }) = decode::<Record>(rewritten)
+        else {
             return;
         };
         if client_seq == 0 {

@@ -82,9 +82,9 @@ struct Sealed {
 
 impl Sealing {
     fn sealed(&self) -> Result<&Sealed, RowFault> {
-        let sealed = self.sealed.get_or_init(|| {
-            seal(self.from, &self.records, records::cut(self.from.seq + 1, &self.records))
-        });
+        let sealed = self
+            .sealed
+            .get_or_init(|| seal(self.from, &self.records, records::cut(self.from.seq + 1, &self.records)));
         sealed.as_ref().map_err(|fault| RowFault::Store(fault.to_string()))
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
 
     /// Below `most`, another for every device and every reading: devices that came back together after an outage do not go on
     /// reading together.
-    fn apart(&self, most: Millis) -> Millis {
+    pub(crate) fn apart(&self, most: Millis) -> Millis {
         let mixed = (self.nonce ^ u64::from(self.sync.generation)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) % most.max(1)
     }
