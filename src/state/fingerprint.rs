@@ -19,8 +19,8 @@ pub enum Fingerprint {
         /// The first bytes of a hash of the salt and the plain one.
         hash: u64,
     },
-    /// Of content that is no more: anything may be a retry.
-    Gone,
+    /// Of content that is no more: anything may be a retry. Rows still have the keyed one, and nobody has the key.
+    Gone(u64),
 }
 
 impl Fingerprint {
@@ -32,7 +32,7 @@ impl Fingerprint {
     /// As a row says it, with the record it is about.
     pub fn of_row(hash: u64, record: &Record) -> Self {
         if is_gone(record) {
-            return Self::Gone;
+            return Self::Gone(hash);
         }
         let salt = record.extensions.iter().find(|extension| extension.tag == Salt::TAG);
         match salt.and_then(|salt| <[u8; Salt::BYTES]>::try_from(salt.data.as_ref()).ok()) {
@@ -44,8 +44,7 @@ impl Fingerprint {
     /// What a row says of it: nothing from which content could be guessed without its salt.
     pub fn row(&self) -> u64 {
         match self {
-            Self::Plain(hash) | Self::Keyed { hash, .. } => *hash,
-            Self::Gone => 0,
+            Self::Plain(hash) | Self::Keyed { hash, .. } | Self::Gone(hash) => *hash,
         }
     }
 
@@ -54,7 +53,7 @@ impl Fingerprint {
         match self {
             Self::Plain(hash) => *hash == plain,
             Self::Keyed { salt, hash } => *hash == keyed(*salt, plain),
-            Self::Gone => true,
+            Self::Gone(_) => true,
         }
     }
 }

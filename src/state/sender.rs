@@ -132,7 +132,7 @@ impl Sender {
         let Some(number) = at.and_then(|at| self.recent.get_mut(at)) else { return false };
         let found = matches!(&number.fate, Fate::Stored(stored) if stored.seq == seq);
         if found {
-            number.fingerprint = Fingerprint::Gone;
+            number.fingerprint = Fingerprint::Gone(number.fingerprint.row());
         }
         found
     }
