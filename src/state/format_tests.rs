@@ -50,7 +50,11 @@ fn the_rows_of_a_session_have_the_layout_of_their_number() {
     session.apply_keyed(&at(6), &LIMITS, &shop, &key, &text("three"));
     session.reflect(6);
     disk.write(session.collect());
-    assert_eq!((ROW_VERSION, hash(&rows(&disk))), (5, 0x0f04_9186_4790_e564), "see the words at the top of this file");
+    assert_eq!(
+        (ROW_VERSION, hash(&rows(&disk))),
+        (5, 0x0f04_9186_4790_e564),
+        "see the words at the top of this file"
+    );
 }
 
 #[test]
@@ -72,7 +76,11 @@ fn the_rows_of_a_user_have_the_layout_of_their_number() {
     );
     ann.reflect(4);
     disk.write(ann.collect());
-    assert_eq!((ROW_VERSION, hash(&rows(&disk))), (5, 0xd95b_674a_ac20_768e), "see the words at the top of this file");
+    assert_eq!(
+        (ROW_VERSION, hash(&rows(&disk))),
+        (5, 0xd95b_674a_ac20_768e),
+        "see the words at the top of this file"
+    );
 }
 
 #[test]
