@@ -106,3 +106,21 @@ impl Shared {
         Stats { retries, reconnects, pulls_for_gaps, pushes, repeats_dropped }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rookery_wire::digest::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_is_something_to_save_and_one_that_is_remembered_is_not() {
+        let shared = Shared::default();
+        let session = SessionId::group("room".parse().unwrap());
+        let proof = |seq| Proof { seq, digest: Digest([7; 32]) };
+        shared.remember_proofs(&BTreeMap::from([(session.clone(), proof(5))]));
+        assert_eq!((shared.proof(&session), shared.proofs_made()), (Some(proof(5)), 0));
+        shared.proved(&session, proof(9));
+        assert_eq!((shared.proof(&session), shared.proofs_made()), (Some(proof(9)), 1));
+    }
+}

@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use rookery_client::wire::digest::{Digest, DigestAt, DigestReply};
 use rookery_client::wire::reply::Page;
 use rookery_client::wire::request::Pull;
@@ -159,44 +157,5 @@ async fn what_was_proved_is_remembered_and_a_change_of_it_is_seen() {
     let play = Play::begin(&fake, options(), other).await;
     let found = within("a verdict", play.client.verify(&room())).await.unwrap();
     assert_eq!(found.differs, Some((1, 60)));
-    play.end().await;
-}
-
-/// The file as it is once nothing more is saved: the state after connecting is.
-async fn settled(file: &std::path::Path) -> String {
-    let mut last = (String::new(), std::time::Instant::now());
-    within("the memory to settle", async {
-        loop {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            match text == last.0 && !text.is_empty() {
-                // Longer than two saves are apart.
-                true if last.1.elapsed() > Duration::from_millis(2500) => return last.0.clone(),
-                true => {}
-                false => last = (text, std::time::Instant::now()),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_proof_is_saved_though_nothing_else_changes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (fake, file) = (Fake::start().await, folder.path().join("memory.json"));
-    let mut options = fake.options();
-    options.memory = Memory::File(file.clone());
-    let play = Play::begin(&fake, options, Server::of(50, 1)).await;
-    let before = settled(&file).await;
-    let found = within("a verdict", play.client.verify(&room())).await.unwrap();
-    let digest = found.proof.digest.to_string();
-    assert!(!before.contains(&digest));
-    // The client lives on, and is not asked to save: it might be killed at any moment.
-    within("the proof in the file", async {
-        while !std::fs::read_to_string(&file).unwrap_or_default().contains(&digest) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
     play.end().await;
 }
