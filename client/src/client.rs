@@ -19,6 +19,7 @@ use crate::event::Events;
 use crate::options::Options;
 use crate::outgoing::{MAX_CONTENT_TYPE, MAX_EXTENSIONS, MAX_USERS, Outgoing};
 use crate::shared::{Shared, Stats};
+use crate::since::{Mark, SyncChanges};
 
 /// Questions in flight at once, for all clones of one client.
 const ASKS: usize = 64;
@@ -179,17 +180,8 @@ impl Client {
     /// # Errors
     /// As [`Client::members`].
     pub async fn sync(&self) -> Result<SyncList, ClientError> {
-        let mut list = SyncList::default();
-        let mut after = Blob::default();
-        loop {
-            let page = self.sync_page(after, SYNC_PAGE).await?;
-            list.sessions.extend(page.sessions);
-            list.unresolved.extend(page.unresolved);
-            if page.next.is_empty() {
-                return Ok(list);
-            }
-            after = page.next;
-        }
+        let SyncChanges { sessions, unresolved, .. } = self.sync_since(&Mark::default()).await?;
+        Ok(SyncList { sessions, unresolved })
     }
 
     /// One page of the session list: `after` is `next` of the page before, or empty; `limit` 1–200.

@@ -90,7 +90,7 @@ pub(crate) async fn start(
     let (remembered, saver) = open_memory(&options, random.random()).await?;
     let mut engine = Engine::new(settings(&options), remembered.epoch, remembered.nonce);
     engine.remember(&remembered);
-    remembered.proofs.iter().for_each(|(session, proof)| shared.proved(session, *proof));
+    shared.remember_proofs(&remembered.proofs);
     shared.set_trouble("no node was reached");
     let deadline = options.request_deadline;
     let (first, ready) = oneshot::channel();
@@ -397,16 +397,23 @@ impl Driver {
 
     fn due(&self, line: &Line) -> Instant {
         let engine = self.began + Duration::from_millis(self.engine.due()).min(self.began.elapsed() + FAR);
-        let saver = self.saver.as_ref().and_then(|saver| saver.due(self.engine.changes));
+        let saver = self.saver.as_ref().and_then(|saver| saver.due(self.changes()));
         let line = if let Line::Pause(until) = line { Some(*until) } else { None };
         [saver, line].into_iter().flatten().fold(engine, Instant::min)
     }
 
+    /// Counts changes of what is saved.
+    fn changes(&self) -> u64 {
+        self.engine.changes + self.shared.proofs_made()
+    }
+
     fn save_if_due(&mut self) {
+        // Before the proofs are looked at: one that is made meanwhile is saved once more.
+        let changes = self.changes();
         let Some(saver) = &mut self.saver else { return };
-        if saver.due(self.engine.changes).is_some_and(|due| due <= Instant::now()) {
+        if saver.due(changes).is_some_and(|due| due <= Instant::now()) {
             let proofs = self.shared.proofs();
-            saver.begin(Remembered { proofs, ..self.engine.snapshot(false) }, self.engine.changes);
+            saver.begin(Remembered { proofs, ..self.engine.snapshot(false) }, changes);
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     stats: [AtomicU64; 5],
     /// How far histories were verified, by session.
     proofs: Mutex<BTreeMap<SessionId, Proof>>,
+    /// Counts proofs made: each is something to be saved.
+    proved: AtomicU64,
     /// Why the client ended.
     pub(crate) end: OnceLock<String>,
     /// The last thing that went wrong while connecting for the first time.
@@ -53,6 +55,20 @@ impl Shared {
         if let Ok(mut proofs) = self.proofs.lock() {
             proofs.insert(session.clone(), proof);
         }
+        // After it is there: who sees the count sees the proof.
+        self.proved.fetch_add(1, Ordering::Release);
+    }
+
+    /// What was proved before this client was made.
+    pub(crate) fn remember_proofs(&self, known: &BTreeMap<SessionId, Proof>) {
+        if let Ok(mut proofs) = self.proofs.lock() {
+            proofs.clone_from(known);
+        }
+    }
+
+    /// How many proofs were made since this client was.
+    pub(crate) fn proofs_made(&self) -> u64 {
+        self.proved.load(Ordering::Acquire)
     }
 
     /// All of them, for the memory.
@@ -88,5 +104,23 @@ impl Shared {
         let [retries, reconnects, pulls_for_gaps, pushes, repeats_dropped] =
             self.stats.each_ref().map(|slot| slot.load(Ordering::Relaxed));
         Stats { retries, reconnects, pulls_for_gaps, pushes, repeats_dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_wire::digest::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_is_something_to_save_and_one_that_is_remembered_is_not() {
+        let shared = Shared::default();
+        let session = SessionId::group("room".parse().unwrap());
+        let proof = |seq| Proof { seq, digest: Digest([7; 32]) };
+        shared.remember_proofs(&BTreeMap::from([(session.clone(), proof(5))]));
+        assert_eq!((shared.proof(&session), shared.proofs_made()), (Some(proof(5)), 0));
+        shared.proved(&session, proof(9));
+        assert_eq!((shared.proof(&session), shared.proofs_made()), (Some(proof(9)), 1));
     }
 }

@@ -10,6 +10,9 @@ use crate::command::{Answer, Question};
 use crate::error::ClientError;
 use crate::memory::{from_hex, to_hex};
 
+/// How often a list is begun anew whose pages another reading over the connection has taken away.
+const READINGS: u32 = 5;
+
 /// Where a device's copy of the session list stands: the `mark` of a SYNC, opaque. As text it is hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark(Blob);
@@ -57,6 +60,18 @@ pub struct SyncChanges {
     pub mark: Mark,
 }
 
+/// A reading of the list that did not come to its end.
+struct Cut {
+    /// A page behind the first one was asked for.
+    later: bool,
+    fault: ClientError,
+}
+
+/// Whether another reading over the same connection, this client's own among them, has taken the place of this one.
+fn is_replaced(fault: &ClientError) -> bool {
+    fault.code() == Some(ErrorCode::BadRequest)
+}
+
 impl Client {
     /// What has changed in the session list since `mark` was given, all pages; everything, and `full`, with an empty mark or
     /// one that is of no more use. What this device did itself without changing a session, DELIVERED and numbers that were
@@ -65,13 +80,27 @@ impl Client {
     /// # Errors
     /// As [`Client::members`]; `BAD_REQUEST` for a mark of another cluster, user or device.
     pub async fn sync_since(&self, mark: &Mark) -> Result<SyncChanges, ClientError> {
+        let mut readings = 1;
+        loop {
+            match self.read_since(mark).await {
+                Err(Cut { later: true, fault }) if is_replaced(&fault) && readings < READINGS => {
+                    readings += 1;
+                }
+                read => return read.map_err(|cut| cut.fault),
+            }
+        }
+    }
+
+    async fn read_since(&self, mark: &Mark) -> Result<SyncChanges, Cut> {
         let mut changes = SyncChanges { full: true, ..SyncChanges::default() };
         let (mut after, mut since) = (Blob::default(), mark.0.clone());
         loop {
+            let later = !after.is_empty();
+            let cut = |fault| Cut { later, fault };
             let sync = Sync { after, limit: SYNC_PAGE, since: std::mem::take(&mut since) };
-            let page = match self.ask(Question::Sync(sync)).await? {
+            let page = match self.ask(Question::Sync(sync)).await.map_err(cut)? {
                 Answer::Sync(page) => page,
-                other => return Err(mismatch(&other)),
+                other => return Err(cut(mismatch(&other))),
             };
             changes.sessions.extend(page.sessions);
             changes.left.extend(page.left);

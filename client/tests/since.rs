@@ -182,3 +182,80 @@ async fn an_application_may_keep_the_list_itself() {
     assert_eq!((told.left, told.full, told.total), (vec![other(0).session], false, 3));
     assert_eq!(told.mark.to_string(), "6d32");
 }
+
+/// A first page of which there is more.
+fn begun(sessions: Vec<Summary>, total: u32) -> SyncPage {
+    SyncPage { next: Blob::from("more"), ..changes(sessions, vec![], total, "") }
+}
+
+/// Takes the SYNC for the next page and refuses it: another reading over the connection has taken its place.
+async fn refuse_more(peer: &mut Peer) {
+    let (id, sync) = peer.expect::<Sync>(Kind::Sync).await;
+    assert_eq!((sync.after, sync.since), (Blob::from("more"), Blob::default()));
+    peer.error(id, ErrorCode::BadRequest, Retry::Never, 0).await;
+}
+
+#[tokio::test]
+async fn a_later_page_that_is_refused_says_nothing_of_the_mark() {
+    let fake = Fake::start().await;
+    let connecting = connect(fake.options());
+    let peer = accept(&fake, "", &whole(vec![summary(0, 0), other(0)], "m1")).await;
+    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
+    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+    drop(peer);
+    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    let mut peer = accept(&fake, "m1", &begun(vec![summary(0, 0)], 2)).await;
+    refuse_more(&mut peer).await;
+    answer(&mut peer, "m1", &begun(vec![summary(0, 0)], 2)).await;
+    refuse_more(&mut peer).await;
+    answer(&mut peer, "m1", &changes(vec![summary(0, 0)], vec![], 2, "m2")).await;
+    drop(peer);
+    accept(&fake, "m2", &changes(vec![], vec![], 2, "m3")).await;
+}
+
+#[tokio::test]
+async fn the_first_list_of_a_client_is_begun_again_too() {
+    let fake = Fake::start().await;
+    let connecting = connect(fake.options());
+    let mut peer = accept(&fake, "", &SyncPage { full: true, ..begun(vec![summary(0, 0)], 2) }).await;
+    refuse_more(&mut peer).await;
+    answer(&mut peer, "", &whole(vec![summary(0, 0), other(0)], "m1")).await;
+    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
+    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+}
+
+#[tokio::test]
+async fn an_application_that_keeps_the_list_begins_again_and_not_for_ever() {
+    let fake = Fake::start().await;
+    let (client, _events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
+    let mark: Mark = "6d".parse().unwrap();
+    let asking = tokio::spawn({
+        let (client, mark) = (client.clone(), mark.clone());
+        async move { client.sync_since(&mark).await }
+    });
+    for _ in 0..4 {
+        answer(&mut peer, "m", &begun(vec![summary(1, 0)], 1)).await;
+        refuse_more(&mut peer).await;
+    }
+    answer(&mut peer, "m", &changes(vec![summary(2, 0)], vec![], 1, "n")).await;
+    let told = within("the changes", asking).await.unwrap().unwrap();
+    assert_eq!((told.sessions, told.mark.to_string()), (vec![summary(2, 0)], "6e".to_owned()));
+
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.sync_since(&mark).await }
+    });
+    for _ in 0..5 {
+        answer(&mut peer, "m", &begun(vec![summary(1, 0)], 1)).await;
+        refuse_more(&mut peer).await;
+    }
+    let refused = within("an end", asking).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::BadRequest));
+
+    // A first page that is refused is the mark's fault: once is enough.
+    let asking = tokio::spawn(async move { client.sync_since(&"6d".parse().unwrap()).await });
+    let (id, _) = peer.expect::<Sync>(Kind::Sync).await;
+    peer.error(id, ErrorCode::BadRequest, Retry::Never, 0).await;
+    let refused = within("an end", asking).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::BadRequest));
+}

@@ -38,7 +38,9 @@ pub(super) async fn badge(
         Some(unread) => {
             counted.push((session.hash64(), unread));
             let is_muted = listed.get(session).is_some_and(|own| own.muted_until_ms > now_ms);
-            *(if is_muted { &mut badge.muted } else { &mut badge.unread }) += unread;
+            let sum = if is_muted { &mut badge.muted } else { &mut badge.unread };
+            // A mark comes from the client: what it says is taken for its own badge, and must not harm.
+            *sum = sum.saturating_add(unread);
         }
     };
     let mut open = Vec::new();
@@ -113,11 +115,11 @@ pub(super) async fn heads_to_read(connection: &Connection, user: &UserId) -> Res
             cursors.push(ReadTo { session, seq, count, burns: false });
         }
     }
-    let (mut unread, mut burning) = (0, BTreeSet::new());
+    let (mut unread, mut burning) = (0_u64, BTreeSet::new());
     for (session, head) in heads_of(connection, user, &open, &listed, true).await {
         match head {
             Ok(head) => {
-                unread += head.unread;
+                unread = head.unread.saturating_add(unread);
                 if head.burns {
                     burning.insert(session);
                 }

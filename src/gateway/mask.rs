@@ -1,6 +1,8 @@
 //! What a user has cleared and deleted for itself is not in the pages it pulls.
 //!
 //! A page stays without a gap: in the place of a deleted message stands what is left of one, [`RecordKind::DELETED`].
+//! Signals in a deleted range stay as they are: they have no content to hide, devices need them to know who is a member and
+//! what was taken back, and the digest of the session has their kind.
 
 use rookery_wire::own::Settings;
 use rookery_wire::record::Preview;
@@ -30,7 +32,8 @@ pub(super) fn first_seq(settings: &Settings, first_seq: u64) -> u64 {
 /// A page as the user may see it.
 pub(super) fn page(settings: &Settings, page: Page) -> Page {
     let kept = page.records.into_iter().filter(|record| record.seq > settings.cleared_seq);
-    let records = kept.map(|record| if is_deleted(settings, record.seq) { left_of(record) } else { record });
+    let hides = |record: &Record| is_message(record.kind) && is_deleted(settings, record.seq);
+    let records = kept.map(|record| if hides(&record) { left_of(record) } else { record });
     Page {
         first_seq: first_seq(settings, page.first_seq),
         records: records.collect(),
@@ -42,6 +45,11 @@ pub(super) fn page(settings: &Settings, page: Page) -> Page {
 /// The last message of a session in a list.
 pub(super) fn preview(settings: &Settings, last: Option<Preview>) -> Option<Preview> {
     last.filter(|last| !is_hidden(settings, last.seq))
+}
+
+/// Whether it is content, or was before it went.
+fn is_message(kind: RecordKind) -> bool {
+    matches!(kind, RecordKind::CONTENT | RecordKind::RECALLED | RecordKind::EXPIRED)
 }
 
 fn left_of(record: Record) -> Record {

@@ -230,7 +230,8 @@ impl<'a, E: Entity> Collected<'a, E> {
         if self.rows.bytes >= WRITE_BYTES { self.write().await } else { Ok(()) }
     }
 
-    /// Rows that need not be there at once with the rest of their entity, in batches of a bounded size.
+    /// Rows that need not be there at once with the rest of their entity, in batches of a bounded size and in their order, by
+    /// which every part of them can be read.
     async fn write_ahead(&self, ahead: Vec<(bytes::Bytes, Option<bytes::Bytes>)>) -> Result<(), Fault> {
         let mut part = RowWrites::default();
         let mut ahead = ahead.into_iter().peekable();

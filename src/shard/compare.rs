@@ -25,7 +25,8 @@ use crate::state::session_rows::HeadRow;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// A replica that is behind is asked so often, with this pause; then it is left for the next time.
 const BEHIND: (u32, Duration) = (5, Duration::from_millis(200));
-/// Differences that are remembered; beyond it they are counted and told in the log alone.
+/// Differences that are remembered. Beyond it they are neither counted nor told, but for the fact that there are more: what is
+/// not remembered would be found anew each time it is looked at.
 const KEPT: usize = 256;
 
 /// A session of which another replica holds another history.
@@ -44,13 +45,32 @@ pub struct Between {
 /// Where replicas were found to differ, by session and the other node.
 #[derive(Debug, Default)]
 pub struct Divergences {
-    found: Mutex<BTreeMap<(SessionId, u16), Between>>,
+    found: Mutex<Found>,
     total: AtomicU64,
     compared: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Found {
+    known: BTreeMap<(SessionId, u16), Between>,
+    /// There are more than are remembered.
+    more: bool,
+}
+
+/// What noting a difference came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Noted {
+    /// It was not known.
+    New,
+    /// It was.
+    Known,
+    /// It is the first for which there is no room.
+    TooMany,
+}
+
 impl Divergences {
-    /// Differences found since the shard was opened; each once, however often it was looked at.
+    /// Differences found since the shard was opened; each once while this node leads, however often it was looked at. At most
+    /// 256 at a time are told apart: with that many there may be more.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
@@ -62,31 +82,52 @@ impl Divergences {
 
     /// Those that were there when they were last looked at.
     pub fn list(&self) -> Vec<Between> {
-        self.found.lock().values().cloned().collect()
+        self.found.lock().known.values().cloned().collect()
     }
 
     fn forget(&self) {
-        self.found.lock().clear();
+        *self.found.lock() = Found::default();
     }
 
     fn alike(&self, session: &SessionId, node: u16) {
-        if self.found.lock().remove(&(session.clone(), node)).is_some() {
+        let mut found = self.found.lock();
+        let known = found.known.remove(&(session.clone(), node)).is_some();
+        drop(found);
+        if known {
             tracing::warn!(%session, node, "the replicas agree again");
         }
     }
 
-    /// Notes a difference; says whether it was not known.
-    fn differ(&self, between: Between) -> bool {
+    /// Notes a difference.
+    fn differ(&self, between: Between) -> Noted {
         let mut found = self.found.lock();
         let key = (between.session.clone(), between.node);
-        if found.contains_key(&key) {
-            return false;
+        if found.known.contains_key(&key) {
+            return Noted::Known;
         }
+        if found.known.len() >= KEPT {
+            return if std::mem::replace(&mut found.more, true) { Noted::Known } else { Noted::TooMany };
+        }
+        found.known.insert(key, between);
         self.total.fetch_add(1, Ordering::Relaxed);
-        if found.len() < KEPT {
-            found.insert(key, between);
-        }
-        true
+        Noted::New
+    }
+}
+
+/// Where the round through the sessions is.
+#[derive(Debug, Default)]
+struct Round {
+    /// Behind this one; none at the beginning.
+    after: Option<SessionId>,
+}
+
+impl Round {
+    /// The session to compare next, by the names that were read behind the last one; none when they could not be read, and the
+    /// same ones are asked for the next time, or when there are no more, and it begins anew.
+    fn next(&mut self, read: Option<Vec<SessionId>>) -> Option<SessionId> {
+        // A round takes hours: it must not end with one read that failed.
+        self.after = read?.into_iter().next();
+        self.after.clone()
     }
 }
 
@@ -96,7 +137,7 @@ pub async fn run(reads: Reads) {
     if every.is_zero() {
         return;
     }
-    let mut after: Option<SessionId> = None;
+    let mut round = Round::default();
     loop {
         sleep(every).await;
         let Some(outbound) = reads.shared.outbound.get().filter(|_| reads.shared.is_leading()) else {
@@ -104,17 +145,14 @@ pub async fn run(reads: Reads) {
             reads.shared.divergences.forget();
             continue;
         };
-        let from = after.take();
+        let from = round.after.clone();
         let next = super::rows::query_in_use(&reads.shared, move |rows| {
             HeadRow::names_after(rows, from.as_ref(), 1)
         });
-        // What cannot be read now, or is at its end, begins anew.
-        let Ok(Some(names)) = next.await else { continue };
-        let Some(session) = names.into_iter().next() else { continue };
+        let Some(session) = round.next(next.await.ok().flatten()) else { continue };
         for node in outbound.holders(reads.shared.shard) {
             Pair { reads: &reads, outbound, session: &session, node }.compare().await;
         }
-        after = Some(session);
     }
 }
 
@@ -139,15 +177,27 @@ impl Pair<'_> {
         }
         let Some((from_seq, to_seq)) = self.part(&here, &there).await else { return };
         let between = Between { session: self.session.clone(), node: self.node, from_seq, to_seq };
-        if divergences.differ(between) {
-            let (session, node) = (self.session, self.reads.shared.node);
-            tracing::error!(
-                shard = self.reads.shared.shard, %session, from_seq, to_seq, node, other = self.node,
-                here = %here.digest, there = %there.digest,
-                "DIVERGENCE: two replicas hold different histories; compare them with `rookery check`, and make the \
-                 one that is wrong anew with `rookery serve --replace` (docs/operations.md)"
-            );
+        match divergences.differ(between) {
+            Noted::Known => {}
+            Noted::New => self.tell(from_seq, to_seq, &here, &there),
+            Noted::TooMany => tracing::error!(
+                shard = self.reads.shared.shard,
+                node = self.reads.shared.node,
+                kept = KEPT,
+                "DIVERGENCE: more sessions differ between replicas than are remembered; the others are neither told \
+                 nor counted"
+            ),
         }
+    }
+
+    fn tell(&self, from_seq: u64, to_seq: u64, here: &DigestReply, there: &DigestReply) {
+        let (session, node) = (self.session, self.reads.shared.node);
+        tracing::error!(
+            shard = self.reads.shared.shard, %session, from_seq, to_seq, node, other = self.node,
+            here = %here.digest, there = %there.digest,
+            "DIVERGENCE: two replicas hold different histories; compare them with `rookery check`, and make the \
+             one that is wrong anew with `rookery serve --replace` (docs/operations.md)"
+        );
     }
 
     /// Between which seqs the histories part, both inclusive. From 0 when that was before what both keep.
@@ -198,5 +248,48 @@ fn digest_of(answer: Result<ReadReply, ReadRefusal>) -> Option<DigestReply> {
     match answer {
         Ok(ReadReply::Digest(reply)) => Some(reply),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_wire::GroupId;
+
+    use super::*;
+
+    fn session(number: usize) -> SessionId {
+        SessionId::group(GroupId::new(&format!("g{number:04}")).expect("a name"))
+    }
+
+    #[test]
+    fn a_round_goes_on_where_a_read_failed_and_begins_anew_at_its_end() {
+        let mut round = Round::default();
+        assert_eq!(round.next(Some(vec![session(1)])), Some(session(1)));
+        assert_eq!(round.next(Some(vec![session(2)])), Some(session(2)));
+        // The readers were busy, or a snapshot was installed.
+        assert_eq!(round.next(None), None);
+        assert_eq!(round.after, Some(session(2)));
+        assert_eq!(round.next(Some(Vec::new())), None);
+        assert_eq!(round.after, None);
+    }
+
+    #[test]
+    fn more_differences_than_are_remembered_are_told_once() {
+        let divergences = Divergences::default();
+        let noted = |number| {
+            divergences.differ(Between { session: session(number), node: 2, from_seq: 1, to_seq: 2 })
+        };
+        let mut first: Vec<Noted> = (0..KEPT + 10).map(noted).collect();
+        assert!(first[..KEPT].iter().all(|noted| *noted == Noted::New));
+        assert_eq!(first.drain(KEPT..).filter(|noted| *noted == Noted::TooMany).count(), 1);
+        for _ in 0..3 {
+            assert!((0..KEPT + 10).map(noted).all(|noted| noted == Noted::Known), "each once");
+        }
+        assert_eq!((divergences.total(), divergences.list().len()), (KEPT as u64, KEPT));
+        // One is mended: there is room for one of the others.
+        divergences.alike(&session(3), 2);
+        assert_eq!((noted(KEPT), divergences.total()), (Noted::New, KEPT as u64 + 1));
+        divergences.forget();
+        assert_eq!(noted(0), Noted::New);
     }
 }

@@ -1,8 +1,14 @@
 //! DIGEST: what the digest of a session is at a seq, from memory for what no row holds yet, from one run of rows else.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use rookery_wire::digest::DigestReply;
 use rookery_wire::{Digest, ErrorBody, ErrorCode, SessionId, UserId};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::api::{ReadRefusal, ReadReply};
 use super::reads::{Reads, may_read, unreadable};
@@ -12,6 +18,12 @@ use crate::state::{RowFault, Session, records};
 
 /// Records hashed in passing; more are hashed where the runtime's threads do not wait for it.
 const HASHED_HERE: usize = 128;
+
+/// Long hashings of one shard at once: DIGEST at the end of a busy session takes all of it that no row holds yet, and nothing
+/// remembers what came out. Threads of the runtime are many, and processors are not.
+pub(super) const HASHING: usize = 2;
+/// How long a reader waits for a place among them.
+const HASHING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What memory knows of the digests that are asked for.
 struct Known {
@@ -83,8 +95,16 @@ impl Reads {
             let work = move || (tip.over(&hot, seq), hot);
             let (digest, hot) = match count <= HASHED_HERE as u64 {
                 true => work(),
-                // Ends with the runtime only, which is when nobody waits for it.
-                false => tokio::task::spawn_blocking(work).await.map_err(|_| super::reads::GONE)?,
+                false => {
+                    let place = place_to_hash(&self.shared.hashing).await?;
+                    let work = move || {
+                        let done = work();
+                        drop(place);
+                        done
+                    };
+                    // Ends with the runtime only, which is when nobody waits for it.
+                    tokio::task::spawn_blocking(work).await.map_err(|_| super::reads::GONE)?
+                }
             };
             let digest = digest.map_err(unreadable)?.ok_or_else(|| missing(session, seq))?;
             return Ok((digest, hot));
@@ -95,6 +115,18 @@ impl Reads {
             read.await.and_then(|found| found.ok_or_else(super::rows::replaced)).map_err(unreadable)?;
         // Trimmed since memory was looked at: who asks again is told so.
         Ok((found.ok_or_else(|| missing(session, seq))?, hot))
+    }
+}
+
+/// A place, which is kept until the work is done and not only while somebody waits for it.
+async fn place_to_hash(places: &Arc<Semaphore>) -> Result<Option<OwnedSemaphorePermit>, ReadRefusal> {
+    match timeout(HASHING_PATIENCE, Arc::clone(places).acquire_owned()).await {
+        // It is never closed.
+        Ok(place) => Ok(place.ok()),
+        Err(_late) => {
+            let text = "this node is asked for more digests at the end of busy sessions than it can make";
+            Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::Busy, text)))
+        }
     }
 }
 
@@ -116,4 +148,22 @@ fn known(state: &Session, user: Option<&UserId>, seq: u64) -> Result<Known, Erro
 
 fn missing(session: &SessionId, seq: u64) -> ReadRefusal {
     unreadable(RowFault::Store(format!("nothing says what the digest of {session} is at {seq}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_is_hashed_at_once_than_there_are_places() {
+        let places = Arc::new(Semaphore::new(HASHING));
+        let mut taken = Vec::new();
+        for _ in 0..HASHING {
+            taken.push(place_to_hash(&places).await.expect("a place"));
+        }
+        let busy = place_to_hash(&places).await;
+        assert!(matches!(busy, Err(ReadRefusal::Refused(body)) if body.code == ErrorCode::Busy));
+        taken.pop();
+        assert!(place_to_hash(&places).await.is_ok_and(|place| place.is_some()));
+    }
 }

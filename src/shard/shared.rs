@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::api::{Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, Turn};
 use super::compare::Divergences;
+use super::digests::HASHING;
 use super::entity::Resident;
 use super::handle::Surroundings;
 use super::pages::{PageKey, Pages};
@@ -114,6 +115,8 @@ pub struct Shared {
     pub table: DashMap<SessionId, TableRow>,
     /// Places for readers that wake a session or a user.
     pub waking: Semaphore,
+    /// Places for those who hash records for a digest, until the work is done, whether or not somebody still waits for it.
+    pub hashing: Arc<Semaphore>,
     /// Records read from rows.
     pub pages: Pages,
     /// Pages of which a message was recalled or edited, to be let go of around the next checkpoint.
@@ -196,6 +199,7 @@ impl Shared {
             map: RwLock::new(map),
             rows_lock: tokio::sync::RwLock::new(()),
             waking: Semaphore::new(WAKING),
+            hashing: Arc::new(Semaphore::new(HASHING)),
             pages: Pages::new(options.page_cache_bytes),
             stale_pages: Mutex::default(),
             unpurged: Mutex::default(),

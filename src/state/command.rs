@@ -179,7 +179,8 @@ impl Act {
         }
     }
 
-    /// A stable hash that tells a retry from another act under the same number. Part of the data format.
+    /// A stable hash that tells a retry from another act under the same number. Part of the data format. That of an edit knows
+    /// its message and not what it says: nothing would take that away when the message is recalled.
     pub fn fingerprint(&self, on_behalf_of: Option<&UserId>) -> u64 {
         let mut hash = Xxh3::new();
         let mut part = |bytes: &[u8]| {
@@ -187,18 +188,16 @@ impl Act {
             hash.update(bytes);
         };
         part(on_behalf_of.map_or("", UserId::as_str).as_bytes());
-        let mut message = |content_type: &Blob, content: &Blob, extensions: &[Extension]| {
-            part(content_type.as_ref());
-            part(content.as_ref());
-            for extension in extensions {
-                part(&extension.tag.to_le_bytes());
-                part(extension.data.as_ref());
-            }
-        };
         match self {
-            Act::Send { content_type, content, extensions } => message(content_type, content, extensions),
-            Act::Edit { seq, content_type, content, extensions, .. } => {
-                message(content_type, content, extensions);
+            Act::Send { content_type, content, extensions } => {
+                part(content_type.as_ref());
+                part(content.as_ref());
+                for extension in extensions {
+                    part(&extension.tag.to_le_bytes());
+                    part(extension.data.as_ref());
+                }
+            }
+            Act::Edit { seq, .. } => {
                 part(&[8]);
                 part(&seq.to_le_bytes());
             }

@@ -27,10 +27,13 @@ pub const KEY_LIVES_MS: u64 = 24 * 60 * 60 * 1000;
 /// Keys forgotten with one that is taken, at most: what a checkpoint writes stays bounded. Part of what apply decides.
 const FORGOTTEN_AT_ONCE: usize = 64;
 
+/// The fingerprint of an act whose content is no more: any act may be its repeat. No act has it, but for one of 2^64.
+const GONE: u64 = u64::MAX;
+
 /// What came of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct KeptKey<T> {
-    /// Tells a repeat from another act under the same key.
+    /// Tells a repeat from another act under the same key; `GONE` once what it said is.
     fingerprint: u64,
     /// When it was taken.
     time_ms: u64,
@@ -92,7 +95,7 @@ impl<T> Keys<T> {
 
     fn find(&self, key: &RequestKey, fingerprint: u64, time_ms: u64) -> Known<'_, T> {
         if let Some(kept) = self.known.get(key) {
-            if kept.fingerprint == fingerprint {
+            if kept.fingerprint == fingerprint || kept.fingerprint == GONE {
                 return Known::Used(&kept.fate);
             }
             let text = format!("the key {key} was used for another action");
@@ -129,6 +132,17 @@ impl<T> Keys<T> {
         self.by_time.insert((time_ms, key.clone()));
         self.known.insert(key.clone(), KeptKey { fingerprint, time_ms, fate });
         self.dirty.insert(key.clone());
+    }
+}
+
+impl<T> Keys<T> {
+    /// The content that was stored under the key with this fate is no more: neither is its hash (G7).
+    pub(super) fn forget(&mut self, is_it: impl Fn(&T) -> bool) {
+        let mut known = self.known.iter_mut();
+        if let Some((key, kept)) = known.find(|(_, kept)| kept.fate.as_ref().is_ok_and(&is_it)) {
+            kept.fingerprint = GONE;
+            self.dirty.insert(key.clone());
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod bars;
 pub mod command;
 pub mod devices;
 pub mod exceptions;
+pub mod fingerprint;
 pub mod joining;
 mod judging;
 mod keeping;
@@ -51,6 +52,8 @@ pub use user::User;
 mod bounds_tests;
 #[cfg(test)]
 mod digest_tests;
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod full_lists_tests;
 #[cfg(test)]

@@ -49,6 +49,19 @@ pub fn cut(first: u64, records: &[Bytes]) -> Vec<(u64, usize)> {
     runs
 }
 
+/// The same for records that may have been cut before: where a run began, one begins again. Else the older row of it would
+/// be the one that readers take what follows from.
+pub fn cut_again(first: u64, records: &[Bytes], begins: &[u64]) -> Vec<(u64, usize)> {
+    let offset = |begin: &u64| begin.checked_sub(first).and_then(|offset| usize::try_from(offset).ok());
+    let mut edges: Vec<usize> =
+        begins.iter().filter_map(offset).filter(|edge| *edge < records.len()).collect();
+    edges.extend([0, records.len()]);
+    edges.sort_unstable();
+    edges.dedup();
+    let parts = edges.windows(2).filter_map(|edge| Some((edge[0], records.get(edge[0]..edge[1])?)));
+    parts.flat_map(|(begin, part)| cut(first + begin as u64, part)).collect()
+}
+
 /// The row of a run.
 pub fn pack(before: Digest, records: &[Bytes]) -> Bytes {
     let room = records.iter().map(|record| 4 + record.len()).sum::<usize>();

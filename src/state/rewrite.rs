@@ -19,8 +19,10 @@ use rookery_wire::{
 };
 
 use super::command::{Act, Actor};
+use super::key::SenderKey;
 use super::recalled::Recalled;
-use super::records::{RUN_RECORDS, Run, Runs, run_of};
+use super::records::{RUN_RECORDS, Run, Runs, cut_again, run_of};
+use super::seal::Recut;
 use super::session::{At, Session, encode_record};
 use super::trim::is_lasting;
 use crate::plant::planted;
@@ -32,6 +34,8 @@ pub(super) struct Rewrites {
     pending: Runs,
     /// Those of them that changed since they were last collected.
     dirty: BTreeSet<u64>,
+    /// Where pieces of those begin that were collected before they were durable.
+    begins: BTreeMap<u64, Vec<u64>>,
     /// First seq and length of the runs that are being written for the first time.
     fresh: Vec<(u64, usize)>,
     /// Runs that hold what this batch wants to rewrite, as the rows have them.
@@ -63,15 +67,23 @@ impl Rewrites {
         self.revision
     }
     /// Runs to be written anew; they count as collected. `fresh` are the runs that are written for the first time.
-    pub(super) fn collect(&mut self, fresh: Vec<(u64, usize)>) -> Vec<(u64, Run)> {
+    pub(super) fn collect(&mut self, fresh: Vec<(u64, usize)>) -> Vec<Recut> {
         self.fresh = fresh;
         self.collected = self.revision;
         let dirty = std::mem::take(&mut self.dirty);
         if planted("recall-forgotten") {
             return Vec::new();
         }
-        let runs = dirty.into_iter();
-        runs.filter_map(|first| Some((first, self.pending.get(&first)?.clone()))).collect()
+        let Self { pending, begins, .. } = self;
+        let recut = |first: u64| {
+            let run = pending.get(&first)?.clone();
+            let begins = begins.entry(first).or_default();
+            // Edits may have made it larger.
+            let pieces = cut_again(first, &run.records, begins);
+            *begins = pieces.iter().map(|(begin, _)| *begin).collect();
+            Some(Recut { first, run, pieces })
+        };
+        dirty.into_iter().filter_map(recut).collect()
     }
     /// Counts and seqs of messages that were recalled since this was last asked; no seq where they are trimmed.
     pub(super) fn collect_recalled(&mut self) -> Vec<(u64, Option<u64>)> {
@@ -81,8 +93,9 @@ impl Rewrites {
     /// Records before `first` are gone, and the running counts up to `first_count` with them.
     pub(super) fn trim(&mut self, first: u64, first_count: u64) {
         self.pending.retain(|begin, run| begin + run.records.len() as u64 > first);
-        let Self { pending, dirty, .. } = self;
+        let Self { pending, dirty, begins, .. } = self;
         dirty.retain(|begin| pending.contains_key(begin));
+        begins.retain(|begin, _| pending.contains_key(begin));
         self.dirty_recalled.extend(self.recalled.trim(first_count));
     }
     /// The digests before the runs that were written for the first time, which were not known when they were collected.
@@ -97,8 +110,9 @@ impl Rewrites {
     pub(super) fn written(&mut self) {
         self.fresh.clear();
         self.written = self.collected;
-        let Self { pending, dirty, .. } = self;
+        let Self { pending, dirty, begins, .. } = self;
         pending.retain(|first, _| dirty.contains(first));
+        begins.retain(|first, _| pending.contains_key(first));
     }
     pub(super) fn is_clean(&self) -> bool {
         self.pending.is_empty() && self.dirty_recalled.is_empty() && self.written == self.revision
@@ -255,9 +269,14 @@ impl Session {
         }
         let mut held = 0;
         self.replace_in_memory(seq, record.clone());
+        self.forget_fingerprint(&record);
         let Rewrites { pending, dirty, fetched, .. } = &mut self.rewrites;
         for (first, run) in runs_with(fetched, seq) {
-            pending.entry(first).or_insert_with(|| run.clone());
+            if pending.contains_key(&first) {
+                continue;
+            }
+            let run = up_to_date(pending, first, run.clone());
+            pending.insert(first, run);
         }
         for (first, run) in pending.range_mut(seq.saturating_sub(RUN_RECORDS as u64)..=seq) {
             if let Some(place) = run.records.get_mut((seq - first) as usize) {
@@ -273,6 +292,29 @@ impl Session {
         }
         self.rewrites.revision = at.index;
         ((seq, record), held)
+    }
+
+    /// What a message said is not to be found by the fingerprint that its number or its request key has kept.
+    fn forget_fingerprint(&mut self, rewritten: &Bytes) {
+        // It was encoded just now.
+        let Ok(Record { seq, sender: user, device, epoch, client_seq, .. }) = decode::<Record>(rewritten)
+        else {
+            return;
+        };
+        if client_seq == 0 {
+            return self.keys.forget(|stored| stored.seq == seq);
+        }
+        let key = SenderKey { user, device, epoch };
+        if self.senders.get_mut(&key).is_some_and(|sender| sender.forget(client_seq, seq)) {
+            return;
+        }
+        // Or it was a service's that spoke in this user's name, or is known to rows alone, which have it keyed.
+        let of_device = |other: &SenderKey| other.device == key.device && other.epoch == key.epoch;
+        for (_, sender) in self.senders.iter_mut().filter(|(other, _)| of_device(other)) {
+            if sender.forget(client_seq, seq) {
+                return;
+            }
+        }
     }
 
     /// Puts a record into the ring in the place of the one with its seq, if that is there.
@@ -299,6 +341,21 @@ fn target_of(act: &Act) -> Option<u64> {
         Act::Recall { seq, .. } | Act::Edit { seq, .. } => Some(*seq),
         _ => None,
     }
+}
+
+/// A run as rows have it, with what was rewritten since: a piece of a larger one may have become a row while more of that was
+/// rewritten.
+fn up_to_date(pending: &Runs, first: u64, mut run: Run) -> Run {
+    let last = first + run.records.len() as u64;
+    for (begin, newer) in pending.range(first.saturating_sub(RUN_RECORDS as u64)..last) {
+        for (seq, record) in (*begin..).zip(&newer.records) {
+            let place = seq.checked_sub(first).and_then(|at| usize::try_from(at).ok());
+            if let Some(place) = place.and_then(|at| run.records.get_mut(at)) {
+                place.clone_from(record);
+            }
+        }
+    }
+    run
 }
 
 fn runs_with(runs: &Runs, seq: u64) -> impl Iterator<Item = (u64, &Run)> {

@@ -201,6 +201,176 @@ fn a_run_that_edits_have_made_large_is_cut_again() {
 }
 
 #[test]
+fn a_crash_between_the_pieces_of_a_run_that_is_cut_again_loses_no_record() {
+    let mut disk = Disk::default();
+    let mut session = with_secret(&disk, 40);
+    checkpoint(&mut session, &mut disk);
+    let long = "x".repeat(20 << 10);
+    let edits: Vec<(u64, u64)> = (43..).zip(2..=40).collect();
+    for (number, seq) in &edits {
+        apply(&mut session, &disk, &at(100 + seq), &actor("ann"), *number, &edit(*seq, &long));
+    }
+    let mut rows = session.collect();
+    rows.seal().expect("records");
+    let pieces = rows.ahead.len();
+    assert!(pieces > 10, "{pieces} pieces");
+    for written in 0..=pieces {
+        let mut disk = disk.clone();
+        let mut part = super::RowWrites::default();
+        part.rows.extend_from_slice(&rows.ahead[..written]);
+        disk.write(part);
+        let kept = records::read(&disk, &group(), 1, 100).expect("rows");
+        assert_eq!(kept.len(), 42, "{written} of {pieces} pieces are rows: no record is missing");
+        // The log before the head's index is purged; what is after it comes again, and finds its messages.
+        let mut loaded = Session::load(&disk, &group()).expect("rows");
+        for (number, seq) in &edits {
+            let again = apply(&mut loaded, &disk, &at(100 + seq), &actor("ann"), *number, &edit(*seq, &long));
+            assert_eq!(seq_of(&again), *number, "{written} of {pieces} pieces are rows");
+        }
+        checkpoint(&mut loaded, &mut disk);
+        for seq in 1..=loaded.last_seq() {
+            assert_eq!(
+                shown(&loaded, &disk, seq),
+                shown(&session, &disk, seq),
+                "seq {seq}, {written} pieces"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_cut_again_while_it_is_on_its_way_into_rows() {
+    let mut disk = Disk::default();
+    let mut session = with_secret(&disk, 40);
+    checkpoint(&mut session, &mut disk);
+    let long = "x".repeat(20 << 10);
+    let mut number = 42;
+    let mut act = |session: &mut Session, disk: &Disk, act: &Act| {
+        number += 1;
+        let acked = apply(session, disk, &at(100 + number), &actor("ann"), number, act);
+        assert_eq!(seq_of(&acked), number);
+    };
+    for seq in 2..=40 {
+        act(&mut session, &disk, &edit(seq, &long));
+    }
+    let on_their_way = session.collect();
+    // What is shorter now would be cut elsewhere.
+    for seq in 2..=10 {
+        act(&mut session, &disk, &recall(seq));
+    }
+    act(&mut session, &disk, &edit(30, "short"));
+    let look = |session: &Session, disk: &Disk, recalled: &[u64], short: &[u64]| {
+        for seq in 2..=42 {
+            let record = shown(session, disk, seq);
+            let length = match seq {
+                _ if recalled.contains(&seq) => 0,
+                _ if short.contains(&seq) => 5,
+                41.. => 7,
+                _ => long.len(),
+            };
+            assert_eq!(record.content.len(), length, "seq {seq}");
+        }
+    };
+    let mut recalled: Vec<u64> = (2..=10).collect();
+    look(&session, &disk, &recalled, &[30]);
+    disk.write(on_their_way);
+    look(&session, &disk, &recalled, &[30]);
+    // The pieces are rows, and older than what memory knows of their messages.
+    for seq in [29, 31] {
+        act(&mut session, &disk, &edit(seq, "brief"));
+    }
+    act(&mut session, &disk, &recall(11));
+    recalled.push(11);
+    look(&session, &disk, &recalled, &[29, 30, 31]);
+    session.written(&LIMITS);
+    look(&session, &disk, &recalled, &[29, 30, 31]);
+    checkpoint(&mut session, &mut disk);
+    assert!(session.patches(0, u64::MAX).is_empty());
+    look(&session, &disk, &recalled, &[29, 30, 31]);
+    let loaded = Session::load(&disk, &group()).expect("rows");
+    look(&loaded, &disk, &recalled, &[29, 30, 31]);
+}
+
+fn rows_hold(disk: &Disk, plain: u64) -> bool {
+    let mut found = false;
+    let all = disk.scan(&[], &mut |_, value| {
+        found |= value.windows(8).any(|window| window == plain.to_le_bytes());
+        Ok(true)
+    });
+    all.expect("rows");
+    found
+}
+
+#[test]
+fn what_is_gone_is_not_found_by_what_its_number_keeps_and_a_retry_has_its_first_answer() {
+    for written_before in [false, true] {
+        let mut disk = Disk::default();
+        let mut session = with_secret(&disk, 3);
+        if written_before {
+            checkpoint(&mut session, &mut disk);
+        }
+        let index = std::cell::Cell::new(100);
+        let tries = |session: &mut Session, disk: &Disk, number: u64, act: &Act| {
+            index.set(index.get() + 1);
+            apply(session, disk, &at(index.get()), &actor("ann"), number, act)
+        };
+        assert_eq!(code_of(&tries(&mut session, &disk, 2, &text("other"))), ErrorCode::ClientSeqReused);
+        assert_eq!(seq_of(&tries(&mut session, &disk, 6, &recall(2))), 6);
+        let look = |session: &mut Session, disk: &Disk| {
+            for said in [SECRET, "other"] {
+                assert_eq!(seq_of(&tries(session, disk, 2, &text(said))), 2, "by the number alone");
+            }
+            assert_eq!(seq_of(&tries(session, disk, 3, &text("chatter"))), 3);
+            assert_eq!(code_of(&tries(session, disk, 3, &text("other"))), ErrorCode::ClientSeqReused);
+            assert_eq!(code_of(&tries(session, disk, 6, &recall(3))), ErrorCode::ClientSeqReused);
+            assert_eq!(session.last_seq(), 6);
+        };
+        look(&mut session, &disk);
+        // Known from older rows, and its message recalled since.
+        checkpoint(&mut session, &mut disk);
+        look(&mut session, &disk);
+        let mut loaded = Session::load(&disk, &group()).expect("rows");
+        look(&mut loaded, &disk);
+        assert_eq!(seq_of(&tries(&mut loaded, &disk, 7, &recall(3))), 7);
+        assert_eq!(seq_of(&tries(&mut loaded, &disk, 3, &text("other"))), 3, "rows do not know yet");
+        checkpoint(&mut loaded, &mut disk);
+        for said in [text(SECRET), text("chatter")] {
+            assert!(!rows_hold(&disk, said.fingerprint(None)), "without the salt nobody can try");
+        }
+        assert!(rows_hold(&disk, recall(2).fingerprint(None)), "the search finds what there is");
+    }
+}
+
+#[test]
+fn a_request_key_forgets_what_was_said_when_it_is_taken_back() {
+    let mut disk = Disk::default();
+    let mut session = new_group(&disk);
+    let shop = Actor::keyed(user("shop"), None).expect("a service");
+    let key = rookery_wire::RequestKey::new("k1").expect("a key");
+    let other_key = rookery_wire::RequestKey::new("k2").expect("a key");
+    session.apply_keyed(&at(2), &LIMITS, &shop, &key, &text(SECRET));
+    session.apply_keyed(&at(3), &LIMITS, &shop, &other_key, &text("chatter"));
+    checkpoint(&mut session, &mut disk);
+    apply(&mut session, &disk, &at(4), &actor("ann"), 2, &recall(2));
+    checkpoint(&mut session, &mut disk);
+    assert!(!rows_hold(&disk, text(SECRET).fingerprint(None)));
+    assert!(rows_hold(&disk, text("chatter").fingerprint(None)), "its content is there as well");
+    let mut loaded = Session::load(&disk, &group()).expect("rows");
+    for session in [&mut session, &mut loaded] {
+        assert_eq!(seq_of(&session.apply_keyed(&at(5), &LIMITS, &shop, &key, &text(SECRET))), 2);
+        let reused = session.apply_keyed(&at(6), &LIMITS, &shop, &other_key, &text("else"));
+        assert_eq!(code_of(&reused), ErrorCode::KeyReused);
+    }
+}
+
+#[test]
+fn the_number_of_an_edit_keeps_nothing_of_what_it_says() {
+    assert_eq!(edit(2, "this").fingerprint(None), edit(2, "that").fingerprint(None));
+    assert_ne!(edit(2, "this").fingerprint(None), edit(3, "this").fingerprint(None));
+    assert_ne!(edit(2, "this").fingerprint(None), recall(2).fingerprint(None));
+}
+
+#[test]
 fn who_may_and_when() {
     let disk = Disk::default();
     let mut session = with_secret(&disk, 3);

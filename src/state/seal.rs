@@ -82,16 +82,18 @@ struct Sealed {
 
 impl Sealing {
     fn sealed(&self) -> Result<&Sealed, RowFault> {
-        let sealed = self.sealed.get_or_init(|| seal(self.from, &self.records));
+        let sealed = self
+            .sealed
+            .get_or_init(|| seal(self.from, &self.records, records::cut(self.from.seq + 1, &self.records)));
         sealed.as_ref().map_err(|fault| RowFault::Store(fault.to_string()))
     }
 }
 
-/// Cuts records into runs and says what the digest is before each and at the end.
-fn seal(from: Tip, records: &[Bytes]) -> Result<Sealed, RowFault> {
+/// Makes runs of records, of which first seq and length are given, and says what the digest is before each and at the end.
+fn seal(from: Tip, records: &[Bytes], cut: Vec<(u64, usize)>) -> Result<Sealed, RowFault> {
     let (mut tip, mut left) = (from, records);
     let (mut runs, mut before) = (Vec::new(), Vec::new());
-    for (first, len) in records::cut(from.seq + 1, records) {
+    for (first, len) in cut {
         let (run, rest) = left.split_at(len);
         runs.push((first, records::pack(tip.digest, run)));
         before.push((first, tip.digest));
@@ -110,14 +112,25 @@ pub struct Unsealed {
     fresh: Arc<Sealing>,
     /// Its digest is not known before the records are sealed.
     head: Option<HeadRow>,
-    /// Runs to be written anew, by the seq of their first record.
-    rewritten: Vec<(u64, Run)>,
+    /// Runs to be written anew.
+    rewritten: Vec<Recut>,
+}
+
+/// A run that is written anew.
+#[derive(Debug)]
+pub(super) struct Recut {
+    /// The seq of its first record.
+    pub(super) first: u64,
+    /// As it is now.
+    pub(super) run: Run,
+    /// First seq and length of its pieces.
+    pub(super) pieces: Vec<(u64, usize)>,
 }
 
 impl Unsealed {
     /// Records to be hashed.
     fn len(&self) -> usize {
-        self.fresh.records.len() + self.rewritten.iter().map(|(_, run)| run.records.len()).sum::<usize>()
+        self.fresh.records.len() + self.rewritten.iter().map(|recut| recut.run.records.len()).sum::<usize>()
     }
 
     fn rows(self, writes: &mut RowWrites) -> Result<(), RowFault> {
@@ -128,9 +141,11 @@ impl Unsealed {
         // Cut anew: edits may have made them larger. They may be there before the head is, for a replay knows by their mark
         // what it has not got to yet.
         let mut ahead = RowWrites::default();
-        for (first, run) in self.rewritten {
+        for Recut { first, run, pieces } in self.rewritten {
             let from = Tip { seq: first.saturating_sub(1), digest: run.before };
-            for (first, run) in seal(from, &run.records)?.runs {
+            // The one that begins where the old run does goes last: it takes the place of that, which until then has what
+            // the later pieces will. So whatever part of these rows a crash leaves, every record is in one of them.
+            for (first, run) in seal(from, &run.records, pieces)?.runs.into_iter().rev() {
                 ahead.put(key::record(&self.id, first), run);
             }
         }
@@ -172,7 +187,7 @@ impl Session {
         &mut self,
         records: Vec<Bytes>,
         head: Option<HeadRow>,
-        rewritten: Vec<(u64, Run)>,
+        rewritten: Vec<Recut>,
     ) -> Option<Unsealed> {
         if records.is_empty() && head.is_none() && rewritten.is_empty() {
             return None;

@@ -9,6 +9,8 @@ use bincode::{Decode, Encode};
 use rookery_wire::ErrorCode;
 use rookery_wire::reply::Ack;
 
+use super::fingerprint::Fingerprint;
+
 /// Numbers kept in memory behind the written ones, per sender.
 pub const WINDOW: usize = 64;
 
@@ -48,8 +50,8 @@ impl Stored {
 /// One used number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Number {
-    /// Fingerprint of the act, to tell a retry from a reuse.
-    pub fingerprint: u64,
+    /// Of the act, to tell a retry from a reuse.
+    pub fingerprint: Fingerprint,
     /// What came of it.
     pub fate: Fate,
 }
@@ -57,7 +59,7 @@ pub struct Number {
 /// A number as it is written: the seq leads to the record, which holds the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RunItem {
-    /// Fingerprint of the act.
+    /// [`Fingerprint::row`] of the act.
     pub fingerprint: u64,
     /// Seq, or the code of the refusal.
     pub fate: Result<u64, ErrorCode>,
@@ -123,6 +125,18 @@ impl Sender {
         self.rested = false;
     }
 
+    /// The content that this number stored at `seq` is no more. Says whether it is a number of this sender's that is here.
+    pub fn forget(&mut self, client_seq: u64, seq: u64) -> bool {
+        let back = self.last.checked_sub(client_seq).and_then(|back| usize::try_from(back).ok());
+        let at = back.and_then(|back| self.recent.len().checked_sub(back.checked_add(1)?));
+        let Some(number) = at.and_then(|at| self.recent.get_mut(at)) else { return false };
+        let found = matches!(&number.fate, Fate::Stored(stored) if stored.seq == seq);
+        if found {
+            number.fingerprint = Fingerprint::Gone(number.fingerprint.row());
+        }
+        found
+    }
+
     /// Rows say all of it, and nobody used it for a while.
     pub fn is_idle(&self) -> bool {
         self.rested && self.written == self.last
@@ -137,7 +151,7 @@ impl Sender {
     pub fn collect(&mut self) -> Vec<(u64, Run)> {
         let fresh = (self.last - self.collected) as usize;
         let items = self.recent.iter().skip(self.recent.len() - fresh).map(|number| RunItem {
-            fingerprint: number.fingerprint,
+            fingerprint: number.fingerprint.row(),
             fate: match &number.fate {
                 Fate::Stored(stored) => Ok(stored.seq),
                 Fate::Refused(code) => Err(*code),
@@ -169,7 +183,7 @@ mod tests {
 
     fn number(seq: u64) -> Number {
         let stored = Stored { seq, message_id: seq, time_ms: 0, count: seq };
-        Number { fingerprint: seq * 7, fate: Fate::Stored(stored) }
+        Number { fingerprint: Fingerprint::Plain(seq * 7), fate: Fate::Stored(stored) }
     }
 
     #[test]

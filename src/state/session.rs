@@ -16,6 +16,7 @@ use rookery_wire::{
 pub use super::at::At;
 use super::bars::Bars;
 use super::command::{Act, Actor, Link, NO_DEVICE};
+use super::fingerprint::{Fingerprint, is_gone};
 use super::joining::Doors;
 use super::keeping::Wishes;
 use super::key::SenderKey;
@@ -340,6 +341,9 @@ impl Session {
         match self.decide(at, actor, act) {
             Ok(()) => match self.store(at, limits, actor, client_seq, act) {
                 Ok((outcome, stored)) => {
+                    // That of the record, which was made from the same place.
+                    let salt = matches!(act, Act::Send { .. }).then(|| at.salt());
+                    let fingerprint = Fingerprint::new(fingerprint, salt);
                     self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
                     outcome
                 }
@@ -347,6 +351,8 @@ impl Session {
             },
             Err(refusal) if self.leaves_nothing(actor, act) => Outcome::answer(Answer::Refused(refusal)),
             Err(refusal) => {
+                // Nothing was stored: there is no salt to key it with, and nothing to be found by it.
+                let fingerprint = Fingerprint::Plain(fingerprint);
                 self.consume(key, Number { fingerprint, fate: Fate::Refused(refusal.code) });
                 Outcome::answer(Answer::Refused(taking(refusal, client_seq)))
             }
@@ -366,7 +372,7 @@ impl Session {
         if matches!(&number.fate, Fate::Stored(stored) if stored.seq < self.first_seq) {
             return trimmed(client_seq);
         }
-        if number.fingerprint != fingerprint {
+        if !number.fingerprint.fits(fingerprint) && !self.is_gone(&number.fate) {
             let text = format!("number {client_seq} was used with other content");
             return refused(ErrorCode::ClientSeqReused, text, 0);
         }
@@ -384,6 +390,12 @@ impl Session {
                 Outcome::answer(Answer::Refused(refusal))
             }
         }
+    }
+
+    /// Whether the content that a number stored has gone since rows were written: they do not know of it yet.
+    fn is_gone(&self, fate: &Fate) -> bool {
+        let Fate::Stored(stored) = fate else { return false };
+        self.stored_record(stored.seq).is_some_and(|record| is_gone(&record))
     }
 
     /// Carries out an act that was allowed: where its record stands, with what follows from it.

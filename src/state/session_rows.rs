@@ -8,6 +8,7 @@ use rookery_wire::codec::decode;
 use rookery_wire::{AttributeKey, Blob, Digest, Record, RequestKey, Retention, SessionId, UserId};
 
 use super::command::{Link, versioned};
+use super::fingerprint::Fingerprint;
 use super::joining::Doors;
 use super::key::{self, SenderKey, letter};
 use super::keyed::{KeptKey, Keys};
@@ -23,7 +24,7 @@ use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
-const ROW_VERSION: u8 = 5;
+pub(super) const ROW_VERSION: u8 = 5;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -192,22 +193,19 @@ pub fn read_number(
     let run: Run = row(&key, value)?;
     let at = usize::try_from(client_seq.saturating_sub(first)).unwrap_or(usize::MAX);
     let Some(item) = run.items.get(at) else { return Ok(None) };
-    let fate = match item.fate {
-        Err(code) => Fate::Refused(code),
+    let (fingerprint, fate) = match item.fate {
+        Err(code) => (Fingerprint::Plain(item.fingerprint), Fate::Refused(code)),
         Ok(seq) => match records::read_one(rows, id, seq)? {
             None => return Ok(None),
             Some(bytes) => {
                 let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
-                Fate::Stored(Stored {
-                    seq,
-                    message_id: record.message_id,
-                    time_ms: record.time_ms,
-                    count: record.count,
-                })
+                let Record { message_id, time_ms, count, .. } = record;
+                let fate = Fate::Stored(Stored { seq, message_id, time_ms, count });
+                (Fingerprint::of_row(item.fingerprint, &record), fate)
             }
         },
     };
-    Ok(Some(Number { fingerprint: item.fingerprint, fate }))
+    Ok(Some(Number { fingerprint, fate }))
 }
 
 impl Session {

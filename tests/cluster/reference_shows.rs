@@ -50,8 +50,8 @@ impl World {
         };
         let kept = |range: std::ops::RangeInclusive<u64>| -> Vec<Shown> {
             let all = range.filter(|seq| *seq > own.cleared).filter_map(|seq| conversation.at(seq));
-            all.map(|record| if own.deleted.contains(&record.seq) { left_of(record) } else { record.clone() })
-                .collect()
+            let hides = |record: &Shown| own.deleted.contains(&record.seq) && is_message(record.kind);
+            all.map(|record| if hides(record) { left_of(record) } else { record.clone() }).collect()
         };
         let mut records = kept(slice(from));
         if records.is_empty() && !backward && last > own.cleared {
@@ -103,6 +103,11 @@ impl World {
         }
         Ok(Answer::Receipts(lines, counts))
     }
+}
+
+/// Whether there is, or was, something that a user can delete; signals stay.
+fn is_message(kind: RecordKind) -> bool {
+    [RecordKind::CONTENT, RecordKind::RECALLED, RecordKind::EXPIRED].contains(&kind)
 }
 
 /// What a user sees of a message it has deleted.

@@ -13,7 +13,7 @@ use rookery_wire::{Blob, SessionId};
 
 use crate::engine::{Engine, Millis};
 
-/// How old the mark of a connection becomes on which something is pushed. What is told since it grows with its age; in tests
+/// How old the mark of a connection becomes at least on which something is pushed; up to half as much again. What is told since it grows with its age; in tests
 /// it ages faster.
 const REFRESH: Millis = if cfg!(test) { 2_000 } else { 600_000 };
 
@@ -38,10 +38,18 @@ impl Engine {
     /// Has a newer mark made in good time, so that whoever is cut off after days of being connected is told of minutes.
     pub(crate) fn refresh_mark(&mut self, now: Millis) {
         let (at, pushes) = self.sync.marked;
-        let aged = !self.sync.mark.is_empty() && now >= at + REFRESH && self.stats.pushes != pushes;
+        let age = REFRESH + self.apart(REFRESH / 2);
+        let aged = !self.sync.mark.is_empty() && now >= at + age && self.stats.pushes != pushes;
         if aged && self.sync.done_here && !self.sync.is_due() {
             self.start_sync(now);
         }
+    }
+
+    /// Below `most`, another for every device and every reading: devices that came back together after an outage do not go on
+    /// reading together.
+    pub(crate) fn apart(&self, most: Millis) -> Millis {
+        let mixed = (self.nonce ^ u64::from(self.sync.generation)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) % most.max(1)
     }
 
     /// The next reading is of everything.

@@ -40,6 +40,8 @@ pub(crate) struct SyncRun {
     pub(crate) mark: Blob,
     /// When the list was last read to its end, and how many messages had been pushed by then.
     pub(crate) marked: (Millis, u64),
+    /// The page that is awaited is not the first one.
+    later: bool,
     /// The reading under way gave the mark …
     pub(crate) asked_since: bool,
     /// … and is told only what has changed since.
@@ -97,6 +99,7 @@ impl Engine {
     }
 
     fn ask_page(&mut self, now: Millis, after: Blob, since: Blob) {
+        self.sync.later = !after.is_empty();
         let id = self.link.request(Purpose::Sync, now);
         encode_frame(Kind::Sync, id, &Sync { after, limit: PAGE, since }, &mut self.out);
     }
@@ -186,6 +189,12 @@ impl Engine {
         self.sync.active = false;
         self.sync.again_fully = true;
         let pause = match verdict {
+            // The application has read the list over this connection meanwhile, whose pages these were: begin again. It says
+            // nothing of the mark.
+            Verdict::Final if self.sync.later => {
+                self.sync.pause = (2 * self.sync.pause).clamp(PAUSES.0, PAUSES.1);
+                self.sync.pause
+            }
             // It may be the mark: without one everything is told.
             Verdict::Final if self.sync.asked_since => {
                 self.forget_mark();

@@ -494,3 +494,24 @@ fn a_device_that_comes_back_with_its_mark_misses_nothing() {
         assert!(told > 0 && passed_over > 0, "{told} lines told since marks, {passed_over} not");
     }
 }
+
+#[test]
+fn devices_that_came_back_together_do_not_go_on_reading_together() {
+    let ages = |nonce: u64| {
+        let mut engine = Engine::new(settings(), 0, nonce);
+        let mut ages = Vec::new();
+        for generation in 0..5 {
+            engine.sync.generation = generation;
+            ages.push(engine.apart(300_000));
+        }
+        ages
+    };
+    let mut all: Vec<Millis> = (1..=1000).flat_map(ages).collect();
+    assert!(all.iter().all(|age| *age < 300_000));
+    // In each of ten parts of the time there is about a tenth of them.
+    all.sort_unstable();
+    for part in 0..10 {
+        let of_part = all.iter().filter(|age| **age / 30_000 == part).count();
+        assert!((400..600).contains(&of_part), "{of_part} of {} in part {part}", all.len());
+    }
+}

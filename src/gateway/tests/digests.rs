@@ -50,3 +50,38 @@ fn what_is_left_of_a_deleted_message_has_its_digest() {
     let begin = Digest::begin(&session);
     assert_eq!(begin.then_record(&left), begin.then_record(&whole));
 }
+
+#[test]
+fn signals_in_a_deleted_range_stay_what_they_are() {
+    let session = group("team");
+    let of_kind = |seq: u64, kind: RecordKind| Record {
+        seq,
+        message_id: seq,
+        time_ms: 1000,
+        count: seq,
+        sender: user("bob"),
+        device: DeviceId::new("phone").unwrap(),
+        epoch: 1,
+        client_seq: seq,
+        kind,
+        content_type: Blob::default(),
+        content: Blob::from("what the signal says"),
+        extensions: Vec::new(),
+    };
+    let kinds = (0..=9).map(RecordKind);
+    let records: Vec<Record> = (1..).zip(kinds).map(|(seq, kind)| of_kind(seq, kind)).collect();
+    let settings = Settings { deleted: vec![(1, 20)], ..Settings::default() };
+    let page = Page { session: session.clone(), first_seq: 1, last_seq: 10, records: records.clone() };
+    let seen = crate::gateway::mask::page(&settings, page).records;
+    let digest = |records: &[Record]| {
+        records.iter().fold(Digest::begin(&session), |digest, record| digest.then_record(record))
+    };
+    assert_eq!(digest(&seen), digest(&records), "whoever verifies is not told of a difference");
+    for (seen, whole) in seen.iter().zip(&records) {
+        let hidden = [RecordKind::CONTENT, RecordKind::RECALLED, RecordKind::EXPIRED].contains(&whole.kind);
+        match hidden {
+            true => assert!(seen.kind == RecordKind::DELETED && seen.content.is_empty(), "{whole:?}"),
+            false => assert_eq!(seen, whole),
+        }
+    }
+}
