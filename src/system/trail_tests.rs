@@ -1,0 +1,92 @@
+//! The trail before a system group that has no leader, and one that has: who waits, for how long, and with how much.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rookery_raft::{
+    Clock, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, RaftId, Store, SystemClock, TcpNetwork,
+};
+use rookery_wire::{AuditEntity, AuditLine, ErrorBody, ErrorCode};
+use tokio::time::{Instant, timeout};
+
+use super::audit::Wanted;
+use super::{AuditTrail, SYSTEM_GROUP, SystemMachine, Times, Trail, TrailOptions};
+
+/// Bytes that may wait.
+const BYTES: usize = 1_000;
+
+fn wanted(mark: u128) -> Wanted {
+    let line = AuditLine {
+        number: 0,
+        time_ms: 0,
+        service: "shop".parse().unwrap(),
+        device: "backend".parse().unwrap(),
+        on_behalf_of: None,
+        action: 8,
+        part: 0,
+        entity: AuditEntity::User("ann".parse().unwrap()),
+        key: format!("key-{mark}").parse().unwrap(),
+    };
+    Wanted { line, mark }
+}
+
+fn code(outcome: Result<u64, ErrorBody>) -> Option<ErrorCode> {
+    outcome.err().map(|refusal| refusal.code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_line_is_bounded_in_time_and_bytes_and_no_wild_clock_stamps_it() {
+    let store = Store::in_memory(MemoryDisk::new(1));
+    let address = crate::fleet::free_addresses(1).unwrap().remove(0);
+    let addresses = BTreeMap::from([(1, address.clone())]);
+    let options = PeerOptions::new(1, store.store_id(), &address, addresses, b"a secret of 16 bytes".to_vec());
+    let peers = PeerNet::start(options, Arc::new(TcpNetwork), Arc::new(OsEntropy)).await.unwrap();
+    let me = RaftId { node: 1, store: store.store_id() };
+    let host = Host::start(HostOptions::new(me), store.clone(), peers.clone(), Arc::new(|_| {}));
+    let machine = Arc::new(SystemMachine::open(&store).await.unwrap());
+    let group = host.open_group(SYSTEM_GROUP, machine.clone()).await.unwrap();
+    let right = Arc::new(AtomicBool::new(false));
+    let agrees = right.clone();
+    let times = Times {
+        clock: Arc::new(SystemClock),
+        agrees: Arc::new(move || agrees.load(Ordering::Relaxed)),
+    };
+    let deadline = Duration::from_secs(5);
+    let options = TrailOptions { node: 1, keep: 1_000, age_ms: 1 << 40, deadline, bytes: BYTES };
+    let (trail, task) = Trail::new(options, group.clone(), machine, peers.clone(), times);
+    let task = tokio::spawn(task);
+    let soon = || Instant::now() + Duration::from_millis(400);
+
+    // Nobody leads.
+    let waiting = trail.append(wanted(1), 600, soon());
+    let waiting = tokio::spawn(waiting);
+    while trail.has_room_for(BYTES) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(code(trail.append(wanted(2), 600, soon()).await), Some(ErrorCode::Busy), "too many bytes wait");
+    let late = timeout(Duration::from_secs(5), waiting).await.expect("by its deadline").unwrap();
+    assert_eq!(code(late), Some(ErrorCode::Unavailable));
+    assert!(trail.has_room_for(BYTES), "who waits no more holds nothing");
+
+    // Somebody leads whose clock is not to be believed.
+    group.initialize(&[me]).await.unwrap();
+    let led = async { group.watch().wait_for(|status| status.leading).await.map(drop) };
+    timeout(Duration::from_secs(20), led).await.expect("a leader").unwrap();
+    assert_eq!(code(trail.append(wanted(3), 9_999, soon()).await), Some(ErrorCode::Unavailable));
+    assert!(trail.page(0, 9).await.unwrap().lines.is_empty());
+    right.store(true, Ordering::Relaxed);
+    let long = Instant::now() + Duration::from_secs(20);
+    assert_eq!(trail.append(wanted(3), 9_999, long).await.unwrap(), 1, "one alone has room, however large");
+    assert_eq!(trail.append(wanted(3), 9_999, long).await.unwrap(), 1, "once");
+    let page = trail.page(0, 9).await.unwrap();
+    let now = SystemClock.unix_ms();
+    assert!(page.lines.len() == 1 && now.abs_diff(page.lines[0].time_ms) < 60_000, "{page:?}");
+
+    task.abort();
+    group.stop().await;
+    host.stop().await;
+    peers.stop().await;
+    store.close().await;
+}
