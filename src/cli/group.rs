@@ -309,9 +309,9 @@ impl Change {
     /// say so that it does.
     pub(super) fn repeats(&self) -> Result<(), &'static str> {
         match self {
-            Change::Mute { seconds: Some(_), .. } => {
-                Err("seconds count from now, so a repeat would ask for something else; give the end with --until MS")
-            }
+            Change::Mute { seconds: Some(_), .. } => Err(
+                "seconds count from now, so a repeat would ask for something else; give the end with --until MS",
+            ),
             Change::Policy(PolicyArgs {
                 write: Some(_),
                 invite: Some(_),
@@ -320,8 +320,10 @@ impl Change {
                 join: Some(_),
                 ..
             }) => Ok(()),
-            Change::Policy(_) => Err("what is not named is taken as it is then, so a repeat might ask for something else; \
-                                      name --write, --invite, --change, --history and --join"),
+            Change::Policy(_) => {
+                Err("what is not named is taken as it is then, so a repeat might ask for something else; \
+                                      name --write, --invite, --change, --history and --join")
+            }
             _ => Ok(()),
         }
     }

@@ -104,7 +104,9 @@ pub(super) async fn keep_system(group: Group<SystemWaiter>, view: View) {
             && timeout(HAND_OVER, give(&group, &able(&forming).await)).await.is_ok()
             && !group.status().leading
         {
-            tracing::warn!("the clock is off or little disk space is free here: the system group's lead is given away");
+            tracing::warn!(
+                "the clock is off or little disk space is free here: the system group's lead is given away"
+            );
         }
     }
 }

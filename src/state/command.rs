@@ -522,7 +522,9 @@ impl Entry {
         let time_agrees = match bytes.get_u8() {
             0 => false,
             1 => true,
-            other => return Err(DecodeFault::Malformed(format!("log entry with {other} as its clock's word"))),
+            other => {
+                return Err(DecodeFault::Malformed(format!("log entry with {other} as its clock's word")));
+            }
         };
         let mut secret = [0; 16];
         bytes.copy_to_slice(&mut secret);

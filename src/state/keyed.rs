@@ -109,13 +109,7 @@ impl<T> Keys<T> {
         }
     }
 
-    fn remember(
-        &mut self,
-        key: &RequestKey,
-        fingerprint: u64,
-        at: &At,
-        fate: Result<T, (ErrorCode, u64)>,
-    ) {
+    fn remember(&mut self, key: &RequestKey, fingerprint: u64, at: &At, fate: Result<T, (ErrorCode, u64)>) {
         self.forget(at);
         let time_ms = if at.time_agrees { at.time_ms } else { UNSURE };
         self.by_time.insert((time_ms, key.clone()));

@@ -101,11 +101,8 @@ fn recalled_everywhere(
 fn in_a_users_name_a_service_edits_what_that_user_may() {
     let disk = Disk::default();
     let mut session = with_secret(&disk, 0);
-    let named = |name: &str, of: Option<&str>| Actor {
-        service: true,
-        on_behalf_of: of.map(user),
-        ..actor(name)
-    };
+    let named =
+        |name: &str, of: Option<&str>| Actor { service: true, on_behalf_of: of.map(user), ..actor(name) };
     let not_hers =
         apply(&mut session, &disk, &at(10), &named("shop", Some("bob")), 1, &edit(2, "bob puts it so"));
     assert_eq!(code_of(&not_hers), ErrorCode::NotAllowed, "ann has said it");

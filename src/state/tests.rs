@@ -101,14 +101,7 @@ pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
 }
 
 pub(super) fn at(index: u64) -> At {
-    At {
-        shard: 1,
-        index,
-        position: 0,
-        time_ms: 1000 + index,
-        time_agrees: true,
-        secret: [index as u8; 16],
-    }
+    At { shard: 1, index, position: 0, time_ms: 1000 + index, time_agrees: true, secret: [index as u8; 16] }
 }
 
 /// Applies as the actor shell does: old numbers are fetched first.

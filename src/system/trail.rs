@@ -246,7 +246,9 @@ impl Inner {
         if (self.times.agrees)() {
             return Ok(AuditCommand { time_ms, keep, age_ms, lines });
         }
-        Err(format!("the clock of node {node}, which leads, does not agree with those of a majority of the nodes"))
+        Err(format!(
+            "the clock of node {node}, which leads, does not agree with those of a majority of the nodes"
+        ))
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rookery_raft::{
-    Clock, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, RaftId, Store, SystemClock, TcpNetwork,
+    Clock, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, RaftId, Store, SystemClock,
+    TcpNetwork,
 };
 use rookery_wire::{AuditEntity, AuditLine, ErrorBody, ErrorCode};
 use tokio::time::{Instant, timeout};
@@ -41,7 +42,8 @@ async fn who_waits_for_a_line_is_bounded_in_time_and_bytes_and_no_wild_clock_sta
     let store = Store::in_memory(MemoryDisk::new(1));
     let address = crate::fleet::free_addresses(1).unwrap().remove(0);
     let addresses = BTreeMap::from([(1, address.clone())]);
-    let options = PeerOptions::new(1, store.store_id(), &address, addresses, b"a secret of 16 bytes".to_vec());
+    let options =
+        PeerOptions::new(1, store.store_id(), &address, addresses, b"a secret of 16 bytes".to_vec());
     let peers = PeerNet::start(options, Arc::new(TcpNetwork), Arc::new(OsEntropy)).await.unwrap();
     let me = RaftId { node: 1, store: store.store_id() };
     let host = Host::start(HostOptions::new(me), store.clone(), peers.clone(), Arc::new(|_| {}));
@@ -49,10 +51,8 @@ async fn who_waits_for_a_line_is_bounded_in_time_and_bytes_and_no_wild_clock_sta
     let group = host.open_group(SYSTEM_GROUP, machine.clone()).await.unwrap();
     let right = Arc::new(AtomicBool::new(false));
     let agrees = right.clone();
-    let times = Times {
-        clock: Arc::new(SystemClock),
-        agrees: Arc::new(move || agrees.load(Ordering::Relaxed)),
-    };
+    let times =
+        Times { clock: Arc::new(SystemClock), agrees: Arc::new(move || agrees.load(Ordering::Relaxed)) };
     let deadline = Duration::from_secs(5);
     let options = TrailOptions { node: 1, keep: 1_000, age_ms: 1 << 40, deadline, bytes: BYTES };
     let (trail, task) = Trail::new(options, group.clone(), machine, peers.clone(), times);
@@ -65,7 +65,11 @@ async fn who_waits_for_a_line_is_bounded_in_time_and_bytes_and_no_wild_clock_sta
     while trail.has_room_for(BYTES) {
         tokio::task::yield_now().await;
     }
-    assert_eq!(code(trail.append(wanted(2), 600, soon()).await), Some(ErrorCode::Busy), "too many bytes wait");
+    assert_eq!(
+        code(trail.append(wanted(2), 600, soon()).await),
+        Some(ErrorCode::Busy),
+        "too many bytes wait"
+    );
     let late = timeout(Duration::from_secs(5), waiting).await.expect("by its deadline").unwrap();
     assert_eq!(code(late), Some(ErrorCode::Unavailable));
     assert!(trail.has_room_for(BYTES), "who waits no more holds nothing");

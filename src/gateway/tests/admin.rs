@@ -2,10 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 
-use tokio::time::Instant;
 use rookery_wire::admin::{Admin, AdminOutcome, AdminReply, Audit, AuditPage};
 use rookery_wire::request::Role;
 use rookery_wire::{AdminAction, AuditEntity, AuditLine, Burns, Extension, GroupAction, UserAction};
+use tokio::time::Instant;
 
 use super::*;
 use crate::state::KeyedOwn;
