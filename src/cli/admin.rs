@@ -355,7 +355,7 @@ async fn change(client: &Client, args: &AdminArgs, of: Option<UserId>, action: A
 fn repeat_of(key: &RequestKey, action: &AdminAction) -> String {
     match action {
         AdminAction::Manage { action: GroupAction::Mute { until_ms, .. }, .. }
-            if !matches!(until_ms, 0 | &u64::MAX) =>
+            if !matches!(*until_ms, 0 | u64::MAX) =>
         {
             format!("--key {key} and --until {until_ms} in the place of seconds")
         }
