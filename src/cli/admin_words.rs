@@ -18,7 +18,7 @@ const ACTIONS: [&str; 10] = [
     "sessions",
 ];
 const MANAGE: u16 = 6;
-const OF_GROUPS: [&str; 9] = [
+const OF_GROUPS: [&str; 14] = [
     "set_profile",
     "set_attribute",
     "set_role",
@@ -28,9 +28,14 @@ const OF_GROUPS: [&str; 9] = [
     "mute_all",
     "dissolve",
     "set_retention",
+    "answer",
+    "make_code",
+    "revoke_code",
+    "bar",
+    "asked",
 ];
 const OWN: u16 = 7;
-const OF_USERS: [&str; 14] = [
+const OF_USERS: [&str; 15] = [
     "set_session",
     "read_all",
     "clear_session",
@@ -45,6 +50,7 @@ const OF_USERS: [&str; 14] = [
     "set_strangers",
     "name_device",
     "end_device",
+    "set_privacy",
 ];
 
 /// What was asked for. A newer server may know more: that is a number.
@@ -86,6 +92,7 @@ pub(super) fn audit_words(line: &AuditLine) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rookery_client::wire::own::ShowTo;
     use rookery_client::wire::{AdminAction, GroupAction, UserAction};
 
     use super::*;
@@ -116,6 +123,17 @@ mod tests {
             (
                 AdminAction::Manage { group: "g".parse().expect("a name"), action: GroupAction::Dissolve },
                 "dissolve",
+            ),
+            (
+                AdminAction::Own(UserAction::SetPrivacy { receipts: ShowTo::All, presence: ShowTo::All }),
+                "set_privacy",
+            ),
+            (
+                AdminAction::Manage {
+                    group: "g".parse().expect("a name"),
+                    action: GroupAction::Bar { user: ann(), on: true },
+                },
+                "bar",
             ),
             (AdminAction::CreateUser { user: ann() }, "create_user"),
             (AdminAction::Sessions { after: None, limit: 1 }, "sessions"),

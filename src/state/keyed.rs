@@ -286,6 +286,7 @@ impl User {
     fn is_there(&self) -> bool {
         let named = self.created_ms > 0 || self.last_epoch > 0 || !self.links.is_empty();
         let known = !self.relations.is_empty() || !self.series.is_empty();
-        named || known || !self.extras.is_empty() || self.refuses_strangers || !self.ended.is_empty()
+        let set = self.refuses_strangers || self.privacy != super::privacy::Privacy::default();
+        named || known || set || !self.extras.is_empty() || !self.ended.is_empty()
     }
 }

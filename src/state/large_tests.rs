@@ -38,7 +38,8 @@ impl Large {
 
     /// A checkpoint; the rows it writes.
     fn writes(&mut self) -> RowWrites {
-        let rows = self.session.collect();
+        let mut rows = self.session.collect();
+        rows.seal().expect("records");
         for (_, value) in rows.rows.iter().chain(&rows.ahead) {
             self.largest.1 = self.largest.1.max(value.as_ref().map_or(0, |value| value.len()));
         }
