@@ -31,7 +31,7 @@ use crate::shard::{ShardHandle, Surroundings};
 use crate::stage::Stages;
 use crate::system::facts::cluster_text;
 use crate::system::forming::{FolderIdentity, Forming};
-use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter};
+use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter, Times};
 
 /// How long a shard waits for its preferred leader to initialise it before another replica does.
 const INITIALISE_AFTER: Duration = Duration::from_secs(2);
@@ -144,7 +144,7 @@ impl Node {
             .map_err(|fault| Fault::with_source("the system group cannot be opened", fault))?;
         machine.set_group(system.clone());
         let (ahead_is, clock_ahead) = watch::channel(0);
-        let (agreed_is, clock_agreed) = watch::channel(false);
+        let (agreed_is, clock_agreed) = watch::channel(None);
         let forming = Arc::new(Forming {
             node: number,
             store: store.store_id(),
@@ -177,7 +177,9 @@ impl Node {
         let mut tasks = JoinSet::new();
         let links = (peers.clone(), &*app);
         let to_system = (system.clone(), machine);
-        let audit = audit::start((&config, number), to_system, links, seams.clock.clone(), &mut tasks);
+        let time_agrees = clock::agrees(clock_agreed, seams.clock.clone());
+        let times = Times { clock: seams.clock.clone(), agrees: time_agrees.clone() };
+        let audit = audit::start((&config, number), to_system, links, times, &mut tasks);
         let placement = follow_placement(facts.clone(), &mut tasks);
         let router = Router::start(
             router_options(&config, number, known.placement.count()),
@@ -195,7 +197,7 @@ impl Node {
             answers: router.answers(),
             clock: seams.clock.clone(),
             entropy: seams.entropy.clone(),
-            time_agrees: clock::agrees(clock_agreed),
+            time_agrees,
             stop: stop.clone(),
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));
@@ -214,7 +216,7 @@ impl Node {
             tasks.spawn(balance::keep(handle.clone(), view.clone()));
             shards.push(handle);
         }
-        tasks.spawn(balance::keep_system(system.clone(), facts.clone()));
+        tasks.spawn(balance::keep_system(system.clone(), view));
         let groups = shards.iter().map(|shard| shard.group().clone()).collect();
         let groups = Arc::new(balance::Groups { system: system.clone(), shards: groups });
         // Set once: this is the only place.

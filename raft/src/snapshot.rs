@@ -43,7 +43,9 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Bytes>) {
+    /// A writer and where its chunks come, also for tests of machines.
+    #[doc(hidden)]
+    pub fn channel() -> (Self, mpsc::Receiver<Bytes>) {
         let (chunks, rx) = mpsc::channel(WRITER_QUEUE);
         (Self { chunks }, rx)
     }

@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use rookery_client::wire::admin::{AdminOutcome, AdminReply};
 use rookery_client::wire::own::RelationFilter;
 use rookery_client::wire::request::{Consistency, Direction};
-use rookery_client::wire::{AdminAction, Blob, DeviceId, GroupId, RequestKey, SessionId, UserAction, UserId};
+use rookery_client::wire::{
+    AdminAction, Blob, DeviceId, ErrorCode, GroupAction, GroupId, RequestKey, SessionId, UserAction, UserId,
+};
 use rookery_client::{Client, ClientError};
 use rookery_raft::{Entropy, OsEntropy};
 use serde_json::json;
@@ -14,6 +16,7 @@ use serde_json::json;
 use super::admin_words::{audit_json, audit_words};
 use super::connect::{self, ConnectArgs};
 use super::group::{self, Change};
+use super::group_words::policy_words;
 use super::own::{device_json, device_words, relation_json, relation_words};
 use super::record::{self, Shape};
 use super::talk::send_device;
@@ -36,7 +39,8 @@ use crate::terminal as out;
   rookery admin --user shop audit --after 250 --json
 
 The user is a service; in token mode its token has the role service (rookery token shop --role service). Who gives the same
---key again gets the first answer again, for a day at least. Without --key one is drawn and printed.")]
+--key again, and asks for the same, gets the first answer again, for a day at least. Without --key one is drawn and
+printed.")]
 pub(super) struct AdminArgs {
     /// Print answers as JSON, one object a line
     #[arg(long, global = true)]
@@ -256,7 +260,12 @@ async fn plan(client: &Client, args: &mut AdminArgs) -> Result<Plan> {
         AdminCommand::User { command: UserCommand::Create { user } } => {
             AdminAction::CreateUser { user: user.clone() }
         }
-        AdminCommand::Group { command } => group_action(client, command).await?,
+        AdminCommand::Group { command } => {
+            if let (Some(_), GroupCommand::Change(change)) = (&args.key, &**command) {
+                change.repeats().map_err(anyhow::Error::msg).context("with --key")?;
+            }
+            group_action(client, command).await?
+        }
         AdminCommand::Send { session: name, text, content_type } => AdminAction::Send {
             session: session(args, name)?,
             content_type: Blob::from(content_type.as_str()),
@@ -326,13 +335,34 @@ async fn change(client: &Client, args: &AdminArgs, of: Option<UserId>, action: A
         Some(key) => key.clone(),
         None => drawn()?,
     };
+    let again = repeat_of(&key, &action);
     match client.admin(key.clone(), of, action).await {
         Ok(reply) => told(args.json, &reply),
         Err(fault) => {
-            let unknown = !matches!(fault, ClientError::Refused(_));
-            let again = format!("not known to be done; repeat it with --key {key}");
-            Err(fault).context(if unknown { again } else { "not done".to_owned() })
+            let became = match &fault {
+                ClientError::Refused(refusal) if refusal.code == ErrorCode::KeyReused => {
+                    format!("the key {key} was used for something else; that stands, and this was not done")
+                }
+                ClientError::Refused(_) => "not done".to_owned(),
+                _ => format!("not known to be done; repeat it with {again}"),
+            };
+            Err(fault).context(became)
         }
+    }
+}
+
+/// What makes another run ask for the same: the key, and what this run took from its clock or from the group.
+fn repeat_of(key: &RequestKey, action: &AdminAction) -> String {
+    match action {
+        AdminAction::Manage { action: GroupAction::Mute { until_ms, .. }, .. }
+            if !matches!(*until_ms, 0 | u64::MAX) =>
+        {
+            format!("--key {key} and --until {until_ms} in the place of seconds")
+        }
+        AdminAction::Manage { action: GroupAction::SetPolicy(policy), .. } => {
+            format!("--key {key} and the policy named whole: {}", policy_words(*policy))
+        }
+        _ => format!("--key {key}"),
     }
 }
 
@@ -471,4 +501,44 @@ async fn audit(client: &Client, after: u64, count: u64, json: bool) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        admin: AdminArgs,
+    }
+
+    fn change(words: &str) -> Change {
+        let line = "admin --user shop group ".to_owned() + words;
+        let Ok(line) = Line::try_parse_from(line.split_whitespace()) else { panic!("{words}") };
+        match line.admin.command {
+            AdminCommand::Group { command } => match *command {
+                GroupCommand::Change(change) => change,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_another_run_would_ask_otherwise_takes_no_key() {
+        for words in ["mute team sam 60", "policy team --write admins"] {
+            assert!(change(words).repeats().is_err(), "{words}");
+        }
+        let whole = "policy team --write all --invite all --change admins --history hidden --join open";
+        for words in ["mute team sam", "mute team sam --until 1790000000001", "unmute team sam", whole] {
+            assert!(change(words).repeats().is_ok(), "{words}");
+        }
+        let key: RequestKey = "k".parse().expect("a key");
+        let mute = GroupAction::Mute { user: "sam".parse().expect("a name"), until_ms: 1_790_000_000_001 };
+        let mute = AdminAction::Manage { group: "team".parse().expect("a name"), action: mute };
+        assert!(repeat_of(&key, &mute).contains("--until 1790000000001"));
+    }
 }

@@ -134,6 +134,9 @@ pub(super) enum Change {
         user: UserId,
         /// For how long; for ever without
         seconds: Option<u64>,
+        /// Until then, unix milliseconds; the same in every repeat
+        #[arg(long, value_name = "MS", conflicts_with = "seconds")]
+        until: Option<u64>,
     },
     /// Let a muted member write again
     Unmute {
@@ -302,6 +305,29 @@ fn tell(ack: &Ack) -> Result<()> {
 }
 
 impl Change {
+    /// Whether run again it asks for the same again, whatever the time is then and whatever came between; if not, what to
+    /// say so that it does.
+    pub(super) fn repeats(&self) -> Result<(), &'static str> {
+        match self {
+            Change::Mute { seconds: Some(_), .. } => Err(
+                "seconds count from now, so a repeat would ask for something else; give the end with --until MS",
+            ),
+            Change::Policy(PolicyArgs {
+                write: Some(_),
+                invite: Some(_),
+                change: Some(_),
+                history: Some(_),
+                join: Some(_),
+                ..
+            }) => Ok(()),
+            Change::Policy(_) => {
+                Err("what is not named is taken as it is then, so a repeat might ask for something else; \
+                                      name --write, --invite, --change, --history and --join")
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn group(&self) -> &str {
         match self {
             Change::Profile(ProfileArgs { group, .. })
@@ -334,8 +360,9 @@ pub(super) async fn action(client: &Client, session: &SessionId, change: &Change
         }
         Change::HandOver { user, .. } => GroupAction::HandOver { user: user.clone() },
         Change::Policy(args) => policy(args, client.group_info(session).await?.policy)?,
-        Change::Mute { user, seconds, .. } => {
-            GroupAction::Mute { user: user.clone(), until_ms: seconds.map_or(Ok(u64::MAX), in_seconds)? }
+        Change::Mute { user, seconds, until, .. } => {
+            let until_ms = until.map_or_else(|| seconds.map_or(Ok(u64::MAX), in_seconds), Ok)?;
+            GroupAction::Mute { user: user.clone(), until_ms }
         }
         Change::Unmute { user, .. } => GroupAction::Mute { user: user.clone(), until_ms: 0 },
         Change::MuteAll { off, .. } => GroupAction::MuteAll { on: !*off },

@@ -193,9 +193,9 @@ section! {
         retention_sweep_ms: u64 = 10_000, number(100, 86_400_000, "ms");
         /// How often the leader of a shard compares one more of its sessions with the other replicas, by digest; 0 never does.
         compare_ms: u64 = 1_000, number(0, 86_400_000, "ms");
-        /// Lines of the audit of what backends asked for that are kept.
+        /// Lines of the audit of what backends asked for that are kept, however young the older ones are.
         audit_lines: u32 = 100_000, number(1_000, 1_000_000, "lines");
-        /// For how long they are kept.
+        /// Age beyond which they are shown no more, and go with one of the next lines.
         audit_age_ms: u64 = 7_776_000_000, number(86_400_000, 3_153_600_000_000, "ms");
         /// Threads that read history from disk.
         read_threads: u32 = 2, number(1, 64, "threads");

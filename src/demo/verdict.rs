@@ -169,7 +169,9 @@ fn log_alone(session: &SessionId, log: &[Record], verdict: &mut Verdict) {
             verdict.because(format!("{session}: seq {} stands where {} belongs", record.seq, at + 1));
             return;
         }
-        if !seen.insert((&record.sender, &record.device, record.epoch, record.client_seq)) {
+        // Of a backend's key or the cluster itself: those have no number.
+        let numbered = record.client_seq > 0;
+        if numbered && !seen.insert((&record.sender, &record.device, record.epoch, record.client_seq)) {
             verdict.doubled += 1;
             verdict.because(format!("{session}: seq {} holds a send that is there already", record.seq));
         }
@@ -332,6 +334,20 @@ mod tests {
 
     fn log(evidence: &mut Evidence, node: u16) -> &mut Vec<Record> {
         evidence.logs.get_mut(&pair()).and_then(|logs| logs.get_mut(&node)).expect("log")
+    }
+
+    #[test]
+    fn records_without_a_number_are_no_doubles() {
+        let mut evidence = good();
+        for node in 1..=3 {
+            for record in log(&mut evidence, node).iter_mut().skip(1) {
+                record.client_seq = 0;
+            }
+        }
+        assert_eq!(judge(&evidence).doubled, 0);
+        // Of equal logs one is counted.
+        (1..=3).for_each(|node| log(&mut evidence, node)[1].client_seq = 1);
+        assert_eq!(judge(&evidence).doubled, 1);
     }
 
     #[test]

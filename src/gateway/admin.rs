@@ -12,6 +12,7 @@ use rookery_wire::{
     AdminAction, AuditEntity, AuditLine, Burns, ErrorBody, ErrorCode, GroupId, Kind, RequestKey, SessionId,
     UserAction, UserId,
 };
+use tokio::time::{Duration, Instant, timeout_at};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::check::{self, refuse};
@@ -44,20 +45,15 @@ pub(super) async fn admin(connection: Arc<Connection>, request: u32, admin: Admi
     if let AdminAction::Sessions { after, limit } = admin.action {
         return sessions(&connection, request, admin.key, admin.on_behalf_of, (after, limit)).await;
     }
-    let limits = &connection.core.options.limits;
-    let plan = plan(connection.user(), &admin, limits)?;
-    let wanted = wanted(&connection, &admin, &plan);
-    let audit = connection.core.audit.append(wanted).await?;
-    let (command, read) = command(&connection, &admin.key, plan).await?;
-    let outcome = match connection.core.router.execute(&command).await {
-        Answer::Ack(ack) => AdminOutcome::Stored(ack),
-        Answer::Own(ack) => AdminOutcome::Done { time_ms: ack.time_ms, value: ack.value },
-        Answer::Refused(error) => return Err(error),
-        other => {
-            tracing::error!(?other, "an ADMIN was answered with something else");
-            return refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat");
-        }
-    };
+    let options = &connection.core.options;
+    // One for all its parts.
+    let deadline = Instant::now() + Duration::from_millis(options.timing.request_deadline_ms);
+    let plan = plan(connection.user(), &admin, &options.limits)?;
+    let (wanted, bytes) = wanted(&connection, &admin, &plan);
+    let audit = connection.core.audit.append(wanted, bytes, deadline).await?;
+    let done = timeout_at(deadline, carried_out(&connection, &admin.key, plan)).await;
+    let unknown = || refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat with the same key");
+    let (outcome, read) = done.unwrap_or_else(|_| unknown())?;
     if let Some(name) = &admin.on_behalf_of {
         for (session, seq) in read {
             receipts::note(&connection.core, name, &session, seq);
@@ -65,6 +61,25 @@ pub(super) async fn admin(connection: Arc<Connection>, request: u32, admin: Admi
     }
     connection.reply(Kind::AdminReply, request, &AdminReply { key: admin.key, audit, outcome });
     Ok(())
+}
+
+/// Has it done, and says what is read by it.
+async fn carried_out(
+    connection: &Connection,
+    key: &RequestKey,
+    plan: Plan,
+) -> Result<(AdminOutcome, Vec<(SessionId, u64)>), ErrorBody> {
+    let (command, read) = command(connection, key, plan).await?;
+    let outcome = match connection.core.router.execute(&command).await {
+        Answer::Ack(ack) => AdminOutcome::Stored(ack),
+        Answer::Own(ack) => AdminOutcome::Done { time_ms: ack.time_ms, value: ack.value },
+        Answer::Refused(error) => return Err(error),
+        other => {
+            tracing::error!(?other, "an ADMIN was answered with something else");
+            return refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat with the same key");
+        }
+    };
+    Ok((outcome, read))
 }
 
 fn is_service(connection: &Connection) -> Result<(), ErrorBody> {
@@ -143,8 +158,9 @@ fn plan(service: &UserId, admin: &Admin, limits: &Limits) -> Result<Plan, ErrorB
     }
 }
 
-/// The line that tells of it. Its mark is a hash of everything that is asked: a repeat writes no second line.
-fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> Wanted {
+/// The line that tells of it, and how many bytes wait with it. Its mark is a hash of everything that is asked: a repeat writes
+/// no second line while the first is kept.
+fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> (Wanted, usize) {
     let entity = match plan {
         Plan::Session(command) => match command.entity() {
             EntityKey::Session(session) => AuditEntity::Session(session),
@@ -153,7 +169,8 @@ fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> Wanted {
         Plan::Own(actor, _) | Plan::Create(actor) => AuditEntity::User(actor.name().clone()),
     };
     let service = connection.user().clone();
-    let mark = xxh3_128(&rookery_wire::encode(&(&service, admin)));
+    let asked = rookery_wire::encode(&(&service, admin));
+    let mark = xxh3_128(&asked);
     let (action, part) = admin.action.numbers();
     let line = AuditLine {
         number: 0,
@@ -166,7 +183,7 @@ fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> Wanted {
         entity,
         key: admin.key.clone(),
     };
-    Wanted { line, mark }
+    (Wanted { line, mark }, asked.len())
 }
 
 /// The command, with what the entity must be told of others; and what is read by it, of which others hear.

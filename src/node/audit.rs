@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_raft::{Clock, Group, PeerNet};
+use rookery_raft::{Group, PeerNet};
 use tokio::task::JoinSet;
 
 use super::peers::PeerApp;
 use crate::config::Config;
-use crate::system::{AuditTrail, SystemMachine, SystemWaiter, Trail, TrailOptions};
+use crate::system::{AuditTrail, SystemMachine, SystemWaiter, Times, Trail, TrailOptions};
 
 /// Starts the trail of this node; its task is one of `tasks`.
 pub(super) fn start(
     (config, node): (&Config, u16),
     (group, machine): (Group<SystemWaiter>, Arc<SystemMachine>),
     (peers, app): (PeerNet, &PeerApp),
-    clock: Arc<dyn Clock>,
+    times: Times,
     tasks: &mut JoinSet<()>,
 ) -> Arc<dyn AuditTrail> {
     let options = TrailOptions {
@@ -23,8 +23,9 @@ pub(super) fn start(
         keep: config.storage.audit_lines,
         age_ms: config.storage.audit_age_ms,
         deadline: Duration::from_millis(config.timing.request_deadline_ms),
+        bytes: config.limits.lane_bytes as usize,
     };
-    let (trail, task) = Trail::new(options, group, machine, peers, clock);
+    let (trail, task) = Trail::new(options, group, machine, peers, times);
     tasks.spawn(task);
     app.set_audit(trail.clone());
     Arc::new(trail)

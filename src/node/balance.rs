@@ -89,14 +89,24 @@ pub(super) async fn keep(shard: ShardHandle, view: View) {
     }
 }
 
-/// For the system group: brings its voters in line with the facts.
-pub(super) async fn keep_system(group: Group<SystemWaiter>, facts: watch::Receiver<Arc<Facts>>) {
+/// For the system group, while this node leads it: brings its voters in line with the facts; then gives the lead away when
+/// this node's clock is off or its disk is nearly full, if another can take it: each line of the audit is a write.
+pub(super) async fn keep_system(group: Group<SystemWaiter>, view: View) {
+    let View { facts, forming, .. } = view;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let status = group.status();
         let voters = facts.borrow().system_voters();
-        if status.leading && !voters.is_empty() {
-            align(&group, &status, &voters).await;
+        if !status.leading || voters.is_empty() || !align(&group, &status, &voters).await {
+            continue;
+        }
+        if (forming.clock_is_off() || forming.is_low())
+            && timeout(HAND_OVER, give(&group, &able(&forming).await)).await.is_ok()
+            && !group.status().leading
+        {
+            tracing::warn!(
+                "the clock is off or little disk space is free here: the system group's lead is given away"
+            );
         }
     }
 }

@@ -136,7 +136,7 @@ impl Reads {
         let time_ms = self.shared.clock.unix_ms();
         let judged = self.look(&session, move |state| {
             may_read(state, (!actor.service).then_some(&actor.user))?;
-            let at = At { shard: 0, index: 0, position: 0, time_ms, secret: [0; 16] };
+            let at = At { shard: 0, index: 0, position: 0, time_ms, time_agrees: false, secret: [0; 16] };
             let nothing = Blob::default;
             let act = Act::Send { content_type: nothing(), content: nothing(), extensions: Vec::new() };
             state.decide(&at, &actor, &act)

@@ -135,6 +135,7 @@ impl StateMachine for Machine {
                     index: committed.index,
                     position,
                     time_ms: entry.time_ms,
+                    time_agrees: entry.time_agrees,
                     secret: entry.secret,
                 };
                 commands.push((at, command, origins.as_mut().and_then(Iterator::next)));

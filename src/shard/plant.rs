@@ -75,9 +75,9 @@ pub(super) fn deliver_before_commit(shared: &Arc<Shared>) {
             }
             for (index, payload) in entries {
                 let Ok(entry) = Entry::decode(payload.clone()) else { continue };
-                for (position, command) in (0u32..).zip(entry.commands) {
-                    let at =
-                        At { shard, index: *index, position, time_ms: entry.time_ms, secret: entry.secret };
+                let Entry { time_ms, time_agrees, secret, commands } = entry;
+                for (position, command) in (0u32..).zip(commands) {
+                    let at = At { shard, index: *index, position, time_ms, time_agrees, secret };
                     push_early(&shared, &mut seqs, &at, command);
                 }
             }

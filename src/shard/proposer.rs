@@ -132,7 +132,9 @@ impl Task {
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&self.shared.entropy.u64().to_le_bytes());
         secret[8..].copy_from_slice(&self.shared.entropy.u64().to_le_bytes());
-        let mut payload = Entry::begin(self.shared.clock.unix_ms(), secret, capacity);
+        // Asked after the clock was read: who finds it set meanwhile says no.
+        let time_ms = self.shared.clock.unix_ms();
+        let mut payload = Entry::begin(time_ms, (self.shared.time_agrees)(), secret, capacity);
         let mut origins = Vec::with_capacity(count);
         for submission in left.drain(..count) {
             Entry::push(&mut payload, &submission.command);

@@ -14,6 +14,8 @@ pub struct At {
     pub position: u32,
     /// The leader's time, unix milliseconds.
     pub time_ms: u64,
+    /// Whether the leader's clock agreed with those of a majority: nothing goes by a time that it did not (R10).
+    pub time_agrees: bool,
     /// What the leader drew for the entry.
     pub secret: [u8; 16],
 }

@@ -483,6 +483,8 @@ impl Command {
 pub struct Entry {
     /// The leader's clock when it proposed, unix milliseconds.
     pub time_ms: u64,
+    /// Whether that clock agreed with those of a majority of the nodes.
+    pub time_agrees: bool,
     /// What it drew then, for the salts of records.
     pub secret: [u8; 16],
     /// The commands in order.
@@ -491,13 +493,14 @@ pub struct Entry {
 
 impl Entry {
     /// Bytes that precede the commands of an entry.
-    pub const HEAD_BYTES: usize = 1 + 8 + 16;
+    pub const HEAD_BYTES: usize = 1 + 8 + 1 + 16;
 
     /// Begins an entry; [`Entry::push`] adds commands.
-    pub fn begin(time_ms: u64, secret: [u8; 16], capacity: usize) -> BytesMut {
+    pub fn begin(time_ms: u64, time_agrees: bool, secret: [u8; 16], capacity: usize) -> BytesMut {
         let mut out = BytesMut::with_capacity(capacity + Self::HEAD_BYTES);
         out.put_u8(ENTRY_VERSION);
         out.put_u64_le(time_ms);
+        out.put_u8(u8::from(time_agrees));
         out.put_slice(&secret);
         out
     }
@@ -524,6 +527,13 @@ impl Entry {
             )));
         }
         let time_ms = bytes.get_u64_le();
+        let time_agrees = match bytes.get_u8() {
+            0 => false,
+            1 => true,
+            other => {
+                return Err(DecodeFault::Malformed(format!("log entry with {other} as its clock's word")));
+            }
+        };
         let mut secret = [0; 16];
         bytes.copy_to_slice(&mut secret);
         let mut commands = Vec::new();
@@ -542,7 +552,7 @@ impl Entry {
             }
             commands.push(command);
         }
-        Ok(Self { time_ms, secret, commands })
+        Ok(Self { time_ms, time_agrees, secret, commands })
     }
 }
 

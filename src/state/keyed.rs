@@ -2,8 +2,10 @@
 //!
 //! Whoever asks first under a key is judged; every repeat, over whichever connection and by whichever service, gets that
 //! answer again. A key belongs to the one entity it was used on, and is remembered there for [`KEY_LIVES_MS`] by stamped
-//! time at least. An entity remembers [`MAX_KEYS`]: one more that is asked for within that time is refused, for a key
-//! forgotten early would be carried out twice.
+//! time at least; it goes when a later one comes, so on an entity that nobody asks under a key again it stays. An entity
+//! remembers [`MAX_KEYS`]: one more that is asked for within that time is refused, for a key forgotten early would be
+//! carried out twice. For the same reason nothing is forgotten by a clock that does not agree with a majority's, and a key
+//! taken by such a clock ages only from when one that agrees has seen it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,12 +32,15 @@ const FORGOTTEN_AT_ONCE: usize = 64;
 /// The fingerprint of an act whose content is no more: any act may be its repeat. No act has it, but for one of 2^64.
 const GONE: u64 = u64::MAX;
 
+/// Stands as the time of a key that was taken while the leader's clock did not agree with the others': nobody knows it.
+const UNSURE: u64 = u64::MAX;
+
 /// What came of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct KeptKey<T> {
     /// Tells a repeat from another act under the same key; `GONE` once what it said is.
     fingerprint: u64,
-    /// When it was taken.
+    /// When it was taken, or [`UNSURE`].
     time_ms: u64,
     /// What its answer says, or code and detail of its refusal.
     fate: Result<T, (ErrorCode, u64)>,
@@ -77,11 +82,6 @@ impl<T> Keys<T> {
         self.known.contains_key(key)
     }
 
-    /// Whether none is remembered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// Whether rows were collected for all of them.
     pub(super) fn is_clean(&self) -> bool {
         self.dirty.is_empty()
@@ -93,7 +93,7 @@ impl<T> Keys<T> {
         dirty.map(|key| (key.clone(), self.known.get(&key))).collect()
     }
 
-    fn find(&self, key: &RequestKey, fingerprint: u64, time_ms: u64) -> Known<'_, T> {
+    fn find(&self, key: &RequestKey, fingerprint: u64, at: &At) -> Known<'_, T> {
         if let Some(kept) = self.known.get(key) {
             if kept.fingerprint == fingerprint || kept.fingerprint == GONE {
                 return Known::Used(&kept.fate);
@@ -102,7 +102,7 @@ impl<T> Keys<T> {
             return Known::Refused(ErrorBody::new(ErrorCode::KeyReused, text));
         }
         match self.by_time.first() {
-            Some((oldest, _)) if self.known.len() >= MAX_KEYS && !is_over(*oldest, time_ms) => {
+            Some((oldest, _)) if self.known.len() >= MAX_KEYS && !is_over(*oldest, at) => {
                 let text =
                     format!("{MAX_KEYS} keys of the last 24 hours are remembered here, as many as may be");
                 let full = ErrorBody::new(ErrorCode::KeysFull, text);
@@ -112,26 +112,35 @@ impl<T> Keys<T> {
         }
     }
 
-    fn remember(
-        &mut self,
-        key: &RequestKey,
-        fingerprint: u64,
-        time_ms: u64,
-        fate: Result<T, (ErrorCode, u64)>,
-    ) {
-        // Clocks of leaders differ by a little: time does not go back here.
-        let time_ms = self.by_time.last().map_or(time_ms, |(last, _)| time_ms.max(*last));
+    fn remember(&mut self, key: &RequestKey, fingerprint: u64, at: &At, fate: Result<T, (ErrorCode, u64)>) {
+        self.forget(at);
+        let time_ms = if at.time_agrees { at.time_ms } else { UNSURE };
+        self.by_time.insert((time_ms, key.clone()));
+        self.known.insert(key.clone(), KeptKey { fingerprint, time_ms, fate });
+        self.dirty.insert(key.clone());
+    }
+
+    /// Lets some go that are old enough, and gives some their time that had none.
+    fn forget(&mut self, at: &At) {
         for _ in 0..FORGOTTEN_AT_ONCE {
-            if !self.by_time.first().is_some_and(|(oldest, _)| is_over(*oldest, time_ms)) {
+            if !self.by_time.first().is_some_and(|(oldest, _)| is_over(*oldest, at)) {
                 break;
             }
             let Some((_, old)) = self.by_time.pop_first() else { break };
             self.known.remove(&old);
             self.dirty.insert(old);
         }
-        self.by_time.insert((time_ms, key.clone()));
-        self.known.insert(key.clone(), KeptKey { fingerprint, time_ms, fate });
-        self.dirty.insert(key.clone());
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if !(at.time_agrees && self.by_time.last().is_some_and(|(time_ms, _)| *time_ms == UNSURE)) {
+                break;
+            }
+            let Some((_, unsure)) = self.by_time.pop_last() else { break };
+            if let Some(kept) = self.known.get_mut(&unsure) {
+                kept.time_ms = at.time_ms;
+            }
+            self.by_time.insert((at.time_ms, unsure.clone()));
+            self.dirty.insert(unsure);
+        }
     }
 }
 
@@ -147,8 +156,8 @@ impl<T> Keys<T> {
 }
 
 /// Whether a key of that time may be forgotten now.
-fn is_over(taken_ms: u64, now_ms: u64) -> bool {
-    taken_ms.saturating_add(KEY_LIVES_MS) < now_ms
+fn is_over(taken_ms: u64, at: &At) -> bool {
+    at.time_agrees && taken_ms.saturating_add(KEY_LIVES_MS) < at.time_ms
 }
 
 /// What a backend does under a key to what is a user's own.
@@ -192,7 +201,7 @@ impl Session {
             return refused(ErrorCode::Frozen, "this session was frozen after a fault".to_owned(), 0);
         }
         let fingerprint = act.fingerprint(actor.on_behalf_of.as_ref());
-        match self.keys.find(key, fingerprint, at.time_ms) {
+        match self.keys.find(key, fingerprint, at) {
             Known::Fresh => {}
             Known::Refused(refusal) => return Outcome::answer(Answer::Refused(refusal)),
             Known::Used(Err(refusal)) => return Outcome::answer(again_refused(*refusal)),
@@ -215,13 +224,13 @@ impl Session {
         match self.decide(at, actor, act) {
             Ok(()) => match self.store(at, limits, actor, 0, act) {
                 Ok((outcome, stored)) => {
-                    self.keys.remember(key, fingerprint, at.time_ms, Ok(stored));
+                    self.keys.remember(key, fingerprint, at, Ok(stored));
                     outcome
                 }
                 Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
             },
             Err(refusal) => {
-                self.keys.remember(key, fingerprint, at.time_ms, Err((refusal.code, refusal.detail)));
+                self.keys.remember(key, fingerprint, at, Err((refusal.code, refusal.detail)));
                 Outcome::answer(Answer::Refused(refusal))
             }
         }
@@ -245,7 +254,7 @@ impl User {
         }
         let fingerprint = act.fingerprint();
         let concerns_others = act.concerns_others();
-        match self.keys.find(key, fingerprint, at.time_ms) {
+        match self.keys.find(key, fingerprint, at) {
             Known::Fresh => {}
             Known::Refused(refusal) => return Outcome::answer(Answer::Refused(refusal)),
             Known::Used(Err(refusal)) => return Outcome::answer(again_refused(*refusal)),
@@ -261,13 +270,13 @@ impl User {
         };
         match done {
             Ok((value, mut outcome)) => {
-                self.keys.remember(key, fingerprint, at.time_ms, Ok((at.time_ms, value)));
+                self.keys.remember(key, fingerprint, at, Ok((at.time_ms, value)));
                 outcome.answer = Some(Answer::Own(SelfAck { number: 0, time_ms: at.time_ms, value }));
                 outcome.gate = concerns_others.then_some(self.version);
                 outcome
             }
             Err(refusal) => {
-                self.keys.remember(key, fingerprint, at.time_ms, Err((refusal.code, refusal.detail)));
+                self.keys.remember(key, fingerprint, at, Err((refusal.code, refusal.detail)));
                 Outcome::answer(Answer::Refused(refusal))
             }
         }
@@ -287,10 +296,11 @@ impl User {
         Ok((1, Outcome::default()))
     }
 
-    /// Whether anything has named this user: a device, a session, another user, or a backend.
+    /// Whether anything has named this user: a device, a session, another user, or a backend that changed something of it.
+    /// A key alone does not: it may be that of a refusal.
     fn is_there(&self) -> bool {
         let named = self.created_ms > 0 || self.last_epoch > 0 || !self.links.is_empty();
-        let known = !self.relations.is_empty() || !self.series.is_empty() || !self.keys.is_empty();
+        let known = !self.relations.is_empty() || !self.series.is_empty();
         let set = self.refuses_strangers || self.privacy != super::privacy::Privacy::default();
         named || known || set || !self.extras.is_empty() || !self.ended.is_empty()
     }

@@ -199,7 +199,9 @@ impl Session {
             _ => return Err(none()),
         }
         let name = actor.name();
-        if actor.service || (recall && self.role_of(name).is_some_and(|role| role >= MemberRole::Admin)) {
+        // In a user's name a service puts no words into what others have said. It may take anything back.
+        let any = actor.service && (recall || actor.on_behalf_of.is_none());
+        if any || (recall && self.role_of(name).is_some_and(|role| role >= MemberRole::Admin)) {
             return Ok(());
         }
         if record.sender != *name {

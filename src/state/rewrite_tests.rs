@@ -98,6 +98,30 @@ fn recalled_everywhere(
 }
 
 #[test]
+fn in_a_users_name_a_service_edits_what_that_user_may() {
+    let disk = Disk::default();
+    let mut session = with_secret(&disk, 0);
+    let named =
+        |name: &str, of: Option<&str>| Actor { service: true, on_behalf_of: of.map(user), ..actor(name) };
+    let not_hers =
+        apply(&mut session, &disk, &at(10), &named("shop", Some("bob")), 1, &edit(2, "bob puts it so"));
+    assert_eq!(code_of(&not_hers), ErrorCode::NotAllowed, "ann has said it");
+    let late = Act::Edit {
+        seq: 2,
+        window_ms: 1,
+        content_type: Blob::default(),
+        content: Blob::default(),
+        extensions: Vec::new(),
+    };
+    let too_late = apply(&mut session, &disk, &at(5_000), &named("shop", Some("ann")), 2, &late);
+    assert_eq!(code_of(&too_late), ErrorCode::TooLate);
+    let hers = apply(&mut session, &disk, &at(5_001), &named("shop", Some("ann")), 3, &edit(2, "so"));
+    assert_eq!(seq_of(&hers), 3);
+    let own_name = apply(&mut session, &disk, &at(5_002), &named("shop", None), 4, &late);
+    assert_eq!(seq_of(&own_name), 4, "in its own name it may edit all");
+}
+
+#[test]
 fn a_message_that_no_row_holds_yet() {
     let disk = Disk::default();
     recalled_everywhere(with_secret(&disk, 3), disk, |_, _| {});

@@ -106,7 +106,7 @@ pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
 }
 
 pub(super) fn at(index: u64) -> At {
-    At { shard: 1, index, position: 0, time_ms: 1000 + index, secret: [index as u8; 16] }
+    At { shard: 1, index, position: 0, time_ms: 1000 + index, time_agrees: true, secret: [index as u8; 16] }
 }
 
 /// Applies as the actor shell does: old numbers are fetched first.
@@ -515,12 +515,14 @@ fn a_repeated_registration_gives_one_epoch_and_a_new_one_another() {
 #[test]
 fn an_entry_gives_back_its_commands_and_refuses_what_it_does_not_know() {
     let command = Command::Act { actor: actor("ann"), session: group(), client_seq: 1, act: text("hi") };
-    let mut payload = Entry::begin(42, [7; 16], 64);
+    let mut payload = Entry::begin(42, true, [7; 16], 64);
     Entry::push(&mut payload, &command.encode());
     Entry::push(&mut payload, &command.encode());
     let payload = payload.freeze();
     let entry = Entry::decode(payload.clone()).expect("an entry");
-    assert_eq!((entry.time_ms, entry.secret), (42, [7; 16]));
+    assert_eq!((entry.time_ms, entry.time_agrees, entry.secret), (42, true, [7; 16]));
+    let unsure = Entry::decode(Entry::begin(42, false, [7; 16], 0).freeze()).expect("an entry");
+    assert!(!unsure.time_agrees && unsure.commands.is_empty());
     assert_eq!(entry.commands, vec![command.clone(), command]);
     for cut in 1..payload.len() {
         if let Ok(entry) = Entry::decode(payload.slice(..cut)) {

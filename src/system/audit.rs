@@ -88,6 +88,10 @@ impl Book {
     pub fn first(&self) -> u64 {
         self.first
     }
+    /// The oldest number whose line is of that time or later, or the next one if there is none.
+    pub fn first_since(&self, time_ms: u64) -> u64 {
+        self.first + self.entries.partition_point(|line| line.time_ms < time_ms) as u64
+    }
     /// The number that the next line gets.
     pub fn next(&self) -> u64 {
         self.first + self.entries.len() as u64
@@ -185,6 +189,7 @@ mod tests {
             add(&mut book, index, index, (0..100).map(|mark| u128::from(index * 1000 + mark)));
         }
         assert_eq!((book.first(), book.next(), book.entries().count()), (701, 1001, 300));
+        assert_eq!((book.first_since(0), book.first_since(9), book.first_since(11)), (701, 801, 1001));
         let late = add(&mut book, 11, DAY + 100, [1]);
         assert_eq!((late.numbers.as_slice(), late.gone), ([1001].as_slice(), (701, 767)), "some at a time");
         for index in 12..=20 {

@@ -197,7 +197,7 @@ impl Forming {
         let (waiter, answered) = SystemWaiter::new();
         group.propose(rookery_wire::encode(&command), waiter).await;
         match tokio::time::timeout(Duration::from_secs(5), answered).await {
-            Ok(Ok(outcome)) => outcome.map(drop),
+            Ok(Ok(outcome)) => outcome.map(drop).map_err(|why| why.to_string()),
             _ => Err("no answer from the system group".to_owned()),
         }
     }

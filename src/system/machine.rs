@@ -28,8 +28,22 @@ const DURABLE_EVERY: u64 = 1024;
 /// The same in bytes.
 const DURABLE_BYTES: usize = 4 << 20;
 
-/// What became of a proposal: the numbers of the audit's lines that were wanted, or a refusal.
-pub type SystemAnswer = Result<Vec<u64>, String>;
+/// What became of a proposal: the numbers of the audit's lines that were wanted, or why it came to nothing.
+pub type SystemAnswer = Result<Vec<u64>, NotDone>;
+
+/// Why a proposal came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// A definite no: little disk space is free on the node that leads.
+    #[error("little disk space is free on the node that leads the system group")]
+    LowDisk,
+    /// A definite no: the journal of the node that leads is full for the moment.
+    #[error("the journal of the node that leads the system group is full for the moment")]
+    Busy,
+    /// The facts refuse it, or this node does not lead, or what became of it is unknown.
+    #[error("{0}")]
+    Other(String),
+}
 
 /// Waits for a change.
 pub struct SystemWaiter(oneshot::Sender<SystemAnswer>);
@@ -45,7 +59,11 @@ impl SystemWaiter {
 impl Waiter for SystemWaiter {
     fn dropped(self, why: ProposeError) {
         // Nobody may be waiting any more.
-        let _ = self.0.send(Err(why.to_string()));
+        let _ = self.0.send(Err(match why {
+            ProposeError::LowDisk => NotDone::LowDisk,
+            ProposeError::Busy { .. } => NotDone::Busy,
+            other => NotDone::Other(other.to_string()),
+        }));
     }
 }
 
@@ -98,17 +116,18 @@ impl SystemMachine {
         *self.group.lock() = Some(group);
     }
 
-    /// A page of the audit as this replica has it.
+    /// A page of the audit as this replica has it, without lines of a time before `oldest_ms`: those are too old, and go
+    /// with one of the next that come.
     ///
     /// # Errors
     /// What the store says, also that it is busy.
-    pub async fn audit_page(&self, after: u64, limit: u32) -> Result<AuditPage, String> {
+    pub async fn audit_page(&self, after: u64, limit: u32, oldest_ms: u64) -> Result<AuditPage, String> {
         let (generation, first, next) = {
             let audit = self.audit.lock().await;
-            (audit.generation, audit.book.first(), audit.book.next())
+            (audit.generation, audit.book.first_since(oldest_ms), audit.book.next())
         };
         let limit = limit.clamp(1, MAX_ADMIN_PAGE) as usize;
-        let mut lines = audit_rows::lines(&self.map, generation, after, limit).await?;
+        let mut lines = audit_rows::lines(&self.map, generation, after.max(first - 1), limit).await?;
         lines.retain(|line| line.number < next);
         Ok(AuditPage { lines, first, last: next - 1 })
     }
@@ -153,7 +172,7 @@ impl StateMachine for SystemMachine {
                     audit_rows::put(&mut batch, audit.generation, written);
                     Ok(numbers)
                 }
-                command => facts.apply(command).map(|()| Vec::new()),
+                command => facts.apply(command).map(|()| Vec::new()).map_err(NotDone::Other),
             };
             answers.extend(committed.waiter.map(|waiter| (waiter, outcome)));
         }
@@ -180,20 +199,24 @@ impl StateMachine for SystemMachine {
 
     async fn write_snapshot(&self, out: SnapshotWriter) -> Result<(), Fault> {
         // Cut at one entry, beside which nothing is applied.
-        let (facts, generation, book) = {
+        let (facts, generation, mut parts) = {
             let audit = self.audit.lock().await;
-            (self.facts.borrow().clone(), audit.generation, audit.book.clone())
+            let parts = audit_rows::Parts::of(&self.map, audit.generation, &audit.book);
+            (self.facts.borrow().clone(), audit.generation, parts)
         };
         out.chunk(rookery_wire::encode(&*facts)).await?;
-        let mut parts = audit_rows::Parts::of(&self.map, generation, &book);
-        while let Some(part) = parts.next().await? {
+        loop {
+            let part = parts.next().await?;
+            // Also when there is none: it may be that the rest was taken out.
             if self.audit.lock().await.generation != generation {
                 // Rows were taken out under it. The transfer takes silence for the end of this sender and gives up.
                 std::future::pending::<()>().await;
             }
-            out.chunk(part).await?;
+            match part {
+                Some(part) => out.chunk(part).await?,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     async fn install_snapshot(&self, mark: Mark, mut input: SnapshotReader) -> Result<(), Fault> {
@@ -209,6 +232,8 @@ impl StateMachine for SystemMachine {
             arriving.take(part).await?;
         }
         let book = arriving.book();
+        // The lines are on the disk before the head names them (R8).
+        self.store.sync().await.map_err(store_fault)?;
         let mut batch = Batch::default();
         audit_rows::put_head(&mut batch, generation, &book);
         self.keep(batch, &facts, &mark, true).await?;

@@ -12,8 +12,13 @@ pub mod machine;
 pub mod trail;
 
 pub use facts::{Facts, FactsCommand, NodeFacts, Placement};
-pub use machine::{SystemMachine, SystemWaiter};
-pub use trail::{AuditTrail, Trail, TrailOptions};
+pub use machine::{NotDone, SystemMachine, SystemWaiter};
+pub use trail::{AuditTrail, Times, Trail, TrailOptions};
+
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod trail_tests;
 
 /// Group id of the system group.
 pub const SYSTEM_GROUP: rookery_raft::GroupId = 0;

@@ -158,7 +158,7 @@ pub enum AdminOutcome {
     },
 }
 
-/// `ADMIN_REPLY`: the answer to ADMIN, the same to every repeat.
+/// `ADMIN_REPLY`: the answer to ADMIN, the same to every repeat, but for `audit` when the line of the first is no longer kept.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Source")]
 pub struct AdminReply {

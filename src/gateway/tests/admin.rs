@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use rookery_wire::admin::{Admin, AdminOutcome, AdminReply, Audit, AuditPage};
 use rookery_wire::request::Role;
 use rookery_wire::{AdminAction, AuditEntity, AuditLine, Burns, Extension, GroupAction, UserAction};
+use tokio::time::Instant;
 
 use super::*;
 use crate::state::KeyedOwn;
@@ -17,10 +18,20 @@ pub(in crate::gateway) struct Lines {
     pub(super) written: Mutex<Vec<AuditLine>>,
     marks: Mutex<Vec<u128>>,
     pub(super) away: AtomicBool,
+    /// Takes half of the time there is for each line.
+    pub(super) slow: AtomicBool,
+    bytes: Mutex<Vec<usize>>,
 }
 
 impl AuditTrail for Lines {
-    fn append(&self, wanted: Wanted) -> BoxFuture<'static, Result<u64, ErrorBody>> {
+    fn append(
+        &self,
+        wanted: Wanted,
+        bytes: usize,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<u64, ErrorBody>> {
+        self.bytes.lock().push(bytes);
+        let slow = self.slow.load(Ordering::Relaxed);
         let mut marks = self.marks.lock();
         let known = marks.iter().position(|mark| *mark == wanted.mark);
         let number = known.map_or(marks.len(), |at| at) as u64 + 1;
@@ -30,7 +41,12 @@ impl AuditTrail for Lines {
             self.written.lock().push(AuditLine { number, ..wanted.line });
         }
         let late = ErrorBody::new(ErrorCode::Unavailable, "away");
-        Box::pin(async move { if away { Err(late) } else { Ok(number) } })
+        Box::pin(async move {
+            if slow {
+                tokio::time::sleep(deadline.saturating_duration_since(Instant::now()) / 2).await;
+            }
+            if away { Err(late) } else { Ok(number) }
+        })
     }
     fn page(&self, after: u64, limit: u32) -> BoxFuture<'static, Result<AuditPage, ErrorBody>> {
         let written = self.written.lock();
@@ -112,6 +128,23 @@ async fn what_is_refused_before_the_log_leaves_no_line_and_a_user_is_refused_alw
     assert!(bench.audit.written.lock().is_empty(), "nothing was asked of anybody");
     let commands = bench.shard.commands.lock().clone();
     assert!(commands.iter().all(|it| matches!(it, Command::Register { .. })), "{commands:?}");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn line_and_act_have_one_deadline_and_what_waits_is_counted_with_its_content() {
+    let bench = bench(|_, timing| timing.request_deadline_ms = 2_000).await;
+    let mut shop = service(&bench).await;
+    let long = ask("k0", None, say(&"x".repeat(3_000)));
+    answer(&mut shop, &long).await.unwrap();
+    assert!(bench.audit.bytes.lock()[0] >= 3_000, "{:?}", bench.audit.bytes);
+    bench.audit.slow.store(true, Ordering::Relaxed);
+    bench.shard.mute.store(true, Ordering::Relaxed);
+    let asked = Instant::now();
+    let late = answer(&mut shop, &ask("k1", None, say("hi"))).await.unwrap_err();
+    assert_eq!(late.code, ErrorCode::Unavailable);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(2_700), "a second for the line, and the rest for the act: {took:?}");
     bench.stop().await;
 }
 

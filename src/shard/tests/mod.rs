@@ -96,7 +96,7 @@ impl Shard {
 
     /// Applies the entry `index` with this one command; returns the answer, if there was one at once.
     async fn apply(&self, index: u64, command: Command) -> Option<Answer> {
-        let mut entry = Entry::begin(1, [1; 16], 64);
+        let mut entry = Entry::begin(1, true, [1; 16], 64);
         Entry::push(&mut entry, &command.encode());
         let origin = Origin { node: 1, request: index };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
