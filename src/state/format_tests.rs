@@ -98,7 +98,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
         },
         Command::Expire { session: session.clone(), seqs: vec![1, 300] },
     ];
-    let mut entry = Entry::begin(1_700_000_000_000, [7; 16], 100);
+    let mut entry = Entry::begin(1_700_000_000_000, true, [7; 16], 100);
     for command in &commands {
         Entry::push(&mut entry, &command.encode());
     }

@@ -146,7 +146,7 @@ impl<T> Keys<T> {
 
 impl<T> Keys<T> {
     /// The content that was stored under the key with this fate is no more: neither is its hash (G7).
-    pub(super) fn forget(&mut self, is_it: impl Fn(&T) -> bool) {
+    pub(super) fn forget_content(&mut self, is_it: impl Fn(&T) -> bool) {
         let mut known = self.known.iter_mut();
         if let Some((key, kept)) = known.find(|(_, kept)| kept.fate.as_ref().is_ok_and(&is_it)) {
             kept.fingerprint = GONE;

@@ -304,7 +304,7 @@ impl Session {
             return;
         };
         if client_seq == 0 {
-            return self.keys.forget(|stored| stored.seq == seq);
+            return self.keys.forget_content(|stored| stored.seq == seq);
         }
         let key = SenderKey { user, device, epoch };
         if self.senders.get_mut(&key).is_some_and(|sender| sender.forget(client_seq, seq)) {
