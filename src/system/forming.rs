@@ -276,26 +276,17 @@ impl Forming {
     }
 
     async fn form(&self, answers: &BTreeMap<u16, Reply>) -> Result<(), Step> {
-        let missing: Vec<u16> = self
-            .configured
-            .iter()
-            .copied()
-            .filter(|node| *node != self.node && !answers.contains_key(node))
-            .collect();
-        if !missing.is_empty() {
-            let between = self.peers.refusals().into_iter().find(|(node, _)| missing.contains(node));
-            let between = between.map_or(String::new(), |(node, why)| format!("; node {node}: {why}"));
-            return Err(Step::Wait(format!("waiting for node(s) {missing:?} to form the cluster{between}")));
-        }
+        let stores = match founders((self.node, self.store), &self.configured, answers) {
+            Ok(stores) => stores,
+            Err(missing) => {
+                let between = self.peers.refusals().into_iter().find(|(node, _)| missing.contains(node));
+                let between = between.map_or(String::new(), |(node, why)| format!("; node {node}: {why}"));
+                let text = format!("waiting for node(s) {missing:?} to form the cluster{between}");
+                return Err(Step::Wait(text));
+            }
+        };
         let group = self.group.lock().clone();
         let Some(group) = group else { return Ok(()) };
-        let mut stores: Vec<(u16, u64)> = vec![(self.node, self.store)];
-        for (node, reply) in answers {
-            if let Reply::Me { store, .. } = reply {
-                stores.push((*node, *store));
-            }
-        }
-        stores.sort_unstable();
         if self.configured.first() == Some(&self.node) {
             let voters: Vec<RaftId> =
                 stores.iter().map(|(node, store)| RaftId { node: *node, store: *store }).collect();
@@ -418,6 +409,24 @@ impl Forming {
     }
 }
 
+/// Every configured node with its folder, or the nodes that have not said which theirs is: one that is linked and not ready
+/// answers too, and a cluster that formed without it would never have it.
+fn founders(
+    me: (u16, u64),
+    configured: &[u16],
+    answers: &BTreeMap<u16, Reply>,
+) -> Result<Vec<(u16, u64)>, Vec<u16>> {
+    let (mut stores, mut missing) = (vec![me], Vec::new());
+    for node in configured.iter().copied().filter(|node| *node != me.0) {
+        match answers.get(&node) {
+            Some(Reply::Me { store, .. }) => stores.push((node, *store)),
+            _ => missing.push(node),
+        }
+    }
+    stores.sort_unstable();
+    if missing.is_empty() { Ok(stores) } else { Err(missing) }
+}
+
 fn is_off(clock_ahead: i64) -> bool {
     clock_ahead.unsigned_abs() > MOST_OFF_MS.unsigned_abs()
 }
@@ -448,6 +457,21 @@ enum Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_waits_for_a_node_that_is_linked_and_not_ready() {
+        let me = |store| Reply::Me { store, cluster: None, yours: None };
+        let mut answers = BTreeMap::from([(1, me(10)), (3, me(30))]);
+        assert_eq!(founders((2, 20), &[1, 2, 3], &answers), Ok(vec![(1, 10), (2, 20), (3, 30)]));
+        answers.insert(3, Reply::No("the node is starting".to_owned()));
+        assert_eq!(
+            founders((2, 20), &[1, 2, 3], &answers),
+            Err(vec![3]),
+            "it has said nothing of its folder"
+        );
+        answers.remove(&1);
+        assert_eq!(founders((2, 20), &[1, 2, 3], &answers), Err(vec![1, 3]));
+    }
 
     #[test]
     fn a_node_whose_clock_is_off_or_whose_disk_is_full_takes_no_lead() {
