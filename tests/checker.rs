@@ -48,10 +48,10 @@ async fn a_good_cluster_is_found_good() {
         assert!(verdict.totals.acked > 1_000 && verdict.totals.refused > 0, "{:?}", verdict.totals);
         assert!(verdict.totals.delivered > 4 * verdict.totals.acked, "{:?}", verdict.totals);
         assert!(history.marks.len() > 10 && history.syncs.len() > 20 && history.pages.len() > 10);
-        assert!(did(&history, |act| matches!(act, Act::Recall(_))) > 5);
-        assert!(did(&history, |act| matches!(act, Act::Edit(_))) > 5);
+        assert!(did(&history, |act| matches!(act, Act::Recall(_))) > 1);
+        assert!(did(&history, |act| matches!(act, Act::Edit(_))) > 1);
         let ended = history.bars.iter().filter(|bar| !bar.on && bar.answer == Told::Acked);
-        assert!(ended.count() > 2, "{:?}", history.bars);
+        assert!(ended.count() > 0, "{:?}", history.bars);
     }
 }
 
