@@ -346,37 +346,37 @@ fn people_as_they_are(folder: &Path) {
 fn the_business_acts(folder: &Path) {
     let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
     let admin = |more: &[&str]| good(folder, &[&["admin", "--user", "shop", "--json"], more].concat());
-    let (one, again) = (["--key", "u1", "user", "create", "kim"], ["--key", "u2", "user", "create", "kim"]);
+    let (one, again) = (["--key", "u1", "user", "create", "ivy"], ["--key", "u2", "user", "create", "ivy"]);
     let made = parsed(&admin(&one));
     assert_eq!((&made["key"], &made["value"]), (&"u1".into(), &1.into()), "{made}");
     assert_eq!(parsed(&admin(&one)), made, "the first answer again");
     let refused = bad(folder, &[&["admin", "--user", "shop"][..], &again].concat(), 1);
     assert!(refused.contains("not done") && refused.contains("USER_EXISTS"), "{refused}");
-    let drawn = parsed(&admin(&["--for", "kim", "group", "create", "crew", "lee"]));
+    let drawn = parsed(&admin(&["--for", "ivy", "group", "create", "crew", "lee"]));
     assert!(drawn["key"].as_str().is_some_and(|key| key.starts_with("cli-") && key.len() == 36), "{drawn}");
     admin(&["group", "add", "crew", "moe"]);
     admin(&["group", "role", "crew", "lee", "admin"]);
     admin(&["group", "remove", "#crew", "moe"]);
-    let roles = good(folder, &["group", "--user", "kim", "roles", "crew"]);
-    assert_eq!(roles, "kim owner\nlee admin\n");
+    let roles = good(folder, &["group", "--user", "ivy", "roles", "crew"]);
+    assert_eq!(roles, "ivy owner\nlee admin\n");
     let sent = parsed(&admin(&["--key", "order-7", "send", "#crew", "order 7 has left"]));
     assert_eq!((&sent["session"], &sent["seq"]), (&"group:crew".into(), &5.into()), "{sent}");
     let reused = ["admin", "--user", "shop", "--key", "order-7", "send", "#crew", "order 8"];
     assert!(bad(folder, &reused, 1).contains("KEY_REUSED"));
-    admin(&["--for", "lee", "send", "@kim", "from lee"]);
+    admin(&["--for", "lee", "send", "@ivy", "from lee"]);
     admin(&["edit", "#crew", "5", "order 7 is there"]);
-    admin(&["recall", "direct:kim,lee", "1"]);
-    admin(&["people", "kim", "block", "lee"]);
-    assert_eq!(parsed(&admin(&["people", "kim", "list"]))["blocked"], true);
-    assert!(bad(folder, &["send", "--user", "lee", "@kim", "hi"], 1).contains("REFUSED_BY_PEER"));
+    admin(&["recall", "direct:ivy,lee", "1"]);
+    admin(&["people", "ivy", "block", "lee"]);
+    assert_eq!(parsed(&admin(&["people", "ivy", "list"]))["blocked"], true);
+    assert!(bad(folder, &["send", "--user", "lee", "@ivy", "hi"], 1).contains("REFUSED_BY_PEER"));
     let devices = admin(&["device", "lee", "list"]);
     let device =
         parsed(devices.lines().next().expect("a device"))["device"].as_str().expect("a name").to_owned();
     assert_eq!(parsed(&admin(&["device", "lee", "end", &device]))["value"], 1);
 
-    let sessions = admin(&["sessions", "kim"]);
+    let sessions = admin(&["sessions", "ivy"]);
     let names: Vec<_> = sessions.lines().map(|line| parsed(line)["session"].clone()).collect();
-    assert_eq!(names, ["direct:kim,lee", "group:crew"]);
+    assert_eq!(names, ["direct:ivy,lee", "group:crew"]);
     let export = admin(&["export", "#crew"]);
     let told: Vec<_> = export.lines().map(parsed).collect();
     assert_eq!(told.iter().map(|record| record["seq"].clone()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
@@ -394,7 +394,7 @@ fn the_business_acts(folder: &Path) {
     let last = parsed(&admin(&["audit", "--after", &after]));
     assert_eq!((&last["action"], &last["for"]), (&"end_device".into(), &"lee".into()));
     let words = good(folder, &["admin", "--user", "shop", "audit", "-n", "1"]);
-    assert!(words.starts_with("1 ") && words.contains(" shop create_user user kim, key u1"), "{words}");
+    assert!(words.starts_with("1 ") && words.contains(" shop create_user user ivy, key u1"), "{words}");
 }
 
 /// A cluster that is down is a failure, although the table is shown.
