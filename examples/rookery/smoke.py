@@ -192,6 +192,15 @@ async def meet(alice, bob, name):
     step("a removed member is out, and can come back")
 
 
+OF_CLUSTER = (1, 8, 9)
+
+
+def said(records):
+    """Records without the extensions that the cluster adds: the salt of one's own message is not in its ACK."""
+    kept = [[item for item in record.extensions if item.tag not in OF_CLUSTER] for record in records]
+    return [{**vars(record), "extensions": extensions} for record, extensions in zip(records, kept)]
+
+
 async def survive(alice, bob):
     """A lost connection: what was not answered is repeated with its number, and nothing is missed."""
     session = direct(alice.name, bob.name)
@@ -206,5 +215,5 @@ async def survive(alice, bob):
         same("seqs over a lost connection", [ack.seq for ack in acks], wanted)
     for person in (alice, bob):
         await person.until_seq(session, first + 14)
-    same("what both have", bob.messages(session), alice.messages(session))
+    same("what both have", said(bob.messages(session)), said(alice.messages(session)))
     step(f"{session} {first}–{first + 14}  three lost connections later nothing is lost, doubled or out of order")
