@@ -139,7 +139,7 @@ async fn write(ground: &Ground, session: &SessionId, tag: &str, users: &[UserId]
     let sender = Sender::new(link, session.clone(), 256, Contents::new(ground.seed, 0, 256), first)?;
     let now = Instant::now();
     let sent = sender.run(Span { from: now, to: now + Duration::from_secs(120), most: WRITTEN }).await?;
-    ensure!(sent.acked == WRITTEN, "{} of {WRITTEN} messages were written in time", sent.acked);
+    ensure!(sent.acked >= WRITTEN, "{} of {WRITTEN} messages were written in time", sent.acked);
     Ok(sent.last_seq)
 }
 
