@@ -42,16 +42,24 @@ async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_cluster_is_found_good() {
     for fault in [FaultKind::Kill, FaultKind::Pause, FaultKind::Rolling] {
-        let (history, verdict) = play(Plant::Nothing, fault, 11).await;
-        assert_eq!(verdict.violations, vec![], "{fault:?}");
-        assert_eq!(verdict.standing(), Standing::Good, "{fault:?}: {:?}", verdict.inconclusive);
-        assert!(verdict.totals.acked > 1_000 && verdict.totals.refused > 0, "{:?}", verdict.totals);
-        assert!(verdict.totals.delivered > 4 * verdict.totals.acked, "{:?}", verdict.totals);
-        assert!(history.marks.len() > 10 && history.syncs.len() > 20 && history.pages.len() > 10);
-        assert!(did(&history, |act| matches!(act, Act::Recall(_))) > 1);
-        assert!(did(&history, |act| matches!(act, Act::Edit(_))) > 1);
-        let ended = history.bars.iter().filter(|bar| !bar.on && bar.answer == Told::Acked);
-        assert!(ended.count() > 0, "{:?}", history.bars);
+        // How many of the rarer acts fall into one run the machine has a say in: runs are added up, and each must be good.
+        let (mut recalls, mut edits, mut unblocked) = (0, 0, 0);
+        for seed in 11..15 {
+            let (history, verdict) = play(Plant::Nothing, fault, seed).await;
+            assert_eq!(verdict.violations, vec![], "{fault:?}");
+            assert_eq!(verdict.standing(), Standing::Good, "{fault:?}: {:?}", verdict.inconclusive);
+            assert!(verdict.totals.acked > 1_000 && verdict.totals.refused > 0, "{:?}", verdict.totals);
+            assert!(verdict.totals.delivered > 4 * verdict.totals.acked, "{:?}", verdict.totals);
+            assert!(history.marks.len() > 10 && history.syncs.len() > 20 && history.pages.len() > 10);
+            recalls += did(&history, |act| matches!(act, Act::Recall(_)));
+            edits += did(&history, |act| matches!(act, Act::Edit(_)));
+            unblocked += history.bars.iter().filter(|bar| !bar.on && bar.answer == Told::Acked).count();
+            if recalls > 5 && edits > 5 && unblocked > 2 {
+                break;
+            }
+        }
+        assert!(recalls > 5 && edits > 5, "{fault:?}: {recalls} recalls, {edits} edits");
+        assert!(unblocked > 2, "{fault:?}: {unblocked} blocks were ended");
     }
 }
 

@@ -259,25 +259,10 @@ impl<'a> Arriving<'a> {
 #[cfg(test)]
 mod tests {
     use rookery_raft::{MemoryDisk, Store};
-    use rookery_wire::AuditEntity;
 
     use super::*;
-    use crate::system::audit::{AuditCommand, Wanted};
-
-    fn wanted(mark: u128) -> Wanted {
-        let line = AuditLine {
-            number: 0,
-            time_ms: 0,
-            service: "shop".parse().unwrap(),
-            device: "backend".parse().unwrap(),
-            on_behalf_of: None,
-            action: 8,
-            part: 0,
-            entity: AuditEntity::User("ann".parse().unwrap()),
-            key: format!("key-{mark}").parse().unwrap(),
-        };
-        Wanted { line, mark }
-    }
+    use crate::system::audit::AuditCommand;
+    use crate::system::machine_tests::wanted;
 
     fn map(disk: u64) -> Map {
         Store::in_memory(MemoryDisk::new(disk)).map("system").unwrap()

@@ -14,7 +14,8 @@ use super::{FactsCommand, Placement, SystemMachine};
 /// How long one is watched who must not end.
 const WATCHED: Duration = Duration::from_millis(200);
 
-fn wanted(mark: u128) -> Wanted {
+/// A line that a backend asks for.
+pub(super) fn wanted(mark: u128) -> Wanted {
     let line = AuditLine {
         number: 0,
         time_ms: 0,

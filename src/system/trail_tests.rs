@@ -9,30 +9,15 @@ use rookery_raft::{
     Clock, Group, Host, HostOptions, MemoryDisk, OsEntropy, PeerNet, PeerOptions, RaftId, Store,
     StoreOptions, SystemClock, TcpNetwork,
 };
-use rookery_wire::{AuditEntity, AuditLine, ErrorBody, ErrorCode};
+use rookery_wire::{ErrorBody, ErrorCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::audit::Wanted;
+use super::machine_tests::wanted;
 use super::{AuditTrail, SYSTEM_GROUP, SystemMachine, SystemWaiter, Times, Trail, TrailOptions};
 
 /// Bytes that may wait.
 const BYTES: usize = 1_000;
-
-fn wanted(mark: u128) -> Wanted {
-    let line = AuditLine {
-        number: 0,
-        time_ms: 0,
-        service: "shop".parse().unwrap(),
-        device: "backend".parse().unwrap(),
-        on_behalf_of: None,
-        action: 8,
-        part: 0,
-        entity: AuditEntity::User("ann".parse().unwrap()),
-        key: format!("key-{mark}").parse().unwrap(),
-    };
-    Wanted { line, mark }
-}
 
 fn code(outcome: Result<u64, ErrorBody>) -> Option<ErrorCode> {
     outcome.err().map(|refusal| refusal.code)
