@@ -15,7 +15,8 @@ mod group;
 mod group_join;
 pub(crate) mod group_words;
 mod live;
-pub(crate) mod own;
+mod own;
+pub(crate) mod people;
 mod record;
 mod serve;
 mod sessions;
@@ -87,8 +88,8 @@ enum Command {
     Group(Box<group::GroupArgs>),
     /// Pin, mute, hide, clear: how you have your sessions
     Session(Box<own::SessionArgs>),
-    /// Friends, requests and blocked users
-    People(Box<own::PeopleArgs>),
+    /// Manage friends, requests and blocked users
+    People(Box<people::PeopleArgs>),
     /// List, name and end your devices
     Device(Box<own::DeviceArgs>),
     /// Act for the business: create, send, manage and export for named users
@@ -142,7 +143,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Sessions(args) => block_on(sessions::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,
-        Command::People(args) => block_on(own::people(*args))?,
+        Command::People(args) => block_on(people::people(*args))?,
         Command::Device(args) => block_on(own::device(*args))?,
         Command::Admin(args) => block_on(admin::admin(*args))?,
         Command::Demo(args) => return crate::demo::main(&args),

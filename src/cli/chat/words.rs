@@ -38,6 +38,10 @@ pub(super) enum Line {
     Delete(u64),
     /// Show who is in the open session.
     Members,
+    /// Show who asks to join the open group.
+    Requests,
+    /// Let users who ask to join into the open group, or not.
+    Answer(Vec<UserId>, bool),
     /// Show the keys and commands.
     Help,
     /// End.
@@ -54,9 +58,10 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/edit", "TEXT", "say something else in the place of your last message"),
     ("/join", "NAME [CODE]", "come into a group, or ask to"),
     ("/leave", "", "leave the open group"),
-    ("/set", "WHAT…", "name TEXT; keep DAYS; accept, decline, admin, mute … USER"),
+    ("/set", "WHAT…", "name TEXT; keep DAYS; admin, mute, bar … USER"),
     ("/my", "WHAT…", "pin, clear, delete N; friend USER TEXT, block or unblock USER"),
     ("/members", "", "show who is in the open session"),
+    ("/requests", "[WHAT USER…]", "show who asks to join; accept or decline USER…"),
     ("/help", "", "show keys and commands"),
     ("/quit", "", "end"),
 ];
@@ -119,6 +124,13 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
         "set" => set(words)?.ok_or_else(|| SET.to_owned()),
         "my" => my(words)?.ok_or_else(|| MY.to_owned()),
         "members" => Ok(Line::Members),
+        "requests" => match words.next() {
+            None => Ok(Line::Requests),
+            Some(what @ ("accept" | "decline")) => some(users(words)?)
+                .map(|users| Line::Answer(users, what == "accept"))
+                .ok_or_else(|| REQUESTS.to_owned()),
+            Some(_) => Err(REQUESTS.to_owned()),
+        },
         "help" => Ok(Line::Help),
         "quit" | "exit" => Ok(Line::Quit),
         _ => Err(usage()),
@@ -141,9 +153,12 @@ fn users<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<UserId>, String
         .collect()
 }
 
+/// How to use `/requests`.
+const REQUESTS: &str = "write /requests, /requests accept USER… or /requests decline USER…";
+
 /// How to use `/set`.
 const SET: &str = "write /set name TEXT, /set keep DAYS (0: no bound), /set mute USER [MINUTES], or \
-    /set accept, decline, bar, unbar, admin, member, owner or unmute USER";
+    /set bar, unbar, admin, member, owner or unmute USER";
 
 /// What `/set` does to the open group; `None` when it says nothing that can be done.
 fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, String> {
@@ -164,8 +179,6 @@ fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, Str
     Ok(Some(match (what, minutes) {
         ("mute", minutes) => Line::Mute(user, minutes),
         ("unmute", None) => Line::Manage(GroupAction::Mute { user, until_ms: 0 }),
-        ("accept", None) => Line::Manage(GroupAction::Answer { user, accept: true }),
-        ("decline", None) => Line::Manage(GroupAction::Answer { user, accept: false }),
         ("bar", None) => Line::Manage(GroupAction::Bar { user, on: true }),
         ("unbar", None) => Line::Manage(GroupAction::Bar { user, on: false }),
         ("admin", None) => Line::Manage(GroupAction::SetRole { user, role: MemberRole::Admin }),
@@ -206,7 +219,7 @@ fn some(users: Vec<UserId>) -> Option<Vec<UserId>> {
 mod tests {
     use rookery_client::wire::{Blob, GroupAction, MemberRole, Retention, UserAction};
 
-    use super::{Line, MY, complete, understand};
+    use super::{Line, MY, REQUESTS, complete, understand};
 
     #[test]
     fn lines_are_understood() {
@@ -226,8 +239,10 @@ mod tests {
         assert_eq!(understand("/set mute bob 5"), Ok(Line::Mute(user("bob"), Some(5))));
         let named = GroupAction::SetProfile { name: Some(Blob::from("The team")), avatar: None };
         assert_eq!(understand("/set name The  team"), Ok(Line::Manage(named)));
-        let accept = GroupAction::Answer { user: user("bob"), accept: true };
-        assert_eq!(understand("/set accept @bob"), Ok(Line::Manage(accept)));
+        assert_eq!(understand("/requests"), Ok(Line::Requests));
+        let both = vec![user("bob"), user("eve")];
+        assert_eq!(understand("/requests accept @bob, eve"), Ok(Line::Answer(both, true)));
+        assert_eq!(understand("/requests decline bob"), Ok(Line::Answer(vec![user("bob")], false)));
         let keeps = GroupAction::SetRetention(Retention { age_ms: 7 * 86_400_000, count: 0 });
         assert_eq!(understand("/set keep 7"), Ok(Line::Manage(keeps)));
         let team = || "team".parse().expect("a group");
@@ -264,6 +279,9 @@ mod tests {
             "/set admin bob 3",
         ] {
             assert!(understand(line).is_err_and(|text| text.starts_with("write /set")), "{line}");
+        }
+        for line in ["/requests accept", "/requests eve"] {
+            assert_eq!(understand(line), Err(REQUESTS.to_owned()), "{line}");
         }
         assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));
         assert!(understand(&format!("/dm {}", "x".repeat(65))).is_err());
