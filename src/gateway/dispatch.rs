@@ -83,7 +83,9 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         Some(Kind::JoinGroup) => {
             let command = body::<JoinGroup>(&frame).and_then(|mut asked| {
                 let actor = connection.actor(asked.on_behalf_of.take());
-                join::join(actor, asked, limits)
+                let command = join::join(actor, asked, limits)?;
+                join::in_turn(connection)?;
+                Ok(command)
             });
             act(connection, request, command, batch);
         }

@@ -28,6 +28,7 @@ mod mask;
 mod news;
 mod outbox;
 mod own;
+mod pace;
 mod passing;
 mod places;
 mod reader;
@@ -135,6 +136,7 @@ impl Gateway {
             flusher: cursors::Flusher::default(),
             marks: receipts::Marks::default(),
             typists: passing::Typists::default(),
+            joins: pace::Paces::default(),
             watches: watch::Watches::default(),
             leaving: CancellationToken::new(),
             cancel: CancellationToken::new(),

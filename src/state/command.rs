@@ -14,10 +14,11 @@ use super::devices::{DeviceBounds, Introduction};
 use super::joining::CodeHash;
 use super::keyed::KeyedOwn;
 use super::own::UserAct;
+use super::parts::PartOf;
 use super::relations::{ErrandKey, Stance};
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 6;
+pub const ENTRY_VERSION: u8 = 7;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -344,10 +345,12 @@ pub enum Command {
         /// What.
         act: UserAct,
     },
-    /// Moves many of the user's read cursors forward.
+    /// Moves many of the user's read cursors forward, for an act that is still to come.
     ReadMany {
         /// Whose.
         user: UserId,
+        /// What that is known by.
+        of: PartOf,
         /// Where to.
         cursors: Vec<ReadTo>,
     },

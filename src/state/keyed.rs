@@ -61,7 +61,7 @@ impl<T> Default for Keys<T> {
 }
 
 /// What is known of a key.
-enum Known<'a, T> {
+pub(super) enum Known<'a, T> {
     /// It was not used here, and there is room for it.
     Fresh,
     /// It was used for the same.
@@ -93,7 +93,8 @@ impl<T> Keys<T> {
         dirty.map(|key| (key.clone(), self.known.get(&key))).collect()
     }
 
-    fn find(&self, key: &RequestKey, fingerprint: u64, at: &At) -> Known<'_, T> {
+    /// What the key says to somebody who asks for what has this fingerprint.
+    pub(super) fn find(&self, key: &RequestKey, fingerprint: u64, at: &At) -> Known<'_, T> {
         if let Some(kept) = self.known.get(key) {
             if kept.fingerprint == fingerprint || kept.fingerprint == GONE {
                 return Known::Used(&kept.fate);
