@@ -11,6 +11,9 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "command_line/help.rs"]
+mod help;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
