@@ -29,7 +29,7 @@ enum State {
         again: bool,
     },
     Known,
-    /// The cluster would not say; asked again when the group is opened.
+    /// The cluster would not say; asked again when the group is opened, and after a reconnection.
     Refused,
 }
 
@@ -57,7 +57,7 @@ impl Facts {
         self.name = (!text.is_empty()).then(|| text.to_owned());
     }
 
-    /// The group is looked at.
+    /// The group is looked at, or the cluster is there again.
     pub(super) fn open(&mut self) {
         if self.state == State::Refused {
             self.state = State::Wanted;

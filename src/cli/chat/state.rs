@@ -330,7 +330,9 @@ impl Chat {
             Event::Presence(lines) => self.company.present(lines),
             Event::Joined(session) => {
                 let known = self.sessions.contains_key(&session);
-                self.session(&session).member = true;
+                let joined = self.session(&session);
+                joined.member = true;
+                joined.facts.changed();
                 if !known {
                     self.actions.push(Action::Sync);
                 }
@@ -339,7 +341,11 @@ impl Chat {
                 self.session(&session).member = false;
                 self.say(format!("you are no longer in {}", self.name(&session)));
             }
-            Event::Connected { node, addr } => self.connection = Connection::Up { node, addr },
+            Event::Connected { node, addr } => {
+                self.connection = Connection::Up { node, addr };
+                // What could not be said before may be known now.
+                self.sessions.values_mut().for_each(|session| session.facts.open());
+            }
             Event::Disconnected { reason } => {
                 self.connection = Connection::Down { reason: harmless(&reason) };
             }

@@ -145,6 +145,11 @@ fn many_groups_are_asked_for_a_few_at_a_time_and_a_refusal_is_no_loop() {
     assert!(asked(&mut chat).is_empty());
     chat.open(group(4));
     assert_eq!(asked(&mut chat), [group(4)], "opened, it is asked for again");
+    chat.outcome(Outcome::About(group(4), About::Facts(Err(refusal()))));
+    chat.event(Event::Disconnected { reason: "gone".to_owned() });
+    assert!(asked(&mut chat).is_empty());
+    chat.event(Event::Connected { node: 1, addr: "a".to_owned() });
+    assert_eq!(asked(&mut chat).len(), 8, "and so are all when the cluster is there again");
 }
 
 #[test]
