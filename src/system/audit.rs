@@ -192,9 +192,9 @@ mod tests {
             add(&mut book, index, index, (0..100).map(|mark| u128::from(index * 1000 + mark)));
         }
         assert_eq!((book.first(), book.next(), book.entries().count()), (701, 1001, 300));
+        assert_eq!((book.first_since(0), book.first_since(9), book.first_since(11)), (701, 801, 1001));
         let pushed = add(&mut book, 11, 10, [999_999]);
         assert_eq!((pushed.gone, pushed.young), ((701, 702), 1), "pushed out, and not too old");
-        assert_eq!((book.first_since(0), book.first_since(9), book.first_since(11)), (701, 801, 1001));
         let late = add(&mut book, 12, DAY + 100, [1]);
         assert_eq!((late.numbers.as_slice(), late.gone), ([1002].as_slice(), (702, 768)), "some at a time");
         for index in 13..=21 {
