@@ -34,7 +34,7 @@ const LINES: usize = 220;
 fn examples(folder: &Path, command: &str) -> Vec<String> {
     let help = good(folder, &[command, "--help"]);
     let (_, after) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{command} has no examples"));
-    let lines = after.lines().take_while(|line| line.starts_with("  "));
+    let lines = after.lines().filter(|line| line.starts_with("  rookery "));
     lines.map(|line| without_words(line.trim()).to_owned()).collect()
 }
 
