@@ -8,6 +8,7 @@ use rookery_wire::join::JoinGroup;
 use rookery_wire::own::{ManageSelf, SelfAck};
 use rookery_wire::reply::Ack;
 use rookery_wire::{Blob, ErrorCode, GroupId, Kind, SessionId, UserAction};
+use tokio::task::JoinSet;
 
 use super::fixture::{Cluster, Plan, play, until};
 use super::people::{Wire, app, group, say, texts, user};
@@ -96,7 +97,7 @@ fn of_everything_nothing_is_read_under_a_number_that_is_refused() {
     play(async {
         let cluster = Cluster::up(Plan::new(3, 4)).await;
         let (hulda, _) = app(&cluster, &[1, 2, 3], "hulda", "phone").await;
-        let mut made = tokio::task::JoinSet::new();
+        let mut made: JoinSet<Result<Ack, ClientError>> = JoinSet::new();
         for number in 0..MANY {
             while made.len() >= 32 {
                 made.join_next().await.expect("one").expect("it ran").expect("created");
