@@ -4,7 +4,7 @@
 //! and it gets a mark that says who did it, when, and by which signal. The replicas have its last version only; those
 //! before follow from what was sent. So the hash of a record is one of four parts, each of which the judge knows.
 
-use rookery_wire::{ContentHash, Extension, Record, RecordKind, Rewritten, Salt, decode, encode};
+use rookery_wire::{ContentHash, Extension, Record, RecordKind, Rewritten, Salt, Version, decode, encode};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::history::Print;
@@ -47,8 +47,8 @@ pub fn print_of(record: &Record) -> Print {
     Parts::of(record).print()
 }
 
-/// Hash of what a message says: media type, content, and extensions but those that the cluster adds: the mark, and what the
-/// digest of the history needs.
+/// Hash of what a message says: media type, content, and extensions but those that the cluster adds: the mark, the number of
+/// the version, and what the digest of the history needs.
 pub fn content_hash(content_type: &[u8], content: &[u8], extensions: &[Extension]) -> u64 {
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
@@ -57,7 +57,7 @@ pub fn content_hash(content_type: &[u8], content: &[u8], extensions: &[Extension
     };
     part(content_type);
     part(content);
-    let of_cluster = [Rewritten::TAG, Salt::TAG, ContentHash::TAG];
+    let of_cluster = [Rewritten::TAG, Salt::TAG, ContentHash::TAG, Version::TAG];
     for extension in extensions.iter().filter(|extension| !of_cluster.contains(&extension.tag)) {
         part(&extension.tag.to_le_bytes());
         part(extension.data.as_ref());

@@ -33,6 +33,7 @@ use crate::terminal as out;
   rookery group --user ann mute team sam 600
   rookery group --user ann retention team --age 86400 --count 10000
   rookery group --user ann retention @bob --age 86400
+  rookery group --user ann keep-versions team on
   rookery group --user ann policy team --join request
   rookery group --user eve join team --text 'it is me'
   rookery group --user ann accept team eve
@@ -164,6 +165,13 @@ pub(super) enum Change {
         #[arg(long, value_name = "N")]
         count: Option<u64>,
     },
+    /// Keep what messages said before they were edited, or no longer; then what was kept goes. With @USER, your word
+    KeepVersions {
+        /// The group, or @USER
+        group: String,
+        /// Whether it is kept
+        keep: OnOff,
+    },
     /// End the group for ever: everybody leaves it, and its name is not used again
     Dissolve {
         /// The group
@@ -234,6 +242,12 @@ impl From<JoinWord> for Join {
             JoinWord::Open => Join::Open,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum OnOff {
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -339,6 +353,7 @@ impl Change {
             | Change::Unmute { group, .. }
             | Change::MuteAll { group, .. }
             | Change::Retention { group, .. }
+            | Change::KeepVersions { group, .. }
             | Change::Dissolve { group } => group,
         }
     }
@@ -370,6 +385,7 @@ pub(super) async fn action(client: &Client, session: &SessionId, change: &Change
             age_ms: age.unwrap_or(0).saturating_mul(1000),
             count: count.unwrap_or(0),
         }),
+        Change::KeepVersions { keep, .. } => GroupAction::KeepVersions { on: matches!(keep, OnOff::On) },
         Change::Dissolve { .. } => GroupAction::Dissolve,
     })
 }

@@ -21,6 +21,7 @@ mod serve;
 mod sessions;
 mod talk;
 mod token;
+mod versions;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ enum Command {
     Recall(talk::RecallArgs),
     /// Put other content in the place of a message's
     Edit(talk::EditArgs),
+    /// Print what a message says, and what it said before it was edited
+    Versions(versions::VersionsArgs),
     /// Print who has read a message, or who has not
     Receipts(live::ReceiptsArgs),
     /// Say something to who is there now, and to nobody later
@@ -133,6 +136,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Send(args) => block_on(talk::send(args))?,
         Command::Recall(args) => block_on(talk::recall(args))?,
         Command::Edit(args) => block_on(talk::edit(args))?,
+        Command::Versions(args) => block_on(versions::versions(args))?,
         Command::Receipts(args) => block_on(live::receipts(args))?,
         Command::Ephemeral(args) => block_on(live::ephemeral(args))?,
         Command::Watch(args) => block_on(live::watch(args))?,

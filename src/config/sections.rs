@@ -127,6 +127,10 @@ section! {
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.
         edit_window_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
+        /// Versions before the present one that are kept of a message that is edited, where they are kept; 0 keeps none.
+        versions_per_message: u32 = 16, number(0, 100, "versions");
+        /// Whether they are kept in sessions where nobody has said so (KeepVersions).
+        keep_versions: bool = false, Kind::Flag;
         /// How long after it was declined, or took its request back, a user may ask again to join a group.
         join_again_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
         /// Largest content of an ephemeral message.

@@ -36,6 +36,7 @@ mod receipts;
 mod since;
 mod stats;
 mod sync;
+mod versions;
 mod watch;
 mod writer;
 

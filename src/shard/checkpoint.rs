@@ -13,6 +13,7 @@ use super::rows;
 use super::shared::Shared;
 use crate::state::key::{self, letter};
 use crate::state::session_rows::needless_numbers;
+use crate::state::versions::needless_versions;
 use crate::state::{EntityKey, Freed, RowFault, RowWrites, records};
 
 /// Rows of several entities are written together up to so many bytes.
@@ -148,12 +149,12 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     Ok(Some(mark))
 }
 
-/// Deletes the rows of trimmed records, now that the heads that say so are durable: a replay that has not got there yet
+/// Deletes the rows of trimmed records, and of versions that are kept no more, now that the heads that say so are durable: a replay that has not got there yet
 /// still finds them. While a snapshot is streamed they stay, and a row remembers them over a crash.
 async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
     let Ok(_nobody_streams) = shared.streaming.try_write() else { return Ok(()) };
     let freed = std::mem::take(&mut *shared.freed.lock());
-    for (session, Freed { before, first }) in freed {
+    for (session, Freed { before, first, versions }) in freed {
         loop {
             let of = session.clone();
             let read = rows::read(map, move |rows| records::before(rows, &of, first, FREED)).await;
@@ -164,12 +165,29 @@ async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
                 break;
             }
         }
+        free_versions(map, &session, first, versions).await?;
         if before / NUMBERS_EVERY < first / NUMBERS_EVERY {
             free_numbers(map, &session, first).await?;
         }
         delete(map, vec![key::session(letter::FREED, &session).into()]).await?;
     }
     Ok(())
+}
+
+/// Deletes versions of trimmed messages, and those that were given up.
+async fn free_versions(map: &Map, session: &SessionId, first: u64, given_up: u64) -> Result<(), Fault> {
+    let mut from = None;
+    loop {
+        let of = session.clone();
+        let read =
+            rows::read(map, move |rows| needless_versions(rows, &of, first, given_up, from, FREED)).await;
+        let (keys, next) = read.map_err(unreadable)?;
+        delete(map, keys).await?;
+        from = next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// All numbers of the session are looked at, so this is done now and then.
@@ -254,7 +272,8 @@ impl<'a, E: Entity> Collected<'a, E> {
         let mut freed = self.shared.freed.lock();
         for (session, moved) in self.freed.drain(..) {
             // What could not be deleted yet counts from where that began.
-            freed.entry(session).and_modify(|known| known.first = moved.first).or_insert(moved);
+            let known = freed.entry(session).or_insert(moved);
+            (known.first, known.versions) = (moved.first, moved.versions.max(known.versions));
         }
         drop(freed);
         for actor in self.actors.drain(..) {

@@ -31,6 +31,7 @@ pub mod retention;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;
+mod version_reads;
 #[cfg(test)]
 mod tests;
 

@@ -94,6 +94,7 @@ impl Reads {
             Read::Roles { user, list } => self.roles(user, list).await,
             Read::Requests { user, list } => self.requests(user, list).await,
             Read::Codes { user, list } => self.codes(user, list).await,
+            Read::Versions { user, list } => self.versions(user, list).await,
             Read::UserSessions { user, device, after, left_since } => {
                 self.user_sessions(user, device, after, left_since, index).await
             }

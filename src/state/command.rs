@@ -15,9 +15,10 @@ use super::joining::CodeHash;
 use super::keyed::KeyedOwn;
 use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
+use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 6;
+pub const ENTRY_VERSION: u8 = 7;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +115,8 @@ pub enum Act {
         seq: u64,
         /// As in a recall.
         window_ms: u64,
+        /// What is kept of what it takes the place of; carried along as `most` below.
+        versions: VersionBounds,
         /// Media type.
         content_type: Blob,
         /// Opaque bytes.

@@ -11,7 +11,7 @@ use super::command::Act;
 use super::key::letter;
 use super::records::{self, runs_with};
 use super::tests::{Disk, LIMITS, actor, apply, at, group, new_group, text};
-use super::{Outcome, RowReader, Session, key};
+use super::{Outcome, RowReader, Session, VersionBounds, key};
 
 const NONE: Retention = Retention { age_ms: 0, count: 0 };
 
@@ -26,7 +26,7 @@ fn recall(seq: u64) -> Act {
 
 fn edit(seq: u64, content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: u64::MAX, content_type, content, extensions: Vec::new() }
+    Act::Edit { seq, window_ms: u64::MAX, versions: VersionBounds::default(), content_type, content, extensions: Vec::new() }
 }
 
 /// What a reader finds, as the shell does: from memory behind the tip, else from rows.

@@ -37,6 +37,7 @@ pub mod since;
 mod trim;
 pub mod user;
 pub mod user_rows;
+pub mod versions;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
@@ -47,6 +48,7 @@ pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
+pub use versions::VersionBounds;
 
 #[cfg(test)]
 mod bounds_tests;
@@ -80,3 +82,7 @@ mod since_tests;
 mod tests;
 #[cfg(test)]
 mod trim_tests;
+#[cfg(test)]
+mod versions_model_tests;
+#[cfg(test)]
+mod versions_tests;

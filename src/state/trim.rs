@@ -21,6 +21,7 @@ use super::command::Act;
 use super::outcome::{Answer, Outcome};
 use super::rewrite::Rewriting;
 use super::session::{At, Session, encode_record};
+use super::versions::Shift;
 
 /// When a message is to go.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -230,6 +231,7 @@ impl Session {
         self.first_seq = first;
         self.first_count = count.clamp(self.first_count, self.count);
         self.rewrites.trim(first, self.first_count);
+        self.versions.trim(first);
         outcome.timers_moved = self.expiries.remove_before(first);
         self.let_go_of_trimmed();
         self.dirty.head = true;
@@ -275,7 +277,7 @@ impl Session {
         if ![RecordKind::CONTENT, RecordKind::EXPIRED].contains(&record.kind) {
             return None;
         }
-        let count = record.count;
+        let (count, versions) = (record.count, Shift::all_of(&record));
         let hash = ContentHash::of(&record).extension();
         let extensions = record.extensions.into_iter().filter(is_lasting).chain([hash]).collect();
         let tombstone = Record {
@@ -285,6 +287,6 @@ impl Session {
             extensions,
             ..record
         };
-        Some(Rewriting { seq, record: encode_record(&tombstone), recalled: Some(count) })
+        Some(Rewriting { seq, record: encode_record(&tombstone), recalled: Some(count), versions })
     }
 }

@@ -13,7 +13,7 @@ use super::records::{self, runs_with};
 use super::session_rows::{needless_numbers, next_expiries};
 use super::tests::{Disk, LIMITS, actor, apply, at, code_of, group, new_group, seq_of, text};
 use super::trim::{Expiries, Expiry, MAX_EXPIRING};
-use super::{Answer, At, Outcome, RowReader, Session};
+use super::{Answer, At, Outcome, RowReader, Session, VersionBounds};
 
 const NONE: Retention = Retention { age_ms: 0, count: 0 };
 
@@ -28,7 +28,7 @@ fn recall(seq: u64) -> Act {
 
 fn edit(seq: u64, content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: u64::MAX, content_type, content, extensions: Vec::new() }
+    Act::Edit { seq, window_ms: u64::MAX, versions: VersionBounds::default(), content_type, content, extensions: Vec::new() }
 }
 
 /// As the shell does: what is wanted of rows is read first; what is in already is passed over.

@@ -152,6 +152,7 @@ impl Engine {
                     Kind::RolePage => Answer::Roles(body(frame)?),
                     Kind::RequestPage => Answer::Requests(body(frame)?),
                     Kind::CodePage => Answer::Codes(body(frame)?),
+                    Kind::VersionsPage => Answer::Versions(body(frame)?),
                     Kind::SelfAck => Answer::Own(body(frame)?),
                     Kind::RelationPage => Answer::Relations(body(frame)?),
                     Kind::DevicePage => Answer::Devices(body(frame)?),

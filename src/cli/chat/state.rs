@@ -382,7 +382,7 @@ impl Chat {
 
     fn manage(&mut self, action: GroupAction) {
         match self.open.clone() {
-            Some(SessionId::Direct { .. }) if !matches!(action, GroupAction::SetRetention(_)) => {
+            Some(SessionId::Direct { .. }) if !words::is_of_any(&action) => {
                 self.say("that is for groups");
             }
             Some(session) => self.actions.push(Action::Manage { session, action }),

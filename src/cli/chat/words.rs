@@ -54,7 +54,7 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/edit", "TEXT", "say something else in the place of your last message"),
     ("/join", "NAME [CODE]", "come into a group, or ask to"),
     ("/leave", "", "leave the open group"),
-    ("/set", "WHAT…", "name TEXT; keep DAYS; accept, decline, admin, mute … USER"),
+    ("/set", "WHAT…", "name TEXT; keep DAYS; versions on|off; accept, mute … USER"),
     ("/my", "WHAT…", "pin, clear, delete N; friend USER TEXT, block or unblock USER"),
     ("/members", "", "show who is in the open session"),
     ("/help", "", "show keys and commands"),
@@ -72,6 +72,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("↑, ↓", "lines typed before"),
     ("Ctrl-C", "end"),
 ];
+
+/// Whether a change is one for direct sessions too.
+pub(super) fn is_of_any(action: &GroupAction) -> bool {
+    matches!(action, GroupAction::SetRetention(_) | GroupAction::KeepVersions { .. })
+}
 
 /// Understands a line; `Err` says what is wrong with it. A second slash makes a message that begins with one.
 pub(super) fn understand(line: &str) -> Result<Line, String> {
@@ -158,6 +163,14 @@ fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, Str
         let keeps = |days: u64| Retention { age_ms: days.saturating_mul(86_400_000), count: 0 };
         return Ok(days.map(|days| Line::Manage(GroupAction::SetRetention(keeps(days)))));
     }
+    if what == "versions" {
+        let on = match (words.next(), words.next()) {
+            (Some("on"), None) => true,
+            (Some("off"), None) => false,
+            _ => return Ok(None),
+        };
+        return Ok(Some(Line::Manage(GroupAction::KeepVersions { on })));
+    }
     let Some(user) = users(words.next().into_iter())?.pop() else { return Ok(None) };
     let minutes = words.next().map(str::parse::<u64>).transpose();
     let (Ok(minutes), None) = (minutes, words.next()) else { return Ok(None) };
@@ -228,6 +241,9 @@ mod tests {
         assert_eq!(understand("/set name The  team"), Ok(Line::Manage(named)));
         let accept = GroupAction::Answer { user: user("bob"), accept: true };
         assert_eq!(understand("/set accept @bob"), Ok(Line::Manage(accept)));
+        let versions = GroupAction::KeepVersions { on: true };
+        assert_eq!(understand("/set versions on"), Ok(Line::Manage(versions)));
+        assert!(understand("/set versions").is_err() && understand("/set versions on now").is_err());
         let keeps = GroupAction::SetRetention(Retention { age_ms: 7 * 86_400_000, count: 0 });
         assert_eq!(understand("/set keep 7"), Ok(Line::Manage(keeps)));
         let team = || "team".parse().expect("a group");

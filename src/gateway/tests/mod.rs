@@ -280,6 +280,7 @@ impl FakeShard {
                 ReadReply::Digest(reply)
             }
             Read::MayPass { .. } => ReadReply::Allowed,
+            Read::Versions { list, .. } => versions::found(list),
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())
             }
