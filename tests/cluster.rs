@@ -67,3 +67,5 @@ mod starts;
 mod strangers;
 #[path = "cluster/tokens.rs"]
 mod tokens;
+#[path = "cluster/versions.rs"]
+mod versions;

@@ -159,6 +159,7 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
 
     groups_are_managed(folder);
     groups_are_joined(folder);
+    edits_are_kept(folder);
     what_is_ones_own(folder);
     people_as_they_are(folder);
     the_business_acts(folder);
@@ -276,6 +277,36 @@ fn groups_are_managed(folder: &Path) {
     good(folder, &["group", "--user", "bob", "create", "brief"]);
     good(folder, &["group", "--user", "bob", "dissolve", "brief"]);
     assert!(bad(folder, &["send", "--user", "bob", "#brief", "hi"], 1).contains("DISSOLVED"));
+}
+
+/// What a message said before it was edited, where that is kept.
+fn edits_are_kept(folder: &Path) {
+    let bob = |more: &[&str]| good(folder, &[&[more[0], "--user", "bob"], &more[1..]].concat());
+    bob(&["group", "create", "draft"]);
+    assert_eq!(bob(&["versions", "#draft"]).trim(), "#draft: what is said before an edit is not kept");
+    bob(&["group", "keep-versions", "draft", "on"]);
+    assert!(bob(&["versions", "#draft", "--json"]).contains(r#""kept":true"#));
+    let said: serde_json::Value =
+        serde_json::from_str(&bob(&["send", "#draft", "see you at 8", "--json"])).expect("JSON");
+    let seq = said["seq"].to_string();
+    bob(&["edit", "#draft", &seq, "see you at 9"]);
+    let lines = bob(&["versions", "#draft", &seq]);
+    let texts: Vec<&str> = lines.lines().filter_map(|line| line.split_once("bob: ").map(|it| it.1)).collect();
+    assert_eq!(texts, ["see you at 9", "see you at 8"], "{lines}");
+    let lines = bob(&["versions", "#draft", &seq, "--json"]);
+    let first: serde_json::Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&first["number"], &first["text"], &first["by"]),
+        (&1.into(), &"see you at 8".into(), &"bob".into())
+    );
+    let page = bob(&["pull", "#draft", "--json"]);
+    assert!(
+        page.contains(r#""version":{"kept":1,"number":2}"#)
+            || page.contains(r#""version":{"number":2,"kept":1}"#)
+    );
+    bob(&["group", "keep-versions", "draft", "off"]);
+    assert_eq!(bob(&["versions", "#draft", &seq]).lines().count(), 1);
+    assert!(bad(folder, &["versions", "--user", "bob", "#draft", "1"], 1).contains("NO_SUCH_MESSAGE"));
 }
 
 /// The ways into a group, and how long a direct session is kept.

@@ -38,7 +38,9 @@ pub(crate) fn action_words(action: &GroupAction) -> String {
         GroupAction::Bar { user, on: false } => format!("keeps {user} out no more"),
         GroupAction::Asked { user } => format!("asks that {user} may join"),
         GroupAction::KeepVersions { on: true } => "set that what is said before an edit is kept".to_owned(),
-        GroupAction::KeepVersions { on: false } => "set that what is said before an edit is not kept".to_owned(),
+        GroupAction::KeepVersions { on: false } => {
+            "set that what is said before an edit is not kept".to_owned()
+        }
     }
 }
 

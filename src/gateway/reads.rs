@@ -48,10 +48,8 @@ pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) 
     let router = &connection.core.router;
     let read = Read::Pull { user: user.clone(), pull: pull.clone() };
     let page = router.read(shard, read, freshness);
-    let (page, settings) = tokio::join!(
-        page,
-        exceptions(&connection, &pull.session, pull.consistency, user.is_some())
-    );
+    let (page, settings) =
+        tokio::join!(page, exceptions(&connection, &pull.session, pull.consistency, user.is_some()));
     let (body, settings) = (page_body(page?)?, settings?);
     if !mask::masks(&settings) {
         connection.reply_frame(raw_frame(Kind::Page, request, &body));

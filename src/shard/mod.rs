@@ -31,9 +31,9 @@ pub mod retention;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;
-mod version_reads;
 #[cfg(test)]
 mod tests;
+mod version_reads;
 
 pub use api::{
     Answer, Answers, Asked, Audience, Freshness, LeftSince, MAX_HEADS, MAX_LEFT, Origin, Read, ReadRefusal,

@@ -126,7 +126,8 @@ async fn write_entity(
     unless_replaced(shared, map).await;
     let from = read.map_err(row_fault)?.map_or(lowest, |(key, _)| key.to_vec());
     pages(shared, map, packer, from, end, |_| true).await?;
-    let (from, end) = (key::version(&session, head.first_seq, 0), key::version(&session, head.last_seq + 1, 0));
+    let (from, end) =
+        (key::version(&session, head.first_seq, 0), key::version(&session, head.last_seq + 1, 0));
     pages(shared, map, packer, from, end, |_| true).await
 }
 

@@ -26,7 +26,14 @@ fn recall(seq: u64) -> Act {
 
 fn edit(seq: u64, content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: u64::MAX, versions: VersionBounds::default(), content_type, content, extensions: Vec::new() }
+    Act::Edit {
+        seq,
+        window_ms: u64::MAX,
+        versions: VersionBounds::default(),
+        content_type,
+        content,
+        extensions: Vec::new(),
+    }
 }
 
 /// What a reader finds, as the shell does: from memory behind the tip, else from rows.

@@ -11,6 +11,7 @@ use super::command::{Act, ENTRY_VERSION};
 use super::own_tests::{act, pair, person};
 use super::session_rows::ROW_VERSION;
 use super::tests::{Disk, LIMITS, actor, apply, at, new_group, says, text, user};
+use super::versions_tests::{KEPT, edit, keep};
 use super::{Actor, Command, DeviceBounds, Entry, Link, ReadTo, RowReader};
 
 fn hash(parts: &[(Vec<u8>, Vec<u8>)]) -> u64 {
@@ -42,13 +43,14 @@ fn the_rows_of_a_session_have_the_layout_of_their_number() {
     let mut session = new_group(&disk);
     let shop = Actor::keyed(user("shop"), None).expect("a service");
     let mute = Act::Manage { action: GroupAction::Mute { user: user("bob"), until_ms: 1 << 50 } };
-    for (number, act) in (2..).zip([text("one"), text("two"), recall(2), mute]) {
+    let edited = edit(3, "two again", KEPT);
+    for (number, act) in (2..).zip([text("one"), text("two"), recall(2), mute, edited, keep(true)]) {
         apply(&mut session, &disk, &at(number), &actor("ann"), number, &act);
         session.reflect(number);
     }
     let key = RequestKey::new("k1").expect("a key");
-    session.apply_keyed(&at(6), &LIMITS, &shop, &key, &text("three"));
-    session.reflect(6);
+    session.apply_keyed(&at(8), &LIMITS, &shop, &key, &text("three"));
+    session.reflect(8);
     disk.write(session.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
@@ -91,6 +93,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let commands = [
         act(text("one")),
         act(recall(1)),
+        act(edit(1, "one again", KEPT)),
         Command::Register { user: user("ann"), device, says: says(4), bounds: DeviceBounds::default() },
         Command::Read {
             user: user("ann"),

@@ -119,7 +119,9 @@ impl Session {
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
                 Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor, act),
-                Act::Manage { action: GroupAction::KeepVersions { .. } } => self.may_keep_versions(actor, act),
+                Act::Manage { action: GroupAction::KeepVersions { .. } } => {
+                    self.may_keep_versions(actor, act)
+                }
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),
                 _ => self.let_through(actor, act),
             };

@@ -17,7 +17,14 @@ fn recall(seq: u64) -> Act {
 
 fn edit(seq: u64, content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: 1_000_000, versions: VersionBounds::default(), content_type, content, extensions: Vec::new() }
+    Act::Edit {
+        seq,
+        window_ms: 1_000_000,
+        versions: VersionBounds::default(),
+        content_type,
+        content,
+        extensions: Vec::new(),
+    }
 }
 
 fn checkpoint(session: &mut Session, disk: &mut Disk) {

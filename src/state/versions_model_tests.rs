@@ -141,7 +141,8 @@ fn random_op(rng: &mut StdRng, model: &Model, step: u64) -> Op {
         }
         28..78 => {
             // Most often one of a few, so that bounds are passed.
-            let seq = if rng.random_bool(0.7) { (model.first + rng.random_range(0..5)).min(last) } else { seq };
+            let seq =
+                if rng.random_bool(0.7) { (model.first + rng.random_range(0..5)).min(last) } else { seq };
             let versions = VersionBounds { most: rng.random_range(1..4), kept: rng.random_bool(0.8) };
             let long = if rng.random_bool(0.03) { 20_000 } else { 0 };
             act(edit(seq, &format!("edited at {step}{}", " ".repeat(long)), versions))

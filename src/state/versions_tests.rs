@@ -146,7 +146,10 @@ fn what_was_said_before_an_edit_is_listed_where_it_is_kept() {
     ann.does(&edit(2, "fourth", KEPT));
     assert_eq!(ann.listed(2).map(|lines| lines.len()), Ok(4));
     assert_eq!(ann.listed(3), Err(ErrorCode::NoSuchMessage), "a signal");
-    assert_eq!((ann.listed(0), ann.listed(999)), (Err(ErrorCode::NoSuchMessage), Err(ErrorCode::NoSuchMessage)));
+    assert_eq!(
+        (ann.listed(0), ann.listed(999)),
+        (Err(ErrorCode::NoSuchMessage), Err(ErrorCode::NoSuchMessage))
+    );
     assert_eq!(ann.listed(10), lines(&[(1, "chatter")]), "one that was never edited");
 }
 
@@ -156,7 +159,8 @@ fn a_version_says_who_when_and_what_and_pages_end_where_they_must() {
     let Act::Edit { seq, window_ms, versions, content_type, .. } = edit(2, "", KEPT) else { unreachable!() };
     let extensions = vec![Extension { tag: 1024, data: Blob::from("thread 7") }];
     let content = Blob::from("x".repeat(600).as_str());
-    let with_more = Act::Edit { seq, window_ms, versions, content_type, content, extensions: extensions.clone() };
+    let with_more =
+        Act::Edit { seq, window_ms, versions, content_type, content, extensions: extensions.clone() };
     ann.does(&with_more);
     ann.does(&edit(2, "third", KEPT));
     let page = |ann: &Ann, before, most, bytes| {
@@ -167,11 +171,17 @@ fn a_version_says_who_when_and_what_and_pages_end_where_they_must() {
     };
     for _ in 0..2 {
         let remembered = ann.session.versions_of(2).expect("there is one");
-        let all = remembered.list(&ann.disk, ann.session.id(), 0, 9, 9999).expect("rows").expect("content").lines;
+        let all =
+            remembered.list(&ann.disk, ann.session.id(), 0, 9, 9999).expect("rows").expect("content").lines;
         let times: Vec<u64> = all.iter().map(|line| line.time_ms).collect();
         assert_eq!(times, [1004, 1003, 1002], "each when it was said");
-        assert!(all.iter().all(|line| line.by == user("ann") && line.content_type == Blob::from("text/plain")));
-        assert_eq!((&all[1].extensions, all[0].extensions.len(), all[2].extensions.len()), (&extensions, 0, 0));
+        assert!(
+            all.iter().all(|line| line.by == user("ann") && line.content_type == Blob::from("text/plain"))
+        );
+        assert_eq!(
+            (&all[1].extensions, all[0].extensions.len(), all[2].extensions.len()),
+            (&extensions, 0, 0)
+        );
         assert_eq!(page(&ann, 0, 1, 9999), (vec![3], true));
         assert_eq!(page(&ann, 3, 1, 9999), (vec![2], true));
         assert_eq!(page(&ann, 2, 9, 9999), (vec![1], false));
@@ -388,7 +398,8 @@ fn both_users_of_a_direct_session_must_agree() {
 fn the_salt_of_what_was_said_first_goes_with_its_version_and_the_digest_stays() {
     let mut ann = Ann::new();
     let first: Record = decode(ann.session.record(2).expect("in the ring")).expect("a record");
-    let salt = first.extensions.iter().find(|extension| extension.tag == Salt::TAG).expect("a salt").data.clone();
+    let salt =
+        first.extensions.iter().find(|extension| extension.tag == Salt::TAG).expect("a salt").data.clone();
     let salted = |disk: &Disk| {
         let mut found = false;
         let all = disk.scan(&[], &mut |_, value| {
@@ -436,7 +447,10 @@ fn played_again(disk: &Disk, acts: &[(u64, Act)]) -> Session {
     let mut session = Session::load(disk, &group()).expect("rows");
     for (number, act) in acts {
         let outcome = apply(&mut session, disk, &at(*number), &actor("ann"), *number, act);
-        assert!(outcome.answer.is_none_or(|answer| matches!(answer, super::Answer::Ack(_))), "number {number}");
+        assert!(
+            outcome.answer.is_none_or(|answer| matches!(answer, super::Answer::Ack(_))),
+            "number {number}"
+        );
     }
     session
 }

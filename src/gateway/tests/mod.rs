@@ -11,6 +11,7 @@ mod live;
 mod own;
 mod places;
 mod since;
+mod versions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

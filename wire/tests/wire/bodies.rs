@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::{
-    DecodeFault, ErrorBody, Kind, admin, decode, digest, encode, group, join, live, own, reply, request, versions,
+    DecodeFault, ErrorBody, Kind, admin, decode, digest, encode, group, join, live, own, reply, request,
+    versions,
 };
 use serde_json::Value;
 

@@ -21,9 +21,7 @@ structs! {
 }
 
 pub(crate) fn requests() -> Vec<Case> {
-    let list = |session, seq, before, limit| {
-        Body::ListVersions(ListVersions { session, seq, before, limit })
-    };
+    let list = |session, seq, before, limit| Body::ListVersions(ListVersions { session, seq, before, limit });
     let manage = |session, client_seq, on| {
         let action = GroupAction::KeepVersions { on };
         Body::ManageGroup(ManageGroup { session, client_seq, on_behalf_of: None, action })
