@@ -13,7 +13,7 @@ use super::key::letter;
 use super::records::runs_with;
 use super::tests::{Disk, LIMITS, actor, apply, at, group, new_group, text};
 use super::versions_tests::{checkpoint, edit, free, keep, listed, recall, version_rows};
-use super::{RowWrites, Session, VersionBounds};
+use super::{RowReader, RowWrites, Session, VersionBounds, key};
 
 /// Acts under numbers of Ann's, and what the leader's clock brings.
 #[derive(Clone)]
@@ -209,6 +209,8 @@ fn crash_in_a_checkpoint(rng: &mut StdRng, session: &mut Session, disk: &mut Dis
 /// A snapshot on its way: small rows of one moment, records of a later one, versions of one later still.
 struct Streamed {
     rows: Disk,
+    /// As its head says: nothing of what begins behind that is sent.
+    last: u64,
     records: bool,
 }
 
@@ -217,6 +219,17 @@ impl Streamed {
         let kind = if self.records { letter::VERSION } else { letter::RECORD };
         let mut rows = self.rows.all_but(kind);
         rows.take_newer(disk, kind);
+        let mut beyond = RowWrites::default();
+        let prefix = key::session(kind, &group());
+        let all = rows.scan(&prefix, &mut |key, _| {
+            let seq = key[prefix.len()..].first_chunk::<8>().map(|seq| u64::from_be_bytes(*seq));
+            if seq.is_some_and(|seq| seq > self.last) {
+                beyond.delete(key.to_vec());
+            }
+            Ok(true)
+        });
+        all.expect("rows");
+        rows.write(beyond);
         self.rows = rows;
         std::mem::replace(&mut self.records, true)
     }
@@ -267,7 +280,8 @@ fn random_edits_with_checkpoints_crashes_and_snapshots_keep_what_the_model_says(
                 }
                 5 if streamed.is_none() => {
                     checkpoint(&mut session, &mut disk);
-                    streamed = Some(Streamed { rows: disk.clone(), records: false });
+                    streamed =
+                        Some(Streamed { rows: disk.clone(), last: session.last_seq(), records: false });
                 }
                 6..8 => {
                     let Some(mut sent) = streamed.take() else { continue };

@@ -1,7 +1,8 @@
 //! `rookery chat`: a terminal to talk in.
 //!
 //! Four parts that can be read alone: what the chat knows and decides ([`state`], over [`conversation`], [`company`], [`input`],
-//! [`words`]), what it looks like ([`view`], over [`history`], [`wrap`], [`palette`], [`zone`]), which key does what
+//! [`words`]), what it looks like ([`view`], over [`history`], [`popup`], [`wrap`], [`palette`], [`zone`]), which key does
+//! what
 //! ([`keys`]), and the loop here, which only carries events in and actions out. It must leave the terminal as it
 //! found it, however it ends ([`screen`]), and show nothing of a message that the terminal could take for a command.
 
@@ -11,6 +12,7 @@ mod history;
 mod input;
 mod keys;
 mod palette;
+mod popup;
 mod screen;
 mod state;
 mod view;
@@ -293,6 +295,11 @@ impl Talk {
                     self.work.spawn(async move {
                         let result = client.members(&session, None, MEMBERS_SHOWN).await;
                         Outcome::Members { session, show, result }
+                    });
+                }
+                Action::Versions { session, seq } => {
+                    self.work.spawn(async move {
+                        Outcome::Versions(client.versions(&session, seq, 0, popup::VERSIONS_SHOWN).await)
                     });
                 }
                 Action::Own(action) => {

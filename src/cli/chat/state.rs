@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use rookery_client::wire::live::PresencePage;
 use rookery_client::wire::own::{SelfAck, SessionSettings};
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
+use rookery_client::wire::versions::VersionsPage;
 use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, SessionSetting, UserAction, UserId};
 use rookery_client::{ClientError, Event, InviteCode, SyncList};
 
@@ -13,7 +14,8 @@ use super::company::Company;
 use super::conversation::{Body, Conversation, Pending};
 use super::history;
 use super::input::Input;
-use super::words::{self, COMMANDS, KEYS, Line};
+use super::popup::{self, Popup};
+use super::words::{self, Line};
 use super::wrap::harmless;
 use crate::cli::own::relation_words;
 
@@ -69,6 +71,11 @@ pub(super) enum Action {
         session: SessionId,
         show: bool,
     },
+    /// Show what a message said before it was edited.
+    Versions {
+        session: SessionId,
+        seq: u64,
+    },
     /// Change what is the user's own.
     Own(UserAction),
     /// Say that the person is writing, or has stopped.
@@ -120,6 +127,7 @@ pub(super) enum Outcome {
         action: UserAction,
         result: Result<SelfAck, ClientError>,
     },
+    Versions(Result<VersionsPage, ClientError>),
     Synced(Result<SyncList, ClientError>),
     Present(Result<PresencePage, ClientError>),
     Nothing,
@@ -130,13 +138,6 @@ pub(super) enum Outcome {
 pub(super) enum Connection {
     Up { node: u16, addr: String },
     Down { reason: String },
-}
-
-/// A text shown over the history until a key is pressed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Popup {
-    pub(super) title: String,
-    pub(super) lines: Vec<String>,
 }
 
 /// Everything that is shown.
@@ -300,6 +301,11 @@ impl Chat {
                     self.actions.push(Action::Recall { session, seq });
                 }
             }
+            Line::Versions(seq) => {
+                if let Some((session, seq)) = self.own_message(seq) {
+                    self.actions.push(Action::Versions { session, seq });
+                }
+            }
             Line::Edit(text) => {
                 if let Some((session, seq)) = self.own_message(None) {
                     self.actions.push(Action::Edit { session, seq, text });
@@ -326,7 +332,7 @@ impl Chat {
                 Some(session) => self.actions.push(Action::Members { session, show: true }),
                 None => self.say("no session is open"),
             },
-            Line::Help => self.popup = Some(help()),
+            Line::Help => self.popup = Some(popup::help()),
             Line::Quit => self.actions.push(Action::Quit),
         }
     }
@@ -490,6 +496,8 @@ impl Chat {
                 Err(error) => self.say(brief(&error)),
             },
             Outcome::Members { session, show, result } => self.members(&session, show, result),
+            Outcome::Versions(Ok(page)) => self.popup = Some(popup::versions(&page)),
+            Outcome::Versions(Err(error)) => self.say(brief(&error)),
             Outcome::Own { action, result } => match (action, result) {
                 (UserAction::Block { user }, Ok(_)) => self.say(format!("{user} is blocked")),
                 (UserAction::Unblock { user }, Ok(_)) => self.say(format!("{user} is blocked no more")),
@@ -579,15 +587,4 @@ fn brief(error: &ClientError) -> String {
         }
         other => other.to_string(),
     }
-}
-
-fn help() -> Popup {
-    let commands = COMMANDS.iter().map(|(name, arguments, does)| (format!("{name} {arguments}"), *does));
-    let keys = KEYS.iter().map(|(key, does)| ((*key).to_owned(), *does));
-    let line = |(what, does): (String, &str)| {
-        let pad = " ".repeat(19usize.saturating_sub(super::wrap::columns(&what)));
-        format!("{what}{pad} {does}")
-    };
-    let lines = commands.map(line).chain([String::new()]).chain(keys.map(line)).collect();
-    Popup { title: "Keys and commands".to_owned(), lines }
 }

@@ -18,6 +18,8 @@ pub(super) enum Line {
     Remove(Vec<UserId>),
     /// Recall a message of the open session; the last own one if none is named.
     Recall(Option<u64>),
+    /// Show what a message of the open session said before; the last own one if none is named.
+    Versions(Option<u64>),
     /// Say something else in the place of the last own message.
     Edit(String),
     /// Come into a group, with a code of invitation if there is one, or ask to.
@@ -52,6 +54,7 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/remove", "USER…", "remove members from the open group"),
     ("/recall", "[N]", "take back your last message, or the one with this number"),
     ("/edit", "TEXT", "say something else in the place of your last message"),
+    ("/versions", "[N]", "show what your last message, or number N, said before"),
     ("/join", "NAME [CODE]", "come into a group, or ask to"),
     ("/leave", "", "leave the open group"),
     ("/set", "WHAT…", "name TEXT; keep DAYS; versions on|off; accept, mute … USER"),
@@ -106,6 +109,11 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
         "recall" => match (words.next().map(str::parse), words.next()) {
             (None, _) => Ok(Line::Recall(None)),
             (Some(Ok(seq)), None) => Ok(Line::Recall(Some(seq))),
+            _ => Err(usage()),
+        },
+        "versions" => match (words.next().map(str::parse), words.next()) {
+            (None, _) => Ok(Line::Versions(None)),
+            (Some(Ok(seq)), None) => Ok(Line::Versions(Some(seq))),
             _ => Err(usage()),
         },
         "edit" => match command.trim_start_matches("edit").trim() {
@@ -232,6 +240,7 @@ mod tests {
         assert_eq!(understand("/add bob"), Ok(Line::Add(vec![user("bob")])));
         assert_eq!(understand("/recall"), Ok(Line::Recall(None)));
         assert_eq!(understand("/recall 17"), Ok(Line::Recall(Some(17))));
+        assert_eq!(understand("/versions 17"), Ok(Line::Versions(Some(17))));
         assert_eq!(understand("/edit  so it  is "), Ok(Line::Edit("so it  is".to_owned())));
         let role = GroupAction::SetRole { user: user("bob"), role: MemberRole::Admin };
         assert_eq!(understand("/set admin @bob"), Ok(Line::Manage(role)));
