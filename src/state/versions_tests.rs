@@ -139,7 +139,7 @@ fn what_was_said_before_an_edit_is_listed_where_it_is_kept() {
     assert_eq!(ann.listed(2), all);
     assert!(ann.disk.says("first") && version_rows(&ann.disk) == 2);
     // Many messages later memory has none of it.
-    (0..40).for_each(|_| drop(ann.does(&text("chatter"))));
+    (0..40).for_each(|_| _ = ann.does(&text("chatter")));
     ann.checkpoint();
     assert!(ann.session.record(2).is_none());
     assert_eq!(ann.listed(2), all);
