@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rookery_wire::group::ManageGroup;
 use rookery_wire::versions::{ListVersions, MAX_VERSIONS, VersionLine, VersionsPage};
 use rookery_wire::{Blob, Extension, GroupAction, RecordKind, Rewritten, Version, encode, reply};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::bodies::Body;
 use crate::cases::{Case, case, pair, record, team, user as named};
