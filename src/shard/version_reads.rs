@@ -55,9 +55,7 @@ impl Reads {
         let seq = list.seq;
         let look = self.look(&list.session, move |state| {
             may_read(state, user.as_ref())?;
-            // A seq that this user may not read is none for it.
-            let seq = if seq == 0 || seq >= state.readable_from(user.as_ref()) { seq } else { u64::MAX };
-            let known = if seq == 0 { None } else { Some(state.versions_of(seq)?) };
+            let known = if seq == 0 { None } else { Some(state.versions_of(user.as_ref(), seq)?) };
             Ok::<_, ErrorBody>((state.keeps_versions(), known))
         });
         look.await?.map_err(ReadRefusal::Refused)

@@ -218,12 +218,12 @@ impl Session {
         self.may_wish(actor, act)
     }
 
-    /// What memory knows of the versions of a message that may be asked for.
+    /// What memory knows of the versions of a message, if `user` may read that; none is a service.
     ///
     /// # Errors
     /// The refusal, where there is none with content.
-    pub fn versions_of(&self, seq: u64) -> Result<Remembered, ErrorBody> {
-        if !(self.first_seq..=self.last_seq).contains(&seq) {
+    pub fn versions_of(&self, user: Option<&UserId>, seq: u64) -> Result<Remembered, ErrorBody> {
+        if !(self.readable_from(user)..=self.last_seq).contains(&seq) {
             return Err(no_content(&self.id, seq));
         }
         let patched = || self.patches(seq, seq).pop().map(|(_, record)| record);

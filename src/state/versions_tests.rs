@@ -32,7 +32,7 @@ pub(super) fn keep(on: bool) -> Act {
 
 /// Number and text of the versions of a message, the newest first, as LIST_VERSIONS gives them.
 pub(super) fn listed(session: &Session, disk: &Disk, seq: u64) -> Result<Vec<(u64, String)>, ErrorCode> {
-    let remembered = session.versions_of(seq).map_err(|refusal| refusal.code)?;
+    let remembered = session.versions_of(None, seq).map_err(|refusal| refusal.code)?;
     let found = remembered.list(disk, session.id(), 0, 200, usize::MAX).expect("rows");
     let found = found.map_err(|refusal| refusal.code)?;
     assert_eq!((found.missing, found.more), (None, false), "seq {seq}");
@@ -164,13 +164,13 @@ fn a_version_says_who_when_and_what_and_pages_end_where_they_must() {
     ann.does(&with_more);
     ann.does(&edit(2, "third", KEPT));
     let page = |ann: &Ann, before, most, bytes| {
-        let remembered = ann.session.versions_of(2).expect("there is one");
+        let remembered = ann.session.versions_of(None, 2).expect("there is one");
         let listed = remembered.list(&ann.disk, ann.session.id(), before, most, bytes).expect("rows");
         let listed = listed.expect("content");
         (listed.lines.iter().map(|line| line.number).collect::<Vec<_>>(), listed.more)
     };
     for _ in 0..2 {
-        let remembered = ann.session.versions_of(2).expect("there is one");
+        let remembered = ann.session.versions_of(None, 2).expect("there is one");
         let all =
             remembered.list(&ann.disk, ann.session.id(), 0, 9, 9999).expect("rows").expect("content").lines;
         let times: Vec<u64> = all.iter().map(|line| line.time_ms).collect();
