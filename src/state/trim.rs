@@ -21,6 +21,7 @@ use super::command::Act;
 use super::outcome::{Answer, Outcome};
 use super::rewrite::Rewriting;
 use super::session::{At, Session, encode_record};
+use crate::plant::planted;
 
 /// When a message is to go.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -174,6 +175,9 @@ impl Session {
     pub(super) fn note_expiry(&mut self, seq: u64, time_ms: u64, sender: &UserId, act: &Act) -> bool {
         let Act::Send { extensions, .. } = act else { return false };
         let expiry = match (expiry_in(extensions), burning_in(extensions)) {
+            (Some(after_ms), _) if planted("expiry-early") => {
+                Expiry::at(time_ms.saturating_add(after_ms / 3))
+            }
             (Some(after_ms), _) => Expiry::at(time_ms.saturating_add(after_ms)),
             (None, Some(after_ms)) => Expiry { at_ms: UNREAD, burns: Some((sender.clone(), after_ms)) },
             (None, None) => return false,
@@ -228,7 +232,9 @@ impl Session {
         }
         self.dirty.trimmed.get_or_insert(self.first_seq);
         self.first_seq = first;
-        self.first_count = count.clamp(self.first_count, self.count);
+        if !planted("unread-trimmed") {
+            self.first_count = count.clamp(self.first_count, self.count);
+        }
         self.rewrites.trim(first, self.first_count);
         outcome.timers_moved = self.expiries.remove_before(first);
         self.let_go_of_trimmed();
@@ -256,7 +262,7 @@ impl Session {
         for (seq, rewriting) in decided {
             self.expiries.remove(seq);
             outcome.timers_moved = true;
-            if let Some(rewriting) = rewriting {
+            if let Some(rewriting) = rewriting.filter(|_| !planted("expiry-kept")) {
                 let (_, held_bytes) = self.rewrite(at, rewriting);
                 outcome.held_bytes += held_bytes;
                 outcome.expired.push(seq);
@@ -285,6 +291,7 @@ impl Session {
             extensions,
             ..record
         };
-        Some(Rewriting { seq, record: encode_record(&tombstone), recalled: Some(count) })
+        let recalled = Some(count).filter(|_| !planted("unread-expired"));
+        Some(Rewriting { seq, record: encode_record(&tombstone), recalled })
     }
 }

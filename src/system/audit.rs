@@ -9,6 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use bincode::{Decode, Encode};
 use rookery_wire::AuditLine;
 
+use crate::plant::planted;
+
 /// Lines in one command.
 pub const MOST_LINES: usize = 256;
 /// Lines that go with one command, beside twice as many as it brings.
@@ -112,7 +114,8 @@ impl Book {
         let mut written = Written::default();
         let room = 2 * lines.len() + FORGOTTEN_AT_ONCE;
         for Wanted { line, mark } in lines {
-            let number = match self.numbers.get(&mark) {
+            let known = self.numbers.get(&mark).filter(|_| !planted("audit-twice"));
+            let number = match known {
                 Some(known) => *known,
                 None => {
                     let number = self.next();
