@@ -53,6 +53,8 @@ mod pressure;
 mod recall;
 #[path = "cluster/reference.rs"]
 mod reference;
+#[path = "cluster/reference_doors.rs"]
+mod reference_doors;
 #[path = "cluster/reference_shows.rs"]
 mod reference_shows;
 #[path = "cluster/retention.rs"]
