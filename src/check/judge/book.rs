@@ -182,7 +182,8 @@ impl<'a> Book<'a> {
         let keyed = history.keyed.iter().map(|act| ((act.session, act.hash), act)).collect();
         let mut book = Self { history, logs, sends, keyed, by_device, holes: BTreeSet::new(), first_asked };
         for (session, dumps) in &dumps {
-            let Some(best) = dumps.iter().max_by_key(|dump| last_of(dump)) else { continue };
+            let longest = |dump: &&&Dump| (last_of(dump), dump.entries.len());
+            let Some(best) = dumps.iter().max_by_key(longest) else { continue };
             for dump in dumps {
                 compare(history, best, dump, verdict);
             }

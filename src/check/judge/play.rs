@@ -2,7 +2,7 @@
 
 use rookery_wire::{DeviceId, ErrorCode, GroupId, RecordKind, Rewritten, SessionId, UserId};
 
-use super::book::kind_of;
+use super::book::{born_as, kind_of};
 use crate::check::history::{
     Act, Asking, Bar, DeviceIx, Dump, Entry, FaultKind, Fresh, Handed, History, Keyed, Line, Mark, Micros,
     Outcome, Page, Retry, Roster, Round, Seen, Send, SessionIx, Setup, Stream, Sync, Told, UserIx,
@@ -276,7 +276,7 @@ impl Play {
             let marks =
                 self.history.marks.iter().filter(|mark| mark.session == session && mark.device == ANN1);
             let read_seq = marks.map(|mark| mark.seq).max().unwrap_or(0);
-            let mine = |entry: &&Entry| entry.sender == Some(UserIx(0)) && entry.target.is_none();
+            let mine = |entry: &&Entry| entry.sender == Some(UserIx(0)) && born_as(entry.kind).is_countable();
             let own = log.iter().rev().find(mine).map_or(0, |entry| entry.seq);
             let floor = read_seq.max(own);
             let gone = |entry: &&Entry| entry.seq > floor && entry.kind == RecordKind::RECALLED.0;
