@@ -71,7 +71,7 @@ pub struct Asking {
     pub node: u16,
     /// Begin.
     pub invoke: Micros,
-    /// End, or [`NEVER`].
+    /// End, or [`NEVER`](super::history::NEVER).
     pub done: Micros,
     /// The line of the audit, as told.
     pub audit: u64,
