@@ -152,7 +152,10 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
 }
 
 /// A SEND as a command.
-pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
+///
+/// # Errors
+/// The refusal, which takes no number.
+pub fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
     theirs(&send.session, &actor)?;
     numbered(send.client_seq)?;

@@ -15,7 +15,7 @@
 mod accept;
 mod admin;
 mod badge;
-mod check;
+pub mod check;
 mod connection;
 mod core;
 mod cursors;
@@ -26,7 +26,7 @@ mod hello;
 mod join;
 mod mask;
 mod news;
-mod outbox;
+pub mod outbox;
 mod own;
 mod passing;
 mod places;
