@@ -68,11 +68,7 @@ pub(crate) fn run(args: &DurableArgs) -> anyhow::Result<()> {
     print(args.json, &DurableReport::of(args, &latency, acked_in_all, seed))
 }
 
-fn load(
-    args: &DurableArgs,
-    addr: std::net::SocketAddr,
-    seed: u64,
-) -> anyhow::Result<(Histogram<u64>, u64)> {
+fn load(args: &DurableArgs, addr: std::net::SocketAddr, seed: u64) -> anyhow::Result<(Histogram<u64>, u64)> {
     let mut poll = Poll::new()?;
     let mut senders = Vec::new();
     for at in 0..args.senders {

@@ -32,7 +32,8 @@ fn pour(args: &FanoutArgs, length: Duration) -> anyhow::Result<(u64, f64)> {
     let mut readers = Part::start("readers", &[])?;
     let mut sockets = Vec::new();
     for _ in 0..args.sockets {
-        let socket = TcpStream::connect(readers.addr).context("connecting; how many open files are allowed?")?;
+        let socket =
+            TcpStream::connect(readers.addr).context("connecting; how many open files are allowed?")?;
         socket.set_nodelay(true)?;
         sockets.push(socket);
     }
@@ -51,7 +52,11 @@ fn pour(args: &FanoutArgs, length: Duration) -> anyhow::Result<(u64, f64)> {
     drop(sockets);
     let read: u64 = readers.line()?.parse().context("what was read")?;
     let seconds = begin.elapsed().as_secs_f64();
-    ensure!(read == calls * buffer.len() as u64, "{calls} times {} bytes were written, {read} read", buffer.len());
+    ensure!(
+        read == calls * buffer.len() as u64,
+        "{calls} times {} bytes were written, {read} read",
+        buffer.len()
+    );
     Ok((calls * u64::from(args.batch), seconds))
 }
 

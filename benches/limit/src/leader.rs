@@ -77,13 +77,7 @@ pub(crate) fn run(args: &LeaderArgs) -> anyhow::Result<()> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(at + 2), Interest::READABLE | Interest::WRITABLE)?;
-        followers.push(Follower {
-            stream,
-            queue: VecDeque::new(),
-            sent: 0,
-            durable: 0,
-            partial: Vec::new(),
-        });
+        followers.push(Follower { stream, queue: VecDeque::new(), sent: 0, durable: 0, partial: Vec::new() });
     }
     if followers.len() != FOLLOWERS {
         bail!("a leader has {FOLLOWERS} followers");

@@ -15,8 +15,20 @@ fn probe(args: &[&str]) -> serde_json::Value {
 fn what_two_of_three_have_synced_is_acknowledged_and_three_have_it_in_the_end() {
     // Contents that no read ends with, so that messages come in pieces.
     let report = probe(&[
-        "durable", "--senders", "3", "--window", "17", "--size", "4099", "--seconds", "0.5", "--warmup", "0.1",
-        "--seed", "1", "--json",
+        "durable",
+        "--senders",
+        "3",
+        "--window",
+        "17",
+        "--size",
+        "4099",
+        "--seconds",
+        "0.5",
+        "--warmup",
+        "0.1",
+        "--seed",
+        "1",
+        "--json",
     ]);
     let count = |name: &str| report[name].as_u64().unwrap();
     assert!(count("acked") > 0 && count("acked_in_all") >= count("acked"), "{report}");

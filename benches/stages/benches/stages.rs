@@ -1,7 +1,11 @@
 //! Every stage of one message as time: `cargo bench -p rookery-stages`. Figures are per round; the throughput that
 //! criterion prints beside them is per message (of `fan-out`, per delivery).
 
-#![allow(clippy::panic, missing_docs, reason = "a measurement that fails says why by panicking; main is a macro's")]
+#![allow(
+    clippy::panic,
+    missing_docs,
+    reason = "a measurement that fails says why by panicking; main is a macro's"
+)]
 
 use std::time::{Duration, Instant};
 

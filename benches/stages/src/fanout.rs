@@ -83,12 +83,7 @@ pub(crate) fn fanout() -> anyhow::Result<Box<dyn Work>> {
 impl Work for FanOut {
     fn prepare(&mut self) -> anyhow::Result<()> {
         self.items = (self.next..self.next + BATCH as u64)
-            .map(|seq| Push {
-                seq,
-                frame: self.frame.clone(),
-                from: Some(self.from.clone()),
-                replaces: None,
-            })
+            .map(|seq| Push { seq, frame: self.frame.clone(), from: Some(self.from.clone()), replaces: None })
             .collect();
         Ok(())
     }

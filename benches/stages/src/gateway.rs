@@ -76,8 +76,8 @@ impl Work for Check {
         ensure!(self.sends.len() == BATCH, "nothing was prepared");
         for send in self.sends.drain(..) {
             let session = send.session.clone();
-            let command =
-                check::send(self.actor.clone(), send, &self.limits).map_err(|refusal| anyhow!("{refusal}"))?;
+            let command = check::send(self.actor.clone(), send, &self.limits)
+                .map_err(|refusal| anyhow!("{refusal}"))?;
             black_box(EntityKey::Session(session).shard(SHARDS));
             black_box(command.encode());
         }

@@ -156,13 +156,7 @@ pub const STAGES: &[Stage] = &[
         messages: BATCH * fanout::RECEIVERS,
         make: fanout::fanout,
     },
-    Stage {
-        name: "answer",
-        about: "the ACK frame",
-        at: At::Entry,
-        messages: BATCH,
-        make: gateway::answer,
-    },
+    Stage { name: "answer", about: "the ACK frame", at: At::Entry, messages: BATCH, make: gateway::answer },
     Stage {
         name: "collect",
         about: "what a checkpoint takes of the session",

@@ -98,7 +98,10 @@ impl Work for Seal {
 
     fn round(&mut self) -> anyhow::Result<()> {
         let pieces = self.envelope.seal();
-        ensure!(pieces.iter().map(Bytes::len).sum::<usize>() > self.payload, "a frame that lacks its payload");
+        ensure!(
+            pieces.iter().map(Bytes::len).sum::<usize>() > self.payload,
+            "a frame that lacks its payload"
+        );
         black_box(pieces);
         Ok(())
     }

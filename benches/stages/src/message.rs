@@ -86,8 +86,12 @@ pub(crate) fn at(index: u64, position: usize) -> rookery::state::At {
 pub(crate) fn group() -> anyhow::Result<Session> {
     let mut session = Session::new(session()?);
     let sender = actor()?;
-    let backend =
-        Actor { user: UserId::new("staged-backend")?, device: sender.device.clone(), service: true, ..sender };
+    let backend = Actor {
+        user: UserId::new("staged-backend")?,
+        device: sender.device.clone(),
+        service: true,
+        ..sender
+    };
     let create = Act::Change { kind: ChangeKind::Create, users: vec![actor()?.user], most: 100 };
     let mut created = session.apply(&at(1, 0), &LIMITS, &backend, 1, &create);
     if created.parked {
