@@ -5,14 +5,12 @@
 //! milliseconds, as much as a whole send takes: this one is the kernel's.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
 /// The messages of one sender: the first at a time, each a fixed step after the one before.
@@ -52,15 +50,15 @@ impl Schedule {
     }
 }
 
-/// A timer of the kernel.
+/// A timer of the kernel. It is read like a pipe: it becomes readable, and eight bytes come out of it.
 #[derive(Debug)]
-pub(super) struct Timer(AsyncFd<OwnedFd>);
+pub(super) struct Timer(Receiver);
 
 impl Timer {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
+        Receiver::from_owned_fd_unchecked(timer).map(Self)
     }
 
     /// Returns at `at`, or soon after. Safe to cancel.
@@ -71,16 +69,16 @@ impl Timer {
         }
         let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
         loop {
-            let mut ready = self.0.readable().await?;
+            self.0.readable().await?;
             let mut expired = [0; 8];
-            match rustix::io::read(self.0.get_ref(), &mut expired) {
+            match self.0.try_read(&mut expired) {
                 // One that was set before and cancelled may have left its mark.
                 Ok(_) if Instant::now() >= at => return Ok(()),
                 Ok(_) => {}
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(fault) => return Err(fault.into()),
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
+                Err(fault) => return Err(fault),
             }
         }
     }
