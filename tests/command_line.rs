@@ -398,6 +398,32 @@ fn the_business_acts(folder: &Path) {
 }
 
 /// A cluster that is down is a failure, although the table is shown.
+/// An open loop sends what is due and no more, half of it into direct sessions; what it cannot send it counts and says.
+#[test]
+fn the_bench_says_which_rate_it_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let args = "bench sweep --rates 300,200000 --senders 4 --window 8 --direct 50 --sessions 2 --receivers 1 --size 100 \
+                --seconds 1.5 --warmup 0.3 --shards 4 --json --plot sweep.svg";
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let reports: serde_json::Value = serde_json::from_str(&good(temp.path(), &args)).expect("JSON");
+    let of = |at: usize, name: &str| reports[at][name].as_u64().unwrap_or_else(|| panic!("{name}: {reports}"));
+    // What was due: the rate for 1.8 seconds. Every message of it was sent, answered and read back, or is counted as unsent.
+    for (at, due) in [(0, 540), (1, 360_000)] {
+        assert_eq!(of(at, "acked_in_all") + of(at, "unsent"), due, "{reports}");
+        assert_eq!(of(at, "read_back"), of(at, "acked_in_all"));
+        assert!(reports[at]["pushed_per_second"].as_f64().unwrap() > 0.0, "those written to are online");
+        assert!(!reports[at]["over_time"].as_array().unwrap().is_empty());
+    }
+    assert_eq!(of(0, "unsent"), 0);
+    assert!(of(1, "unsent") > 0 && reports[1]["kept_rate"] == false, "{reports}");
+    // A queue that grows for the whole span is in the latencies, though no answer took so long.
+    assert!(reports[1]["p99_ms"].as_f64().unwrap() > 500.0, "{reports}");
+    let picture = fs::read_to_string(temp.path().join("sweep.svg")).unwrap();
+    assert!(picture.contains("<svg") && picture.contains("acked/s"));
+    bad(temp.path(), &["bench", "--rate", "0"], 2);
+    bad(temp.path(), &["bench", "--rate", "5", "--library"], 2);
+}
+
 fn bad_status(folder: &Path) {
     let output = rookery(folder, &["cluster", "status"]);
     assert_eq!(output.status.code(), Some(1));

@@ -32,8 +32,13 @@ impl Schedule {
 
     /// When the next message is due.
     pub(super) fn due(&self) -> Instant {
+        self.due_after(0)
+    }
+
+    /// When the message is due that comes so many after the next.
+    pub(super) fn due_after(&self, more: u64) -> Instant {
         // Of the product, and not step by step: what is lost to rounding does not add up.
-        self.first + Duration::from_secs_f64(self.step.as_secs_f64() * self.next as f64)
+        self.first + Duration::from_secs_f64(self.step.as_secs_f64() * (self.next + more) as f64)
     }
 
     /// The next message has been sent: when it was due.

@@ -27,7 +27,7 @@ pub(super) struct LoadReport {
     pub kept_rate: Option<bool>,
     /// How late 99 of 100 messages went out at most, milliseconds: a full window, or a busy machine.
     pub late_p99_ms: Option<f64>,
-    /// Messages due in the span that were never sent; no latency counts them.
+    /// Messages due before its end that were never sent. Latencies have what they had waited when they were given up.
     pub unsent: u64,
     /// Seconds before the measuring.
     pub warmup: f64,

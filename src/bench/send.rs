@@ -19,8 +19,12 @@ use crate::check::link::{Link, body};
 /// A sender without any answer for so long ends the bench.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How long a sender goes on after the span with what was due in it; what is left then was not sent at all.
+/// How long a sender goes on after the span with what was due in it, at most, and no longer than the span itself was; what is
+/// left then was not sent at all.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// Into so many parts messages that were not sent are gathered, to be counted.
+const LOST_AT_ONCE: u64 = 1_000;
 
 /// When to measure and when to stop.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,10 @@ pub(super) struct Span {
 impl Span {
     fn holds(&self, when: Instant) -> bool {
         when >= self.from && when < self.to
+    }
+
+    fn drained(&self) -> Instant {
+        self.to + self.to.saturating_duration_since(self.from).min(DRAIN)
     }
 }
 
@@ -51,7 +59,7 @@ pub(super) struct Sent {
     pub(super) slices: Slices,
     /// How late messages went out, µs; empty in a closed loop.
     pub(super) late: Histogram<u64>,
-    /// Messages due in the span that were never sent.
+    /// Messages due before its end that were never sent; their latency is what they had waited when they were given up.
     pub(super) unsent: u64,
     /// Refusals that a retry mended.
     pub(super) busy: u64,
@@ -103,7 +111,25 @@ impl Sent {
     fn time(&mut self, belongs: Instant, now: Instant, began: Instant, span: Span) {
         let micros = now.saturating_duration_since(began).as_micros() as u64;
         self.latency.saturating_record(micros);
-        self.slices.note(belongs, span, micros);
+        self.slices.note(belongs, span, micros, 1);
+    }
+
+    /// What was due and was never sent has waited until now, and would have waited longer.
+    fn lose(&mut self, schedule: &Schedule, span: Span) {
+        let now = Instant::now();
+        self.unsent = schedule.left(span.to);
+        let step = self.unsent.div_ceil(LOST_AT_ONCE).max(1);
+        let mut at = 0;
+        while at < self.unsent {
+            let count = step.min(self.unsent - at);
+            let due = schedule.due_after(at + count / 2);
+            if span.holds(due) {
+                let micros = now.saturating_duration_since(due).as_micros() as u64;
+                self.latency.saturating_record_n(micros, count);
+                self.slices.note(due, span, micros, count);
+            }
+            at += count;
+        }
     }
 }
 
@@ -160,7 +186,9 @@ impl Sender {
         loop {
             let over = self.is_over(span);
             if over && self.flights.is_empty() {
-                self.sent.unsent = self.schedule.as_ref().map_or(0, |(schedule, _)| schedule.left(span.to));
+                if let Some((schedule, _)) = &self.schedule {
+                    self.sent.lose(schedule, span);
+                }
                 return Ok(self.sent);
             }
             self.fill(over, span);
@@ -184,7 +212,7 @@ impl Sender {
         let now = Instant::now();
         let time = match &self.schedule {
             None => now >= span.to,
-            Some((schedule, _)) => schedule.due() >= span.to || now >= span.to + DRAIN,
+            Some((schedule, _)) => schedule.due() >= span.to || now >= span.drained(),
         };
         time || self.sent.acked + self.flights.len() as u64 >= span.most
     }

@@ -18,8 +18,8 @@ pub(super) struct Slices(Vec<Histogram<u32>>);
 pub(super) struct Slice {
     /// Its middle, seconds after the measuring began.
     pub at_seconds: f64,
-    /// Acknowledged messages per second.
-    pub acked_per_second: f64,
+    /// Messages per second that belong to it: acknowledged in it, in an open loop due in it.
+    pub messages_per_second: f64,
     /// Latency percentiles, milliseconds.
     pub p50_ms: f64,
     /// 99 of 100.
@@ -34,12 +34,12 @@ impl Slices {
         Ok(Self(vec![slice; SLICES]))
     }
 
-    /// A message that belongs to this moment of the span.
-    pub(super) fn note(&mut self, when: Instant, span: Span, micros: u64) {
+    /// Messages that belong to this moment of the span.
+    pub(super) fn note(&mut self, when: Instant, span: Span, micros: u64, count: u64) {
         let length = span.to.saturating_duration_since(span.from).as_secs_f64();
         let at = when.saturating_duration_since(span.from).as_secs_f64() / length.max(f64::MIN_POSITIVE);
         if let Some(slice) = self.0.get_mut((at * SLICES as f64) as usize) {
-            slice.saturating_record(micros);
+            slice.saturating_record_n(micros, u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 
@@ -58,7 +58,7 @@ impl Slices {
         filled
             .map(|(at, slice)| Slice {
                 at_seconds: (at as f64 + 0.5) * each,
-                acked_per_second: slice.len() as f64 / each,
+                messages_per_second: slice.len() as f64 / each,
                 p50_ms: slice.value_at_quantile(0.5) as f64 / 1000.0,
                 p99_ms: slice.value_at_quantile(0.99) as f64 / 1000.0,
                 max_ms: slice.max() as f64 / 1000.0,
@@ -78,15 +78,16 @@ mod tests {
         let from = Instant::now();
         let span = Span { from, to: from + Duration::from_secs(5), most: u64::MAX };
         let (mut one, mut other) = (Slices::new().unwrap(), Slices::new().unwrap());
-        one.note(from + Duration::from_millis(150), span, 1_000);
-        other.note(from + Duration::from_millis(199), span, 3_000);
-        other.note(from + Duration::from_millis(4_950), span, 9_000);
-        other.note(span.to, span, 1);
+        one.note(from + Duration::from_millis(150), span, 1_000, 1);
+        other.note(from + Duration::from_millis(199), span, 3_000, 1);
+        other.note(from + Duration::from_millis(4_950), span, 9_000, 5);
+        other.note(span.to, span, 1, 1);
         one.add(&other).unwrap();
         let report = one.report(5.0);
         assert_eq!(report.len(), 2, "{report:?}");
         assert!((report[0].at_seconds - 0.15).abs() < 1e-9 && (report[1].at_seconds - 4.95).abs() < 1e-9);
-        assert!((report[0].acked_per_second - 20.0).abs() < 1e-9);
+        assert!((report[0].messages_per_second - 20.0).abs() < 1e-9);
+        assert!((report[1].messages_per_second - 50.0).abs() < 1e-9);
         assert!((2.9..3.1).contains(&report[0].max_ms), "{report:?}");
     }
 }
