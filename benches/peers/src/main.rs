@@ -8,6 +8,7 @@
 mod content;
 mod etcd;
 mod nats;
+mod rabbitmq;
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ enum System {
     Nats,
     /// A key for each message.
     Etcd,
+    /// Quorum queues.
+    Rabbitmq,
 }
 
 #[derive(Parser, Clone)]
@@ -84,6 +87,7 @@ async fn main() -> anyhow::Result<()> {
     let mut peer: Box<dyn Peer> = match args.system {
         System::Nats => Box::new(nats::Nats::prepare(&args).await?),
         System::Etcd => Box::new(etcd::Etcd::prepare(&args).await?),
+        System::Rabbitmq => Box::new(rabbitmq::RabbitMq::prepare(&args).await?),
     };
     let mut senders = Vec::new();
     for at in 0..args.senders {
