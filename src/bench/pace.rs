@@ -61,6 +61,9 @@ impl Schedule {
         while count > 0 && self.at(count - 1) >= to {
             count -= 1;
         }
+        while self.at(count) < to {
+            count += 1;
+        }
         count.saturating_sub(self.next)
     }
 }
