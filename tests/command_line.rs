@@ -406,7 +406,8 @@ fn the_bench_says_which_rate_it_kept() {
                 --seconds 1.5 --warmup 0.3 --shards 4 --json --plot sweep.svg";
     let args: Vec<&str> = args.split_whitespace().collect();
     let reports: serde_json::Value = serde_json::from_str(&good(temp.path(), &args)).expect("JSON");
-    let of = |at: usize, name: &str| reports[at][name].as_u64().unwrap_or_else(|| panic!("{name}: {reports}"));
+    let of =
+        |at: usize, name: &str| reports[at][name].as_u64().unwrap_or_else(|| panic!("{name}: {reports}"));
     // What was due: the rate for 1.8 seconds. Every message of it was sent, answered and read back, or is counted as unsent.
     for (at, due) in [(0, 540), (1, 360_000)] {
         assert_eq!(of(at, "acked_in_all") + of(at, "unsent"), due, "{reports}");

@@ -88,7 +88,9 @@ async fn create(context: &jetstream::Context, config: stream::Config) -> anyhow:
     loop {
         match context.create_stream(config.clone()).await {
             Ok(_) => return Ok(()),
-            Err(fault) if Instant::now() > until => return Err(fault).context(format!("creating {}", config.name)),
+            Err(fault) if Instant::now() > until => {
+                return Err(fault).context(format!("creating {}", config.name));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }

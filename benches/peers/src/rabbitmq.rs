@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
-};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
@@ -89,8 +87,7 @@ impl Sender for Publisher {
             let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
             let options = BasicPublishOptions::default();
             let queue = self.queue.as_str().into();
-            let confirm =
-                self.channel.basic_publish("".into(), queue, options, &content, properties).await?;
+            let confirm = self.channel.basic_publish("".into(), queue, options, &content, properties).await?;
             Ok(Box::pin(async move {
                 if !confirm.await?.is_ack() {
                     bail!("the queue did not take a message");
@@ -108,7 +105,9 @@ async fn connect(args: &Args, at: usize) -> anyhow::Result<Connection> {
     loop {
         match Connection::connect(&server, ConnectionProperties::default()).await {
             Ok(connection) => return Ok(connection),
-            Err(fault) if Instant::now() > until => return Err(fault).context(format!("connecting to {server}")),
+            Err(fault) if Instant::now() > until => {
+                return Err(fault).context(format!("connecting to {server}"));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
