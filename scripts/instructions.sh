@@ -3,16 +3,21 @@
 # does, so that two versions can be compared to a part in a thousand. Each stage runs twice, once only preparing its rounds;
 # the difference is what the rounds cost (all threads, no kernel).
 #   scripts/instructions.sh [STAGE…]       (default: all)
-# ROUNDS in the environment (default 64). Prints a table in Markdown. callgrind's processor has no SHA instructions: what
+# ROUNDS in the environment (default 64); STAGES_PROGRAM names a built one. Prints a table in Markdown. callgrind's processor has no SHA instructions: what
 # hashes with SHA-256 (apply: the salt; seal: the digest) takes many more here than on a processor that has them.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 rounds=${ROUNDS:-64}
-stages=${CARGO_TARGET_DIR:-$root/target}/release/rookery-stages
+stages=${STAGES_PROGRAM:-${CARGO_TARGET_DIR:-$root/target}/release/rookery-stages}
 
 command -v valgrind >/dev/null || { echo "instructions: valgrind is missing (Debian: apt-get install valgrind)" >&2; exit 1; }
-(cd "$root" && cargo build --release --bin rookery-stages) >&2
+if [[ -z ${STAGES_PROGRAM:-} ]]; then
+    (cd "$root" && cargo build --release -p rookery-stages --bins) >&2
+elif [[ ! -x $stages ]]; then
+    echo "instructions: there is no program $stages (STAGES_PROGRAM)" >&2
+    exit 2
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/rookery-instructions.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
