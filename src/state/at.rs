@@ -1,7 +1,9 @@
 //! Where in the log a command stands, and what follows from it.
 
+use std::hash::Hasher as _;
+
 use rookery_wire::Salt;
-use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 /// Where in the log a command stands, and the time of its entry.
 #[derive(Clone, Copy, Debug)]
@@ -25,16 +27,13 @@ impl At {
     pub const MAX_COMMANDS: usize = 1 << 16;
 
     /// The salt of the record that a command makes: nobody who is shown it can tell another's, which is to be forgotten
-    /// with its content.
+    /// with its content. SipHash is a pseudorandom function of its key (Aumasson and Bernstein, 2012), and costs a sixth of
+    /// a block of SHA-256.
     pub fn salt(&self) -> Salt {
-        let mut hash = Sha256::new();
-        hash.update(b"rookery salt 1");
-        hash.update(self.secret);
-        hash.update(self.index.to_le_bytes());
-        hash.update(self.position.to_le_bytes());
-        let mut salt = Salt([0; Salt::BYTES]);
-        salt.0.copy_from_slice(&hash.finalize()[..Salt::BYTES]);
-        salt
+        let mut hash = SipHasher24::new_with_key(&self.secret);
+        hash.write(&self.index.to_le_bytes());
+        hash.write(&self.position.to_le_bytes());
+        Salt(hash.finish128().as_bytes())
     }
 
     /// 10 bits of shard, 38 of log index, 16 of position: unique without a counter that a replay could skip (R6).

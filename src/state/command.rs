@@ -17,7 +17,7 @@ use super::own::UserAct;
 use super::relations::{ErrandKey, Stance};
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 6;
+pub const ENTRY_VERSION: u8 = 7;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

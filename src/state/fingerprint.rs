@@ -4,8 +4,10 @@
 //! recalled. So the fingerprint of content is keyed with the salt of its record, which goes with the content, and once that is
 //! gone nothing is compared: whoever retries the number has its first answer, by the number alone (G3).
 
+use std::hash::Hasher as _;
+
 use rookery_wire::{ContentHash, Record, Salt};
-use sha2::{Digest as _, Sha256};
+use siphasher::sip::SipHasher24;
 
 /// Of one used number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub enum Fingerprint {
     Keyed {
         /// The salt of its record.
         salt: Salt,
-        /// The first bytes of a hash of the salt and the plain one.
+        /// A hash of the plain one, keyed with the salt.
         hash: u64,
     },
     /// Of content that is no more: anything may be a retry. Rows still have the keyed one, and nobody has the key.
@@ -63,11 +65,9 @@ pub fn is_gone(record: &Record) -> bool {
     record.extensions.iter().any(|extension| extension.tag == ContentHash::TAG)
 }
 
+/// SipHash-2-4: without the 128 bits of the key nobody can tell what it was made of, nor try.
 fn keyed(salt: Salt, plain: u64) -> u64 {
-    let mut hash = Sha256::new();
-    hash.update(b"rookery retry 1");
-    hash.update(salt.0);
-    hash.update(plain.to_le_bytes());
-    let hash: [u8; 32] = hash.finalize().into();
-    hash.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first))
+    let mut hash = SipHasher24::new_with_key(&salt.0);
+    hash.write(&plain.to_le_bytes());
+    hash.finish()
 }

@@ -24,7 +24,7 @@ use super::trim::{Expiries, Expiry, UNREAD};
 use crate::plant::planted;
 
 /// First byte of every row value.
-pub(super) const ROW_VERSION: u8 = 5;
+pub(super) const ROW_VERSION: u8 = 6;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

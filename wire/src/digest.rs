@@ -81,8 +81,10 @@ impl Digest {
     pub fn then(&self, record: &[u8]) -> Result<Self, DecodeFault> {
         let parts = Parts::of(record)?;
         let mut hash = Sha256::new();
-        hash.update(self.0);
-        hash.update(parts.content_hash());
+        let mut head = [0; 64];
+        head[..32].copy_from_slice(&self.0);
+        head[32..].copy_from_slice(&parts.content_hash());
+        hash.update(head);
         hash.update(parts.fields);
         hash.update(parts.kind);
         Ok(Self(hash.finalize().into()))
@@ -177,6 +179,17 @@ struct Parts<'a> {
     content: &'a [u8],
     /// Every extension with its tag.
     extensions: Extensions<'a>,
+    /// Drawn for it, if it was.
+    salt: &'a [u8],
+    /// What stands for content that is no more.
+    gone: Option<[u8; 32]>,
+    /// Whether there are extensions that are said by the sender.
+    said: bool,
+}
+
+/// Extensions that the cluster adds, and changes.
+fn is_ours(tag: u16) -> bool {
+    [Rewritten::TAG, Salt::TAG, ContentHash::TAG].contains(&tag)
 }
 
 impl<'a> Parts<'a> {
@@ -195,42 +208,40 @@ impl<'a> Parts<'a> {
         let (fields, rest) = record.split_at(record.len() - left.0.len());
         let kind = left.number()?;
         let (kind_bytes, rest) = rest.split_at(rest.len() - left.0.len());
-        let gone = [RecordKind::RECALLED, RecordKind::EXPIRED, RecordKind::DELETED];
-        let was_content = gone.iter().any(|gone| u64::from(gone.0) == kind);
+        let no_more = [RecordKind::RECALLED, RecordKind::EXPIRED, RecordKind::DELETED];
+        let kind = if no_more.iter().any(|left| u64::from(left.0) == kind) { &[0] } else { kind_bytes };
         left.text()?;
         left.text()?;
         let content = &rest[..rest.len() - left.0.len()];
         let count = left.number()?;
         let extensions = Extensions { left: left.0, count };
-        let mut whole = extensions;
-        while whole.next()?.is_some() {}
-        if !whole.left.is_empty() {
-            return Err(DecodeFault::Trailing(whole.left.len()));
+        let (mut salt, mut gone, mut said) = ([0; Salt::BYTES].as_slice(), None, false);
+        let mut walk = extensions;
+        while let Some((tag, data, _)) = walk.next()? {
+            match tag {
+                Salt::TAG => salt = data,
+                ContentHash::TAG if gone.is_none() => gone = data.try_into().ok(),
+                tag => said |= !is_ours(tag),
+            }
         }
-        Ok(Self { fields, kind: if was_content { &[0] } else { kind_bytes }, content, extensions })
+        if !walk.left.is_empty() {
+            return Err(DecodeFault::Trailing(walk.left.len()));
+        }
+        Ok(Self { fields, kind, content, extensions, salt, gone, said })
     }
 
     fn content_hash(&self) -> [u8; 32] {
-        let mut salt = [0; Salt::BYTES].as_slice();
-        let (mut walk, mut others) = (self.extensions, false);
-        while let Ok(Some((tag, data, _))) = walk.next() {
-            if tag == ContentHash::TAG
-                && let Ok(hash) = data.try_into()
-            {
-                return hash;
-            }
-            match tag {
-                Salt::TAG => salt = data,
-                Rewritten::TAG | ContentHash::TAG => {}
-                _ => others = true,
-            }
+        if let Some(hash) = self.gone {
+            return hash;
         }
         let mut hash = Sha256::new();
-        hash.update(salt);
+        hash.update(self.salt);
         hash.update(self.content);
         let mut walk = self.extensions;
-        while others && let Ok(Some((tag, _, whole))) = walk.next() {
-            if ![Rewritten::TAG, Salt::TAG, ContentHash::TAG].contains(&tag) {
+        while self.said
+            && let Ok(Some((tag, _, whole))) = walk.next()
+        {
+            if !is_ours(tag) {
                 hash.update(whole);
             }
         }
@@ -269,14 +280,19 @@ impl<'a> Cut<'a> {
         Ok(taken)
     }
 
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], DecodeFault> {
+        let (taken, left) = self.0.split_first_chunk().ok_or_else(short)?;
+        self.0 = left;
+        Ok(*taken)
+    }
+
     /// A whole number as bincode writes it.
     fn number(&mut self) -> Result<u64, DecodeFault> {
-        let wide = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        match self.take(1)?[0] {
-            251 => self.take(2).map(wide),
-            252 => self.take(4).map(wide),
-            253 => self.take(8).map(wide),
+        match self.bytes::<1>()?[0] {
             small @ 0..=250 => Ok(u64::from(small)),
+            251 => Ok(u64::from(u16::from_le_bytes(self.bytes()?))),
+            252 => Ok(u64::from(u32::from_le_bytes(self.bytes()?))),
+            253 => Ok(u64::from_le_bytes(self.bytes()?)),
             254.. => Err(short()),
         }
     }

@@ -81,7 +81,8 @@ async fn replica(said: u64, other: Option<u64>, checkpoints: &[u64]) -> Shard {
 async fn compare(here: &Shard, there: &Shard) {
     let outbound: Arc<dyn Outbound> = Arc::new(Other(reads(there)));
     let reads = reads(here);
-    Pair { reads: &reads, outbound: &outbound, session: &pair(), node: 2 }.compare().await;
+    let last = here.shared.table.get(&pair()).map_or(0, |row| row.last_seq);
+    Pair { reads: &reads, outbound: &outbound, session: &pair(), node: 2 }.compare(last).await;
 }
 
 #[test]
