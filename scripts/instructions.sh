@@ -4,7 +4,7 @@
 # the difference is what the rounds cost (all threads, no kernel).
 #   scripts/instructions.sh [STAGE…]       (default: all)
 # ROUNDS in the environment (default 64); STAGES_PROGRAM names a built one. Prints a table in Markdown. callgrind's processor has no SHA instructions: what
-# hashes with SHA-256 (apply: the salt; seal: the digest) takes many more here than on a processor that has them.
+# hashes with SHA-256 (seal: the digest) takes many more here than on a processor that has them.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
