@@ -1,42 +1,24 @@
-//! The same closed loop as `rookery bench`, against another system: S senders × W in flight, one acknowledgement per message,
-//! latencies in a histogram, one line of JSON at the end.
+//! The same closed loop as `rookery bench`, against NATS JetStream: S senders × W in flight over N streams with three
+//! replicas each, one acknowledgement per message, latencies in a histogram, one line of JSON at the end.
 //!
-//! Each system is used as its own documentation says for durable messages, and asked afterwards how many it holds: a run in
-//! which an acknowledged one is missing fails. What the systems are told is in scripts/bench-peers.sh.
+//! It reads back how many messages each stream holds and fails when an acknowledged one is missing.
 
 #[path = "../../../src/bench/content.rs"]
 mod content;
-mod etcd;
-mod nats;
-mod rabbitmq;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use clap::{Parser, ValueEnum};
+use async_nats::jetstream::{self, stream};
+use clap::Parser;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 
 use content::Contents;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum System {
-    /// JetStream, streams with three replicas.
-    Nats,
-    /// A key for each message.
-    Etcd,
-    /// Quorum queues.
-    Rabbitmq,
-}
-
 #[derive(Parser, Clone)]
 struct Args {
-    /// Which one.
-    #[arg(long, value_enum, default_value_t = System::Nats)]
-    system: System,
     /// Addresses of the servers.
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:4222")]
     servers: Vec<String>,
@@ -57,41 +39,27 @@ struct Args {
     seed: Option<u64>,
 }
 
-impl Args {
-    fn server(&self, at: usize) -> &str {
-        &self.servers[at % self.servers.len()]
-    }
-}
-
-/// A message on its way: done when it is durable on a majority.
-type Sending = BoxFuture<'static, anyhow::Result<()>>;
-
-/// One connection that sends.
-trait Sender: Send {
-    /// Hands a message over; what it returns is the acknowledgement.
-    fn send(&mut self, number: u64, content: Bytes) -> BoxFuture<'_, anyhow::Result<Sending>>;
-}
-
-/// A system that is ready for a run.
-trait Peer: Send {
-    /// The connection of a sender.
-    fn sender(&mut self, at: u32) -> BoxFuture<'_, anyhow::Result<Box<dyn Sender>>>;
-    /// Messages that are there after the run; it takes them away.
-    fn count(&mut self) -> BoxFuture<'_, anyhow::Result<u64>>;
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let seed = args.seed.unwrap_or_else(drawn);
-    let mut peer: Box<dyn Peer> = match args.system {
-        System::Nats => Box::new(nats::Nats::prepare(&args).await?),
-        System::Etcd => Box::new(etcd::Etcd::prepare(&args).await?),
-        System::Rabbitmq => Box::new(rabbitmq::RabbitMq::prepare(&args).await?),
-    };
+    let tag = format!("B{}", std::process::id());
+    let first = connect(&args, 0).await?;
+    let context = jetstream::new(first);
+    for at in 0..args.sessions {
+        let config = stream::Config {
+            name: format!("{tag}x{at}"),
+            subjects: vec![format!("{tag}.{at}")],
+            num_replicas: 3,
+            storage: stream::StorageType::File,
+            ..stream::Config::default()
+        };
+        create(&context, config).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let mut senders = Vec::new();
     for at in 0..args.senders {
-        senders.push(peer.sender(at).await?);
+        senders.push(jetstream::new(connect(&args, at as usize).await?));
     }
     let from = Instant::now() + Duration::from_secs_f64(args.warmup);
     let to = from + Duration::from_secs_f64(args.seconds);
@@ -99,8 +67,9 @@ async fn main() -> anyhow::Result<()> {
         .into_iter()
         .enumerate()
         .map(|(at, sender)| {
+            let subject = format!("{tag}.{}", at as u32 % args.sessions);
             let contents = Contents::new(seed, at as u64, args.size);
-            tokio::spawn(send(sender, args.window, contents, from, to))
+            tokio::spawn(send(sender, subject, args.window, contents, from, to))
         })
         .collect();
     let mut latency: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000, 3)?;
@@ -110,7 +79,12 @@ async fn main() -> anyhow::Result<()> {
         acked_in_all += acked;
         latency.add(&measured)?;
     }
-    let stored = peer.count().await?;
+    let mut stored = 0;
+    for at in 0..args.sessions {
+        let name = format!("{tag}x{at}");
+        stored += context.get_stream(&name).await?.info().await?.state.messages;
+        context.delete_stream(&name).await?;
+    }
     if stored < acked_in_all {
         bail!("{acked_in_all} messages were acknowledged, {stored} are there");
     }
@@ -131,8 +105,30 @@ fn drawn() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
+async fn connect(args: &Args, at: usize) -> anyhow::Result<async_nats::Client> {
+    let server = &args.servers[at % args.servers.len()];
+    async_nats::ConnectOptions::new()
+        .client_capacity(8192)
+        .connect(server)
+        .await
+        .with_context(|| format!("connecting to {server}"))
+}
+
+/// Streams can be made only once the servers have found each other.
+async fn create(context: &jetstream::Context, config: stream::Config) -> anyhow::Result<()> {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match context.create_stream(config.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(fault) if Instant::now() > until => return Err(fault).context(format!("creating {}", config.name)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
 async fn send(
-    mut sender: Box<dyn Sender>,
+    context: jetstream::Context,
+    subject: String,
     window: usize,
     contents: Contents,
     from: Instant,
@@ -144,12 +140,12 @@ async fn send(
         let over = Instant::now() >= to;
         while !over && flights.len() < window {
             let began = Instant::now();
-            let sending = sender.send(next, contents.message(next)).await?;
+            let pending = context.publish(subject.clone(), contents.message(next)).await?;
             next += 1;
-            flights.push(async move { (began, sending.await) });
+            flights.push(async move { (began, pending.await) });
         }
         let Some((began, ack)) = flights.next().await else { break };
-        ack.context("a message was not acknowledged")?;
+        ack.context("a publish was not acknowledged")?;
         acked += 1;
         let now = Instant::now();
         if now >= from && now < to {
