@@ -44,6 +44,19 @@ bugs=(
     "cursor-lost kill 3 --snapshots"
     # A user's list takes no removals.
     "left-listed none 1"
+    # One replica salts some messages otherwise: all that is shown is the same, and the proof is another.
+    "salt-flipped none 1"
+    "expiry-early none 1"
+    "expiry-kept none 1"
+    "unread-expired none 1"
+    "trim-more none 1"
+    "trim-untold none 1"
+    "unread-trimmed none 1"
+    # SYNC since a mark leaves out some of what has changed.
+    "since-forgets none 1"
+    # What was carried out under a request key is not remembered now and then.
+    "key-forgotten none 1"
+    "audit-twice none 1"
 )
 [[ -n ${ROOKERY:-} ]] ||
     (cd "$root" && cargo build --release --bin rookery --features planted-bugs --target-dir "$target/planted") >&2

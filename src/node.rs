@@ -10,7 +10,7 @@ mod replicas;
 mod status;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,7 @@ pub struct Node {
     tasks: Mutex<JoinSet<()>>,
     fatal: watch::Receiver<Option<String>>,
     folder: folder::FolderSize,
+    audit_pushed_out: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -132,7 +133,7 @@ impl Node {
         let identity = claim(&store, &mine, seams.replace).await?;
         let app = Arc::new(peers::PeerApp::default());
         let machine = Arc::new(SystemMachine::open(&store).await?);
-        let facts = machine.facts();
+        let (facts, audit_pushed_out) = (machine.facts(), machine.audit_pushed_out());
         let peers = meet(&config, &mine, &store, &identity, &facts, &seams).await?;
         peers.on_app(app.clone());
         let me = RaftId { node: number, store: store.store_id() };
@@ -263,6 +264,7 @@ impl Node {
             tasks: Mutex::new(tasks),
             fatal,
             folder,
+            audit_pushed_out,
         })
     }
 

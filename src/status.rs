@@ -34,6 +34,8 @@ pub struct NodeStatus {
     pub requests: RequestStatus,
     /// What is kept in memory.
     pub caches: CacheStatus,
+    /// Lines of the audit that made room for others since the start, though they were not too old.
+    pub audit_pushed_out: u64,
 }
 
 /// One replica of a shard.

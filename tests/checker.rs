@@ -11,17 +11,20 @@
 
 mod fake;
 
+use std::time::Duration;
+
 use fake::{FakeCluster, Plant};
 use rookery::check::campaign::{self, Campaign};
 use rookery::check::cast::CastSize;
 use rookery::check::drive::Plan;
-use rookery::check::history::{Act, FaultKind, History, Outcome, Told};
+use rookery::check::history::{Act, FaultKind, History, Outcome, Parts, Told};
 use rookery::check::judge::{Rule, Standing, Verdict, judge};
 
 async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
     println!("seed {seed}, {plant:?}, {fault:?}");
     let mut cluster = FakeCluster::start(plant).await;
-    let size = CastSize { users: 10, devices: 2, pairs: 6, groups: 3, group_members: 5, listeners: 2 };
+    let size =
+        CastSize { users: 10, devices: 2, pairs: 6, groups: 3, group_members: 5, listeners: 2, keep: 0 };
     let plan = Plan { rounds: 1, fault, seed };
     let campaign = Campaign {
         plan,
@@ -32,6 +35,8 @@ async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
         content: (20, 60),
         replication: 3,
         snapshots: false,
+        parts: Parts::default(),
+        clock: Duration::ZERO,
         token: String::new(),
     };
     let history = campaign::play(&mut cluster, &campaign, |_| {}).await.unwrap();

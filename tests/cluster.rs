@@ -37,6 +37,8 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
+#[path = "cluster/in_vain.rs"]
+mod in_vain;
 #[path = "cluster/joining.rs"]
 mod joining;
 #[path = "cluster/large.rs"]
@@ -53,6 +55,8 @@ mod pressure;
 mod recall;
 #[path = "cluster/reference.rs"]
 mod reference;
+#[path = "cluster/reference_doors.rs"]
+mod reference_doors;
 #[path = "cluster/reference_shows.rs"]
 mod reference_shows;
 #[path = "cluster/retention.rs"]
@@ -67,3 +71,5 @@ mod starts;
 mod strangers;
 #[path = "cluster/tokens.rs"]
 mod tokens;
+#[path = "cluster/versions.rs"]
+mod versions;

@@ -11,6 +11,9 @@
     reason = "a test fails by panicking and says why on the terminal"
 )]
 
+#[path = "command_line/help.rs"]
+mod help;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -159,6 +162,7 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
 
     groups_are_managed(folder);
     groups_are_joined(folder);
+    edits_are_kept(folder);
     what_is_ones_own(folder);
     people_as_they_are(folder);
     the_business_acts(folder);
@@ -276,6 +280,36 @@ fn groups_are_managed(folder: &Path) {
     good(folder, &["group", "--user", "bob", "create", "brief"]);
     good(folder, &["group", "--user", "bob", "dissolve", "brief"]);
     assert!(bad(folder, &["send", "--user", "bob", "#brief", "hi"], 1).contains("DISSOLVED"));
+}
+
+/// What a message said before it was edited, where that is kept.
+fn edits_are_kept(folder: &Path) {
+    let bob = |more: &[&str]| good(folder, &[&[more[0], "--user", "bob"], &more[1..]].concat());
+    bob(&["group", "create", "draft"]);
+    assert_eq!(bob(&["versions", "#draft"]).trim(), "#draft: what is said before an edit is not kept");
+    bob(&["group", "keep-versions", "draft", "on"]);
+    assert!(bob(&["versions", "#draft", "--json"]).contains(r#""kept":true"#));
+    let said: serde_json::Value =
+        serde_json::from_str(&bob(&["send", "#draft", "see you at 8", "--json"])).expect("JSON");
+    let seq = said["seq"].to_string();
+    bob(&["edit", "#draft", &seq, "see you at 9"]);
+    let lines = bob(&["versions", "#draft", &seq]);
+    let texts: Vec<&str> = lines.lines().filter_map(|line| line.split_once("bob: ").map(|it| it.1)).collect();
+    assert_eq!(texts, ["see you at 9", "see you at 8"], "{lines}");
+    let lines = bob(&["versions", "#draft", &seq, "--json"]);
+    let first: serde_json::Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&first["number"], &first["text"], &first["by"]),
+        (&1.into(), &"see you at 8".into(), &"bob".into())
+    );
+    let page = bob(&["pull", "#draft", "--json"]);
+    assert!(
+        page.contains(r#""version":{"kept":1,"number":2}"#)
+            || page.contains(r#""version":{"number":2,"kept":1}"#)
+    );
+    bob(&["group", "keep-versions", "draft", "off"]);
+    assert_eq!(bob(&["versions", "#draft", &seq]).lines().count(), 1);
+    assert!(bad(folder, &["versions", "--user", "bob", "#draft", "1"], 1).contains("NO_SUCH_MESSAGE"));
 }
 
 /// The ways into a group, and how long a direct session is kept.
@@ -398,6 +432,33 @@ fn the_business_acts(folder: &Path) {
 }
 
 /// A cluster that is down is a failure, although the table is shown.
+/// An open loop sends what is due and no more, half of it into direct sessions; what it cannot send it counts and says.
+#[test]
+fn the_bench_says_which_rate_it_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let args = "bench sweep --rates 300,200000 --senders 4 --window 8 --direct 50 --sessions 2 --receivers 1 --size 100 \
+                --seconds 1.5 --warmup 0.3 --shards 4 --json --plot sweep.svg";
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let reports: serde_json::Value = serde_json::from_str(&good(temp.path(), &args)).expect("JSON");
+    let of =
+        |at: usize, name: &str| reports[at][name].as_u64().unwrap_or_else(|| panic!("{name}: {reports}"));
+    // What was due: the rate for 1.8 seconds. Every message of it was sent, answered and read back, or is counted as unsent.
+    for (at, due) in [(0, 540), (1, 360_000)] {
+        assert_eq!(of(at, "acked_in_all") + of(at, "unsent"), due, "{reports}");
+        assert_eq!(of(at, "read_back"), of(at, "acked_in_all"));
+        assert!(reports[at]["pushed_per_second"].as_f64().unwrap() > 0.0, "those written to are online");
+        assert!(!reports[at]["over_time"].as_array().unwrap().is_empty());
+    }
+    assert_eq!(of(0, "unsent"), 0);
+    assert!(of(1, "unsent") > 0 && reports[1]["kept_rate"] == false, "{reports}");
+    // A queue that grows for the whole span is in the latencies, though no answer took so long.
+    assert!(reports[1]["p99_ms"].as_f64().unwrap() > 500.0, "{reports}");
+    let picture = fs::read_to_string(temp.path().join("sweep.svg")).unwrap();
+    assert!(picture.contains("<svg") && picture.contains("acked/s"));
+    bad(temp.path(), &["bench", "--rate", "0"], 2);
+    bad(temp.path(), &["bench", "--rate", "5", "--library"], 2);
+}
+
 fn bad_status(folder: &Path) {
     let output = rookery(folder, &["cluster", "status"]);
     assert_eq!(output.status.code(), Some(1));

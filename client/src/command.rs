@@ -9,6 +9,7 @@ use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
 use rookery_wire::own::{DevicePage, ListDevices, ListRelations, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
+use rookery_wire::versions::{ListVersions, VersionsPage};
 use rookery_wire::{Blob, Extension, GroupAction, Kind, SessionId, UserAction, UserId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -49,6 +50,7 @@ pub(crate) enum Question {
     Digest(DigestAt),
     Admin(Admin),
     Audit(Audit),
+    Versions(ListVersions),
     Ping,
 }
 
@@ -71,6 +73,7 @@ pub(crate) enum Answer {
     Digest(DigestReply),
     Admin(Box<AdminReply>),
     Audit(AuditPage),
+    Versions(VersionsPage),
     Done,
     Pong,
 }
@@ -104,6 +107,7 @@ impl Question {
             Self::Digest(_) => "DIGEST",
             Self::Admin(_) => "ADMIN",
             Self::Audit(_) => "AUDIT",
+            Self::Versions(_) => "LIST_VERSIONS",
             Self::Ping => "PING",
         }
     }

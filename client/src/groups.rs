@@ -104,7 +104,8 @@ impl Client {
     /// # Errors
     /// As [`Client::send`]; [`ClientError::Invalid`] for what is too large or no group.
     pub async fn manage(&self, session: &SessionId, action: GroupAction) -> Result<Ack, ClientError> {
-        if !matches!(session, SessionId::Group(_)) && !matches!(action, GroupAction::SetRetention(_)) {
+        let of_any = matches!(action, GroupAction::SetRetention(_) | GroupAction::KeepVersions { .. });
+        if !matches!(session, SessionId::Group(_)) && !of_any {
             return Err(ClientError::Invalid(format!("{session} is no group")));
         }
         match &action {

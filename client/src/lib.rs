@@ -44,6 +44,7 @@ mod shared;
 mod since;
 mod stream;
 mod verify;
+mod versions;
 
 pub use client::{Client, PendingAck, SyncList};
 pub use connector::{BoxFuture, BoxedStream, Connector, Stream, TcpConnector};

@@ -120,7 +120,22 @@ impl Client {
         self.relate(UserAction::Unblock { user }).await
     }
 
-    async fn relate(&self, action: UserAction) -> Result<RelationState, ClientError> {
+    /// Changes how one stands to another user; says how they stand then.
+    ///
+    /// # Errors
+    /// As [`Client::request_friend`]; [`ClientError::Invalid`] for an action that is about something else.
+    pub async fn relate(&self, action: UserAction) -> Result<RelationState, ClientError> {
+        if !matches!(
+            action,
+            UserAction::RequestFriend { .. }
+                | UserAction::AcceptFriend { .. }
+                | UserAction::DeclineFriend { .. }
+                | UserAction::RemoveFriend { .. }
+                | UserAction::Block { .. }
+                | UserAction::Unblock { .. }
+        ) {
+            return Err(ClientError::Invalid("that changes no relation".to_owned()));
+        }
         Ok(match self.manage_self(action).await?.value {
             1 => RelationState::Requested,
             2 => RelationState::Asked,

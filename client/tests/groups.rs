@@ -6,6 +6,7 @@ mod support;
 
 use rookery_client::wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RolePage};
 use rookery_client::wire::join::JoinGroup;
+use rookery_client::wire::versions::{ListVersions, VersionLine, VersionsPage};
 use rookery_client::wire::{Blob, ErrorCode, GroupAction, Kind, MemberRole, Policy, Retry};
 use rookery_client::{ClientError, InviteCode, Outgoing};
 use support::{Fake, room, summary, within};
@@ -141,4 +142,41 @@ async fn what_is_too_large_or_no_group_is_not_sent() {
         assert!(matches!(refused, ClientError::Invalid(_)), "{refused}");
     }
     peer.silence(std::time::Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn versions_are_asked_for_again_on_the_next_connection() {
+    let fake = Fake::start().await;
+    let (client, _events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
+    let line = VersionLine {
+        number: 1,
+        time_ms: 7,
+        by: "bob".parse().unwrap(),
+        content_type: Blob::from("text/plain"),
+        content: Blob::from("what was said first"),
+        extensions: Vec::new(),
+    };
+    let (seq, more, kept) = (5, false, true);
+    let page = VersionsPage { session: room(), seq, versions: vec![line], more, kept };
+    let ask = {
+        let client = client.clone();
+        tokio::spawn(async move { client.versions(&room(), 5, 2, 101).await })
+    };
+    let (_, asked) = peer.expect::<ListVersions>(Kind::ListVersions).await;
+    assert_eq!(asked, ListVersions { session: room(), seq: 5, before: 2, limit: 101 });
+    drop(peer);
+    let mut peer = fake.accept_ready(vec![summary(0, 0)]).await;
+    let (id, again) = peer.expect::<ListVersions>(Kind::ListVersions).await;
+    assert_eq!(again, asked);
+    peer.send(Kind::VersionsPage, id, &page).await;
+    assert_eq!(within("the page", ask).await.unwrap().unwrap(), page);
+    // What is kept of a direct session its users say.
+    let say = {
+        let client = client.clone();
+        tokio::spawn(async move { client.keep_versions(&"direct:ann,bob".parse().unwrap(), false).await })
+    };
+    let (id, said) = peer.expect::<ManageGroup>(Kind::ManageGroup).await;
+    assert_eq!((said.client_seq, said.action), (1, GroupAction::KeepVersions { on: false }));
+    peer.error(id, ErrorCode::Dissolved, Retry::Never, 0).await;
+    assert!(within("the refusal", say).await.unwrap().is_err());
 }

@@ -13,7 +13,7 @@ mod support;
 use rookery_client::wire::reply::{Summary, SyncPage};
 use rookery_client::wire::request::Sync;
 use rookery_client::wire::{Blob, ErrorCode, Kind, Retry, SessionId};
-use rookery_client::{ClientError, Event, Mark, Memory};
+use rookery_client::{Client, ClientError, Event, Events, Mark, Memory};
 
 use support::{Fake, Peer, connect, next, room, summary, texts, welcome, within};
 
@@ -51,6 +51,21 @@ async fn accept(fake: &Fake, since: &str, page: &SyncPage) -> Peer {
     peer
 }
 
+/// A client whose first list is this, at the mark m1.
+async fn begun_with(fake: &Fake, sessions: Vec<Summary>) -> (Client, Events, Peer) {
+    let connecting = connect(fake.options());
+    let peer = accept(fake, "", &whole(sessions, "m1")).await;
+    let (client, mut events) = within("connect", connecting).await.unwrap().unwrap();
+    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+    (client, events, peer)
+}
+
+/// The connection goes, and the client says so.
+async fn cut_off(peer: Peer, events: &mut Events) {
+    drop(peer);
+    assert!(matches!(next(events).await, Event::Disconnected { .. }));
+}
+
 fn other(last_seq: u64) -> Summary {
     Summary { session: SessionId::group("other".parse().unwrap()), ..summary(last_seq, 0) }
 }
@@ -58,37 +73,27 @@ fn other(last_seq: u64) -> Summary {
 #[tokio::test]
 async fn what_a_list_has_named_is_pulled_though_the_next_one_does_not_name_it() {
     let fake = Fake::start().await;
-    let connecting = connect(fake.options());
-    let peer = accept(&fake, "", &whole(vec![summary(3, 0)], "m1")).await;
-    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
-    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+    let (_client, mut events, peer) = begun_with(&fake, vec![summary(3, 0)]).await;
     // Before anything is pulled.
-    drop(peer);
-    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    cut_off(peer, &mut events).await;
     let mut peer = accept(&fake, "m1", &changes(vec![], vec![], 1, "m2")).await;
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));
     assert_eq!(peer.serve_pull(1..=3, 3).await.from_seq, 1);
     peer.push(4).await;
     texts(&mut events, &["1", "2", "3", "4"]).await;
-    drop(peer);
-    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    cut_off(peer, &mut events).await;
     accept(&fake, "m2", &changes(vec![], vec![], 1, "m3")).await;
 }
 
 #[tokio::test]
 async fn left_sessions_are_told_and_a_list_that_does_not_fit_is_read_anew() {
     let fake = Fake::start().await;
-    let connecting = connect(fake.options());
-    let peer = accept(&fake, "", &whole(vec![summary(0, 0), other(0)], "m1")).await;
-    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
-    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
-    drop(peer);
-    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    let (_client, mut events, peer) = begun_with(&fake, vec![summary(0, 0), other(0)]).await;
+    cut_off(peer, &mut events).await;
     let peer = accept(&fake, "m1", &changes(vec![], vec![room()], 1, "m2")).await;
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));
     assert_eq!(next(&mut events).await, Event::Left(room()));
-    drop(peer);
-    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    cut_off(peer, &mut events).await;
     // Two sessions, it says, and this client knows one: something was missed, whatever it was.
     let mut peer = accept(&fake, "m2", &changes(vec![], vec![], 2, "m3")).await;
     answer(&mut peer, "", &whole(vec![other(0), summary(0, 0)], "m4")).await;
@@ -99,12 +104,8 @@ async fn left_sessions_are_told_and_a_list_that_does_not_fit_is_read_anew() {
 #[tokio::test]
 async fn a_mark_that_is_refused_is_given_up() {
     let fake = Fake::start().await;
-    let connecting = connect(fake.options());
-    let peer = accept(&fake, "", &whole(vec![summary(0, 0)], "m1")).await;
-    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
-    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
-    drop(peer);
-    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    let (_client, mut events, peer) = begun_with(&fake, vec![summary(0, 0)]).await;
+    cut_off(peer, &mut events).await;
     let mut peer = fake.accept().await;
     peer.welcome(welcome()).await;
     let (id, _) = peer.expect::<Sync>(Kind::Sync).await;
@@ -198,12 +199,8 @@ async fn refuse_more(peer: &mut Peer) {
 #[tokio::test]
 async fn a_later_page_that_is_refused_says_nothing_of_the_mark() {
     let fake = Fake::start().await;
-    let connecting = connect(fake.options());
-    let peer = accept(&fake, "", &whole(vec![summary(0, 0), other(0)], "m1")).await;
-    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
-    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
-    drop(peer);
-    assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+    let (_client, mut events, peer) = begun_with(&fake, vec![summary(0, 0), other(0)]).await;
+    cut_off(peer, &mut events).await;
     let mut peer = accept(&fake, "m1", &begun(vec![summary(0, 0)], 2)).await;
     refuse_more(&mut peer).await;
     answer(&mut peer, "m1", &begun(vec![summary(0, 0)], 2)).await;

@@ -14,6 +14,7 @@ RECORD = Struct(
 SIGNAL = Struct(users=ListOf(NAME))
 TARGET = Struct(seq=U64)
 REWRITTEN = Struct(by=NAME, time_ms=U64, seq=U64)
+VERSION = Struct(number=U64, kept=U64)
 MEMBER_ROLE = Enumeration("member", "admin", "owner")
 WHO = Enumeration("all", "admins")
 JOIN = Enumeration("closed", "request", "open")
@@ -24,6 +25,7 @@ RETENTION = Struct(age_ms=U64, count=U64)
 GROUP_ACTION = Enumeration(
     "set_profile", "set_attribute", "set_role", "hand_over", "set_policy", "mute", "mute_all", "dissolve",
     "set_retention", "answer", "make_code", "revoke_code", "bar", "asked",
+    "keep_versions",
     set_profile=Struct(name=OptionOf(BYTES), avatar=OptionOf(BYTES)),
     set_attribute=Struct(key=NAME, value=OptionOf(BYTES)),
     set_role=Struct(user=NAME, role=MEMBER_ROLE),
@@ -37,6 +39,7 @@ GROUP_ACTION = Enumeration(
     revoke_code=Struct(id=U64),
     bar=Struct(user=NAME, on=BOOL),
     asked=Struct(user=NAME),
+    keep_versions=Struct(on=BOOL),
 )  # fmt: skip
 SESSION_SETTING = Enumeration(
     "pin", "mute", "hide", "mark_unread", "draft",
@@ -148,6 +151,7 @@ ADMIN_ACTION = Enumeration(
 )  # fmt: skip
 ADMIN = kind(28, "ADMIN", key=NAME, on_behalf_of=OptionOf(NAME), action=ADMIN_ACTION)
 AUDIT = kind(29, "AUDIT", after=U64, limit=U32)
+LIST_VERSIONS = kind(30, "LIST_VERSIONS", session=SESSION, seq=U64, before=U64, limit=U32)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
                limits=LIMITS, last_number=U64)  # fmt: skip
@@ -206,6 +210,12 @@ AUDIT_LINE = Struct(
     entity=Enumeration("session", "user", session=SESSION, user=NAME), key=NAME,
 )  # fmt: skip
 AUDIT_PAGE = kind(160, "AUDIT_PAGE", lines=ListOf(AUDIT_LINE), first=U64, last=U64)
+
+VERSION_LINE = Struct(
+    number=U64, time_ms=U64, by=NAME, content_type=BYTES, content=BYTES, extensions=ListOf(EXTENSION),
+)  # fmt: skip
+VERSIONS_PAGE = kind(161, "VERSIONS_PAGE", session=SESSION, seq=U64, versions=ListOf(VERSION_LINE), more=BOOL,
+                     kept=BOOL)  # fmt: skip
 
 HEADER = struct.Struct("<IBBHI")  # length, version, kind, flags, request id
 MAX_FRAME = 1 << 20

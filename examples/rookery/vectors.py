@@ -8,7 +8,8 @@ from .frames import KINDS, FrameFault, cut_frame, frame
 from .values import SESSION, U8, U16, U32, U64, Malformed, decode, encode, unhex
 
 TYPES = {"u8": U8, "u16": U16, "u32": U32, "u64": U64, "code": U16, "session": SESSION, "signal": frames.SIGNAL,
-         "target": frames.TARGET, "rewritten": frames.REWRITTEN, "expires": frames.EXPIRES, "burns": frames.BURNS, "action": frames.GROUP_ACTION}  # fmt: skip
+         "target": frames.TARGET, "rewritten": frames.REWRITTEN, "expires": frames.EXPIRES, "burns": frames.BURNS, "action": frames.GROUP_ACTION,
+         "version": frames.VERSION}  # fmt: skip
 
 
 def same(got, wanted, what):

@@ -16,7 +16,7 @@ mod store;
 mod types;
 
 pub use error::{PeerError, RaftError, ReadError};
-pub use group::{Group, GroupStatus, ReadPoint};
+pub use group::{Envelope, Group, GroupStatus, ReadPoint};
 pub use host::{Fatal, Host, HostOptions};
 pub use machine::{Committed, Fault, Mark, ProposeError, StateMachine, Waiter};
 pub use peer::{Admit, AppHandler, LinkState, PeerNet, PeerOptions};

@@ -13,6 +13,9 @@ use clap::{Args, Subcommand};
   rookery bench                                         8 senders × 256 in flight, 8 sessions, 256 B
   rookery bench --senders 1 --window 1 --at-leader      latency of one message at a time
   rookery bench --receivers 50 --json
+  rookery bench --rate 20000 --plot latency.svg         open loop: latency from the intended time
+  rookery bench --direct 50 --receivers 10 --markdown   half of the senders in direct sessions
+  rookery bench sweep --plot sweep.svg                  latency against throughput, rate after rate
   rookery bench idle --connections 3000
   rookery bench group --members 99000
   rookery bench receipts --members 9999
@@ -57,6 +60,8 @@ pub struct BenchArgs {
 pub enum Mode {
     /// Acknowledged messages per second and their latency.
     Load(LoadArgs),
+    /// The same at one rate after another, each in an open loop.
+    Sweep(SweepArgs),
     /// Memory of connections that do nothing.
     Idle(IdleArgs),
     /// What a large group costs: joining, a send, a login.
@@ -75,16 +80,22 @@ pub enum Mode {
     Login(LoginArgs),
 }
 
-/// A closed loop: every sender has a fixed number of messages in flight.
+/// A closed loop, in which every sender has a fixed number of messages in flight; with a rate, an open one.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
     /// Senders, each a connection of its own.
     #[arg(long, default_value_t = 8)]
     pub senders: u32,
-    /// Messages in flight per sender.
+    /// Messages in flight per sender; with a rate, at most.
     #[arg(long, default_value_t = 256)]
     pub window: usize,
-    /// Sessions; sender i speaks in session i mod this.
+    /// Messages per second of all senders together, each due at its time whatever became of those before it.
+    #[arg(long, value_name = "PER SECOND", value_parser = rate, conflicts_with = "library")]
+    pub rate: Option<f64>,
+    /// Percent of the senders who speak in a direct session of their own, with the other user online.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub direct: u32,
+    /// Groups; sender i speaks in group i mod this.
     #[arg(long, default_value_t = 8)]
     pub sessions: u32,
     /// Bytes of content.
@@ -105,6 +116,33 @@ pub struct LoadArgs {
     /// Send through the client library and not straight over the protocol.
     #[arg(long)]
     pub library: bool,
+    /// Figures as a table in Markdown on stdout.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Draw a picture: latency over time; of a sweep, latency against throughput.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+/// A positive number of messages per second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|fault| format!("{fault}"))?;
+    if rate.is_finite() && (0.01..=1e8).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("0.01 to 100000000".to_owned())
+    }
+}
+
+/// The load, and at which rates.
+#[derive(Args, Clone, Debug)]
+pub struct SweepArgs {
+    /// The load; its own rate is not used.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Rates, messages per second (default: parts of what a closed loop of the same load reaches first).
+    #[arg(long, value_name = "PER SECOND", value_delimiter = ',', value_parser = rate)]
+    pub rates: Vec<f64>,
 }
 
 /// Connections that say HELLO and SYNC and then nothing.

@@ -1,4 +1,4 @@
-//! The closed loop: prepare sessions and connections, send, gather, read back.
+//! The load: prepare sessions and connections, send, gather, read back.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
+use rookery_wire::SessionId;
 use rookery_wire::request::Role;
-use rookery_wire::{GroupId, SessionId, UserId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,54 +16,43 @@ use super::args::{BenchArgs, LoadArgs};
 use super::connect::{connect, create_group, sync};
 use super::content::Contents;
 use super::library::LibrarySender;
-use super::report::{LoadReport, print};
+use super::mix::Plan;
+use super::pace::Schedule;
+use super::report::{LoadReport, markdown, print};
 use super::send::{Sender, Sent, Span};
-use super::{Ground, readback, receive};
+use super::slices::Slices;
+use super::{Ground, plot, readback, receive};
 use crate::check::cluster::Cluster;
 
+/// A rate counts as kept when so much of it was acknowledged within the span.
+const KEPT: f64 = 0.99;
 /// Between the last connection and the first message.
 const BREATH: Duration = Duration::from_millis(300);
 
 /// Runs `rookery bench load`.
 pub(super) async fn run(args: &BenchArgs, load: &LoadArgs) -> anyhow::Result<ExitCode> {
     let ground = Ground::prepare(args).await?;
-    let span = Duration::from_secs_f64(load.seconds);
-    let warmup = Duration::from_secs_f64(load.warmup);
-    let plan = Plan::of(load)?;
-    let report = measure(&ground, &plan, load, warmup, span, u64::MAX).await?;
-    print(args.json, &report, &report.line())?;
-    if report.read_back < report.acked_in_all {
-        bail!("{} messages were acknowledged, {} are there", report.acked_in_all, report.read_back);
+    let report = once(&ground, load).await?;
+    if load.markdown {
+        markdown(std::slice::from_ref(&report))?;
+    } else {
+        print(args.json, &report, &report.line())?;
+    }
+    if let Some(path) = &load.plot {
+        plot::over_time(path, &report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sessions and users of one run.
-pub(super) struct Plan {
-    tag: String,
-    pub(super) sessions: Vec<SessionId>,
-}
-
-impl Plan {
-    pub(super) fn of(load: &LoadArgs) -> anyhow::Result<Self> {
-        let sessions = load.sessions.min(load.senders.max(1));
-        let tag = format!("b{:x}", rand::random::<u32>());
-        let name = |at| Ok(SessionId::group(GroupId::new(&format!("{tag}-session{at}"))?));
-        let sessions = (0..sessions.max(1)).map(name).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { tag, sessions })
+/// One run with sessions of its own.
+pub(super) async fn once(ground: &Ground, load: &LoadArgs) -> anyhow::Result<LoadReport> {
+    let span = Duration::from_secs_f64(load.seconds);
+    let warmup = Duration::from_secs_f64(load.warmup);
+    let report = measure(ground, &Plan::of(load)?, load, warmup, span, u64::MAX).await?;
+    if report.read_back < report.acked_in_all {
+        bail!("{} messages were acknowledged, {} are there", report.acked_in_all, report.read_back);
     }
-
-    pub(super) fn sender(&self, at: u32) -> anyhow::Result<UserId> {
-        Ok(UserId::new(&format!("{}-sender{at}", self.tag))?)
-    }
-
-    fn receiver(&self, session: usize, at: u32) -> anyhow::Result<UserId> {
-        Ok(UserId::new(&format!("{}-receiver{session}-{at}", self.tag))?)
-    }
-
-    pub(super) fn backend(&self) -> anyhow::Result<UserId> {
-        Ok(UserId::new(&format!("{}-backend", self.tag))?)
-    }
+    Ok(report)
 }
 
 /// One measured run; at most `most` messages per sender.
@@ -78,7 +67,7 @@ pub(super) async fn measure(
     let (_, first) = ground.nodes.first().context("a cluster has nodes")?;
     let mut backend = connect(first, &plan.backend()?, Role::Service, &ground.token).await?;
     for (at, session) in plan.sessions.iter().enumerate() {
-        let senders = (0..load.senders).filter(|sender| *sender as usize % plan.sessions.len() == at);
+        let senders = (0..load.senders.max(1)).filter(|sender| plan.session_of(*sender) == Some(session));
         let mut users = senders.map(|sender| plan.sender(sender)).collect::<anyhow::Result<Vec<_>>>()?;
         for receiver in 0..load.receivers {
             users.push(plan.receiver(at, receiver)?);
@@ -100,11 +89,12 @@ pub(super) async fn measure(
             clients.push(client.await?);
         } else {
             let link = connect(&addr, &user, Role::User, &ground.token).await?;
-            senders.push(Sender::new(link, session, load.window.max(1), contents, 1)?);
+            senders.push((at, Sender::new(link, session, load.window.max(1), contents, 1)?));
         }
     }
     // Connecting takes its time: the clock starts when everybody is there.
-    span.from = Instant::now() + warmup;
+    let begin = Instant::now();
+    span.from = begin + warmup;
     span.to = span.from + length;
     let (pushed, lagged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut listening = JoinSet::new();
@@ -112,7 +102,11 @@ pub(super) async fn measure(
         listening.spawn(receive::count(link, span, pushed.clone(), lagged.clone()));
     }
     let mut sending = JoinSet::new();
-    for sender in senders {
+    for (at, sender) in senders {
+        let sender = match load.rate {
+            Some(rate) => sender.paced(Schedule::new(begin, rate, load.senders.max(1), at))?,
+            None => sender,
+        };
         sending.spawn(sender.run(span));
     }
     for client in clients {
@@ -144,6 +138,14 @@ async fn receivers(
             links.push(link);
         }
     }
+    // Whoever is written to directly is there too: at another node than the one who writes, where there are several.
+    for at in 0..plan.direct.len() {
+        let node = ground.nodes.get((at + 1) % ground.nodes.len().max(1));
+        let (_, addr) = node.context("a cluster has nodes")?;
+        let mut link = connect(addr, &plan.peer(at as u32)?, Role::User, &ground.token).await?;
+        sync(&mut link).await?;
+        links.push(link);
+    }
     Ok(links)
 }
 
@@ -154,7 +156,7 @@ async fn place(
     plan: &Plan,
     at: u32,
 ) -> anyhow::Result<(SessionId, String)> {
-    let session = plan.sessions.get(at as usize % plan.sessions.len()).context("a session")?;
+    let session = plan.session_of(at).context("a session")?;
     let leader = match (&ground.own, load.at_leader) {
         (Some(own), true) => own.leader_of(session).await,
         (None, true) => bail!("--at-leader needs a cluster of its own; leave --config out"),
@@ -170,14 +172,17 @@ async fn place(
 async fn read_back(ground: &Ground, plan: &Plan, all: &[Sent]) -> anyhow::Result<u64> {
     let reader = plan.backend()?;
     let mut found = 0;
-    for (at, session) in plan.sessions.iter().enumerate() {
+    for (at, (session, unsent)) in plan.all().enumerate() {
         let (_, addr) = ground.nodes.get(at % ground.nodes.len().max(1)).context("a cluster has nodes")?;
+        // A run that ended before a direct session's first message has nothing to read there.
+        if all.iter().all(|sent| sent.session != *session || sent.acked == 0) {
+            continue;
+        }
         let count = readback::count(addr, &reader, &ground.token, session).await?;
         let here = all.iter().filter(|sent| sent.session == *session);
         let (acked, last) =
             here.fold((0, 0), |(acked, last), sent| (acked + sent.acked, sent.last_seq.max(last)));
-        // Seq 1 is the group's creation.
-        if count < acked || count + 1 < last {
+        if count < acked || count + unsent < last {
             bail!("{session}: {acked} messages were acknowledged up to seq {last}, {count} are there");
         }
         found += count;
@@ -195,24 +200,37 @@ fn report(
     seed: u64,
 ) -> anyhow::Result<LoadReport> {
     let mut latency: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+    let (mut late, mut slices) = (latency.clone(), Slices::new()?);
     for sent in all {
         latency.add(&sent.latency)?;
+        late.add(&sent.late)?;
+        slices.add(&sent.slices)?;
     }
     let ms = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;
     let seconds = length.as_secs_f64();
+    let acked: u64 = all.iter().map(|sent| sent.acked_in_span).sum();
+    let unsent: u64 = all.iter().map(|sent| sent.unsent).sum();
+    let acked_per_second = acked as f64 / seconds;
     Ok(LoadReport {
         senders: load.senders,
         window: load.window,
         sessions: load.sessions,
+        direct: load.direct,
         size: load.size,
         receivers: load.receivers,
+        rate: load.rate,
+        kept_rate: load.rate.map(|rate| unsent == 0 && acked_per_second >= rate * KEPT),
+        late_p99_ms: load.rate.map(|_| late.value_at_quantile(0.99) as f64 / 1000.0),
+        unsent,
+        warmup: load.warmup,
         seconds,
-        acked: latency.len(),
-        acked_per_second: latency.len() as f64 / seconds,
+        acked,
+        acked_per_second,
         p50_ms: ms(0.5),
         p99_ms: ms(0.99),
         p999_ms: ms(0.999),
         max_ms: latency.max() as f64 / 1000.0,
+        over_time: slices.report(seconds),
         pushed_per_second: pushed as f64 / seconds,
         lagged,
         busy: all.iter().map(|sent| sent.busy).sum(),

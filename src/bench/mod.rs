@@ -1,6 +1,6 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
-//! A closed loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
+//! A closed or an open loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
 //! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
 //! hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
@@ -15,6 +15,9 @@ mod idle;
 mod library;
 mod load;
 mod login;
+mod mix;
+mod pace;
+mod plot;
 mod readback;
 mod receipts;
 mod receive;
@@ -22,6 +25,8 @@ mod report;
 mod restart;
 mod send;
 mod sessions;
+mod slices;
+mod sweep;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,7 +36,7 @@ use anyhow::Context;
 
 pub use args::{
     BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs,
-    SessionsArgs,
+    SessionsArgs, SweepArgs,
 };
 
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
@@ -57,6 +62,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.mode {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
+        Some(Mode::Sweep(swept)) => sweep::run(&args, swept).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
         Some(Mode::Group(group)) => group::run(&args, group).await,
         Some(Mode::Login(login)) => login::run(&args, login).await,

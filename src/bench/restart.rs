@@ -17,7 +17,8 @@ use super::Ground;
 use super::args::{BenchArgs, LoadArgs, RestartArgs};
 use super::connect::{Registration, ask, reconnect, register};
 use super::content::Contents;
-use super::load::{Plan, measure};
+use super::load::measure;
+use super::mix::Plan;
 use super::report::print;
 use crate::check::cluster::{Cluster, OwnCluster};
 use crate::check::link::body;
@@ -51,6 +52,10 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
         warmup: 0.0,
         at_leader: false,
         library: false,
+        rate: None,
+        direct: 0,
+        markdown: false,
+        plot: None,
     };
     let each = restart.messages.div_ceil(u64::from(senders));
     let plan = Plan::of(&load)?;

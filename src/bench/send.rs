@@ -1,4 +1,5 @@
-//! One sender: a fixed number of messages in flight, each timed from its first byte out to its ACK in.
+//! One sender. In a closed loop it has a fixed number of messages in flight, each timed from its first byte out to its ACK
+//! in; in an open one each message has a time at which it is due, and is timed from then on, however late it went out.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,13 +9,22 @@ use hdrhistogram::Histogram;
 use rookery_wire::reply::Ack;
 use rookery_wire::request::Send;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Retry, SessionId};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::content::Contents;
+use super::pace::{Schedule, Timer};
+use super::slices::Slices;
 use crate::check::link::{Link, body};
 
 /// A sender without any answer for so long ends the bench.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long a sender goes on after the span with what was due in it, at most, and no longer than the span itself was; what is
+/// left then was not sent at all.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Into so many parts messages that were not sent are gathered, to be counted.
+const LOST_AT_ONCE: u64 = 1_000;
 
 /// When to measure and when to stop.
 #[derive(Clone, Copy, Debug)]
@@ -25,14 +35,32 @@ pub(super) struct Span {
     pub(super) most: u64,
 }
 
+impl Span {
+    fn holds(&self, when: Instant) -> bool {
+        when >= self.from && when < self.to
+    }
+
+    fn drained(&self) -> Instant {
+        self.to + self.to.saturating_duration_since(self.from).min(DRAIN)
+    }
+}
+
 /// What one sender did.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) session: SessionId,
     /// Acknowledged in all, warm-up included.
     pub(super) acked: u64,
-    /// Acknowledged in the span measured, with latencies in µs.
+    /// Acknowledged in the span measured.
+    pub(super) acked_in_span: u64,
+    /// Latencies in µs: of the messages acknowledged in the span, in an open loop of those due in it.
     pub(super) latency: Histogram<u64>,
+    /// The same over time.
+    pub(super) slices: Slices,
+    /// How late messages went out, µs; empty in a closed loop.
+    pub(super) late: Histogram<u64>,
+    /// Messages due before its end that were never sent; their latency is what they had waited when they were given up.
+    pub(super) unsent: u64,
     /// Refusals that a retry mended.
     pub(super) busy: u64,
     /// Highest seq acknowledged.
@@ -42,15 +70,65 @@ pub(super) struct Sent {
 impl Sent {
     pub(super) fn new(session: SessionId) -> anyhow::Result<Self> {
         let latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-        Ok(Self { session, acked: 0, latency, busy: 0, last_seq: 0 })
+        let late = latency.clone();
+        let slices = Slices::new()?;
+        Ok(Self {
+            session,
+            acked: 0,
+            acked_in_span: 0,
+            latency,
+            slices,
+            late,
+            unsent: 0,
+            busy: 0,
+            last_seq: 0,
+        })
     }
 
     pub(super) fn note(&mut self, began: Instant, span: Span, seq: u64) {
-        self.acked += 1;
-        self.last_seq = self.last_seq.max(seq);
         let now = Instant::now();
-        if now >= span.from && now < span.to {
-            self.latency.saturating_record(now.duration_since(began).as_micros() as u64);
+        self.answered(now, span, seq);
+        if span.holds(now) {
+            self.time(now, now, began, span);
+        }
+    }
+
+    /// The same of a message that was due at a time: it belongs to that.
+    fn note_due(&mut self, due: Instant, span: Span, seq: u64) {
+        let now = Instant::now();
+        self.answered(now, span, seq);
+        if span.holds(due) {
+            self.time(due, now, due, span);
+        }
+    }
+
+    fn answered(&mut self, now: Instant, span: Span, seq: u64) {
+        self.acked += 1;
+        self.acked_in_span += u64::from(span.holds(now));
+        self.last_seq = self.last_seq.max(seq);
+    }
+
+    fn time(&mut self, belongs: Instant, now: Instant, began: Instant, span: Span) {
+        let micros = now.saturating_duration_since(began).as_micros() as u64;
+        self.latency.saturating_record(micros);
+        self.slices.note(belongs, span, micros, 1);
+    }
+
+    /// What was due and was never sent has waited until now, and would have waited longer.
+    fn lose(&mut self, schedule: &Schedule, span: Span) {
+        let now = Instant::now();
+        self.unsent = schedule.left(span.to);
+        let step = self.unsent.div_ceil(LOST_AT_ONCE).max(1);
+        let mut at = 0;
+        while at < self.unsent {
+            let count = step.min(self.unsent - at);
+            let due = schedule.due_after(at + count / 2);
+            if span.holds(due) {
+                let micros = now.saturating_duration_since(due).as_micros() as u64;
+                self.latency.saturating_record_n(micros, count);
+                self.slices.note(due, span, micros, count);
+            }
+            at += count;
         }
     }
 }
@@ -72,6 +150,8 @@ pub(super) struct Sender {
     sent: Sent,
     /// Sends are counted from here: a membership request may have taken the first numbers.
     first: u64,
+    /// In an open loop.
+    schedule: Option<(Schedule, Timer)>,
 }
 
 impl Sender {
@@ -92,17 +172,26 @@ impl Sender {
             hold: None,
             sent: Sent::new(session)?,
             first,
+            schedule: None,
         })
+    }
+
+    /// Sends by this schedule.
+    pub(super) fn paced(self, schedule: Schedule) -> anyhow::Result<Self> {
+        Ok(Self { schedule: Some((schedule, Timer::new()?)), ..self })
     }
 
     /// Sends until the span is over and everything is answered.
     pub(super) async fn run(mut self, span: Span) -> anyhow::Result<Sent> {
         loop {
-            let over = Instant::now() >= span.to || self.sent.acked + self.flights.len() as u64 >= span.most;
+            let over = self.is_over(span);
             if over && self.flights.is_empty() {
+                if let Some((schedule, _)) = &self.schedule {
+                    self.sent.lose(schedule, span);
+                }
                 return Ok(self.sent);
             }
-            self.fill(over);
+            self.fill(over, span);
             self.link.flush().await?;
             if self.hold.is_some() && self.flights.iter().all(|flight| flight.request.is_none()) {
                 if let Some(until) = self.hold.take() {
@@ -110,18 +199,56 @@ impl Sender {
                 }
                 continue;
             }
-            let Ok(frame) = timeout(SILENCE, self.link.next()).await else {
-                bail!("{} sends in {} had no answer for {SILENCE:?}", self.flights.len(), self.sent.session);
-            };
-            self.take(&frame?, span)?;
+            let Some(frame) = self.wait(over).await? else { continue };
+            self.take(&frame, span)?;
             while let Some(frame) = self.link.ready()? {
                 self.take(&frame, span)?;
             }
         }
     }
 
-    /// Fills the window, those to be repeated first, in order.
-    fn fill(&mut self, over: bool) {
+    /// Nothing more is to be sent.
+    fn is_over(&self, span: Span) -> bool {
+        let now = Instant::now();
+        let time = match &self.schedule {
+            None => now >= span.to,
+            Some((schedule, _)) => schedule.due() >= span.to || now >= span.drained(),
+        };
+        time || self.sent.acked + self.flights.len() as u64 >= span.most
+    }
+
+    /// The next frame; none when a message has become due before it.
+    async fn wait(&mut self, over: bool) -> anyhow::Result<Option<Frame>> {
+        let due = match &self.schedule {
+            Some((schedule, timer)) if !over && self.hold.is_none() && self.flights.len() < self.window => {
+                Some((schedule.due(), timer))
+            }
+            _ => None,
+        };
+        // Until it is due; without anything due, until the silence has lasted too long.
+        let quiet = async {
+            match due {
+                Some((at, timer)) => timer.until(at).await.map(|()| true),
+                None => {
+                    sleep(SILENCE).await;
+                    Ok(false)
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            frame = self.link.next() => Ok(Some(frame?)),
+            due = quiet => {
+                if !due? {
+                    bail!("{} sends in {} had no answer for {SILENCE:?}", self.flights.len(), self.sent.session);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Fills the window, those to be repeated first, in order; in an open loop with what is due.
+    fn fill(&mut self, over: bool, span: Span) {
         if self.hold.is_some() {
             return;
         }
@@ -135,10 +262,20 @@ impl Sender {
             }
         }
         while !over && self.flights.len() < self.window {
+            let due = match &mut self.schedule {
+                None => None,
+                Some((schedule, _)) if schedule.due() <= Instant::now() && schedule.due() < span.to => {
+                    Some(schedule.take())
+                }
+                Some(_) => return,
+            };
             let client_seq = self.next;
             self.next += 1;
-            let (request, began) = (Some(self.ask(client_seq)), Instant::now());
-            self.flights.push_back(Flight { client_seq, request, began });
+            let (request, sent) = (Some(self.ask(client_seq)), Instant::now());
+            if let Some(due) = due.filter(|due| span.holds(*due)) {
+                self.sent.late.saturating_record(sent.saturating_duration_since(due).as_micros() as u64);
+            }
+            self.flights.push_back(Flight { client_seq, request, began: due.unwrap_or(sent) });
         }
     }
 
@@ -164,7 +301,10 @@ impl Sender {
         if frame.kind == Kind::Ack as u8 {
             let ack: Ack = body(frame)?;
             if let Some(flight) = self.flights.remove(at) {
-                self.sent.note(flight.began, span, ack.seq);
+                match &self.schedule {
+                    None => self.sent.note(flight.began, span, ack.seq),
+                    Some(_) => self.sent.note_due(flight.began, span, ack.seq),
+                }
             }
             return Ok(());
         }

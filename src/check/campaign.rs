@@ -8,12 +8,15 @@ use rookery_wire::UserId;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::archive::Archive;
+use super::backend::{self, Backend};
 use super::cast::{Cast, CastSize};
 use super::device::{Device, DeviceLog};
 use super::drive::{self, Plan, Power};
 use super::dump::{self, Dumps};
 use super::fault;
-use super::history::{Handed, History, Micros, Round, Setup};
+use super::history::{Handed, History, Micros, Parts, Round, Setup};
+use super::judge::GONE_WITHIN;
 use super::listener;
 use super::stage::{Pace, Phase, Stage};
 
@@ -47,6 +50,10 @@ pub struct Campaign {
     pub replication: u32,
     /// The nodes' configuration is such that those that were away come back by snapshots.
     pub snapshots: bool,
+    /// What is done beyond the plain acts.
+    pub parts: Parts,
+    /// How far the clocks of two nodes may be apart.
+    pub clock: Duration,
     /// Token for every connection, where the cluster asks for one.
     pub token: String,
 }
@@ -60,14 +67,18 @@ pub async fn play<C: Power>(
     campaign: &Campaign,
     told: impl FnMut(&Round),
 ) -> anyhow::Result<History> {
-    let cast = Arc::new(Cast::draw(campaign.size, &campaign.tag, campaign.plan.seed)?);
+    let size = CastSize { keep: campaign.parts.keep, ..campaign.size };
+    let cast = Arc::new(Cast::draw(size, &campaign.tag, campaign.plan.seed)?);
     let devices = cast.speakers.len().max(1) as f64;
     let pace = Pace {
         interval: Duration::from_secs_f64(devices / campaign.rate.max(1.0)),
         window: campaign.window,
         content: campaign.content,
     };
-    let stage = Arc::new(Stage::new(cast.clone(), cluster.nodes(), pace, campaign.token.clone()));
+    let (nodes, parts) = (cluster.nodes(), campaign.parts);
+    let stage = Arc::new(Stage::new(cast.clone(), nodes, pace, campaign.token.clone(), parts));
+    let judge = UserId::new(&format!("{}-judge", campaign.tag)).context("the run's tag")?;
+    let archive = Archive::begin(&stage, &judge);
     let mut speakers = JoinSet::new();
     for device in &cast.speakers {
         speakers.spawn(Device::new(stage.clone(), *device, campaign.plan.seed).run());
@@ -81,9 +92,15 @@ pub async fn play<C: Power>(
         let text = format!("{acked} sends were acknowledged within {WARM_UP:?}, {WARM} are needed to begin");
         return Err(fault::cluster(text));
     }
-    let rounds = drive::play(cluster, &stage, campaign.plan, told).await?;
-    let dumps = settle(&stage, &campaign.tag).await?;
+    let backend = Backend::begin(&stage, campaign.plan.seed);
+    let (rounds, seals) = drive::play(cluster, &stage, campaign.plan, &judge, told).await?;
+    stage.enter(Phase::Drain);
+    let keyed = backend.finish(DRAIN).await;
+    let audit = backend::audit(&stage, &judge).await?;
+    let mut dumps = settle(&stage, &judge).await;
+    dumps.seals.extend(seals);
     let quiet = Instant::now() + QUIET;
+    stage.ask_proofs();
     stage.enter(Phase::Quiet(Arc::new(dumps.heads())));
     let (mut logs, mut handed) = (Vec::new(), Vec::new());
     collect(&mut speakers, &mut logs, quiet).await;
@@ -95,19 +112,25 @@ pub async fn play<C: Power>(
     if logs.len() != cast.speakers.len() || handed.len() != cast.listeners.len() {
         bail!("{} of {} devices came back with their records", logs.len(), cast.speakers.len());
     }
-    Ok(assemble(campaign, &stage, rounds, dumps, logs, handed))
+    let mut history = assemble(campaign, &stage, rounds, dumps, logs, handed);
+    (history.keyed, history.audit) = (keyed, audit);
+    history.trimmed = archive.before(&history.dumps);
+    Ok(history)
 }
 
 /// Brings in what is in flight, then reads every replica.
-async fn settle(stage: &Stage, tag: &str) -> anyhow::Result<Dumps> {
-    stage.enter(Phase::Drain);
+async fn settle(stage: &Stage, judge: &UserId) -> Dumps {
     drive::wait(Instant::now() + DRAIN, || stage.waiting() == 0).await;
     if stage.waiting() > 0 {
         // What is still under way may yet be applied; the history says that it is unknown.
         sleep(Duration::from_secs(2)).await;
     }
-    let user = UserId::new(&format!("{tag}-judge")).context("the run's tag")?;
-    Ok(dump::read(stage, &user).await)
+    // What lasts for a time only has gone when the replicas are read, so that they must be alike.
+    let gone = stage.last_goes() + GONE_WITHIN;
+    if stage.last_goes() > 0 {
+        sleep(Duration::from_micros(gone.saturating_sub(stage.now()))).await;
+    }
+    dump::read(stage, judge).await
 }
 
 /// Gathers what comes back in time.
@@ -134,8 +157,11 @@ fn assemble(
             nodes: stage.nodes.iter().map(|(node, _)| *node).collect(),
             replication: campaign.replication,
             snapshots: campaign.snapshots,
+            parts: campaign.parts,
+            clock: campaign.clock.as_micros() as Micros,
         },
         names: stage.cast.names.clone(),
+        seals: dumps.seals,
         dumps: dumps.dumps,
         rosters: dumps.rosters,
         unread: dumps.unread,
@@ -152,6 +178,7 @@ fn assemble(
         history.pages.extend(log.pages);
         history.marks.extend(log.marks);
         history.bars.extend(log.bars);
+        history.seals.extend(log.seals);
         history.syncs.extend(log.syncs);
         history.streams.extend(log.streams);
         history.faults.extend(log.faults);

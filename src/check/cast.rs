@@ -25,6 +25,8 @@ pub struct CastSize {
     pub group_members: u32,
     /// Users with one more device, which listens through the client library.
     pub listeners: u32,
+    /// Every third group keeps so many records; 0: all keep everything.
+    pub keep: u64,
 }
 
 /// A group and what happens to its membership.
@@ -38,6 +40,8 @@ pub struct Group {
     pub members: Vec<UserIx>,
     /// A user who is added and removed again and again; none of the members.
     pub guest: UserIx,
+    /// How many records it is to keep, if not all.
+    pub keep: Option<u64>,
 }
 
 /// The names of a run and the roles behind them.
@@ -53,6 +57,8 @@ pub struct Cast {
     pub pairs: Vec<(SessionIx, [UserIx; 2])>,
     /// Groups.
     pub groups: Vec<Group>,
+    /// The business's backend: a service, in no session.
+    pub backend: UserIx,
     by_user: HashMap<UserId, UserIx>,
     by_device: HashMap<(UserIx, DeviceId), DeviceIx>,
     by_session: HashMap<SessionId, SessionIx>,
@@ -71,6 +77,7 @@ impl Cast {
             listeners: Vec::new(),
             pairs: Vec::new(),
             groups: Vec::new(),
+            backend: UserIx(u32::MAX),
             by_user: HashMap::new(),
             by_device: HashMap::new(),
             by_session: HashMap::new(),
@@ -97,6 +104,8 @@ impl Cast {
         for number in 0..size.groups {
             cast.add_group(&mut random, size, &format!("{tag}-group{number}"))?;
         }
+        cast.add_user(UserId::new(&format!("{tag}-backend"))?);
+        cast.backend = UserIx(cast.names.users.len() as u32 - 1);
         Ok(cast)
     }
 
@@ -150,13 +159,21 @@ impl Cast {
         let owner = self.speakers.iter().copied().find(|device| Some(self.user_of(*device)) == owner_user);
         let (Some(owner), Some(guest)) = (owner, users.first().copied()) else { return Ok(()) };
         let session = self.add_session(SessionId::group(GroupId::new(name)?));
-        self.groups.push(Group { session, owner, members, guest });
+        let keep = (size.keep > 0 && self.groups.len() % 3 == 1).then_some(size.keep);
+        self.groups.push(Group { session, owner, members, guest, keep });
         Ok(())
     }
 
     /// The user of one of our devices.
     pub fn user_of(&self, device: DeviceIx) -> UserIx {
         self.names.devices.get(device.0 as usize).map_or(UserIx(u32::MAX), |(user, _)| *user)
+    }
+
+    /// Whether a user neither writes nor reads there: the last member of a group that keeps its last records only, to whom
+    /// everything that is kept is unread.
+    pub fn is_silent(&self, user: UserIx, session: SessionIx) -> bool {
+        let mut groups = self.groups.iter().filter(|group| group.keep.is_some() && group.session == session);
+        groups.any(|group| group.members.last() == Some(&user))
     }
 
     /// The names under which a device says HELLO.

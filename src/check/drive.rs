@@ -10,11 +10,13 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
+use rookery_wire::UserId;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, OwnCluster};
+use super::dump;
 use super::fault;
-use super::history::{FaultKind, Round};
+use super::history::{FaultKind, Round, Seal};
 use super::judge::MIN_ACKED;
 use super::stage::Stage;
 
@@ -50,7 +52,7 @@ impl Power for OwnCluster {
     }
 }
 
-/// Plays all rounds.
+/// Plays all rounds; with them come the digests of the replicas after each, which are read in the name of `judge`.
 ///
 /// # Errors
 /// A cluster that could not be hurt, or did not heal within a round.
@@ -58,18 +60,22 @@ pub async fn play<C: Power>(
     cluster: &mut C,
     stage: &Stage,
     plan: Plan,
+    judge: &UserId,
     mut told: impl FnMut(&Round),
-) -> anyhow::Result<Vec<Round>> {
+) -> anyhow::Result<(Vec<Round>, Vec<Seal>)> {
     let mut random = StdRng::seed_from_u64(plan.seed ^ 0x0fa0_17fa_0170);
-    let mut rounds = Vec::new();
+    let (mut rounds, mut seals) = (Vec::new(), Vec::new());
     let mut installed = Installed::default();
     installed.gained(cluster.installed().await);
     for number in 1..=plan.rounds {
         let round = one(cluster, stage, plan.fault, number, &mut random, &mut installed).await?;
         told(&round);
         rounds.push(round);
+        // Every copy there is is held against the others, while the load goes on.
+        stage.ask_proofs();
+        seals.extend(dump::seals(stage, judge).await);
     }
-    Ok(rounds)
+    Ok((rounds, seals))
 }
 
 async fn one<C: Power>(

@@ -10,8 +10,8 @@ use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::history::{
-    Bar, DeviceIx, Dump, Handed, History, Mark, Micros, Page, Retry, Roster, Round, Send, SessionIx, Setup,
-    Stream, Sync, UserIx,
+    Bar, DeviceIx, Dump, Entry, Handed, History, Keyed, Mark, Micros, Page, Retry, Roster, Round, Seal, Send,
+    SessionIx, Setup, Stream, Sync, UserIx,
 };
 
 /// Why a file is no history.
@@ -48,6 +48,10 @@ enum Item {
     Sync(Sync),
     Stream(Stream),
     Handed(Handed),
+    Seal(Seal),
+    Trimmed(SessionIx, Vec<Entry>),
+    Keyed(Keyed),
+    Audit(u64, u64),
     Dump(Dump),
     Roster(Roster),
     Unread(u16, SessionIx, String),
@@ -76,6 +80,10 @@ pub fn write(history: &History, out: impl Write) -> Result<(), FileFault> {
     lines.all(&history.syncs, Item::Sync)?;
     lines.all(&history.streams, Item::Stream)?;
     lines.all(&history.handed, Item::Handed)?;
+    lines.all(&history.seals, Item::Seal)?;
+    lines.all(&history.trimmed, |(session, entries)| Item::Trimmed(session, entries))?;
+    lines.all(&history.keyed, Item::Keyed)?;
+    lines.all(&history.audit, |(number, key)| Item::Audit(number, key))?;
     lines.all(&history.dumps, Item::Dump)?;
     lines.all(&history.rosters, Item::Roster)?;
     lines.all(&history.unread, |(node, session, why)| Item::Unread(node, session, why))?;
@@ -141,6 +149,10 @@ impl History {
             Item::Sync(sync) => self.syncs.push(sync),
             Item::Stream(stream) => self.streams.push(stream),
             Item::Handed(handed) => self.handed.push(handed),
+            Item::Seal(seal) => self.seals.push(seal),
+            Item::Trimmed(session, entries) => self.trimmed.push((session, entries)),
+            Item::Keyed(keyed) => self.keyed.push(keyed),
+            Item::Audit(number, key) => self.audit.push((number, key)),
             Item::Dump(dump) => self.dumps.push(dump),
             Item::Roster(roster) => self.rosters.push(roster),
             Item::Unread(node, session, why) => self.unread.push((node, session, why)),

@@ -7,6 +7,8 @@
 use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
+pub use super::parts::{Asking, Keyed, Parts, Seal, Witness};
+
 /// Microseconds since the run began.
 pub type Micros = u64;
 
@@ -61,6 +63,12 @@ pub struct Setup {
     /// Nodes kept so little log that those that were away had to come back by snapshots.
     #[serde(default)]
     pub snapshots: bool,
+    /// What the load did beyond the plain acts.
+    #[serde(default)]
+    pub parts: Parts,
+    /// How far the clocks of two nodes may be apart, microseconds.
+    #[serde(default)]
+    pub clock: Micros,
 }
 
 /// What a numbered request asked for.
@@ -74,6 +82,8 @@ pub enum Act {
     Add(Vec<UserIx>),
     /// REMOVE_MEMBERS.
     Remove(Vec<UserIx>),
+    /// MANAGE_GROUP: from now on the group keeps so many records.
+    Keep(u64),
     /// RECALL of the message at this seq.
     Recall(u64),
     /// EDIT of the message at this seq.
@@ -111,6 +121,9 @@ pub struct Send {
     pub client_seq: u64,
     /// Hash of the content that is sent; 0 where none is.
     pub hash: u64,
+    /// For how long the message is to last, milliseconds; 0 for ever.
+    #[serde(default)]
+    pub lasts_ms: u64,
     /// What.
     pub act: Act,
     /// First attempt.
@@ -225,6 +238,11 @@ pub struct Mark {
     pub refused: bool,
 }
 
+/// The first seq of a session of which nothing was trimmed.
+fn first() -> u64 {
+    1
+}
+
 /// One line of a session list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
@@ -232,6 +250,9 @@ pub struct Line {
     pub session: SessionIx,
     /// Members.
     pub members: u32,
+    /// First seq kept.
+    #[serde(default = "first")]
+    pub first_seq: u64,
     /// Last seq.
     pub last_seq: u64,
     /// Countable messages.
@@ -248,6 +269,9 @@ pub struct Line {
     pub last_client_seq: u64,
     /// Seq and kind of the preview, if there is one.
     pub last: Option<(u64, u16)>,
+    /// It is known from an earlier list, and SYNC since a mark did not name it: so it says that once more.
+    #[serde(default)]
+    pub carried: bool,
     /// Begin of the request whose page held this line.
     pub invoke: Micros,
     /// End of that request.
@@ -271,6 +295,9 @@ pub struct Sync {
     pub unresolved: Vec<(SessionIx, u16)>,
     /// Sessions in all, as told.
     pub total: u32,
+    /// It was asked for since a mark, and put together.
+    #[serde(default)]
+    pub since: bool,
 }
 
 /// Something that came on a connection unasked, or that says what will come.
@@ -341,6 +368,9 @@ pub struct Entry {
     pub users: Vec<UserIx>,
     /// The message that a recall or an edit names.
     pub target: Option<u64>,
+    /// For how long it says that it lasts, milliseconds; 0 for ever.
+    #[serde(default)]
+    pub lasts_ms: u64,
     /// Hash of what never changes in it.
     pub stem: u64,
     /// Hash of who changed it, when, and by which signal; 0 if nobody did.
@@ -369,7 +399,10 @@ pub struct Dump {
     pub node: u16,
     /// The session.
     pub session: SessionIx,
-    /// Its whole log.
+    /// When it was asked for.
+    #[serde(default)]
+    pub at: Micros,
+    /// Everything it keeps.
     pub entries: Vec<Entry>,
 }
 
@@ -439,8 +472,16 @@ pub struct History {
     pub streams: Vec<Stream>,
     /// What applications got through the client library.
     pub handed: Vec<Handed>,
+    /// Digests.
+    pub seals: Vec<Seal>,
     /// Replicas at the end.
     pub dumps: Vec<Dump>,
+    /// Records that were trimmed, as they stood when they were seen first: session by session, ascending.
+    pub trimmed: Vec<(SessionIx, Vec<Entry>)>,
+    /// What a backend did under request keys.
+    pub keyed: Vec<Keyed>,
+    /// Lines of the audit about it: number and key.
+    pub audit: Vec<(u64, u64)>,
     /// Members at the end.
     pub rosters: Vec<Roster>,
     /// Replicas that should have been read and were not: node, session, why.
@@ -474,6 +515,11 @@ impl History {
     pub fn session_text(&self, session: SessionIx) -> String {
         let name = self.names.sessions.get(session.0 as usize);
         name.map_or_else(|| format!("session #{}", session.0), ToString::to_string)
+    }
+
+    /// The business's backend, the last of the users.
+    pub fn backend(&self) -> UserIx {
+        UserIx((self.names.users.len() as u32).saturating_sub(1))
     }
 
     /// The two users of a direct session; none for a group.

@@ -4,7 +4,9 @@
 //! and it gets a mark that says who did it, when, and by which signal. The replicas have its last version only; those
 //! before follow from what was sent. So the hash of a record is one of four parts, each of which the judge knows.
 
-use rookery_wire::{ContentHash, Extension, Record, RecordKind, Rewritten, Salt, decode, encode};
+use rookery_wire::{
+    ContentHash, Expires, Extension, Record, RecordKind, Rewritten, Salt, Version, decode, encode,
+};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::history::Print;
@@ -47,8 +49,8 @@ pub fn print_of(record: &Record) -> Print {
     Parts::of(record).print()
 }
 
-/// Hash of what a message says: media type, content, and extensions but those that the cluster adds: the mark, and what the
-/// digest of the history needs.
+/// Hash of what a message says: media type, content, and extensions but those that the cluster adds (the mark, the number of the
+/// version, and what the digest of the history needs) and the one that says how long it lasts, which goes with a recall and stays with an edit.
 pub fn content_hash(content_type: &[u8], content: &[u8], extensions: &[Extension]) -> u64 {
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
@@ -57,7 +59,7 @@ pub fn content_hash(content_type: &[u8], content: &[u8], extensions: &[Extension
     };
     part(content_type);
     part(content);
-    let of_cluster = [Rewritten::TAG, Salt::TAG, ContentHash::TAG];
+    let of_cluster = [Rewritten::TAG, Salt::TAG, ContentHash::TAG, Version::TAG, Expires::TAG];
     for extension in extensions.iter().filter(|extension| !of_cluster.contains(&extension.tag)) {
         part(&extension.tag.to_le_bytes());
         part(extension.data.as_ref());
@@ -68,6 +70,12 @@ pub fn content_hash(content_type: &[u8], content: &[u8], extensions: &[Extension
 /// Hash of the mark that a recall or an edit leaves.
 pub fn mark_hash(mark: &Rewritten) -> u64 {
     xxh3_64(&encode(mark))
+}
+
+/// For how long a record says that it lasts, milliseconds; 0 for ever.
+pub fn lasts_ms(record: &Record) -> u64 {
+    let found = record.extensions.iter().find(|extension| extension.tag == Expires::TAG);
+    found.and_then(|found| decode::<Expires>(&found.data.0).ok()).map_or(0, |expires| expires.after_ms)
 }
 
 /// The message that a recall or edit names, if this is one.

@@ -73,7 +73,7 @@ pub(super) fn line(what: &str, seed: u64, verdict: &Verdict) -> String {
     let totals = &verdict.totals;
     let gap = |percentile| verdict.gap_ms(percentile).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
     format!(
-        "{what}: {word}  rounds {}  sent {}  acked {}  refused {}  unknown {}  retried {}  delivered {}  snapshots {}  lost {}  doubled {}  reordered {}  wrong {}  ack gap ms p50 {} p90 {} p95 {} max {}  seed {seed}{because}",
+        "{what}: {word}  rounds {}  sent {}  acked {}  refused {}  unknown {}  retried {}  delivered {}  snapshots {}  proved {}  expired {}  trimmed {}  since {}  keyed {}  lost {}  doubled {}  reordered {}  wrong {}  ack gap ms p50 {} p90 {} p95 {} max {}  seed {seed}{because}",
         verdict.rounds.len(),
         totals.sent,
         totals.acked,
@@ -82,6 +82,11 @@ pub(super) fn line(what: &str, seed: u64, verdict: &Verdict) -> String {
         totals.retried,
         totals.delivered,
         totals.snapshots,
+        totals.proved,
+        totals.expired,
+        totals.trimmed,
+        totals.since,
+        totals.keyed,
         verdict.lost,
         verdict.doubled,
         verdict.reordered,

@@ -13,12 +13,18 @@ use super::campaign::{self, Campaign};
 use super::cast::CastSize;
 use super::cluster::{Cluster, OwnCluster, OwnOptions};
 use super::drive::{Plan, Power};
-use super::history::{FaultKind, History};
+use super::history::{FaultKind, History, Parts};
 use super::judge::{Standing, judge};
 use super::settings::{self, Setting};
 use super::{fault, file, report};
 use crate::config::Config;
 
+/// Records that every third group keeps.
+const KEEP: u64 = 150;
+/// The nodes of an own cluster have one clock, which is read in milliseconds.
+const SAME_CLOCK: Duration = Duration::from_millis(20);
+/// A leader whose clock is 500 ms off the others hands over, so two that follow each other may be twice as far apart.
+const CLOCKS_APART: Duration = Duration::from_millis(1_100);
 /// How long an own cluster may take to form.
 const FORM: Duration = Duration::from_secs(60);
 
@@ -262,6 +268,8 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         FaultArg::Blackout => FaultKind::Blackout,
     };
     let users = args.users.max(6);
+    let own = args.config.is_none();
+    let keep = if own { KEEP } else { 0 };
     Campaign {
         plan: Plan { rounds: args.rounds, fault, seed },
         size: CastSize {
@@ -271,7 +279,11 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
             groups: (users / 4).max(2),
             group_members: 6,
             listeners: users / 4,
+            keep,
         },
+        // How often a cluster of somebody else sweeps, and how much its audit holds, is for its owner to say.
+        parts: Parts { digests: true, lasting: true, keep, since: true, keys: own },
+        clock: if args.config.is_some() { CLOCKS_APART } else { SAME_CLOCK },
         tag: format!("c{:x}", seed & 0xffff_ffff),
         rate: args.rate,
         window: args.window,

@@ -13,6 +13,9 @@ const SHORT_MEMORY: [(&str, &str, &str); 3] = [
     ("limits", "resident_idle_ms", "1000"),
 ];
 
+/// What is to go is to go while the run lasts.
+const OFTEN: (&str, &str, &str) = ("storage", "retention_sweep_ms", "500");
+
 /// One key of the configuration and its value, in TOML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -34,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Setting, String> {
 /// The sections as they stand in the file; a later setting of a key counts.
 pub(super) fn text(snapshots: bool, more: &[Setting]) -> String {
     let mut sections: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
-    for (section, key, value) in SHORT_MEMORY.into_iter().filter(|_| snapshots) {
+    for (section, key, value) in SHORT_MEMORY.into_iter().filter(|_| snapshots).chain([OFTEN]) {
         sections.entry(section).or_default().insert(key, value);
     }
     for Setting { section, key, value } in more {
@@ -54,13 +57,13 @@ mod tests {
 
     #[test]
     fn each_section_stands_once_and_the_last_setting_counts() {
-        assert_eq!(text(false, &[]), "");
+        assert_eq!(text(false, &[]), "[storage]\nretention_sweep_ms = 500\n");
         let set = ["storage.settle_lag_mib=7", "log.level = \"warn\"", "storage.log_keep=5"];
         let set: Vec<_> = set.iter().map(|text| parse(text).unwrap()).collect();
         assert_eq!(
             text(true, &set),
             "[limits]\nresident_idle_ms = 1000\n[log]\nlevel = \"warn\"\n\
-             [storage]\ncheckpoint_ms = 200\nlog_keep = 5\nsettle_lag_mib = 7\n"
+             [storage]\ncheckpoint_ms = 200\nlog_keep = 5\nretention_sweep_ms = 500\nsettle_lag_mib = 7\n"
         );
         for wrong in ["", "log_keep=5", "storage.log_keep", "storage"] {
             assert!(parse(wrong).is_err(), "{wrong}");

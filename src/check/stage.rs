@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cast::Cast;
-use super::history::{Micros, SessionIx};
+use super::history::{Micros, Parts, SessionIx};
 
 /// Things recorded in one run at most: beyond it no more is sent, so that memory stays bounded.
 pub const MAX_EVENTS: u64 = 24_000_000;
@@ -49,6 +49,10 @@ pub struct Stage {
     pub pace: Pace,
     /// The token of every connection, where one is needed.
     pub token: String,
+    /// What the load does beyond the plain acts.
+    pub parts: Parts,
+    proofs: AtomicU64,
+    lasting: AtomicU64,
     began: Instant,
     acked: AtomicU64,
     begun: AtomicU64,
@@ -60,12 +64,15 @@ pub struct Stage {
 
 impl Stage {
     /// A stage whose clock starts now.
-    pub fn new(cast: Arc<Cast>, nodes: Vec<(u16, String)>, pace: Pace, token: String) -> Self {
+    pub fn new(cast: Arc<Cast>, nodes: Vec<(u16, String)>, pace: Pace, token: String, parts: Parts) -> Self {
         Self {
             cast,
             nodes,
             pace,
             token,
+            parts,
+            proofs: AtomicU64::new(0),
+            lasting: AtomicU64::new(0),
             began: Instant::now(),
             acked: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -101,6 +108,26 @@ impl Stage {
         let ended = self.ended.load(Ordering::SeqCst);
         let own = self.own.load(Ordering::SeqCst);
         self.begun.load(Ordering::SeqCst).saturating_sub(ended) + own
+    }
+
+    /// How often devices were asked to prove their copies.
+    pub fn proofs(&self) -> u64 {
+        self.proofs.load(Ordering::SeqCst)
+    }
+
+    /// Asks them once more.
+    pub fn ask_proofs(&self) {
+        self.proofs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A message was answered that lasts until then at most.
+    pub(super) fn lasts_until(&self, until: Micros) {
+        self.lasting.fetch_max(until, Ordering::SeqCst);
+    }
+
+    /// When the last of the messages that last for a time only is to have gone.
+    pub fn last_goes(&self) -> Micros {
+        self.lasting.load(Ordering::SeqCst)
     }
 
     /// The time of now, if a send is in flight at it: one whose record says that it began before and ended after.

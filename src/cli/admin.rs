@@ -4,7 +4,6 @@
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use rookery_client::wire::admin::{AdminOutcome, AdminReply};
-use rookery_client::wire::own::RelationFilter;
 use rookery_client::wire::request::{Consistency, Direction};
 use rookery_client::wire::{
     AdminAction, Blob, DeviceId, ErrorCode, GroupAction, GroupId, RequestKey, SessionId, UserAction, UserId,
@@ -15,9 +14,10 @@ use serde_json::json;
 
 use super::admin_words::{audit_json, audit_words};
 use super::connect::{self, ConnectArgs};
-use super::group::{self, Change};
+use super::group::{self, Change, Company};
 use super::group_words::policy_words;
-use super::own::{device_json, device_words, relation_json, relation_words};
+use super::own;
+use super::people::{self, Tie};
 use super::record::{self, Shape};
 use super::talk::send_device;
 use crate::terminal as out;
@@ -32,6 +32,7 @@ use crate::terminal as out;
   rookery admin --user shop --for ann send @bob 'in the name of ann'
   rookery admin --user shop recall '#team' 17
   rookery admin --user shop people ann block mallory
+  rookery admin --user shop people ann list blocked
   rookery admin --user shop device ann list
   rookery admin --user shop device ann end phone
   rookery admin --user shop sessions ann --json
@@ -95,12 +96,12 @@ enum AdminCommand {
         /// What it says from now on
         text: String,
     },
-    /// Friends, requests and blocked users of a user
+    /// Manage the friends, requests and blocked users of a user
     People {
         /// Whose
         of: UserId,
         #[command(subcommand)]
-        command: PeopleCommand,
+        command: Tie,
     },
     /// List and end a user's devices
     Device {
@@ -144,75 +145,15 @@ enum UserCommand {
 
 #[derive(Debug, Subcommand)]
 enum GroupCommand {
-    /// Make a group of these users; with --for that user owns it
-    Create {
-        /// Its name
-        group: String,
-        /// Its members
-        users: Vec<UserId>,
-    },
-    /// Add members
-    Add {
-        /// The group
-        group: String,
-        /// Whom
-        #[arg(required = true)]
-        users: Vec<UserId>,
-    },
-    /// Remove members
-    Remove {
-        /// The group
-        group: String,
-        /// Whom
-        #[arg(required = true)]
-        users: Vec<UserId>,
-    },
+    #[command(flatten)]
+    Company(Company),
     #[command(flatten)]
     Change(Change),
 }
 
 #[derive(Debug, Subcommand)]
-enum PeopleCommand {
-    /// Friends, requests and blocked users
-    List,
-    /// Ask a user to be a friend, or accept if that one has asked
-    Request {
-        /// Whom
-        user: UserId,
-        /// What to say to it
-        #[arg(default_value = "")]
-        text: String,
-    },
-    /// Accept a request
-    Accept {
-        /// Whose
-        user: UserId,
-    },
-    /// Decline a request
-    Decline {
-        /// Whose
-        user: UserId,
-    },
-    /// End a friendship, or take a request back
-    Remove {
-        /// With whom
-        user: UserId,
-    },
-    /// Take nothing that a user writes any more
-    Block {
-        /// Whom
-        user: UserId,
-    },
-    /// Take that back
-    Unblock {
-        /// Whom
-        user: UserId,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum DeviceCommand {
-    /// All registered devices
+    /// Print the registered devices, one a line
     List,
     /// End a device: its connection at once, its registration, its tokens
     End {
@@ -282,9 +223,9 @@ async fn plan(client: &Client, args: &mut AdminArgs) -> Result<Plan> {
             content: Blob::from(text.as_str()),
             extensions: Vec::new(),
         },
-        AdminCommand::People { of, command } => match people_action(command) {
-            Some(action) => return own(of, action),
-            None => return Ok(Plan::Read),
+        AdminCommand::People { of, command } => match command.action() {
+            Ok((_, action)) => return own(of, action),
+            Err(_) => return Ok(Plan::Read),
         },
         AdminCommand::Device { of, command: DeviceCommand::End { device } } => {
             return own(of, UserAction::EndDevice { device: device.clone() });
@@ -297,36 +238,23 @@ async fn plan(client: &Client, args: &mut AdminArgs) -> Result<Plan> {
     Ok(Plan::Change(of, action))
 }
 
+fn company_action(company: &Company) -> Result<AdminAction> {
+    let (group, users) = (group_name(company.group())?, company.users().to_vec());
+    Ok(match company {
+        Company::Create { .. } => AdminAction::CreateGroup { group, users },
+        Company::Add { .. } => AdminAction::AddMembers { group, users },
+        Company::Remove { .. } => AdminAction::RemoveMembers { group, users },
+    })
+}
+
 async fn group_action(client: &Client, command: &GroupCommand) -> Result<AdminAction> {
     Ok(match command {
-        GroupCommand::Create { group, users } => {
-            AdminAction::CreateGroup { group: group_name(group)?, users: users.clone() }
-        }
-        GroupCommand::Add { group, users } => {
-            AdminAction::AddMembers { group: group_name(group)?, users: users.clone() }
-        }
-        GroupCommand::Remove { group, users } => {
-            AdminAction::RemoveMembers { group: group_name(group)?, users: users.clone() }
-        }
+        GroupCommand::Company(company) => company_action(company)?,
         GroupCommand::Change(change) => {
             let name = group_name(change.group())?;
             let action = group::action(client, &SessionId::group(name.clone()), change).await?;
             AdminAction::Manage { group: name, action }
         }
-    })
-}
-
-fn people_action(command: &PeopleCommand) -> Option<UserAction> {
-    Some(match command {
-        PeopleCommand::List => return None,
-        PeopleCommand::Request { user, text } => {
-            UserAction::RequestFriend { user: user.clone(), text: Blob::from(text.as_str()) }
-        }
-        PeopleCommand::Accept { user } => UserAction::AcceptFriend { user: user.clone() },
-        PeopleCommand::Decline { user } => UserAction::DeclineFriend { user: user.clone() },
-        PeopleCommand::Remove { user } => UserAction::RemoveFriend { user: user.clone() },
-        PeopleCommand::Block { user } => UserAction::Block { user: user.clone() },
-        PeopleCommand::Unblock { user } => UserAction::Unblock { user: user.clone() },
     })
 }
 
@@ -394,8 +322,10 @@ fn told(json: bool, reply: &AdminReply) -> Result<()> {
 async fn read(client: &Client, args: &AdminArgs) -> Result<()> {
     match &args.command {
         AdminCommand::Sessions { of } => sessions(client, of, args.json).await,
-        AdminCommand::People { of, .. } => relations(client, of, args.json).await,
-        AdminCommand::Device { of, .. } => devices(client, of, args.json).await,
+        AdminCommand::People { of, command: Tie::List { which } } => {
+            people::relations(client, Some(of), (*which).into(), args.json).await
+        }
+        AdminCommand::Device { of, .. } => own::devices(client, Some(of), args.json).await,
         AdminCommand::Export { session: name, from } => {
             export(client, &args.who.user, &session(args, name)?, *from).await
         }
@@ -420,40 +350,6 @@ async fn sessions(client: &Client, of: &UserId, json: bool) -> Result<()> {
         }
         match lines.last().filter(|_| more) {
             Some(last) => after = Some(last.session.clone()),
-            None => return Ok(()),
-        }
-    }
-}
-
-async fn relations(client: &Client, of: &UserId, json: bool) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = client.relations_of(of.clone(), RelationFilter::All, after.take(), 200).await?;
-        for line in &page.relations {
-            match json {
-                true => out::line(relation_json(line))?,
-                false => out::line(relation_words(line))?,
-            }
-        }
-        match page.relations.last().filter(|_| page.more) {
-            Some(last) => after = Some(last.user.clone()),
-            None => return Ok(()),
-        }
-    }
-}
-
-async fn devices(client: &Client, of: &UserId, json: bool) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = client.devices_of(of.clone(), after.take(), 64).await?;
-        for line in &page.devices {
-            match json {
-                true => out::line(device_json(line))?,
-                false => out::line(device_words(line))?,
-            }
-        }
-        match page.devices.last().filter(|_| page.more) {
-            Some(last) => after = Some(last.device.clone()),
             None => return Ok(()),
         }
     }

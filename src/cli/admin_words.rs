@@ -18,7 +18,7 @@ const ACTIONS: [&str; 10] = [
     "sessions",
 ];
 const MANAGE: u16 = 6;
-const OF_GROUPS: [&str; 14] = [
+const OF_GROUPS: [&str; 15] = [
     "set_profile",
     "set_attribute",
     "set_role",
@@ -33,6 +33,7 @@ const OF_GROUPS: [&str; 14] = [
     "revoke_code",
     "bar",
     "asked",
+    "keep_versions",
 ];
 const OWN: u16 = 7;
 const OF_USERS: [&str; 15] = [
@@ -134,6 +135,13 @@ mod tests {
                     action: GroupAction::Bar { user: ann(), on: true },
                 },
                 "bar",
+            ),
+            (
+                AdminAction::Manage {
+                    group: "g".parse().expect("a name"),
+                    action: GroupAction::KeepVersions { on: true },
+                },
+                "keep_versions",
             ),
             (AdminAction::CreateUser { user: ann() }, "create_user"),
             (AdminAction::Sessions { after: None, limit: 1 }, "sessions"),

@@ -10,7 +10,7 @@ use crate::terminal as out;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  rookery digest --user ann '#team'                    reads the history and compares its digest with the cluster's
+  rookery digest --user ann '#team'                    reads all of it and compares digests
   rookery digest --user ann @bob --json                one JSON object
 
 Recalled, edited and expired messages change nothing in a digest, and trimmed ones neither. Exit code 1 when there is a

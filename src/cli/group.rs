@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use rookery_client::Client;
 use rookery_client::wire::group::Group;
-use rookery_client::wire::reply::Ack;
 use rookery_client::wire::{
     AttributeKey, Blob, GroupAction, Join, MemberRole, Policy, Retention, SessionId, UserId, Who,
 };
@@ -17,7 +16,7 @@ use super::group_join::{Door, door, in_seconds};
 use super::group_words::{
     bytes_json, policy_json, policy_words, retention_json, retention_words, role_word, until_words,
 };
-use super::talk::send_device;
+use super::talk::{acknowledge, send_device};
 use crate::terminal as out;
 
 #[derive(Debug, Args)]
@@ -33,6 +32,7 @@ use crate::terminal as out;
   rookery group --user ann mute team sam 600
   rookery group --user ann retention team --age 86400 --count 10000
   rookery group --user ann retention @bob --age 86400
+  rookery group --user ann keep-versions team on
   rookery group --user ann policy team --join request
   rookery group --user eve join team --text 'it is me'
   rookery group --user ann accept team eve
@@ -50,29 +50,8 @@ pub(super) struct GroupArgs {
 
 #[derive(Debug, Subcommand)]
 enum GroupCommand {
-    /// Make a group of yourself and these users
-    Create {
-        /// Its name
-        group: String,
-        /// Members beside yourself
-        users: Vec<UserId>,
-    },
-    /// Add members
-    Add {
-        /// The group
-        group: String,
-        /// Whom
-        #[arg(required = true)]
-        users: Vec<UserId>,
-    },
-    /// Remove members; yourself to leave
-    Remove {
-        /// The group
-        group: String,
-        /// Whom
-        #[arg(required = true)]
-        users: Vec<UserId>,
-    },
+    #[command(flatten)]
+    Company(Company),
     /// Print the members, one a line
     Members {
         /// The group
@@ -92,6 +71,52 @@ enum GroupCommand {
     Door(Door),
     #[command(flatten)]
     Change(Change),
+}
+
+/// Who is in a group: what its members do, and a backend.
+#[derive(Debug, Subcommand)]
+pub(super) enum Company {
+    /// Make a group of yourself and these users; for `admin`, of these users
+    Create {
+        /// Its name
+        group: String,
+        /// Members
+        users: Vec<UserId>,
+    },
+    /// Add members
+    Add {
+        /// The group
+        group: String,
+        /// Whom
+        #[arg(required = true)]
+        users: Vec<UserId>,
+    },
+    /// Remove members; yourself to leave
+    Remove {
+        /// The group
+        group: String,
+        /// Whom
+        #[arg(required = true)]
+        users: Vec<UserId>,
+    },
+}
+
+impl Company {
+    pub(super) fn group(&self) -> &str {
+        match self {
+            Company::Create { group, .. } | Company::Add { group, .. } | Company::Remove { group, .. } => {
+                group
+            }
+        }
+    }
+
+    pub(super) fn users(&self) -> &[UserId] {
+        match self {
+            Company::Create { users, .. } | Company::Add { users, .. } | Company::Remove { users, .. } => {
+                users
+            }
+        }
+    }
 }
 
 /// What changes a group, its members aside.
@@ -163,6 +188,13 @@ pub(super) enum Change {
         /// Messages kept, signals among them
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+    },
+    /// Keep what messages said before they were edited, or no longer; then what was kept goes. With @USER, your word
+    KeepVersions {
+        /// The group, or @USER
+        group: String,
+        /// Whether it is kept
+        keep: OnOff,
     },
     /// End the group for ever: everybody leaves it, and its name is not used again
     Dissolve {
@@ -237,6 +269,12 @@ impl From<JoinWord> for Join {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum OnOff {
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum HistoryWord {
     Visible,
     Hidden,
@@ -262,12 +300,14 @@ pub(super) async fn group(args: GroupArgs) -> Result<()> {
     let (client, events) = args.who.connect(&send_device()).await?;
     drop(events);
     let done = match args.command {
-        GroupCommand::Create { group, users } => {
-            let name = group.trim_start_matches('#').parse().context("group")?;
-            Some(client.create_group(name, &users).await?)
+        GroupCommand::Company(company) => {
+            let (name, users) = (company.group().trim_start_matches('#'), company.users());
+            Some(match company {
+                Company::Create { .. } => client.create_group(name.parse().context("group")?, users).await?,
+                Company::Add { .. } => client.add_members(&named(name)?, users).await?,
+                Company::Remove { .. } => client.remove_members(&named(name)?, users).await?,
+            })
         }
-        GroupCommand::Add { group, users } => Some(client.add_members(&named(&group)?, &users).await?),
-        GroupCommand::Remove { group, users } => Some(client.remove_members(&named(&group)?, &users).await?),
         GroupCommand::Members { group } => {
             members(&client, &named(&group)?, args.json).await?;
             None
@@ -292,16 +332,7 @@ pub(super) async fn group(args: GroupArgs) -> Result<()> {
         }
     };
     client.close().await;
-    match done {
-        Some(ack) if args.json => tell(&ack),
-        _ => Ok(()),
-    }
-}
-
-fn tell(ack: &Ack) -> Result<()> {
-    Ok(out::line(json!({
-        "session": ack.session, "seq": ack.seq, "message_id": ack.message_id, "time_ms": ack.time_ms,
-    }))?)
+    done.map_or(Ok(()), |ack| acknowledge(args.json, &ack))
 }
 
 impl Change {
@@ -339,6 +370,7 @@ impl Change {
             | Change::Unmute { group, .. }
             | Change::MuteAll { group, .. }
             | Change::Retention { group, .. }
+            | Change::KeepVersions { group, .. }
             | Change::Dissolve { group } => group,
         }
     }
@@ -370,6 +402,7 @@ pub(super) async fn action(client: &Client, session: &SessionId, change: &Change
             age_ms: age.unwrap_or(0).saturating_mul(1000),
             count: count.unwrap_or(0),
         }),
+        Change::KeepVersions { keep, .. } => GroupAction::KeepVersions { on: matches!(keep, OnOff::On) },
         Change::Dissolve { .. } => GroupAction::Dissolve,
     })
 }

@@ -37,6 +37,10 @@ pub(crate) fn action_words(action: &GroupAction) -> String {
         GroupAction::Bar { user, on: true } => format!("keeps {user} out"),
         GroupAction::Bar { user, on: false } => format!("keeps {user} out no more"),
         GroupAction::Asked { user } => format!("asks that {user} may join"),
+        GroupAction::KeepVersions { on: true } => "set that what is said before an edit is kept".to_owned(),
+        GroupAction::KeepVersions { on: false } => {
+            "set that what is said before an edit is not kept".to_owned()
+        }
     }
 }
 
@@ -65,6 +69,7 @@ pub(super) fn action_json(action: &GroupAction) -> Value {
         GroupAction::RevokeCode { id } => json!({ "revoke_code": { "id": id } }),
         GroupAction::Bar { user, on } => json!({ "bar": { "user": user, "on": on } }),
         GroupAction::Asked { user } => json!({ "asked": { "user": user } }),
+        GroupAction::KeepVersions { on } => json!({ "keep_versions": { "on": on } }),
     }
 }
 

@@ -15,12 +15,14 @@ mod group;
 mod group_join;
 pub(crate) mod group_words;
 mod live;
-pub(crate) mod own;
+mod own;
+pub(crate) mod people;
 mod record;
 mod serve;
 mod sessions;
 mod talk;
 mod token;
+mod versions;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -69,6 +71,8 @@ enum Command {
     Recall(talk::RecallArgs),
     /// Put other content in the place of a message's
     Edit(talk::EditArgs),
+    /// Print what a message says, and what it said before it was edited
+    Versions(versions::VersionsArgs),
     /// Print who has read a message, or who has not
     Receipts(live::ReceiptsArgs),
     /// Say something to who is there now, and to nobody later
@@ -87,8 +91,8 @@ enum Command {
     Group(Box<group::GroupArgs>),
     /// Pin, mute, hide, clear: how you have your sessions
     Session(Box<own::SessionArgs>),
-    /// Friends, requests and blocked users
-    People(Box<own::PeopleArgs>),
+    /// Manage friends, requests and blocked users
+    People(Box<people::PeopleArgs>),
     /// List, name and end your devices
     Device(Box<own::DeviceArgs>),
     /// Act for the business: create, send, manage and export for named users
@@ -133,6 +137,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Send(args) => block_on(talk::send(args))?,
         Command::Recall(args) => block_on(talk::recall(args))?,
         Command::Edit(args) => block_on(talk::edit(args))?,
+        Command::Versions(args) => block_on(versions::versions(args))?,
         Command::Receipts(args) => block_on(live::receipts(args))?,
         Command::Ephemeral(args) => block_on(live::ephemeral(args))?,
         Command::Watch(args) => block_on(live::watch(args))?,
@@ -142,7 +147,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Sessions(args) => block_on(sessions::sessions(args))?,
         Command::Group(args) => block_on(group::group(*args))?,
         Command::Session(args) => block_on(own::session(*args))?,
-        Command::People(args) => block_on(own::people(*args))?,
+        Command::People(args) => block_on(people::people(*args))?,
         Command::Device(args) => block_on(own::device(*args))?,
         Command::Admin(args) => block_on(admin::admin(*args))?,
         Command::Demo(args) => return crate::demo::main(&args),

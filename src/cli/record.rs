@@ -5,7 +5,7 @@ use rookery_client::wire::codec;
 use rookery_client::wire::own::Settings;
 use rookery_client::wire::reply::Summary;
 use rookery_client::wire::{
-    Expires, GroupAction, Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId,
+    Expires, GroupAction, Record, RecordKind, Rewritten, SessionId, Signal, Target, UserId, Version,
 };
 use serde_json::{Value, json};
 
@@ -128,6 +128,10 @@ fn object(session: &SessionId, record: &Record) -> Value {
     object[more.0] = more.1;
     if let Some(Rewritten { by, time_ms, seq }) = rewritten(record) {
         object["rewritten"] = json!({ "by": by, "time_ms": time_ms, "seq": seq });
+        let Version { number, kept } = Version::of(record);
+        if record.kind == RecordKind::CONTENT {
+            object["version"] = json!({ "number": number, "kept": kept });
+        }
     }
     if let Some(after_ms) = lasts(record) {
         object["expires_ms"] = record.time_ms.saturating_add(after_ms).into();

@@ -118,7 +118,8 @@ async fn report(args: &SendArgs, pending: PendingAck) -> Result<()> {
     acknowledge(args.json, &ack)
 }
 
-fn acknowledge(json: bool, ack: &Ack) -> Result<()> {
+/// The ACK, for a program.
+pub(super) fn acknowledge(json: bool, ack: &Ack) -> Result<()> {
     if json {
         out::line(serde_json::json!({
             "session": ack.session, "seq": ack.seq, "message_id": ack.message_id, "time_ms": ack.time_ms,

@@ -81,8 +81,10 @@ section! {
         mode: AuthMode = AuthMode::Open, Kind::Choice(&["open", "token"]);
         /// Key with which tokens are signed. Needed in `token` mode.
         secret: Secret = Secret::default(), text(32, 1024);
-        /// How far the clocks of issuer and node may differ when a token's expiry is judged.
+        /// How far the clocks of issuer and node may differ when `exp`, `nbf` and an `iat` in the future are judged.
         leeway_ms: u64 = 5_000, number(0, 300_000, "ms");
+        /// How far the issuer's clock may be ahead when `iat` is compared with the end of a device: a token issued so shortly after the end is refused too.
+        ended_leeway_ms: u64 = 2_000, number(0, 60_000, "ms");
     }
 }
 
@@ -127,8 +129,14 @@ section! {
         recall_window_ms: u64 = 120_000, number(0, 31_536_000_000, "ms");
         /// How old a message may be that its sender edits.
         edit_window_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
+        /// Versions before the present one that are kept of a message that is edited, where they are kept; 0 keeps none.
+        versions_per_message: u32 = 16, number(0, 100, "versions");
+        /// Whether they are kept in sessions where nobody has said so (KeepVersions).
+        keep_versions: bool = false, Kind::Flag;
         /// How long after it was declined, or took its request back, a user may ask again to join a group.
         join_again_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
+        /// JOIN_GROUPs one user may send through one node in a second; twice as many at once after a pause.
+        join_rate: u32 = 10, number(1, 10_000, "requests");
         /// Largest content of an ephemeral message.
         ephemeral: u32 = 4 << 10, number(1, 8 << 10, "bytes");
         /// Ephemeral messages one connection may send in a second; twice as many at once after a pause.

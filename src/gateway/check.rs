@@ -9,6 +9,7 @@ use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
 use rookery_wire::{Blob, Burns, ErrorBody, ErrorCode, Expires, Extension, SessionId, UserId};
 
+use super::versions::bounds;
 use crate::config::Limits;
 use crate::state::{Act, Actor, ChangeKind, Command};
 
@@ -147,12 +148,16 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
     message(&edit.content_type, &edit.content, &edit.extensions, false, limits)?;
     let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
     let window_ms = limits.edit_window_ms;
-    let act = Act::Edit { seq, window_ms, content_type, content, extensions };
+    let versions = bounds(limits);
+    let act = Act::Edit { seq, window_ms, versions, content_type, content, extensions };
     Ok(Command::Act { actor, session, client_seq, act })
 }
 
 /// A SEND as a command.
-pub(super) fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
+///
+/// # Errors
+/// The refusal, which takes no number.
+pub fn send(actor: Actor, send: Send, limits: &Limits) -> Result<Command, ErrorBody> {
     may_name(&actor)?;
     theirs(&send.session, &actor)?;
     numbered(send.client_seq)?;

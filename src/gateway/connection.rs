@@ -21,7 +21,7 @@ use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
 use super::outbox::{KIND_AT, Outbox};
-use super::passing::Pace;
+use super::pace::Pace;
 use super::stats::GatewayStats;
 use super::sync::SyncPages;
 use super::watch::Watching;
@@ -50,6 +50,7 @@ pub(super) struct Connection {
     pub(super) cursors: Cursors,
     pub(super) news: News,
     pub(super) pages: Mutex<Option<Arc<SyncPages>>>,
+    /// How often it may send ephemeral messages.
     pub(super) pace: Pace,
     pub(super) watching: Mutex<Watching>,
     /// Ends both of its tasks at once.

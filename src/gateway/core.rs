@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::GatewayOptions;
 use super::connection::Connection;
 use super::cursors::Flusher;
+use super::pace::Paces;
 use super::passing::Typists;
 use super::receipts::Marks;
 use super::stats::GatewayStats;
@@ -35,6 +36,8 @@ pub(super) struct Core {
     pub(super) flusher: Flusher,
     pub(super) marks: Marks,
     pub(super) typists: Typists,
+    /// How often users may ask to come into groups.
+    pub(super) joins: Paces,
     pub(super) watches: Watches,
     /// No new connections, no new requests.
     pub(super) leaving: CancellationToken,

@@ -12,7 +12,8 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 use super::connection::Connection;
 use super::core::Core;
 use super::{
-    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, watch,
+    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
+    watch,
 };
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
@@ -83,12 +84,15 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         Some(Kind::JoinGroup) => {
             let command = body::<JoinGroup>(&frame).and_then(|mut asked| {
                 let actor = connection.actor(asked.on_behalf_of.take());
-                join::join(actor, asked, limits)
+                let command = join::join(actor, asked, limits)?;
+                join::in_turn(connection)?;
+                Ok(command)
             });
             act(connection, request, command, batch);
         }
         Some(Kind::ListRequests) => with(connection, request, body(&frame), join::requests),
         Some(Kind::ListCodes) => with(connection, request, body(&frame), join::codes),
+        Some(Kind::ListVersions) => with(connection, request, body(&frame), versions::list),
         Some(Kind::GroupInfo) => with(connection, request, body(&frame), groups::info),
         Some(Kind::ListRoles) => with(connection, request, body(&frame), groups::roles),
         Some(Kind::ManageSelf) => with(connection, request, body(&frame), own::manage),

@@ -40,7 +40,9 @@ pub(super) fn manage(actor: Actor, manage: ManageGroup, limits: &Limits) -> Resu
     numbered(manage.client_seq)?;
     match &manage.action {
         // What is kept of a direct session, its users say.
-        GroupAction::SetRetention(_) => is_theirs(&manage.session, actor.name())?,
+        GroupAction::SetRetention(_) | GroupAction::KeepVersions { .. } => {
+            is_theirs(&manage.session, actor.name())?;
+        }
         _ => is_group(&manage.session)?,
     }
     match &manage.action {
@@ -64,7 +66,8 @@ pub(super) fn manage(actor: Actor, manage: ManageGroup, limits: &Limits) -> Resu
         | GroupAction::SetRetention(_)
         | GroupAction::Answer { .. }
         | GroupAction::RevokeCode { .. }
-        | GroupAction::Bar { .. } => {}
+        | GroupAction::Bar { .. }
+        | GroupAction::KeepVersions { .. } => {}
         GroupAction::MakeCode { hash, uses, .. } => join::may_be_made(hash, *uses)?,
         GroupAction::Asked { .. } => {
             return refuse(ErrorCode::BadRequest, "who asks to join does so with JOIN_GROUP");

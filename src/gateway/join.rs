@@ -10,11 +10,13 @@ use rookery_wire::join::{
 };
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::check::{may_name, numbered, refuse};
 use super::connection::Connection;
 use super::groups::{bounded, is_group, read};
 use super::own::fit;
+use super::pace::too_fast;
 use super::reads::unexpected;
 use crate::config::Limits;
 use crate::shard::{Read, ReadReply};
@@ -34,6 +36,17 @@ pub(super) fn join(actor: Actor, asked: JoinGroup, limits: &Limits) -> Result<Co
     let code = code.map(|code| Sha256::digest(code.as_ref()).into());
     let act = Act::Join { code, text, most: limits.group_members, again_ms: limits.join_again_ms };
     Ok(Command::Act { actor, session, client_seq, act })
+}
+
+/// Whether the user may knock once more now: nobody tries codes, or the doors of all groups, as fast as the wire takes it.
+/// A service answers for itself.
+pub(super) fn in_turn(connection: &Connection) -> Result<(), ErrorBody> {
+    if connection.identity.service {
+        return Ok(());
+    }
+    let (core, rate) = (&connection.core, connection.core.options.limits.join_rate);
+    let paced = core.joins.take(connection.user(), rate, Instant::now());
+    paced.map_err(|wait| too_fast("joins", "limits.join_rate", rate, wait))
 }
 
 /// Whether a code like that can be made.

@@ -15,7 +15,7 @@ pub(super) fn masks(settings: &Settings) -> bool {
 }
 
 /// Whether this message is not to be seen.
-fn is_hidden(settings: &Settings, seq: u64) -> bool {
+pub(super) fn is_hidden(settings: &Settings, seq: u64) -> bool {
     seq <= settings.cleared_seq || is_deleted(settings, seq)
 }
 

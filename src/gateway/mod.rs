@@ -15,7 +15,7 @@
 mod accept;
 mod admin;
 mod badge;
-mod check;
+pub mod check;
 mod connection;
 mod core;
 mod cursors;
@@ -26,8 +26,9 @@ mod hello;
 mod join;
 mod mask;
 mod news;
-mod outbox;
+pub mod outbox;
 mod own;
+mod pace;
 mod passing;
 mod places;
 mod reader;
@@ -36,6 +37,7 @@ mod receipts;
 mod since;
 mod stats;
 mod sync;
+mod versions;
 mod watch;
 mod writer;
 
@@ -135,6 +137,7 @@ impl Gateway {
             flusher: cursors::Flusher::default(),
             marks: receipts::Marks::default(),
             typists: passing::Typists::default(),
+            joins: pace::Paces::default(),
             watches: watch::Watches::default(),
             leaving: CancellationToken::new(),
             cancel: CancellationToken::new(),

@@ -19,7 +19,7 @@ const FRAME_HEADER: usize = 4 + HEADER_BYTES;
 const TOMBSTONE: usize = 256;
 
 /// The queue of one connection.
-pub(super) struct Outbox {
+pub struct Outbox {
     frames: Mutex<VecDeque<Bytes>>,
     /// Bytes put in and not yet written to the socket.
     bytes: AtomicUsize,
@@ -29,7 +29,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(limit: usize) -> Self {
+    /// Empty; pushes that would make it hold more than `limit` bytes are refused.
+    pub fn new(limit: usize) -> Self {
         Self {
             frames: Mutex::default(),
             bytes: AtomicUsize::new(0),
@@ -40,14 +41,14 @@ impl Outbox {
     }
 
     /// Puts an answer in; there is always room.
-    pub(super) fn answer(&self, frame: Bytes) {
+    pub fn answer(&self, frame: Bytes) {
         self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
         self.frames.lock().push_back(frame);
         self.wake.notify_one();
     }
 
     /// Puts pushes in, all or none.
-    pub(super) fn push<'a>(&self, total: usize, frames: impl Iterator<Item = &'a Bytes>) -> bool {
+    pub fn push<'a>(&self, total: usize, frames: impl Iterator<Item = &'a Bytes>) -> bool {
         let mut queue = self.frames.lock();
         // Decided under the lock, so that two who push do not exceed the bound together.
         if self.bytes.load(Ordering::Acquire) + total > self.limit {
@@ -88,7 +89,7 @@ impl Outbox {
 
     /// Takes what comes next, about `most` bytes of it, for the writer. What it has taken cannot be replaced any more, so it
     /// is to take no more than it writes at once.
-    pub(super) fn take(&self, most: usize) -> Vec<Bytes> {
+    pub fn take(&self, most: usize) -> Vec<Bytes> {
         let mut frames = self.frames.lock();
         let mut bytes = 0;
         let fits = |frame: &&Bytes| {
@@ -106,7 +107,7 @@ impl Outbox {
     }
 
     /// The writer has written so many bytes.
-    pub(super) fn written(&self, bytes: usize) {
+    pub fn written(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.written.notify_waiters();
     }

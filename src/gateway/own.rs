@@ -20,7 +20,7 @@ use super::reads::{turn, unexpected};
 use super::receipts;
 use crate::config::Limits;
 use crate::shard::{Answer, Freshness, Read, ReadReply};
-use crate::state::{Actor, Command, EntityKey, Given, OwnBounds, ReadTo, UserAct};
+use crate::state::{Actor, Command, EntityKey, Given, OwnBounds, PartOf, ReadTo, UserAct};
 
 /// Cursors in one command.
 const COMMAND_CURSORS: usize = 500;
@@ -158,7 +158,7 @@ async fn given(
         }
         // Done again, what came meanwhile would count as read.
         UserAction::ReadAll if is_used(connection, actor, place).await? => Ok(Given::Nothing),
-        UserAction::ReadAll => read_all(connection, actor.name()).await,
+        UserAction::ReadAll => read_all(connection, actor, place).await,
         _ => Ok(Given::Nothing),
     }
 }
@@ -194,13 +194,26 @@ async fn is_used(connection: &Connection, actor: &Actor, place: Place<'_>) -> Re
     }
 }
 
-/// Where all sessions stand, and how much of them is unread. A command holds so many cursors; those beyond it go first.
-async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, ErrorBody> {
+/// Where all sessions stand, and how much of them is unread. A command holds so many cursors; those beyond it go first, each
+/// part judged as the act will be.
+async fn read_all(connection: &Connection, actor: &Actor, place: Place<'_>) -> Result<Given, ErrorBody> {
+    let user = actor.name();
     let ToRead { mut cursors, unread } = badge::heads_to_read(connection, user).await?;
     while cursors.len() > COMMAND_CURSORS {
         let part = cursors.split_off(cursors.len() - COMMAND_CURSORS);
         let read = stands(&part);
-        done(connection, Command::ReadMany { user: user.clone(), cursors: part }).await?;
+        let of = match place {
+            Place::Number(number) => PartOf::Numbered { actor: actor.clone(), number },
+            Place::Key(key) => PartOf::Keyed(key.clone()),
+        };
+        let command = Command::ReadMany { user: user.clone(), of, cursors: part };
+        match connection.core.router.execute(&command).await {
+            Answer::Done => {}
+            // It was done meanwhile: the act gets its first answer.
+            Answer::Own(_) => return Ok(Given::Nothing),
+            Answer::Refused(error) => return Err(error),
+            _ => return refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat"),
+        }
         for (session, seq) in read {
             receipts::note(&connection.core, user, &session, seq);
         }
@@ -210,14 +223,6 @@ async fn read_all(connection: &Connection, user: &UserId) -> Result<Given, Error
 
 pub(super) fn stands(cursors: &[ReadTo]) -> Vec<(SessionId, u64)> {
     cursors.iter().map(|to| (to.session.clone(), to.seq)).collect()
-}
-
-async fn done(connection: &Connection, command: Command) -> Result<(), ErrorBody> {
-    match connection.core.router.execute(&command).await {
-        Answer::Done => Ok(()),
-        Answer::Refused(error) => Err(error),
-        _ => refuse(ErrorCode::Unavailable, "the outcome is unknown; repeat"),
-    }
 }
 
 async fn read_user(connection: &Connection, user: &UserId, read: Read) -> Result<ReadReply, ErrorBody> {

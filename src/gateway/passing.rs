@@ -11,11 +11,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::live::{Ephemeral, EphemeralMessage, Passing as Content};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, Retry, SessionId, UserId};
+use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, UserId};
 use tokio::time::Instant;
 
 use super::check::{is_theirs, label, may_name, refuse};
 use super::connection::Connection;
+use super::pace::too_fast;
 use super::reads::{turn, unexpected};
 use crate::config::Limits;
 use crate::delivery::Passing;
@@ -26,22 +27,6 @@ use crate::state::{Actor, EntityKey};
 const TYPING: Duration = Duration::from_secs(1);
 /// Pairs of session and user whose typing is remembered; beyond it every word of it is passed on.
 const TYPISTS: usize = 64 << 10;
-
-/// How many more ephemeral messages a connection may send now.
-#[derive(Default)]
-pub(super) struct Pace(Mutex<Option<(f64, Instant)>>);
-
-impl Pace {
-    /// Takes one of `rate` a second; how long to wait for the next one if there is none.
-    fn take(&self, rate: u32, now: Instant) -> Result<(), Duration> {
-        let (rate, mut pace) = (f64::from(rate), self.0.lock());
-        let (left, at) = pace.unwrap_or((2.0 * rate, now));
-        let left = (left + now.duration_since(at).as_secs_f64() * rate).min(2.0 * rate);
-        let enough = left >= 1.0;
-        *pace = Some((if enough { left - 1.0 } else { left }, now));
-        if enough { Ok(()) } else { Err(Duration::from_secs_f64((1.0 - left) / rate)) }
-    }
-}
 
 /// Who has been typing where, a moment ago.
 #[derive(Default)]
@@ -76,13 +61,9 @@ pub(super) fn check(connection: &Connection, mut asked: Ephemeral) -> Result<(Ac
     may_name(&actor)?;
     is_theirs(&asked.session, actor.name())?;
     fits(&asked.body, limits)?;
-    connection.pace.take(limits.ephemeral_rate, Instant::now()).map_err(|wait| {
-        let text = format!("at most {} ephemeral messages a second", limits.ephemeral_rate);
-        let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
-        ErrorBody::new(ErrorCode::TooFast, text)
-            .with_detail(u64::from(limits.ephemeral_rate))
-            .with_retry(Retry::After(wait))
-    })?;
+    let rate = limits.ephemeral_rate;
+    let paced = connection.pace.take(rate, Instant::now());
+    paced.map_err(|wait| too_fast("ephemeral messages", "limits.ephemeral_rate", rate, wait))?;
     Ok((actor, asked))
 }
 
@@ -144,17 +125,6 @@ pub(super) async fn pass(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pause_earns_a_burst_and_no_more() {
-        let (pace, begin) = (Pace::default(), Instant::now());
-        let takes = |at: Duration| (0..).take_while(|_| pace.take(10, begin + at).is_ok()).count();
-        assert_eq!(takes(Duration::ZERO), 20);
-        assert_eq!(takes(Duration::from_millis(500)), 5);
-        let wait = pace.take(10, begin + Duration::from_millis(500)).unwrap_err();
-        assert!(wait <= Duration::from_millis(100) && wait > Duration::from_millis(50), "{wait:?}");
-        assert_eq!(takes(Duration::from_secs(3600)), 20);
-    }
 
     #[test]
     fn typing_is_a_repeat_for_a_second_unless_it_ended() {

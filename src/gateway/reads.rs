@@ -8,7 +8,7 @@ use rookery_wire::frame::{begin_frame, end_frame};
 use rookery_wire::own::Settings;
 use rookery_wire::reply::Page;
 use rookery_wire::request::{self, Consistency, Direction, ListMembers, Pull};
-use rookery_wire::{ErrorBody, ErrorCode, Kind, decode};
+use rookery_wire::{ErrorBody, ErrorCode, Kind, SessionId, decode};
 
 use super::connection::Connection;
 use super::{check, mask, receipts};
@@ -48,7 +48,8 @@ pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) 
     let router = &connection.core.router;
     let read = Read::Pull { user: user.clone(), pull: pull.clone() };
     let page = router.read(shard, read, freshness);
-    let (page, settings) = tokio::join!(page, exceptions(&connection, &pull, user.is_some()));
+    let (page, settings) =
+        tokio::join!(page, exceptions(&connection, &pull.session, pull.consistency, user.is_some()));
     let (body, settings) = (page_body(page?)?, settings?);
     if !mask::masks(&settings) {
         connection.reply_frame(raw_frame(Kind::Page, request, &body));
@@ -81,15 +82,20 @@ fn masked(settings: &Settings, body: &Bytes) -> Result<Page, ErrorBody> {
     Ok(mask::page(settings, page))
 }
 
-/// What the user has cleared and deleted of the session, as fresh as the pull is to be; nothing for a service.
-async fn exceptions(connection: &Connection, pull: &Pull, of_user: bool) -> Result<Settings, ErrorBody> {
+/// What the user has cleared and deleted of the session, as fresh as what is read is to be; nothing for a service.
+pub(super) async fn exceptions(
+    connection: &Connection,
+    session: &SessionId,
+    consistency: Consistency,
+    of_user: bool,
+) -> Result<Settings, ErrorBody> {
     if !of_user {
         return Ok(Settings::default());
     }
     let (router, user) = (&connection.core.router, connection.user().clone());
     let shard = router.shard_of(&EntityKey::User(user.clone()));
-    let read = Read::Settings { user, sessions: vec![pull.session.clone()] };
-    let here = match pull.consistency {
+    let read = Read::Settings { user, sessions: vec![session.clone()] };
+    let here = match consistency {
         Consistency::Linearizable => None,
         // This node's replica of the user, if it has one.
         Consistency::AtLeast(_) | Consistency::Replica => {

@@ -66,6 +66,11 @@ impl Collector for Scrape {
             ("lags", "Times a subscription began to lag", status.delivery.lags),
             ("passed", "Ephemeral messages and receipts given to connections", status.delivery.passed),
             ("passed_over", "Those for which a connection had no room", status.delivery.passed_over),
+            (
+                "audit_pushed_out",
+                "Lines of the audit that made room for others though they were not too old",
+                status.audit_pushed_out,
+            ),
         ] {
             let counter = ConstCounter::new(value);
             let family = to.encode_descriptor(name, help, None, counter.metric_type())?;

@@ -31,7 +31,13 @@ impl Subject for Fake {
             divergence_total: 3,
             ..ShardStatus::default()
         };
-        NodeStatus { node: 3, connections: 5, shards: vec![shard], ..NodeStatus::default() }
+        NodeStatus {
+            node: 3,
+            connections: 5,
+            shards: vec![shard],
+            audit_pushed_out: 12,
+            ..NodeStatus::default()
+        }
     }
     fn ready(&self) -> Result<(), String> {
         if self.ready.load(Ordering::Relaxed) { Ok(()) } else { Err("shard 7 has no leader".to_owned()) }
@@ -103,6 +109,7 @@ async fn figures_are_prometheus_text() {
         "rookery_shard_committed_index{shard=\"7\"} 41",
         "rookery_divergence_total{shard=\"7\"} 3",
         "rookery_requests_total 0",
+        "rookery_audit_pushed_out_total 12",
         "# EOF",
     ] {
         assert!(page.contains(line), "{line} in\n{page}");

@@ -32,7 +32,8 @@ pub struct Identity {
     pub role: Role,
     /// `role == Role::Service`: may name another user to act for.
     pub service: bool,
-    /// When its token was issued, unix milliseconds, 0 if the token does not say; none where no tokens are asked for.
+    /// When its token was issued at the earliest, unix milliseconds, for the issuer's clock may be ahead by
+    /// `auth.ended_leeway_ms`; 0 if the token does not say; none where no tokens are asked for.
     pub issued_ms: Option<u64>,
 }
 
@@ -87,6 +88,7 @@ struct Keys {
     key: DecodingKey,
     validation: Validation,
     leeway_ms: u64,
+    ended_leeway_ms: u64,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -119,6 +121,7 @@ impl Authenticator {
                     key: DecodingKey::from_secret(auth.secret.expose().as_bytes()),
                     validation,
                     leeway_ms: auth.leeway_ms,
+                    ended_leeway_ms: auth.ended_leeway_ms,
                 }))))
             }
         }
@@ -134,7 +137,15 @@ impl Authenticator {
             let claims = read(hello.token.as_ref(), &keys.key, &keys.validation)?;
             in_time(&claims, now_ms, keys.leeway_ms)?;
             matches(&claims, hello)?;
-            issued_ms = Some(claims.iat.unwrap_or(0).saturating_mul(1000));
+            let issued = claims.iat.unwrap_or(0).saturating_mul(1000);
+            // It would outlive every end of its device that comes before that time.
+            if issued > now_ms.saturating_add(keys.leeway_ms) {
+                let ahead = (issued - now_ms) / 1000;
+                return Err(bad(&format!(
+                    "the token says that it is issued {ahead} s from now: look at the clocks (auth.leeway_ms)"
+                )));
+            }
+            issued_ms = Some(issued.saturating_sub(keys.ended_leeway_ms));
         }
         Ok(Identity {
             user: hello.user.clone(),

@@ -9,7 +9,12 @@ use crate::config::{Auth, AuthMode, Config, Secret};
 const NOW_S: u64 = 1_800_000_000;
 
 fn auth() -> Auth {
-    Auth { mode: AuthMode::Token, secret: Secret::new("0123456789abcdef0123456789abcdef"), leeway_ms: 2_000 }
+    Auth {
+        mode: AuthMode::Token,
+        secret: Secret::new("0123456789abcdef0123456789abcdef"),
+        leeway_ms: 2_000,
+        ended_leeway_ms: 3_000,
+    }
 }
 
 fn judge(auth: Auth) -> Authenticator {
@@ -69,6 +74,30 @@ fn a_token_ends_by_the_callers_clock_with_leeway() {
     let token = issue(&auth(), &grant("ann", None, Role::User)).expect("issue");
     assert_eq!(code(&token, "ann", "phone", Role::User, NOW_S + 61), None);
     assert_eq!(code(&token, "ann", "phone", Role::User, NOW_S + 62), Some(ErrorCode::TokenExpired));
+}
+
+#[test]
+fn a_token_from_the_future_is_refused_but_for_the_leeway() {
+    let from = |issued_s| {
+        let token = issue(&auth(), &Grant { issued_s, ..grant("ann", None, Role::User) }).expect("issue");
+        code(&token, "ann", "phone", Role::User, NOW_S)
+    };
+    assert_eq!((from(NOW_S), from(NOW_S + 2)), (None, None));
+    assert_eq!(from(NOW_S + 3), Some(ErrorCode::BadToken));
+}
+
+/// The issuer's clock may be ahead by the leeway: what it says to be issued just after the end may be from before.
+#[test]
+fn a_token_opens_an_ended_device_only_if_it_is_later_by_more_than_the_leeway() {
+    let ended_ms = NOW_S * 1000;
+    let from_before = |issued_s| {
+        let token = issue(&auth(), &Grant { issued_s, ..grant("ann", None, Role::User) }).expect("issue");
+        let now_ms = ended_ms + 10_000;
+        let who = judge(auth()).authenticate(&hello("ann", "phone", Role::User, &token), now_ms);
+        who.expect("a good token").is_from_before(ended_ms)
+    };
+    assert!(from_before(0) && from_before(NOW_S) && from_before(NOW_S + 3));
+    assert!(!from_before(NOW_S + 4));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a node says of itself, gathered from its parts.
 
+use std::sync::atomic::Ordering;
+
 use super::{Node, replicas};
 use crate::status::{CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus};
 use crate::system::SYSTEM_GROUP;
@@ -45,6 +47,7 @@ impl Node {
             },
             requests: self.requests(),
             caches: self.caches(),
+            audit_pushed_out: self.audit_pushed_out.load(Ordering::Relaxed),
         }
     }
 

@@ -55,17 +55,17 @@ struct Pending {
 }
 
 /// A request and its final answer.
-pub(super) type Settled = (Request, Answer);
+pub type Settled = (Request, Answer);
 
 /// What a batch of answers led to.
 #[derive(Default)]
-pub(super) struct Judged {
+pub struct Judged {
     /// Finished requests.
-    pub(super) settled: Vec<Settled>,
+    pub settled: Vec<Settled>,
     /// Something is to be sent again.
-    pub(super) again: bool,
+    pub again: bool,
     /// The node that was named as leader.
-    pub(super) leader: Option<u16>,
+    pub leader: Option<u16>,
 }
 
 /// Counters of a lane.
@@ -82,7 +82,7 @@ pub(super) struct LaneCounts {
 }
 
 /// The requests of one shard that wait on this node.
-pub(super) struct LaneState {
+pub struct LaneState {
     limits: LaneLimits,
     /// Number of `slots[0]`.
     base: u64,
@@ -105,7 +105,7 @@ pub(super) struct LaneState {
 impl LaneState {
     /// An empty lane whose numbers begin at `base`, drawn at random so that an answer meant for an earlier process
     /// of this node finds nothing.
-    pub(super) fn new(limits: LaneLimits, base: u64, now: Instant) -> Self {
+    pub fn new(limits: LaneLimits, base: u64, now: Instant) -> Self {
         let base = base >> (ATTEMPT_BITS + 1);
         Self {
             limits,
@@ -138,7 +138,10 @@ impl LaneState {
 
     /// Takes a request, or gives it back with BUSY: when the lane is full, or a number before it of the same device was
     /// turned away so a moment ago.
-    pub(super) fn admit(&mut self, request: Request, now: Instant) -> Result<(), Settled> {
+    ///
+    /// # Errors
+    /// The request, and BUSY.
+    pub fn admit(&mut self, request: Request, now: Instant) -> Result<(), Settled> {
         let size = request.command.len();
         let full = self.live >= self.limits.requests
             || self.slots.len() >= self.limits.requests * SPAN
@@ -182,7 +185,7 @@ impl LaneState {
     }
 
     /// The next commands to send, in order, under the numbers to send them with; at least one if any waits.
-    pub(super) fn batch(&mut self, now: Instant, max_count: usize, max_bytes: usize) -> Vec<(u64, Bytes)> {
+    pub fn batch(&mut self, now: Instant, max_count: usize, max_bytes: usize) -> Vec<(u64, Bytes)> {
         let mut out = Vec::new();
         if !self.wants_to_send(now) {
             return out;
@@ -241,7 +244,7 @@ impl LaneState {
     }
 
     /// Judges answers: which are final, and what is to be sent again.
-    pub(super) fn answers(&mut self, answers: Vec<(u64, Answer)>, now: Instant) -> Judged {
+    pub fn answers(&mut self, answers: Vec<(u64, Answer)>, now: Instant) -> Judged {
         let mut judged = Judged::default();
         let mut wait = Duration::ZERO;
         for (tag, answer) in answers {

@@ -14,7 +14,7 @@
 mod answers;
 mod core;
 mod feed;
-mod lane;
+pub mod lane;
 mod passing;
 mod peer;
 mod places;

@@ -11,7 +11,7 @@ use crate::delivery::{Passing, Topic};
 use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
 /// First byte of every message between routers. A node of another version is not guessed at.
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]

@@ -236,6 +236,7 @@ impl Handler<Reset> for ShardActor {
         *shared.errands.lock() = errands.into_iter().collect();
         *shared.timers.lock() = timers;
         *shared.freed.lock() = freed;
+        shared.freeing.lock().clear();
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {
             Topic::Session(session) => {

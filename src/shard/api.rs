@@ -9,6 +9,7 @@ use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
 use rookery_wire::own::{DevicePage, RelationFilter, RelationPage, Settings};
 use rookery_wire::record::Preview;
 use rookery_wire::request::{ListMembers, Pull};
+use rookery_wire::versions::{ListVersions, VersionsPage};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RequestKey, SessionId, UserId};
 
 use crate::state::Actor;
@@ -243,6 +244,13 @@ pub enum Read {
         /// Which page.
         list: ListCodes,
     },
+    /// The versions of a message. `user` must be one who may pull it; none for a service.
+    Versions {
+        /// On whose behalf.
+        user: Option<UserId>,
+        /// Which page.
+        list: ListVersions,
+    },
 }
 
 /// The order of arrivals of one device, given by the leader of its user's shard. Not replicated: a later leader has a
@@ -458,6 +466,13 @@ pub enum ReadReply {
     Requests(RequestPage),
     /// Codes of a group.
     Codes(CodePage),
+    /// Versions of a message.
+    Versions {
+        /// The page.
+        page: VersionsPage,
+        /// Whether they are kept in this session, if that is not for the configuration to say.
+        said: Option<bool>,
+    },
 }
 
 /// Why a read was not answered.

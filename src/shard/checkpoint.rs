@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix::Addr;
+use bytes::Bytes;
 use rookery_raft::{Fault, Group, Map, Mark};
 use rookery_wire::SessionId;
 
@@ -13,6 +14,7 @@ use super::rows;
 use super::shared::Shared;
 use crate::state::key::{self, letter};
 use crate::state::session_rows::needless_numbers;
+use crate::state::versions::needless_versions;
 use crate::state::{EntityKey, Freed, RowFault, RowWrites, records};
 
 /// Rows of several entities are written together up to so many bytes.
@@ -23,6 +25,9 @@ const SEALED_HERE: usize = 128;
 
 /// Rows of trimmed records looked at and deleted in one batch.
 const FREED: usize = 1000;
+/// Batches of versions looked at behind one checkpoint: an edited message may have many, and apply waits for who is too slow
+/// with its checkpoints. What is left goes behind the next.
+const VERSION_BATCHES: usize = 16;
 /// Old numbers are looked for each time the first kept seq has passed a multiple of this.
 const NUMBERS_EVERY: u64 = 256;
 
@@ -98,7 +103,7 @@ async fn note_purged(shared: &Shared, purged: Result<u64, Fault>) -> Result<(), 
         return Ok(());
     }
     let mut note = rookery_raft::Batch::default();
-    note.delete(bytes::Bytes::from_static(&UNPURGED_KEY));
+    note.delete(Bytes::from_static(&UNPURGED_KEY));
     shared.map().apply(note).await.map_err(store_fault)
 }
 
@@ -114,7 +119,7 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     let map = shared.map();
     if last == Some(&mark) {
         // What a snapshot or a crash kept from it.
-        free(shared, &map).await?;
+        free(shared, &map, VERSION_BATCHES).await?;
         return Ok(None);
     }
     let dirty: Vec<EntityKey> = std::mem::take(&mut *shared.dirty.lock()).into_iter().collect();
@@ -136,7 +141,7 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     if shared.unpurged.lock().is_some() {
         // Before the rows: who starts with them must know.
         let mut note = rookery_raft::Batch::default();
-        note.put(bytes::Bytes::from_static(&UNPURGED_KEY), bytes::Bytes::from_static(&[1]));
+        note.put(Bytes::from_static(&UNPURGED_KEY), Bytes::from_static(&[1]));
         map.apply(note).await.map_err(store_fault)?;
     }
     sessions.write().await?;
@@ -144,16 +149,17 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     shared.pages.forget(&stale).await;
     write_mark(&map, &mark).await?;
     machine.store.sync().await.map_err(store_fault)?;
-    free(shared, &map).await?;
+    free(shared, &map, VERSION_BATCHES).await?;
     Ok(Some(mark))
 }
 
-/// Deletes the rows of trimmed records, now that the heads that say so are durable: a replay that has not got there yet
-/// still finds them. While a snapshot is streamed they stay, and a row remembers them over a crash.
-async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
+/// Deletes the rows of trimmed records, and of versions that are kept no more, now that the heads that say so are durable: a replay that has not got there yet
+/// still finds them. While a snapshot is streamed they stay, and a row remembers them over a crash. Of rows of versions so many
+/// batches are looked at.
+pub(super) async fn free(shared: &Shared, map: &Map, mut batches: usize) -> Result<(), Fault> {
     let Ok(_nobody_streams) = shared.streaming.try_write() else { return Ok(()) };
     let freed = std::mem::take(&mut *shared.freed.lock());
-    for (session, Freed { before, first }) in freed {
+    for (session, Freed { before, first, versions }) in freed {
         loop {
             let of = session.clone();
             let read = rows::read(map, move |rows| records::before(rows, &of, first, FREED)).await;
@@ -164,12 +170,45 @@ async fn free(shared: &Shared, map: &Map) -> Result<(), Fault> {
                 break;
             }
         }
+        let from = shared.freeing.lock().remove(&session);
+        let rest = free_versions(map, &session, (first, versions), from, &mut batches).await?;
+        if let Some(next) = rest {
+            shared.freeing.lock().insert(session.clone(), next);
+            shared.freed.lock().insert(session, Freed { before, first, versions });
+            continue;
+        }
         if before / NUMBERS_EVERY < first / NUMBERS_EVERY {
             free_numbers(map, &session, first).await?;
         }
         delete(map, vec![key::session(letter::FREED, &session).into()]).await?;
     }
     Ok(())
+}
+
+/// Deletes versions of trimmed messages, and those that were given up, from a row on; gives the row to go on from where there
+/// are more than may be looked at.
+async fn free_versions(
+    map: &Map,
+    session: &SessionId,
+    (first, given_up): (u64, u64),
+    mut from: Option<Bytes>,
+    batches: &mut usize,
+) -> Result<Option<Bytes>, Fault> {
+    loop {
+        if *batches == 0 {
+            return Ok(Some(from.unwrap_or_else(|| key::session(letter::VERSION, session).into())));
+        }
+        *batches -= 1;
+        let of = session.clone();
+        let read =
+            rows::read(map, move |rows| needless_versions(rows, &of, first, given_up, from, FREED)).await;
+        let (keys, next) = read.map_err(unreadable)?;
+        delete(map, keys).await?;
+        from = next;
+        if from.is_none() {
+            return Ok(None);
+        }
+    }
 }
 
 /// All numbers of the session are looked at, so this is done now and then.
@@ -187,7 +226,7 @@ async fn free_numbers(map: &Map, session: &SessionId, first: u64) -> Result<(), 
     }
 }
 
-async fn delete(map: &Map, keys: Vec<bytes::Bytes>) -> Result<(), Fault> {
+async fn delete(map: &Map, keys: Vec<Bytes>) -> Result<(), Fault> {
     let mut batch = rookery_raft::Batch::default();
     keys.into_iter().for_each(|key| batch.delete(key));
     map.apply(batch).await.map_err(store_fault)
@@ -199,7 +238,7 @@ fn unreadable(fault: RowFault) -> Fault {
 
 async fn write_mark(map: &Map, mark: &Mark) -> Result<(), Fault> {
     let mut batch = rookery_raft::Batch::default();
-    batch.put(bytes::Bytes::from_static(&APPLIED_KEY), mark.bytes());
+    batch.put(Bytes::from_static(&APPLIED_KEY), mark.bytes());
     map.apply(batch).await.map_err(store_fault)
 }
 
@@ -232,11 +271,11 @@ impl<'a, E: Entity> Collected<'a, E> {
 
     /// Rows that need not be there at once with the rest of their entity, in batches of a bounded size and in their order, by
     /// which every part of them can be read.
-    async fn write_ahead(&self, ahead: Vec<(bytes::Bytes, Option<bytes::Bytes>)>) -> Result<(), Fault> {
+    async fn write_ahead(&self, ahead: Vec<(Bytes, Option<Bytes>)>) -> Result<(), Fault> {
         let mut part = RowWrites::default();
         let mut ahead = ahead.into_iter().peekable();
         while let Some((key, value)) = ahead.next() {
-            part.bytes += key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
+            part.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
             part.rows.push((key, value));
             if part.bytes >= WRITE_BYTES || ahead.peek().is_none() {
                 let _one_index = self.shared.rows_lock.write().await;
@@ -254,7 +293,10 @@ impl<'a, E: Entity> Collected<'a, E> {
         let mut freed = self.shared.freed.lock();
         for (session, moved) in self.freed.drain(..) {
             // What could not be deleted yet counts from where that began.
-            freed.entry(session).and_modify(|known| known.first = moved.first).or_insert(moved);
+            // More of them may be needless now.
+            self.shared.freeing.lock().remove(&session);
+            let known = freed.entry(session).or_insert(moved);
+            (known.first, known.versions) = (moved.first, moved.versions.max(known.versions));
         }
         drop(freed);
         for actor in self.actors.drain(..) {

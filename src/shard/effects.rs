@@ -286,7 +286,7 @@ impl Entity for User {
             Command::Link { link, most, .. } => self.link(link, *most),
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
-            Command::ReadMany { cursors, .. } => self.read_many(at, cursors),
+            Command::ReadMany { of, cursors, .. } => self.read_part(at, of, cursors),
             Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.

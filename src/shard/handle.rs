@@ -267,6 +267,7 @@ impl ShardHandle {
             Read::Roles { list, .. } => &list.session,
             Read::Requests { list, .. } => &list.session,
             Read::Codes { list, .. } => &list.session,
+            Read::Versions { list, .. } => &list.session,
             Read::Activity { .. }
             | Read::Heads { .. }
             | Read::UserSessions { .. }

@@ -138,6 +138,8 @@ impl StateMachine for Machine {
                     time_agrees: entry.time_agrees,
                     secret: entry.secret,
                 };
+                #[cfg(feature = "planted-bugs")]
+                let at = super::plant::salted(&self.shared, at);
                 commands.push((at, command, origins.as_mut().and_then(Iterator::next)));
             }
         }

@@ -33,6 +33,7 @@ pub mod shared;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+mod version_reads;
 
 pub use api::{
     Answer, Answers, Asked, Audience, Freshness, LeftSince, MAX_HEADS, MAX_LEFT, Origin, Read, ReadRefusal,

@@ -59,6 +59,14 @@ pub(super) fn flipped(shared: &Shared, index: u64, mut command: Command) -> Comm
     command
 }
 
+/// One replica salts messages otherwise than the others, now and then: nothing that is shown is another, but the proof.
+pub(super) fn salted(shared: &Shared, mut at: At) -> At {
+    if planted("salt-flipped") && shared.node == 2 && at.index.is_multiple_of(FLIPPED_EVERY) {
+        at.secret[0] ^= 1;
+    }
+    at
+}
+
 /// Followers push what was only appended, under the seq that it would have.
 pub(super) fn deliver_before_commit(shared: &Arc<Shared>) {
     if !planted("deliver-before-commit") {

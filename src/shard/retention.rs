@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::actor::{FindSession, ShardActor};
 use super::entity::Look;
 use super::shared::{Outbound, Shared};
+use crate::plant::planted;
 use crate::state::session_rows::HeadRow;
 use crate::state::{Command, RowFault, RowReader, Session, records};
 
@@ -198,7 +199,8 @@ fn wanted(
         let bytes = records::read_one(rows, session, seq)?;
         Ok(bytes.and_then(|bytes| decode(&bytes).ok()))
     };
-    let mut upto = if keep.count == 0 { 0 } else { head.last_seq.saturating_sub(keep.count) };
+    let count = if planted("trim-more") { keep.count.saturating_sub(7) } else { keep.count };
+    let mut upto = if count == 0 { 0 } else { head.last_seq.saturating_sub(count) };
     if keep.age_ms > 0 {
         let oldest = now_ms.saturating_sub(keep.age_ms);
         // Times never go back within a session: the last one that is too old is found by halving.

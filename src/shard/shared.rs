@@ -141,6 +141,8 @@ pub struct Shared {
     pub streaming: tokio::sync::RwLock<()>,
     /// Sessions whose trimmed records are to be deleted from rows.
     pub freed: Mutex<BTreeMap<SessionId, Freed>>,
+    /// Of those that have more versions to be deleted than one checkpoint does: the row to go on from.
+    pub freeing: Mutex<BTreeMap<SessionId, bytes::Bytes>>,
     /// Whether this node's clock agrees with its peers' (R10).
     pub time_agrees: TimeAgrees,
     /// There are new intents, or this node has begun to lead.
@@ -212,6 +214,7 @@ impl Shared {
             timers: Mutex::new(tables.timers),
             streaming: tokio::sync::RwLock::new(()),
             freed: Mutex::new(tables.freed),
+            freeing: Mutex::default(),
             time_agrees: around.time_agrees.clone(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),

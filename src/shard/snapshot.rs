@@ -1,9 +1,10 @@
 //! Snapshots: the shard as a stream of rows, and a stream of rows as the shard (R8).
 //!
 //! A chunk is rows packed as `u32 key length, u32 value length, key, value` (little-endian). Each entity is read at one
-//! index: its small rows while no checkpoint writes, its records and old numbers after that, a page at a time. What comes
-//! of those beyond that index says what the replay will say again: new numbers, and records that are recalled or edited by
-//! then, which the replay knows by their mark.
+//! index: its small rows while no checkpoint writes, its old numbers, records and their versions after that, in this order and a
+//! page at a time. What comes of those beyond that index says what the replay will say again: new numbers, and records that are
+//! recalled or edited by then, which the replay knows by their mark; what these count as their versions is among those that
+//! follow, or will be deleted by the replay too.
 
 use std::sync::atomic::Ordering;
 
@@ -60,7 +61,7 @@ pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
     packer.flush().await
 }
 
-/// One entity: its small rows at one index, then the records its head counts.
+/// One entity: its small rows at one index, then the records its head counts, and then their versions.
 async fn write_entity(
     shared: &Shared,
     map: &Map,
@@ -124,6 +125,9 @@ async fn write_entity(
     };
     unless_replaced(shared, map).await;
     let from = read.map_err(row_fault)?.map_or(lowest, |(key, _)| key.to_vec());
+    pages(shared, map, packer, from, end, |_| true).await?;
+    let (from, end) =
+        (key::version(&session, head.first_seq, 0), key::version(&session, head.last_seq + 1, 0));
     pages(shared, map, packer, from, end, |_| true).await
 }
 

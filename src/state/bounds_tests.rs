@@ -1,13 +1,18 @@
 //! The bounds of what memory keeps, and of the devices a user has.
 
-use rookery_wire::{DeviceId, ErrorCode, GroupId, SessionId};
+use rookery_wire::own::RelationFilter;
+use rookery_wire::{Blob, DeviceId, ErrorCode, GroupId, RelationState, SessionId, UserAction};
 
 use super::command::ChangeKind;
 use super::devices::MAX_DEVICES;
+use super::own_tests::{act, person};
+use super::relations::Wish;
 use super::tests::{
     Disk, LIMITS, actor, apply, at, change, code_of, group, new_group, says, seq_of, text, user,
 };
-use super::{Actor, At, DeviceBounds, Link, Session, SessionLimits, User};
+use super::{
+    Actor, At, DeviceBounds, Link, OwnBounds, RowReader, Session, SessionLimits, Stance, User, UserAct,
+};
 
 /// Sends `content` under the next number, straight to the session.
 fn send(session: &mut Session, limits: &SessionLimits, number: u64, content: &str) {
@@ -160,4 +165,62 @@ fn senders_are_read_when_they_are_needed_and_leave_memory_when_there_are_many() 
         let gap = apply(&mut session, &disk, &at(1002), &service("script9"), 3, &text("more"));
         assert_eq!(code_of(&gap), ErrorCode::ClientSeqGap);
     }
+}
+
+fn rows_of(disk: &Disk) -> usize {
+    let mut rows = 0;
+    let all = disk.scan(&[], &mut |_, _| {
+        rows += 1;
+        Ok(true)
+    });
+    all.expect("rows");
+    rows
+}
+
+/// Names that nobody has can be blocked: they count like any other, and leave no row with the user once that is over. What a
+/// late errand could bring back is known where it would arrive.
+#[test]
+fn names_that_are_blocked_in_vain_are_counted_and_leave_nothing_with_the_user() {
+    let (mut ann, mut disk) = (person("ann"), Disk::default());
+    ann.reflect(1);
+    disk.write(ann.collect());
+    let before = rows_of(&disk);
+    let bounds = OwnBounds { relations: 20, deletions: 1 };
+    let (mut number, mut index) = (0, 1);
+    let mut does = |ann: &mut User, action: UserAction| {
+        (number, index) = (number + 1, index + 1);
+        let outcome = ann.act(&at(index), &actor("ann"), &UserAct { bounds, ..act(number, action) });
+        let arrived: Vec<_> =
+            ann.pending_errands().map(|(key, errand)| (key.clone(), errand.version)).collect();
+        ann.carried(&arrived);
+        ann.reflect(index);
+        outcome
+    };
+    let invented = |round: u32, n: u32| user(&format!("nobody{round}-{n}"));
+    for round in 0..3 {
+        for n in 0..20 {
+            does(&mut ann, UserAction::Block { user: invented(round, n) });
+        }
+        let full = does(&mut ann, UserAction::Block { user: invented(round, 20) });
+        assert_eq!(code_of(&full), ErrorCode::RelationsFull);
+        disk.write(ann.collect());
+        ann = User::load(&disk, &user("ann")).expect("rows");
+        assert!(ann.blocks(&invented(round, 19)));
+        for n in 0..20 {
+            does(&mut ann, UserAction::Unblock { user: invented(round, n) });
+        }
+        disk.write(ann.collect());
+        assert_eq!(ann.relations_after(RelationFilter::All, None).count(), 0);
+    }
+    // One row more: the numbers of the device.
+    assert_eq!(rows_of(&disk), before + 1);
+    // Where there was more than a block, the row stays: what the other wanted must not come again.
+    let eve = user("eve");
+    let wants = Stance { version: 5, wish: Wish::Ask, refuses_up_to: 0 };
+    ann.hear(&at(200), &eve, &wants, &Blob::default(), 20);
+    does(&mut ann, UserAction::DeclineFriend { user: eve.clone() });
+    does(&mut ann, UserAction::Block { user: eve.clone() });
+    does(&mut ann, UserAction::Unblock { user: eve.clone() });
+    ann.hear(&at(300), &eve, &wants, &Blob::default(), 20);
+    assert_eq!(ann.relation(&eve), RelationState::None, "that was declined");
 }

@@ -14,10 +14,12 @@ use super::devices::{DeviceBounds, Introduction};
 use super::joining::CodeHash;
 use super::keyed::KeyedOwn;
 use super::own::UserAct;
+use super::parts::PartOf;
 use super::relations::{ErrandKey, Stance};
+use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 7;
+pub const ENTRY_VERSION: u8 = 8;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +116,8 @@ pub enum Act {
         seq: u64,
         /// As in a recall.
         window_ms: u64,
+        /// What is kept of what it takes the place of; carried along as `most` below.
+        versions: VersionBounds,
         /// Media type.
         content_type: Blob,
         /// Opaque bytes.
@@ -344,10 +348,12 @@ pub enum Command {
         /// What.
         act: UserAct,
     },
-    /// Moves many of the user's read cursors forward.
+    /// Moves many of the user's read cursors forward, for an act that is still to come.
     ReadMany {
         /// Whose.
         user: UserId,
+        /// What that is known by.
+        of: PartOf,
         /// Where to.
         cursors: Vec<ReadTo>,
     },

@@ -4,30 +4,17 @@
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rookery_wire::codec::{Blob, decode, encode};
-use rookery_wire::{ContentHash, Digest, Expires, Extension, Record, RecordKind, Retention, Salt};
+use rookery_wire::codec::decode;
+use rookery_wire::{ContentHash, Digest, Record, RecordKind, Retention, Salt};
 
 use super::command::Act;
 use super::key::letter;
 use super::records::{self, runs_with};
 use super::tests::{Disk, LIMITS, actor, apply, at, group, new_group, text};
+use super::trim_tests::{checkpoint, edit, lasting, recall};
 use super::{Outcome, RowReader, Session, key};
 
 const NONE: Retention = Retention { age_ms: 0, count: 0 };
-
-fn lasting(content: &str) -> Act {
-    let extensions = vec![Extension { tag: Expires::TAG, data: Blob(encode(&Expires { after_ms: 1 })) }];
-    Act::Send { content_type: Blob::from("text/plain"), content: Blob::from(content), extensions }
-}
-
-fn recall(seq: u64) -> Act {
-    Act::Recall { seq, window_ms: u64::MAX }
-}
-
-fn edit(seq: u64, content: &str) -> Act {
-    let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: u64::MAX, content_type, content, extensions: Vec::new() }
-}
 
 /// What a reader finds, as the shell does: from memory behind the tip, else from rows.
 fn digest_at(session: &Session, disk: &Disk, seq: u64) -> Option<Digest> {
@@ -37,24 +24,6 @@ fn digest_at(session: &Session, disk: &Disk, seq: u64) -> Option<Digest> {
     }
     let hot: Vec<Bytes> = (tip.seq + 1..=seq).filter_map(|seq| session.record(seq).cloned()).collect();
     tip.over(&hot, seq).expect("records")
-}
-
-fn checkpoint(session: &mut Session, disk: &mut Disk, frees: bool) {
-    let rows = session.collect();
-    let freed = rows.freed.clone();
-    disk.write(rows);
-    session.written(&LIMITS);
-    if let (Some((id, moved)), true) = (freed, frees) {
-        free(disk, &id, moved.first);
-    }
-}
-
-fn free(disk: &mut Disk, id: &rookery_wire::SessionId, first: u64) {
-    let mut rows = super::RowWrites::default();
-    for key in records::before(disk, id, first, 1000).expect("rows") {
-        rows.delete(key.to_vec());
-    }
-    disk.write(rows);
 }
 
 enum Op {
@@ -129,7 +98,7 @@ fn random_op(rng: &mut StdRng, model: &mut Model) -> Op {
     let act = match rng.random_range(0..20) {
         0..2 => recall(any),
         2..5 => edit(any, &"e".repeat(rng.random_range(0..2000))),
-        5..8 => lasting("brief"),
+        5..8 => lasting("brief", 1),
         8 => {
             let upto = rng.random_range(1..=model.last());
             return Op::Trim(upto, model.counts[upto as usize]);
@@ -226,7 +195,7 @@ fn the_salt_goes_with_the_content_and_is_another_for_every_message() {
     let mut disk = Disk::default();
     let mut session = new_group(&disk);
     let mut salts = std::collections::BTreeSet::new();
-    for (number, act) in [(2, text("one")), (3, text("two")), (4, lasting("three"))] {
+    for (number, act) in [(2, text("one")), (3, text("two")), (4, lasting("three", 1))] {
         apply(&mut session, &disk, &at(number), &actor("ann"), number, &act);
         let record: Record = decode(session.record(number).expect("in memory")).expect("a record");
         let salt = record.extensions.iter().find(|extension| extension.tag == Salt::TAG).expect("a salt");

@@ -11,7 +11,8 @@ use super::command::{Act, ENTRY_VERSION};
 use super::own_tests::{act, pair, person};
 use super::session_rows::ROW_VERSION;
 use super::tests::{Disk, LIMITS, actor, apply, at, new_group, says, text, user};
-use super::{Actor, Command, DeviceBounds, Entry, Link, ReadTo, RowReader};
+use super::versions_tests::{KEPT, edit, keep};
+use super::{Actor, Command, DeviceBounds, Entry, Link, PartOf, ReadTo, RowReader};
 
 fn hash(parts: &[(Vec<u8>, Vec<u8>)]) -> u64 {
     let mut hash = Xxh3::new();
@@ -42,17 +43,18 @@ fn the_rows_of_a_session_have_the_layout_of_their_number() {
     let mut session = new_group(&disk);
     let shop = Actor::keyed(user("shop"), None).expect("a service");
     let mute = Act::Manage { action: GroupAction::Mute { user: user("bob"), until_ms: 1 << 50 } };
-    for (number, act) in (2..).zip([text("one"), text("two"), recall(2), mute]) {
+    let edited = edit(3, "two again", KEPT);
+    for (number, act) in (2..).zip([text("one"), text("two"), recall(2), mute, edited, keep(true)]) {
         apply(&mut session, &disk, &at(number), &actor("ann"), number, &act);
         session.reflect(number);
     }
     let key = RequestKey::new("k1").expect("a key");
-    session.apply_keyed(&at(6), &LIMITS, &shop, &key, &text("three"));
-    session.reflect(6);
+    session.apply_keyed(&at(8), &LIMITS, &shop, &key, &text("three"));
+    session.reflect(8);
     disk.write(session.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
-        (6, 0x966e_119c_ecff_dea0),
+        (7, 0x7fc9_7f02_6b19_635f),
         "see the words at the top of this file"
     );
 }
@@ -78,7 +80,7 @@ fn the_rows_of_a_user_have_the_layout_of_their_number() {
     disk.write(ann.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
-        (6, 0xf611_3894_82f9_d3df),
+        (7, 0x9162_f7d6_be05_6bf2),
         "see the words at the top of this file"
     );
 }
@@ -91,12 +93,18 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let commands = [
         act(text("one")),
         act(recall(1)),
+        act(edit(1, "one again", KEPT)),
         Command::Register { user: user("ann"), device, says: says(4), bounds: DeviceBounds::default() },
         Command::Read {
             user: user("ann"),
             to: ReadTo { session: session.clone(), seq: 7, count: 5, burns: true },
         },
         Command::Expire { session: session.clone(), seqs: vec![1, 300] },
+        Command::ReadMany {
+            user: user("ann"),
+            of: PartOf::Numbered { actor: actor("ann"), number: 3 },
+            cursors: vec![ReadTo { session: session.clone(), seq: 7, count: 5, burns: false }],
+        },
     ];
     let mut entry = Entry::begin(1_700_000_000_000, true, [7; 16], 100);
     for command in &commands {
@@ -105,7 +113,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let key = encode(&session).to_vec();
     assert_eq!(
         (ENTRY_VERSION, hash(&[(key, entry.to_vec())])),
-        (7, 0x9ac1_2e44_6175_9b3d),
+        (8, 0x53ec_2aa8_a17c_2a20),
         "see the words at the top of this file"
     );
 }

@@ -51,6 +51,11 @@ pub enum Outsider {
         /// Since when.
         since_ms: u64,
     },
+    /// It has come by a code, and its list has not taken the group yet. If that is full, the use is given back.
+    Came {
+        /// The code's number.
+        code: u64,
+    },
 }
 
 /// A code of invitation.
@@ -182,9 +187,29 @@ impl Doors {
         self.dirty.1.insert(id);
     }
 
-    fn uses(&mut self, id: u64) {
+    /// Lets the user in, whose list is still to take the group.
+    fn uses(&mut self, id: u64, user: UserId) {
         if let Some(code) = self.codes.get_mut(&id) {
             code.used += 1;
+            self.dirty.1.insert(id);
+            self.set(user, Outsider::Came { code: id });
+        }
+    }
+
+    /// The list of one who has come by a code has taken the group, or it has left: the use stands.
+    pub(super) fn stays_used(&mut self, user: &UserId) {
+        if matches!(self.outsiders.get(user), Some(Outsider::Came { .. })) {
+            self.forget(user);
+        }
+    }
+
+    /// The list of this user does not take the group: what it came by may let in another, if it is still there.
+    pub(super) fn gives_back(&mut self, user: &UserId) {
+        let Some(Outsider::Came { code }) = self.outsiders.get(user) else { return };
+        let id = *code;
+        self.forget(user);
+        if let Some(code) = self.codes.get_mut(&id) {
+            code.used = code.used.saturating_sub(1);
             self.dirty.1.insert(id);
         }
     }
@@ -415,14 +440,15 @@ impl Session {
     /// Carries out what [`Session::decide_entry`] decided, before its record is appended.
     pub(super) fn enter(&mut self, at: &At, entry: Entry, outcome: &mut Outcome) {
         let Entry { user, becomes, turnover, code } = entry;
-        if let Some(id) = code {
-            self.doors.uses(id);
-        }
         if let Some(becomes) = becomes {
-            self.doors.set(user, becomes);
+            self.doors.set(user.clone(), becomes);
         }
         if let Some(turnover) = turnover {
             self.carry_out(at, turnover, outcome);
+        }
+        // Who joins is no outsider any more, so this comes last.
+        if let Some(id) = code {
+            self.doors.uses(id, user);
         }
         self.dirty.head = true;
     }

@@ -497,6 +497,50 @@ fn a_list_that_is_full_lets_nobody_stay() {
     assert_eq!(play.asking(), ["eve"], "she was not declined");
 }
 
+/// Whose list is full has used nothing up; whose list has the group, or who leaves before that is known, has.
+#[test]
+fn a_full_list_gives_the_use_of_a_code_back() {
+    let mut play = Play::with(Join::Closed);
+    let id = play.makes("ann", [1; 32], u64::MAX, 1);
+    let used = |play: &Play| play.session.codes_after(0).map(|code| code.used).collect::<Vec<_>>();
+    let waiting = |play: &Play| {
+        let of = play.session.pending_intents().map(|intent| (intent.user, intent.link.version));
+        of.collect::<Vec<_>>()
+    };
+    let full = Unwanted::Full { most: 10 };
+    play.session.linked(&play.now(), &arrived(&play.session));
+    play.can("eve", &join(Some([1; 32])));
+    assert_eq!(play.cannot("dan", &join(Some([1; 32]))).0, ErrorCode::CodeUsedUp);
+    play.reload();
+    let refused = waiting(&play);
+    play.index += 1;
+    assert_eq!(play.session.unlinked(&play.now(), &LIMITS, &refused, full).removed, [user("eve")]);
+    assert_eq!(used(&play), [0]);
+    play.reload();
+    assert!(play.session.unlinked(&play.now(), &LIMITS, &refused, full).removed.is_empty());
+    assert_eq!(used(&play), [0], "given back once");
+    // Dan's list takes the group, and that stands.
+    play.can("dan", &join(Some([1; 32])));
+    let late = waiting(&play);
+    play.session.linked(&play.now(), &arrived(&play.session));
+    play.reload();
+    play.session.unlinked(&play.now(), &LIMITS, &late, full);
+    assert_eq!((used(&play), play.is_in("dan")), (vec![1], true));
+    // Who leaves has used it; and of one that was taken back meanwhile nothing comes again.
+    play.can("ann", &act(GroupAction::RevokeCode { id }));
+    play.makes("ann", [2; 32], u64::MAX, 2);
+    play.can("eve", &join(Some([2; 32])));
+    play.can("eve", &change(ChangeKind::Remove, &["eve"]));
+    let last = play.makes("ann", [3; 32], u64::MAX, 1);
+    play.can("gil", &join(Some([3; 32])));
+    play.can("ann", &act(GroupAction::RevokeCode { id: last }));
+    let refused = waiting(&play);
+    play.session.unlinked(&play.now(), &LIMITS, &refused, full);
+    assert_eq!((used(&play), play.is_in("gil")), (vec![1], false));
+    play.reload();
+    assert_eq!(used(&play), [1]);
+}
+
 #[test]
 fn the_strictest_wish_of_both_keeps_a_direct_session() {
     let id = SessionId::direct(&user("ann"), &user("bob")).expect("two users");

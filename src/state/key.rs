@@ -15,6 +15,7 @@
 //! | `j` | session, user | what a group knows of a user who is no member
 //! | `c` | session, seq of the record that made it | code of invitation
 //! | `r` | session, seq of the first | run of records |
+//! | `v` | session, seq, number | what that message said before it was edited |
 //! | `x` | session, running count | a message that was recalled: its seq |
 //! | `t` | session, seq | when that message is to go |
 //! | `d` | session | trimmed records are still rows |
@@ -59,6 +60,8 @@ pub mod letter {
     pub const CODE: u8 = b'c';
     /// Run of records.
     pub const RECORD: u8 = b'r';
+    /// What a message said before it was edited.
+    pub const VERSION: u8 = b'v';
     /// A message that was recalled.
     pub const RECALLED: u8 = b'x';
     /// When a message is to go.
@@ -83,7 +86,7 @@ pub mod letter {
     pub const USER_KEY: u8 = b'Q';
     /// Rows of a user beside its head.
     pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY];
-    /// Rows of a session beside its head, its records and its numbers: with these a snapshot has the whole of it.
+    /// Rows of a session beside its head, its records with their versions, and its numbers: with these a snapshot has the whole of it.
     pub const SESSION_PARTS: &[u8] =
         &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED, SESSION_KEY];
 }
@@ -154,6 +157,14 @@ pub fn numbers(id: &SessionId, key: &SenderKey, first: u64) -> Vec<u8> {
 pub fn record(id: &SessionId, seq: u64) -> Vec<u8> {
     let mut out = session(letter::RECORD, id);
     out.extend_from_slice(&seq.to_be_bytes());
+    out
+}
+
+/// What the message with this seq said as the version of this number.
+pub fn version(id: &SessionId, seq: u64, number: u64) -> Vec<u8> {
+    let mut out = session(letter::VERSION, id);
+    out.extend_from_slice(&seq.to_be_bytes());
+    out.extend_from_slice(&number.to_be_bytes());
     out
 }
 
@@ -238,8 +249,15 @@ mod tests {
 
     #[test]
     fn no_two_kinds_of_rows_share_a_letter() {
-        let heads =
-            [letter::APPLIED, letter::UNPURGED, letter::HEAD, letter::NUMBERS, letter::RECORD, letter::USER];
+        let heads = [
+            letter::APPLIED,
+            letter::UNPURGED,
+            letter::HEAD,
+            letter::NUMBERS,
+            letter::RECORD,
+            letter::VERSION,
+            letter::USER,
+        ];
         let all = [&heads[..], letter::USER_PARTS, letter::SESSION_PARTS].concat();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
     }

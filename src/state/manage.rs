@@ -119,6 +119,9 @@ impl Session {
         if matches!(self.id, SessionId::Direct { .. }) {
             return match act {
                 Act::Manage { action: GroupAction::SetRetention(_) } => self.may_wish(actor, act),
+                Act::Manage { action: GroupAction::KeepVersions { .. } } => {
+                    self.may_keep_versions(actor, act)
+                }
                 Act::Manage { .. } => Err(not_allowed("nobody manages a direct session")),
                 _ => self.let_through(actor, act),
             };
@@ -227,6 +230,9 @@ impl Session {
             GroupAction::SetRetention(_) => {
                 self.needs(actor, MemberRole::Owner, "set how long messages are kept")
             }
+            GroupAction::KeepVersions { .. } => {
+                self.needs(actor, MemberRole::Owner, "set whether versions are kept")
+            }
             // Judged above.
             GroupAction::Answer { .. }
             | GroupAction::MakeCode { .. }
@@ -295,6 +301,7 @@ impl Session {
                 self.keep(actor.name(), *retention);
                 outcome.timers_moved = true;
             }
+            GroupAction::KeepVersions { on } => self.keep_versions(actor.name(), *on),
             GroupAction::Dissolve => {
                 self.settings.dissolved = true;
                 self.owner = None;

@@ -104,6 +104,7 @@ impl Session {
                     let link = link.clone();
                     self.intents.remove(user);
                     self.dirty.intents.insert(user.clone());
+                    self.doors.stays_used(user);
                     if !self.exists && link.member {
                         self.found(user.clone(), link.version);
                     }
@@ -145,6 +146,7 @@ impl Session {
         for user in &full {
             self.intents.remove(user);
             self.dirty.intents.insert(user.clone());
+            self.doors.gives_back(user);
             self.drop_member(user);
         }
         match leaving {
@@ -312,6 +314,7 @@ impl Session {
 
     fn leave(&mut self, user: &UserId, outcome: &mut Outcome) {
         if let Some(joined_seq) = self.drop_member(user) {
+            self.doors.stays_used(user);
             outcome.removed.push(user.clone());
             self.intend(user.clone(), false, joined_seq, outcome);
         }

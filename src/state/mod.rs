@@ -22,6 +22,7 @@ pub mod manage;
 mod members;
 pub mod outcome;
 pub mod own;
+pub mod parts;
 pub mod privacy;
 mod recalled;
 pub mod records;
@@ -37,16 +38,19 @@ pub mod since;
 mod trim;
 pub mod user;
 pub mod user_rows;
+pub mod versions;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
 pub use keyed::KeyedOwn;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
+pub use parts::PartOf;
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;
+pub use versions::VersionBounds;
 
 #[cfg(test)]
 mod bounds_tests;
@@ -80,3 +84,7 @@ mod since_tests;
 mod tests;
 #[cfg(test)]
 mod trim_tests;
+#[cfg(test)]
+mod versions_model_tests;
+#[cfg(test)]
+mod versions_tests;

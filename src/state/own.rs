@@ -73,9 +73,7 @@ pub struct UserAct {
 impl UserAct {
     /// A stable hash that tells a retry from another act under the same number. Part of the data format.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        hash.update(&rookery_wire::encode(&self.action));
-        hash.digest()
+        fingerprint(&self.action)
     }
 
     /// Whether it may leave errands to other entities, which must have arrived before it is acknowledged.
@@ -91,6 +89,13 @@ impl UserAct {
                 | UserAction::ReadAll
         )
     }
+}
+
+/// As [`UserAct::fingerprint`].
+pub(super) fn fingerprint(action: &UserAction) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&rookery_wire::encode(action));
+    hash.digest()
 }
 
 /// New values, and what is told of them.
@@ -113,16 +118,15 @@ impl User {
         if self.frozen {
             return frozen();
         }
-        let key = SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch };
-        if actor.user == self.id && self.epoch(&actor.device) != actor.epoch {
-            let text = format!("epoch {} is not this device's any more", actor.epoch);
-            return Outcome::answer(Answer::Refused(ErrorBody::new(ErrorCode::BadEpoch, text)));
-        }
         let fingerprint = act.fingerprint();
-        if let Some(answer) = self.judge_number(&key, act.number, fingerprint) {
-            let gate = (act.concerns_others() && matches!(answer, Answer::Own(_))).then_some(self.version);
-            return Outcome { gate, ..Outcome::answer(answer) };
-        }
+        let key = match self.judge_act(actor, act.number, fingerprint) {
+            Ok(key) => key,
+            Err(answer) => {
+                let gate =
+                    (act.concerns_others() && matches!(answer, Answer::Own(_))).then_some(self.version);
+                return Outcome { gate, ..Outcome::answer(answer) };
+            }
+        };
         let (fate, answer, change) = match self.decide(at, act) {
             Ok(change) => {
                 let ack = SelfAck { number: act.number, time_ms: at.time_ms, value: change.value };
@@ -137,6 +141,24 @@ impl User {
             outcome.gate = act.concerns_others().then_some(self.version);
         }
         outcome
+    }
+
+    /// The series in which this number is the next one; else what is answered to it.
+    pub(super) fn judge_act(
+        &self,
+        actor: &Actor,
+        number: u64,
+        fingerprint: u64,
+    ) -> Result<SenderKey, Answer> {
+        if actor.user == self.id && self.epoch(&actor.device) != actor.epoch {
+            let text = format!("epoch {} is not this device's any more", actor.epoch);
+            return Err(Answer::Refused(ErrorBody::new(ErrorCode::BadEpoch, text)));
+        }
+        let key = SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch };
+        match self.judge_number(&key, number, fingerprint) {
+            Some(answer) => Err(answer),
+            None => Ok(key),
+        }
     }
 
     /// Carries out an act if it is allowed: what came of it, with what follows. Nothing has changed if it is not.

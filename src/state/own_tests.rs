@@ -6,6 +6,7 @@ use rookery_wire::{
 };
 
 use super::devices::{MAX_ENDED, read_end_notice};
+use super::parts::PartOf;
 use super::privacy::{Shown, row_shows};
 use super::series::MAX_FOREIGN;
 use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
@@ -365,7 +366,8 @@ fn reading_leaves_an_errand_where_messages_wait_for_it() {
     let gate = read.gate.expect("the answer waits");
     assert!(read.errands && !ann.gate_open(gate));
     // Read again: the cursor stays, and the session is told again, of what was asked.
-    let again = ann.read_many(&at(5), &[burning(&session, 7), burning(&session, 5)]);
+    let part = PartOf::Keyed(rookery_wire::RequestKey::new("all").expect("a key"));
+    let again = ann.read_part(&at(5), &part, &[burning(&session, 7), burning(&session, 5)]);
     let later = again.gate.expect("waits as well");
     let pending: Vec<_> =
         ann.pending_errands().map(|(key, errand)| (key.clone(), errand.says.clone())).collect();

@@ -4,7 +4,7 @@
 //! an errand carries over. How they stand is a function of the two stances, the same seen from either side; so both sides
 //! agree as soon as the errands have arrived, in whatever order they did, and requests that cross make friends. A stance
 //! has a version, and an older one never takes the place of a newer (R12); so a relation that is over keeps its row for a
-//! while, and is no more shown.
+//! while, and is no more shown. One in which neither ever wanted anything, of a block that was taken back, leaves none.
 //!
 //! A block is the blocking user's alone. It is carried to the direct session of the two, which enforces it.
 
@@ -90,6 +90,11 @@ impl RelationEntry {
     /// Whether there is anything to show.
     pub fn is_live(&self) -> bool {
         self.blocked || !self.remark.is_empty() || self.state() != RelationState::None
+    }
+
+    /// Whether neither has ever wanted anything of the other, as far as is known here.
+    fn is_blank(&self) -> bool {
+        self.mine == Stance::default() && self.theirs == Stance::default()
     }
 
     fn line(&self, user: &UserId) -> Relation {
@@ -276,7 +281,12 @@ impl User {
         let was = self.relations.get(other).is_some_and(RelationEntry::is_live);
         let is = entry.is_live();
         self.live_relations = self.live_relations.saturating_sub(u32::from(was)) + u32::from(is);
-        if self.relations.get(other) != Some(&entry) && (is || entry != RelationEntry::default()) {
+        if !is && entry.is_blank() {
+            // Nothing of it can come in the wrong order: the block that is over has its version where it was carried to.
+            if self.relations.remove(other).is_some() {
+                self.dirty.relations.insert(other.clone());
+            }
+        } else if self.relations.get(other) != Some(&entry) {
             self.relations.insert(other.clone(), entry);
             self.dirty.relations.insert(other.clone());
         }

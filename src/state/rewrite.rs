@@ -25,6 +25,7 @@ use super::records::{RUN_RECORDS, Run, Runs, cut_again, run_of};
 use super::seal::Recut;
 use super::session::{At, Session, encode_record};
 use super::trim::is_lasting;
+use super::versions::Shift;
 use crate::plant::planted;
 
 /// Runs of records that were rewritten, and what the batch at hand has read of those that may be.
@@ -56,6 +57,7 @@ pub(super) struct Rewriting {
     pub(super) record: Bytes,
     /// The running count of a message whose content goes.
     pub(super) recalled: Option<u64>,
+    pub(super) versions: Shift,
 }
 
 impl Rewrites {
@@ -165,6 +167,10 @@ impl Session {
 
     /// A record, wherever it is; of those in rows only what this batch has asked for.
     pub(super) fn stored_record(&self, seq: u64) -> Option<Record> {
+        self.stored_bytes(seq).and_then(|bytes| decode(bytes).ok())
+    }
+
+    fn stored_bytes(&self, seq: u64) -> Option<&Bytes> {
         if !(self.first_seq..=self.last_seq).contains(&seq) {
             return None;
         }
@@ -172,8 +178,7 @@ impl Session {
             |runs| run_of(runs, seq).and_then(|(first, run)| run.records.get((seq - first) as usize));
         let bytes = self.record(seq);
         let bytes = bytes.or_else(|| in_runs(&self.rewrites.pending));
-        let bytes = bytes.or_else(|| in_runs(&self.rewrites.fetched))?;
-        decode(bytes).ok()
+        bytes.or_else(|| in_runs(&self.rewrites.fetched))
     }
 
     /// Whether the actor, who is a member or a service, may recall or edit that.
@@ -220,24 +225,32 @@ impl Session {
     /// What a recall or edit does to its message, the signal of which takes `signal` as its seq; and the signal's content.
     pub(super) fn decide_rewrite(&self, at: &At, by: &UserId, act: &Act) -> Option<(Rewriting, Target)> {
         let seq = target_of(act)?;
-        let record = self.stored_record(seq)?;
+        let bytes = self.stored_bytes(seq)?;
+        let record: Record = decode(bytes).ok()?;
+        let recalled = matches!(act, Act::Recall { .. }).then_some(record.count);
+        if self.is_ahead(&record) {
+            // What made it so comes later in this replay, or is this very act: it must not go back to what is gone.
+            let (record, versions) = (bytes.clone(), Shift::default());
+            return Some((Rewriting { seq, record, recalled, versions }, Target { seq }));
+        }
         let time_ms = self.time_ms.max(at.time_ms);
         let mark = Rewritten { by: by.clone(), time_ms, seq: self.last_seq + 1 };
         let mark = Extension { tag: Rewritten::TAG, data: Blob(encode(&mark)) };
-        let count = record.count;
         // The digest stays as it was: the hash of the first content stays, and its salt goes.
         let hash = ContentHash::of(&record).extension();
-        let (record, recalled) = match act {
-            Act::Edit { content_type, content, extensions, .. } => {
+        let (record, versions) = match act {
+            Act::Edit { content_type, content, extensions, versions, .. } => {
+                let (version, shift) = self.version_after(&record, bytes, *versions);
                 let mut extensions = extensions.clone();
                 // It goes when it was to go, whatever it says by then.
                 let kept = record.extensions.iter().filter(|kept| is_lasting(kept));
                 extensions.extend(kept.cloned());
-                extensions.extend([mark, hash]);
+                extensions.extend([mark, hash, version.extension()]);
                 let (content_type, content) = (content_type.clone(), content.clone());
-                (Record { kind: RecordKind::CONTENT, content_type, content, extensions, ..record }, None)
+                (Record { kind: RecordKind::CONTENT, content_type, content, extensions, ..record }, shift)
             }
             _ => {
+                let shift = Shift::all_of(&record);
                 let tombstone = Record {
                     kind: RecordKind::RECALLED,
                     content_type: Blob::default(),
@@ -245,16 +258,21 @@ impl Session {
                     extensions: vec![mark, hash],
                     ..record
                 };
-                (tombstone, Some(count))
+                (tombstone, shift)
             }
         };
-        Some((Rewriting { seq, record: encode_record(&record), recalled }, Target { seq }))
+        Some((Rewriting { seq, record: encode_record(&record), recalled, versions }, Target { seq }))
+    }
+
+    /// Whether a record as rows have it is newer than this session: the replay has not got there yet.
+    fn is_ahead(&self, record: &Record) -> bool {
+        record.kind == RecordKind::EXPIRED || mark_of(record).is_some_and(|mark| mark.seq > self.last_seq)
     }
 
     /// Carries out what [`Session::decide_rewrite`] decided; gives the record as it is now, and how many bytes of records
     /// are held in memory for the next checkpoint on that account.
     pub(super) fn rewrite(&mut self, at: &At, rewriting: Rewriting) -> ((u64, Bytes), usize) {
-        let Rewriting { seq, record, recalled } = rewriting;
+        let Rewriting { seq, record, recalled, versions } = rewriting;
         if planted("recall-kept") && recalled.is_some() {
             return ((seq, record), 0);
         }
@@ -269,7 +287,7 @@ impl Session {
             let run = Run { before: Digest([0; 32]), records: run.collect() };
             self.rewrites.pending.entry(first).or_insert(run);
         }
-        let mut held = 0;
+        let mut held = self.versions.shift(seq, versions);
         self.replace_in_memory(seq, record.clone());
         self.forget_fingerprint(&record);
         let Rewrites { pending, dirty, fetched, .. } = &mut self.rewrites;
@@ -332,7 +350,7 @@ impl Session {
 }
 
 /// How the record came to be as it is, if it was recalled or edited.
-fn mark_of(record: &Record) -> Option<Rewritten> {
+pub(super) fn mark_of(record: &Record) -> Option<Rewritten> {
     let mark = record.extensions.iter().find(|extension| extension.tag == Rewritten::TAG)?;
     decode(&mark.data.0).ok()
 }

@@ -7,7 +7,7 @@ use rookery_wire::{Digest, ErrorCode, Record, RecordKind, Rewritten};
 use super::command::Act;
 use super::session_rows::read_recalled_after;
 use super::tests::{Disk, LIMITS, actor, apply, at, code_of, group, new_group, seq_of, text, user};
-use super::{Actor, RowReader, Session, key, records};
+use super::{Actor, RowReader, Session, VersionBounds, key, records};
 
 const SECRET: &str = "the secret that must go";
 
@@ -17,7 +17,14 @@ fn recall(seq: u64) -> Act {
 
 fn edit(seq: u64, content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: 1_000_000, content_type, content, extensions: Vec::new() }
+    Act::Edit {
+        seq,
+        window_ms: 1_000_000,
+        versions: VersionBounds::default(),
+        content_type,
+        content,
+        extensions: Vec::new(),
+    }
 }
 
 fn checkpoint(session: &mut Session, disk: &mut Disk) {
@@ -109,6 +116,7 @@ fn in_a_users_name_a_service_edits_what_that_user_may() {
     let late = Act::Edit {
         seq: 2,
         window_ms: 1,
+        versions: VersionBounds::default(),
         content_type: Blob::default(),
         content: Blob::default(),
         extensions: Vec::new(),

@@ -67,13 +67,15 @@ pub trait RowReader {
     fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<(Bytes, Bytes)>, RowFault>;
 }
 
-/// How far the first kept seq of a session has moved. A row says so until the rows of trimmed records are deleted.
+/// What of a session is kept no more. A row says so until the rows of it are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Freed {
     /// From here …
     pub before: u64,
-    /// … to here.
+    /// … to here the first kept seq has moved.
     pub first: u64,
+    /// Versions of messages are given up that came to be by a signal up to this one; 0 if none are.
+    pub versions: u64,
 }
 
 /// Row changes of one entity, written together or not at all (R7), but for those that may come before.
@@ -83,7 +85,7 @@ pub struct RowWrites {
     pub ahead: Vec<(Bytes, Option<Bytes>)>,
     /// Key and new value, or none to remove it.
     pub rows: Vec<(Bytes, Option<Bytes>)>,
-    /// Records of this session are no more: once the other rows are durable, those that no kept one needs are deleted.
+    /// Records of this session, or versions of some, are no more: once the other rows are durable, those that no kept one needs are deleted.
     pub freed: Option<(SessionId, Freed)>,
     /// Records that [`RowWrites::seal`] makes rows of.
     pub unsealed: Option<Unsealed>,

@@ -27,6 +27,7 @@ use super::rewrite::Rewrites;
 use super::seal::Chain;
 use super::sender::{Fate, Known, Number, Sender, Stored};
 use super::trim::Expiries;
+use super::versions::Versions;
 
 /// Bounds of what a session keeps in memory. None of them may change what apply decides.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +131,7 @@ pub struct Session {
     pub(super) collected_seq: u64,
     pub(super) dirty: Dirty,
     pub(super) rewrites: Rewrites,
+    pub(super) versions: Versions,
     pub(super) bars: Bars,
     pub(super) chain: Chain,
     pub(super) doors: Doors,
@@ -172,6 +174,7 @@ impl Session {
             collected_seq: 0,
             dirty: Dirty::default(),
             rewrites: Rewrites::default(),
+            versions: Versions::default(),
             bars: Bars::new(),
             doors: Doors::default(),
             wishes: Wishes::new(),

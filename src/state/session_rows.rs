@@ -21,10 +21,11 @@ use super::seal::Chain;
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
 use super::trim::{Expiries, Expiry, UNREAD};
+use super::versions::{Keeping, Versions};
 use crate::plant::planted;
 
 /// First byte of every row value.
-pub(super) const ROW_VERSION: u8 = 6;
+pub(super) const ROW_VERSION: u8 = 7;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -61,6 +62,8 @@ pub struct HeadRow {
     pub wishes: Vec<(UserId, Retention)>,
     /// Log index at which the session last changed in what lists show of it.
     pub changed: u64,
+    /// Whether versions of messages are kept.
+    pub versions: Keeping,
 }
 
 impl HeadRow {
@@ -254,6 +257,9 @@ impl Session {
             Ok(true)
         })?;
         session.rewrites = Rewrites::loaded(head.revision, Recalled::loaded(recalled));
+        let freed = rows.get(&key::session(letter::FREED, id))?;
+        let freed: Option<Freed> = freed.map(|value| row(b"freed", value)).transpose()?;
+        session.versions = Versions::loaded(head.versions, freed.is_some_and(|freed| freed.versions > 0));
         session.load_expiries(rows)?;
         session.keys = Keys::loaded(keys_under(rows, &key::session(letter::SESSION_KEY, id))?);
         session.load_profile(rows)?;
@@ -346,11 +352,13 @@ impl Session {
                 None => rows.delete(key),
             }
         }
-        if let Some(before) = dirty.trimmed {
-            let freed = Freed { before, first: self.first_seq };
+        if dirty.trimmed.is_some() || self.versions.gives_up() {
+            let (before, first) = (dirty.trimmed.unwrap_or(self.first_seq), self.first_seq);
+            let freed = Freed { before, first, versions: self.versions.given_up() };
             rows.put(key::session(letter::FREED, &self.id), row_value(&freed));
             rows.freed = Some((self.id.clone(), freed));
         }
+        self.versions.collect(&self.id, &mut rows);
         self.collected_seq = self.last_seq;
         for user in &dirty.members {
             if let Some(member) = self.members.get(user) {
@@ -399,6 +407,7 @@ impl Session {
         self.end_sealing();
         self.written_seq = self.collected_seq;
         self.rewrites.written();
+        self.versions.written();
         for sender in self.senders.values_mut() {
             sender.written();
         }
@@ -415,6 +424,7 @@ impl Session {
             && self.dirty.senders.is_empty()
             && self.dirty.intents.is_empty()
             && self.rewrites.is_clean()
+            && self.versions.is_clean()
             && self.expiries.is_clean()
             && self.dirty.trimmed.is_none()
             && !self.dirty.profile
@@ -442,6 +452,7 @@ impl Session {
             digest: self.tip().digest,
             wishes: self.wishes.iter().map(|(user, wish)| (user.clone(), *wish)).collect(),
             changed: self.changed,
+            versions: self.versions.keeping.clone(),
         }
     }
 }

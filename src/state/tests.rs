@@ -17,7 +17,7 @@ use super::records::runs_with;
 use super::session_rows::{read_last_number, read_number};
 use super::{
     Answer, At, Command, DeviceBounds, Entry, Introduction, Outcome, ReadTo, RowFault, RowReader, RowWrites,
-    Session, SessionLimits, User,
+    Session, SessionLimits, User, VersionBounds,
 };
 
 /// What a device says of itself under this nonce.
@@ -377,6 +377,7 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
             3 => Act::Edit {
                 seq: rng.random_range(1..=index),
                 window_ms: 50,
+                versions: VersionBounds { most: 2, kept: true },
                 content_type: Blob::from("text/plain"),
                 content: Blob::from(format!("edited at {index}").as_str()),
                 extensions: Vec::new(),
@@ -429,8 +430,9 @@ fn essence(
     });
     let answers = answers.collect();
     let streamed = |kind: &u8| {
-        [super::key::letter::HEAD, super::key::letter::NUMBERS, super::key::letter::RECORD].contains(kind)
-            || super::key::letter::SESSION_PARTS.contains(kind)
+        use super::key::letter;
+        [letter::HEAD, letter::NUMBERS, letter::RECORD, letter::VERSION].contains(kind)
+            || letter::SESSION_PARTS.contains(kind)
     };
     assert!(disk.0.keys().all(|key| key.first().is_some_and(streamed)), "a snapshot would leave a row out");
     let cut = [super::key::letter::NUMBERS, super::key::letter::RECORD];

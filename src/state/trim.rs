@@ -21,6 +21,8 @@ use super::command::Act;
 use super::outcome::{Answer, Outcome};
 use super::rewrite::Rewriting;
 use super::session::{At, Session, encode_record};
+use super::versions::Shift;
+use crate::plant::planted;
 
 /// When a message is to go.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -174,6 +176,9 @@ impl Session {
     pub(super) fn note_expiry(&mut self, seq: u64, time_ms: u64, sender: &UserId, act: &Act) -> bool {
         let Act::Send { extensions, .. } = act else { return false };
         let expiry = match (expiry_in(extensions), burning_in(extensions)) {
+            (Some(after_ms), _) if planted("expiry-early") => {
+                Expiry::at(time_ms.saturating_add(after_ms / 3))
+            }
             (Some(after_ms), _) => Expiry::at(time_ms.saturating_add(after_ms)),
             (None, Some(after_ms)) => Expiry { at_ms: UNREAD, burns: Some((sender.clone(), after_ms)) },
             (None, None) => return false,
@@ -228,8 +233,11 @@ impl Session {
         }
         self.dirty.trimmed.get_or_insert(self.first_seq);
         self.first_seq = first;
-        self.first_count = count.clamp(self.first_count, self.count);
+        if !planted("unread-trimmed") {
+            self.first_count = count.clamp(self.first_count, self.count);
+        }
         self.rewrites.trim(first, self.first_count);
+        self.versions.trim(first);
         outcome.timers_moved = self.expiries.remove_before(first);
         self.let_go_of_trimmed();
         self.dirty.head = true;
@@ -256,7 +264,7 @@ impl Session {
         for (seq, rewriting) in decided {
             self.expiries.remove(seq);
             outcome.timers_moved = true;
-            if let Some(rewriting) = rewriting {
+            if let Some(rewriting) = rewriting.filter(|_| !planted("expiry-kept")) {
                 let (_, held_bytes) = self.rewrite(at, rewriting);
                 outcome.held_bytes += held_bytes;
                 outcome.expired.push(seq);
@@ -275,7 +283,7 @@ impl Session {
         if ![RecordKind::CONTENT, RecordKind::EXPIRED].contains(&record.kind) {
             return None;
         }
-        let count = record.count;
+        let (count, versions) = (record.count, Shift::all_of(&record));
         let hash = ContentHash::of(&record).extension();
         let extensions = record.extensions.into_iter().filter(is_lasting).chain([hash]).collect();
         let tombstone = Record {
@@ -285,6 +293,7 @@ impl Session {
             extensions,
             ..record
         };
-        Some(Rewriting { seq, record: encode_record(&tombstone), recalled: Some(count) })
+        let recalled = Some(count).filter(|_| !planted("unread-expired"));
+        Some(Rewriting { seq, record: encode_record(&tombstone), recalled, versions })
     }
 }

@@ -13,22 +13,29 @@ use super::records::{self, runs_with};
 use super::session_rows::{needless_numbers, next_expiries};
 use super::tests::{Disk, LIMITS, actor, apply, at, code_of, group, new_group, seq_of, text};
 use super::trim::{Expiries, Expiry, MAX_EXPIRING};
-use super::{Answer, At, Outcome, RowReader, Session};
+use super::{Answer, At, Outcome, RowReader, Session, VersionBounds};
 
 const NONE: Retention = Retention { age_ms: 0, count: 0 };
 
-fn lasting(content: &str, after_ms: u64) -> Act {
+pub(super) fn lasting(content: &str, after_ms: u64) -> Act {
     let extensions = vec![Extension { tag: Expires::TAG, data: Blob(encode(&Expires { after_ms })) }];
     Act::Send { content_type: Blob::from("text/plain"), content: Blob::from(content), extensions }
 }
 
-fn recall(seq: u64) -> Act {
+pub(super) fn recall(seq: u64) -> Act {
     Act::Recall { seq, window_ms: u64::MAX }
 }
 
-fn edit(seq: u64, content: &str) -> Act {
+pub(super) fn edit(seq: u64, content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
-    Act::Edit { seq, window_ms: u64::MAX, content_type, content, extensions: Vec::new() }
+    Act::Edit {
+        seq,
+        window_ms: u64::MAX,
+        versions: VersionBounds::default(),
+        content_type,
+        content,
+        extensions: Vec::new(),
+    }
 }
 
 /// As the shell does: what is wanted of rows is read first; what is in already is passed over.
@@ -54,7 +61,7 @@ fn trim(session: &mut Session, at: &At, upto: u64, count: u64, by: Retention) {
 }
 
 /// Everything that changed becomes rows; then, as after the flush, the rows of what is trimmed go.
-fn checkpoint(session: &mut Session, disk: &mut Disk, frees: bool) {
+pub(super) fn checkpoint(session: &mut Session, disk: &mut Disk, frees: bool) {
     let rows = session.collect();
     let freed = rows.freed.clone();
     disk.write(rows);

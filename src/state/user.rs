@@ -194,23 +194,6 @@ impl User {
         outcome
     }
 
-    /// Moves many read cursors forward; those of sessions the user is not in are passed over.
-    pub fn read_many(&mut self, at: &At, cursors: &[ReadTo]) -> Outcome {
-        if self.frozen {
-            return frozen();
-        }
-        let mut outcome = Outcome::answer(Answer::Done);
-        for to in cursors {
-            if self.links.get(&to.session).is_some_and(|link| link.member && link.read_seq < to.seq) {
-                let read = self.read(at, to);
-                outcome.user_frames.extend(read.user_frames);
-                outcome.errands |= read.errands;
-                outcome.gate = read.gate.or(outcome.gate);
-            }
-        }
-        outcome
-    }
-
     /// Moves delivered cursors of a device forward. A device that is not registered (any more) has none, and sessions
     /// that are not in the user's list are passed over.
     pub fn delivered(&mut self, device: &DeviceId, cursors: &[(SessionId, u64)], time_ms: u64) -> Outcome {

@@ -9,6 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use bincode::{Decode, Encode};
 use rookery_wire::AuditLine;
 
+use crate::plant::planted;
+
 /// Lines in one command.
 pub const MOST_LINES: usize = 256;
 /// Lines that go with one command, beside twice as many as it brings.
@@ -54,6 +56,8 @@ pub struct Written {
     pub fresh: Vec<(AuditLine, u128)>,
     /// Numbers that went: from the first, up to but without the second.
     pub gone: (u64, u64),
+    /// How many of them were not too old, and made room for others.
+    pub young: u64,
 }
 
 /// The lines there are.
@@ -112,7 +116,8 @@ impl Book {
         let mut written = Written::default();
         let room = 2 * lines.len() + FORGOTTEN_AT_ONCE;
         for Wanted { line, mark } in lines {
-            let number = match self.numbers.get(&mark) {
+            let known = self.numbers.get(&mark).filter(|_| !planted("audit-twice"));
+            let number = match known {
                 Some(known) => *known,
                 None => {
                     let number = self.next();
@@ -131,6 +136,7 @@ impl Book {
             if !(over || old) {
                 break;
             }
+            written.young += u64::from(!old);
             if let Some(gone) = self.entries.pop_front() {
                 self.numbers.remove(&gone.mark);
                 self.first += 1;
@@ -190,14 +196,16 @@ mod tests {
         }
         assert_eq!((book.first(), book.next(), book.entries().count()), (701, 1001, 300));
         assert_eq!((book.first_since(0), book.first_since(9), book.first_since(11)), (701, 801, 1001));
-        let late = add(&mut book, 11, DAY + 100, [1]);
-        assert_eq!((late.numbers.as_slice(), late.gone), ([1001].as_slice(), (701, 767)), "some at a time");
-        for index in 12..=20 {
-            add(&mut book, index, DAY + 100, [1]);
+        let pushed = add(&mut book, 11, 10, [999_999]);
+        assert_eq!((pushed.gone, pushed.young), ((701, 702), 1), "pushed out, and not too old");
+        let late = add(&mut book, 12, DAY + 100, [1]);
+        assert_eq!((late.numbers.as_slice(), late.gone), ([1002].as_slice(), (702, 768)), "some at a time");
+        for index in 13..=21 {
+            assert_eq!(add(&mut book, index, DAY + 100, [1]).young, 0, "they are too old");
         }
-        assert_eq!((book.first(), book.next()), (1001, 1002), "all that were old are gone");
-        let forgotten = add(&mut book, 21, DAY + 101, [1000]);
-        assert_eq!(forgotten.numbers, [1002], "what is forgotten is written anew");
+        assert_eq!((book.first(), book.next()), (1002, 1003), "all that were old are gone");
+        let forgotten = add(&mut book, 22, DAY + 101, [1000]);
+        assert_eq!(forgotten.numbers, [1003], "what is forgotten is written anew");
         let copy = Book::of(book.index(), book.first(), book.entries().collect());
         assert_eq!((copy.next(), &copy.numbers), (book.next(), &book.numbers));
     }

@@ -2,6 +2,7 @@
 //! whose lines are rows of their own beside it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +28,9 @@ const MARK_KEY: &[u8] = b"mark";
 const DURABLE_EVERY: u64 = 1024;
 /// The same in bytes.
 const DURABLE_BYTES: usize = 4 << 20;
+
+/// Time of the entries between two warnings that lines are pushed out of the audit, milliseconds.
+const WARN_EVERY_MS: u64 = 60_000;
 
 /// What became of a proposal: the numbers of the audit's lines that were wanted, or why it came to nothing.
 pub type SystemAnswer = Result<Vec<u64>, NotDone>;
@@ -75,6 +79,34 @@ pub struct SystemMachine {
     facts: watch::Sender<Arc<Facts>>,
     group: Mutex<Option<Group<SystemWaiter>>>,
     audit: tokio::sync::Mutex<Audit>,
+    pushed: Pushed,
+}
+
+/// Lines of the audit that went though they were not too old.
+#[derive(Default)]
+struct Pushed {
+    /// Since the start.
+    lines: Arc<AtomicU64>,
+    /// The time of the entry of which there was a warning last.
+    warned_ms: AtomicU64,
+}
+
+impl Pushed {
+    /// So many more went, at that time; says so once in a while.
+    fn count(&self, young: u64, time_ms: u64) {
+        if young == 0 {
+            return;
+        }
+        let lines = self.lines.fetch_add(young, Ordering::Relaxed) + young;
+        if time_ms >= self.warned_ms.load(Ordering::Relaxed).saturating_add(WARN_EVERY_MS) {
+            self.warned_ms.store(time_ms, Ordering::Relaxed);
+            tracing::warn!(
+                lines,
+                "lines of the audit younger than storage.audit_age_ms make room for others: \
+                 read it in time (rookery admin audit), raise storage.audit_lines, or look who asks for so much"
+            );
+        }
+    }
 }
 
 /// The audit here. Locked while it changes, so that who cuts a snapshot finds rows for all that the book names.
@@ -103,7 +135,15 @@ impl SystemMachine {
         let facts = watch::Sender::new(Arc::new(facts));
         let (generation, book) = audit_rows::open(&map).await?;
         let audit = tokio::sync::Mutex::new(Audit { generation, durable: book.index(), unsaved: 0, book });
-        Ok(Self { store: store.clone(), map, opened_at, facts, group: Mutex::new(None), audit })
+        Ok(Self {
+            store: store.clone(),
+            map,
+            opened_at,
+            facts,
+            group: Mutex::new(None),
+            audit,
+            pushed: Pushed::default(),
+        })
     }
 
     /// The facts as they change.
@@ -130,6 +170,11 @@ impl SystemMachine {
         let mut lines = audit_rows::lines(&self.map, generation, after.max(first - 1), limit).await?;
         lines.retain(|line| line.number < next);
         Ok(AuditPage { lines, first, last: next - 1 })
+    }
+
+    /// Counts lines of the audit that made room for others here since the start, though they were not too old.
+    pub fn audit_pushed_out(&self) -> Arc<AtomicU64> {
+        self.pushed.lines.clone()
     }
 
     /// Writes facts and mark together with what is in `batch`.
@@ -166,7 +211,9 @@ impl StateMachine for SystemMachine {
             })?;
             let outcome = match command {
                 FactsCommand::Audit(command) => {
+                    let time_ms = command.time_ms;
                     let written = audit.book.apply(committed.index, command);
+                    self.pushed.count(written.young, time_ms);
                     audited = true;
                     let numbers = written.numbers.clone();
                     audit_rows::put(&mut batch, audit.generation, written);

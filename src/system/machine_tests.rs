@@ -157,3 +157,20 @@ async fn lines_that_are_too_old_are_not_shown() {
     let none = one.machine.audit_page(0, 500, 10).await.unwrap();
     assert_eq!((none.lines.len(), none.first, none.last), (0, 7, 6));
 }
+
+#[tokio::test]
+async fn lines_that_make_room_before_they_are_too_old_are_counted() {
+    let one = Replica::new(1).await;
+    let pushed = one.machine.audit_pushed_out();
+    let add = async |index: u64, time_ms: u64, count: u128| {
+        let lines = (0..count).map(|n| wanted((u128::from(index) << 64) | n)).collect();
+        let command = AuditCommand { time_ms, keep: 300, age_ms: 1_000, lines };
+        one.apply(index, FactsCommand::Audit(command)).await;
+        pushed.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert_eq!((add(1, 1, 200).await, add(2, 2, 100).await), (0, 0));
+    assert_eq!(add(3, 3, 50).await, 50);
+    // What is too old goes for that, and is no loss.
+    assert_eq!(add(4, 2_000, 100).await, 50);
+    assert_eq!(page(&one.machine, 0).await.first, 315);
+}

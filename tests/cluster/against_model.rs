@@ -4,27 +4,31 @@
 //!
 //! `ROOKERY_MODEL_SEED` plays a run again, `ROOKERY_MODEL_STEPS` makes it longer.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use rookery_client::wire::join::Outside;
 use rookery_client::wire::live::Which;
 use rookery_client::wire::own::{RelationFilter, RelationPage};
-use rookery_client::{Client, ClientError, Outgoing};
+use rookery_client::{Client, ClientError, InviteCode, Mark, Outgoing};
 use rookery_wire::own::ListRelations;
 use rookery_wire::reply::{Ack, Summary};
 use rookery_wire::request::{Consistency, Direction};
 use rookery_wire::{
-    Blob, ErrorCode, GroupAction, Kind, MemberRole, Policy, Record, Rewritten, SessionId, UserAction, UserId,
-    Who, decode,
+    Blob, ErrorCode, GroupAction, Join, Kind, MemberRole, Policy, Record, Rewritten, SessionId,
+    SessionSetting, UserAction, UserId, Who, decode,
 };
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::fixture::{Cluster, Plan, play};
 use super::people::{Wire, app, direct, group, user};
-use super::reference::{Answer, Line, Op, Shown, World};
+use super::reference::{Answer, Line, Op, Set, Shown, World};
 
 const NAMES: [&str; 4] = ["ann", "bob", "cid", "dan"];
 const GROUPS: [&str; 4] = ["rooks", "crows", "jays", "pies"];
@@ -60,6 +64,8 @@ struct Wishes {
     random: StdRng,
     sessions: Vec<SessionId>,
     said: u32,
+    /// Until when codes of invitation are good: longer than a run.
+    until_ms: u64,
 }
 
 impl Wishes {
@@ -119,16 +125,20 @@ impl Wishes {
             50 => Op::ReadAll,
             51..53 => Op::Clear(session, seq),
             53..56 => Op::Delete(session, seq.saturating_sub(self.random.random_range(0..4)).max(1), seq),
-            56..63 => self.of_people(world, me),
-            63..74 => self.of_groups(),
+            56..61 => self.of_people(world, me),
+            61..64 => Op::Set(session, self.setting()),
+            64..74 if self.random.random_bool(0.5) => self.of_doors(world, me),
+            64..74 => self.of_groups(),
             74..81 => Op::Pull {
                 session,
                 from: if self.random.random_bool(0.3) { 1 } else { seq },
                 backward: self.random.random_bool(0.5),
                 max: self.random.random_range(1..40),
             },
-            81..89 => Op::List,
-            89..91 => Op::Members(session),
+            81..85 => Op::List,
+            85..89 => Op::Since,
+            89 => Op::Asking(self.group()),
+            90 => Op::Members(session),
             91..94 => Op::Relations,
             _ => {
                 let which = if self.random.random_bool(0.5) { Which::Read } else { Which::Unread };
@@ -150,6 +160,47 @@ impl Wishes {
         }
     }
 
+    fn setting(&mut self) -> SessionSetting {
+        let number = self.random.random_range(0..4);
+        match self.random.random_range(0..5) {
+            0 => SessionSetting::Pin((number > 0).then_some(number)),
+            1 => SessionSetting::Hide((number > 0).then_some(number)),
+            2 => SessionSetting::MarkUnread(number > 0),
+            3 => SessionSetting::Mute(if number > 0 { u64::MAX } else { 0 }),
+            _ => SessionSetting::Draft(Blob(if number > 0 { self.text().into() } else { Bytes::new() })),
+        }
+    }
+
+    /// Coming into groups, and keeping who comes.
+    fn of_doors(&mut self, world: &World, me: &UserId) -> Op {
+        let (session, user) = (self.group(), self.somebody());
+        let code = |random: &mut StdRng| {
+            let text = format!("KEY{}", random.random_range(0..4));
+            text.parse::<InviteCode>().expect("a code")
+        };
+        let random = &mut self.random;
+        let manage = |action| Op::Manage(session.clone(), action);
+        match random.random_range(0..30) {
+            0..10 => Op::Join(session, None),
+            10..14 => Op::Join(session, Some(code(random))),
+            14..19 => manage(GroupAction::Answer { user, accept: random.random_bool(0.6) }),
+            19 => manage(GroupAction::Answer { user: me.clone(), accept: false }),
+            20..25 => {
+                let (hash, uses) = (code(random).hash(), random.random_range(1..4));
+                manage(GroupAction::MakeCode { hash, until_ms: self.until_ms, uses })
+            }
+            25 => {
+                let id = world.nth_code(&session, random.random_range(0..8)).unwrap_or(9_999);
+                manage(GroupAction::RevokeCode { id })
+            }
+            26 | 27 => {
+                let join = if random.random_bool(0.6) { Join::Request } else { Join::Open };
+                manage(GroupAction::SetPolicy(Policy { join, ..Policy::default() }))
+            }
+            _ => manage(GroupAction::Bar { user, on: random.random_bool(0.4) }),
+        }
+    }
+
     fn of_groups(&mut self) -> Op {
         let (session, somebody) = (self.group(), self.somebody());
         let who = |random: &mut StdRng| if random.random_bool(0.7) { Who::All } else { Who::Admins };
@@ -167,7 +218,9 @@ impl Wishes {
                 let random = &mut self.random;
                 let (write, invite, change) = (who(random), who(random), who(random));
                 let history_before_joining = random.random_bool(0.5);
-                let policy = Policy { write, invite, change, history_before_joining, ..Policy::default() };
+                let join =
+                    [Join::Closed, Join::Request, Join::Request, Join::Open][random.random_range(0..4)];
+                let policy = Policy { write, invite, change, history_before_joining, join };
                 Op::Manage(session, GroupAction::SetPolicy(policy))
             }
             36..39 => {
@@ -182,15 +235,15 @@ impl Wishes {
 }
 
 /// Does it, and says what was answered. What the cluster cannot answer while a node is away the library asks again.
-async fn perform(client: &Client, op: &Op) -> Answer {
-    match attempt(client, op).await {
+async fn perform(client: &Client, kept: &Mutex<Kept>, op: &Op) -> Answer {
+    match attempt(client, kept, op).await {
         Ok(answer) => answer,
         Err(ClientError::Refused(error)) => Answer::Refused(error.code),
         Err(other) => panic!("{op:?}: {other}"),
     }
 }
 
-async fn attempt(client: &Client, op: &Op) -> Result<Answer, ClientError> {
+async fn attempt(client: &Client, kept: &Mutex<Kept>, op: &Op) -> Result<Answer, ClientError> {
     let acked = |ack: Ack| Answer::Acked { seq: ack.seq, count: ack.count };
     Ok(match op {
         Op::Send(session, text) => acked(client.send(session, Outgoing::text(text)).await?),
@@ -200,6 +253,15 @@ async fn attempt(client: &Client, op: &Op) -> Result<Answer, ClientError> {
         Op::Create(session, _) => panic!("{session} is no group"),
         Op::Add(session, users) => acked(client.add_members(session, users).await?),
         Op::Remove(session, users) => acked(client.remove_members(session, users).await?),
+        Op::Join(session, code) => {
+            acked(client.join_group(session, code.as_ref(), Blob::from("it is me")).await?)
+        }
+        Op::Set(session, setting) => Answer::Own(client.set_session(session, setting.clone()).await?.value),
+        Op::Asking(session) => {
+            let page = client.requests(session, Outside::Asking, None, 200).await?;
+            Answer::Members(page.requests.into_iter().map(|line| line.user).collect())
+        }
+        Op::Since => kept.lock().await.brought_up_to_date(client).await?,
         Op::Manage(session, action) => acked(client.manage(session, action.clone()).await?),
         Op::Read(session, seq) => {
             let mark = client.read(session, *seq).await?;
@@ -242,6 +304,31 @@ async fn attempt(client: &Client, op: &Op) -> Result<Answer, ClientError> {
     })
 }
 
+/// The list as a device keeps it, put together since marks.
+#[derive(Default)]
+struct Kept {
+    lines: BTreeMap<SessionId, Summary>,
+    mark: Mark,
+}
+
+impl Kept {
+    /// What has changed is taken in; what could not be asked while somebody was elected is asked again.
+    async fn brought_up_to_date(&mut self, client: &Client) -> Result<Answer, ClientError> {
+        loop {
+            let changes = client.sync_since(&self.mark).await?;
+            if changes.full {
+                self.lines.clear();
+            }
+            changes.left.iter().for_each(|session| drop(self.lines.remove(session)));
+            self.lines.extend(changes.sessions.into_iter().map(|line| (line.session.clone(), line)));
+            self.mark = changes.mark;
+            if changes.unresolved.is_empty() {
+                return Ok(listed(self.lines.values().cloned().collect()));
+            }
+        }
+    }
+}
+
 fn shown(record: &Record) -> Shown {
     let mark = record.extensions.iter().find(|extension| extension.tag == Rewritten::TAG);
     let mark = mark.map(|mark| decode::<Rewritten>(&mark.data.0).expect("a mark"));
@@ -258,6 +345,7 @@ fn shown(record: &Record) -> Shown {
 fn listed(sessions: Vec<Summary>) -> Answer {
     let lines = sessions.into_iter().map(|line| {
         let shown = Line {
+            set: Set::of(&line.settings),
             members: line.members,
             first: line.first_seq,
             last: line.last_seq,
@@ -285,7 +373,7 @@ struct Run {
     cluster: Cluster,
     world: World,
     wishes: Wishes,
-    devices: Vec<(UserId, &'static str, Client)>,
+    devices: Vec<(UserId, &'static str, Client, Arc<Mutex<Kept>>)>,
     done: usize,
     refused: usize,
     told: VecDeque<String>,
@@ -304,10 +392,12 @@ impl Run {
                 let (client, inbox) = app(&cluster, &nodes, name, device).await;
                 // Nobody looks at what is pushed here; but it must be taken.
                 tokio::spawn(inbox.drain());
-                devices.push((user(name), device, client));
+                devices.push((user(name), device, client, Arc::default()));
             }
         }
-        let wishes = Wishes { random: StdRng::seed_from_u64(seed), sessions: sessions(), said: 0 };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later than 1970");
+        let until_ms = now.as_millis() as u64 + 86_400_000;
+        let wishes = Wishes { random: StdRng::seed_from_u64(seed), sessions: sessions(), said: 0, until_ms };
         let (world, told, faults) = (World::default(), VecDeque::new(), Vec::new());
         Self { seed, cluster, world, wishes, devices, done: 0, refused: 0, told, faults }
     }
@@ -315,7 +405,7 @@ impl Run {
     /// One act; a node is killed while it is under way.
     async fn step(&mut self, kill: Option<u16>) {
         let at = self.wishes.random.random_range(0..self.devices.len());
-        let (me, device, client) = self.devices[at].clone();
+        let (me, device, client, kept) = self.devices[at].clone();
         let op = match GROUPS.get(self.done) {
             // Groups to begin with; the last one is made by whoever comes to it.
             Some(name) if self.done < GROUPS.len() - 1 => {
@@ -325,7 +415,7 @@ impl Run {
         };
         let asked = tokio::spawn({
             let op = op.clone();
-            async move { perform(&client, &op).await }
+            async move { perform(&client, &kept, &op).await }
         });
         if let Some(node) = kill {
             tokio::task::yield_now().await;
@@ -443,7 +533,7 @@ fn random_acts_through_all_nodes_go_as_the_model_says_though_nodes_die() {
         println!("{} acts, {} of them refused, {kills} nodes killed", run.done, run.refused);
         assert!(run.done >= LEAST.min(steps), "{} acts in {TIME:?}", run.done);
         assert!(kills == 2 || steps < 100, "{kills} nodes were killed");
-        for (_, _, client) in run.devices {
+        for (_, _, client, _) in run.devices {
             client.close().await;
         }
     });

@@ -6,11 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use rookery_client::InviteCode;
 use rookery_client::wire::live::Which;
 use rookery_wire::{
-    ErrorCode, GroupAction, MemberRole, Policy, RecordKind, RelationState, SessionId, Signal, Target, UserId,
-    Who, encode,
+    ErrorCode, GroupAction, MemberRole, Policy, RecordKind, RelationState, SessionId, SessionSetting, Signal,
+    Target, UserId, Who, encode,
 };
+
+use super::reference_doors::Doors;
 
 /// One act or question of a user.
 #[derive(Clone, Debug)]
@@ -22,6 +25,10 @@ pub enum Op {
     Add(SessionId, Vec<UserId>),
     Remove(SessionId, Vec<UserId>),
     Manage(SessionId, GroupAction),
+    /// Comes into a group, or asks to.
+    Join(SessionId, Option<InviteCode>),
+    /// How the user has the session shown.
+    Set(SessionId, SessionSetting),
     Read(SessionId, u64),
     ReadAll,
     Clear(SessionId, u64),
@@ -31,9 +38,18 @@ pub enum Op {
     Decline(UserId),
     Unfriend(UserId),
     Block(UserId, bool),
-    Pull { session: SessionId, from: u64, backward: bool, max: u32 },
+    Pull {
+        session: SessionId,
+        from: u64,
+        backward: bool,
+        max: u32,
+    },
     List,
+    /// The list that this device has put together since its marks.
+    Since,
     Members(SessionId),
+    /// Who asks to join.
+    Asking(SessionId),
     Relations,
     Receipts(SessionId, u64, Which),
 }
@@ -53,6 +69,9 @@ impl Op {
             | Op::Clear(session, _)
             | Op::Delete(session, ..)
             | Op::Pull { session, .. }
+            | Op::Join(session, _)
+            | Op::Set(session, _)
+            | Op::Asking(session)
             | Op::Members(session)
             | Op::Receipts(session, ..) => Some(session),
             _ => None,
@@ -111,6 +130,17 @@ pub struct Line {
     pub deleted: Vec<(u64, u64)>,
     /// The preview: seq and kind.
     pub preview: Option<(u64, RecordKind)>,
+    pub set: Set,
+}
+
+/// How a user has a session shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    pub pinned: Option<u64>,
+    pub muted_until_ms: u64,
+    pub hidden_count: Option<u64>,
+    pub marked_unread: bool,
+    pub draft: Bytes,
 }
 
 /// What a user has in one session beside its messages. It outlives leaving.
@@ -119,6 +149,7 @@ pub(super) struct Own {
     pub(super) read: u64,
     pub(super) cleared: u64,
     pub(super) deleted: BTreeSet<u64>,
+    pub(super) set: Set,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -128,9 +159,10 @@ pub(super) struct Conversation {
     pub(super) members: BTreeMap<UserId, u64>,
     owner: Option<UserId>,
     admins: BTreeSet<UserId>,
-    policy: Policy,
+    pub(super) policy: Policy,
     mute_all: bool,
-    dissolved: bool,
+    pub(super) dissolved: bool,
+    pub(super) doors: Doors,
 }
 
 /// Everything there is.
@@ -160,7 +192,7 @@ impl Conversation {
         self.at(seq).map_or(0, |record| record.count)
     }
 
-    fn role(&self, user: &UserId) -> Option<MemberRole> {
+    pub(super) fn role(&self, user: &UserId) -> Option<MemberRole> {
         self.members.get(user)?;
         Some(match (self.owner.as_ref() == Some(user), self.admins.contains(user)) {
             (true, _) => MemberRole::Owner,
@@ -182,7 +214,7 @@ impl Conversation {
         self.records.iter().rev().find(said).map_or(0, |record| record.seq)
     }
 
-    fn append(&mut self, sender: &UserId, kind: RecordKind, content: Bytes) -> Answer {
+    pub(super) fn append(&mut self, sender: &UserId, kind: RecordKind, content: Bytes) -> Answer {
         let count = self.count(self.last()) + u64::from(kind == RecordKind::CONTENT);
         let seq = self.last() + 1;
         let (sender, changed) = (sender.clone(), None);
@@ -231,6 +263,9 @@ impl World {
             Op::Create(session, users) => self.create(user, session, users),
             Op::Add(session, users) => self.add(user, session, users),
             Op::Remove(session, users) => self.remove(user, session, users),
+            Op::Join(session, code) => self.join(user, session, code.as_ref()),
+            Op::Set(session, setting) => self.set(user, session, setting),
+            Op::Asking(session) => self.asking(user, session),
             Op::Manage(session, action) => self.manage(user, session, action),
             Op::Read(session, seq) => self.read(user, session, *seq),
             Op::ReadAll => Ok(self.read_all(user)),
@@ -244,7 +279,7 @@ impl World {
             Op::Decline(other) | Op::Unfriend(other) => Ok(self.part(user, other)),
             Op::Block(other, on) => Ok(self.block(user, other, *on)),
             Op::Pull { session, from, backward, max } => self.pull(user, session, *from, *backward, *max),
-            Op::List => Ok(Answer::List(self.list(user))),
+            Op::List | Op::Since => Ok(Answer::List(self.list(user))),
             Op::Members(session) => self.members(user, session),
             Op::Relations => Ok(self.relations(user)),
             Op::Receipts(session, seq, which) => self.receipts(user, session, *seq, *which),
@@ -355,12 +390,14 @@ impl World {
 
     fn add(&mut self, user: &UserId, session: &SessionId, users: &[UserId]) -> Result<Answer, Refused> {
         let (group, role) = self.group(user, session)?;
-        if group.policy.invite == Who::Admins && role < MemberRole::Admin {
-            return Err(ErrorCode::NotAllowed);
+        group.invites(role)?;
+        if users.iter().any(|user| group.doors.bars(user)) {
+            return Err(ErrorCode::Barred);
         }
         let fresh: BTreeSet<UserId> =
             users.iter().filter(|user| !group.members.contains_key(*user)).cloned().collect();
         let joined = group.last() + 1;
+        fresh.iter().for_each(|user| group.doors.entered(user));
         group.members.extend(fresh.iter().map(|user| (user.clone(), joined)));
         let signal = Signal { users: fresh.into_iter().collect() };
         Ok(group.append(user, RecordKind::MEMBERS_ADDED, encode(&signal)))
@@ -388,7 +425,13 @@ impl World {
         session: &SessionId,
         action: &GroupAction,
     ) -> Result<Answer, Refused> {
+        if let Some(done) = self.takes_back(user, session, action) {
+            return done;
+        }
         let (group, role) = self.group(user, session)?;
+        if let Some(done) = group.keep_doors(user, role, action) {
+            return done;
+        }
         let least = match action {
             GroupAction::MuteAll { .. } => MemberRole::Admin,
             GroupAction::SetProfile { .. } if group.policy.change == Who::All => MemberRole::Member,
@@ -415,7 +458,7 @@ impl World {
             GroupAction::MuteAll { on } => group.mute_all = *on,
             GroupAction::Dissolve => {
                 (group.dissolved, group.owner) = (true, None);
-                (group.members, group.admins) = Default::default();
+                (group.members, group.admins, group.doors) = Default::default();
             }
             _ => {}
         }
@@ -434,7 +477,7 @@ impl World {
         if seq > conversation.last() { Err(ErrorCode::BeyondEnd) } else { Ok(conversation) }
     }
 
-    fn own(&mut self, user: &UserId, session: &SessionId) -> &mut Own {
+    pub(super) fn own(&mut self, user: &UserId, session: &SessionId) -> &mut Own {
         self.own.entry((user.clone(), session.clone())).or_default()
     }
 
@@ -442,6 +485,7 @@ impl World {
         self.within(user, session, seq)?;
         let own = self.own(user, session);
         own.read = own.read.max(seq);
+        own.set.marked_unread = false;
         let seq = own.read;
         Ok(Answer::Mark { seq, count: self.sessions[session].count(seq) })
     }
@@ -452,6 +496,10 @@ impl World {
             let own = self.own(user, session);
             own.read = own.read.max(line.last);
         }
+        self.own
+            .iter_mut()
+            .filter(|((of, _), _)| of == user)
+            .for_each(|(_, own)| own.set.marked_unread = false);
         Answer::Own(list.values().map(|line| line.unread).sum())
     }
 

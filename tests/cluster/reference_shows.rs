@@ -140,5 +140,6 @@ fn line(user: &UserId, conversation: &Conversation, own: &Own) -> Line {
         cleared: own.cleared,
         deleted,
         preview: preview.map(|record| (record.seq, record.kind)),
+        set: own.set.clone(),
     }
 }

@@ -207,7 +207,7 @@ async fn change(random: &mut StdRng, pad: &Client, bob: &Client, session: &Sessi
 }
 
 /// Lets a node lead every shard.
-async fn all_led_by(cluster: &Cluster, id: u16) {
+pub async fn all_led_by(cluster: &Cluster, id: u16) {
     for shard in 1..=cluster.shards {
         until(&format!("node {id} leads shard {shard}"), async || {
             let Some(leader) = cluster.board().await.leader(shard) else { return false };

@@ -101,6 +101,8 @@ kinds! {
     Admin = 28, "ADMIN";
     /// [`crate::admin::Audit`].
     Audit = 29, "AUDIT";
+    /// [`crate::versions::ListVersions`].
+    ListVersions = 30, "LIST_VERSIONS";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -163,6 +165,8 @@ kinds! {
     AdminReply = 159, "ADMIN_REPLY";
     /// [`crate::admin::AuditPage`].
     AuditPage = 160, "AUDIT_PAGE";
+    /// [`crate::versions::VersionsPage`].
+    VersionsPage = 161, "VERSIONS_PAGE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

@@ -176,6 +176,12 @@ pub enum GroupAction {
         /// Who.
         user: UserId,
     },
+    /// Whether what an edit takes the place of is kept: the owner's doing. In a direct session, the word of its user: it is kept
+    /// if neither says no and one says yes, or the cluster's default does. Turned off, what was kept goes.
+    KeepVersions {
+        /// It is kept.
+        on: bool,
+    },
 }
 
 /// `MANAGE_GROUP`: one change to a group. Numbered like a send, and answered by ACK.

@@ -8,7 +8,7 @@
 //! [`frame`] (header, decoder), [`id`] (who and where), [`record`] (what is stored and pushed),
 //! [`request`] (client to server), [`reply`] (server to client), [`group`] (how groups are managed), [`join`] (how users come
 //! into them by themselves), [`own`] (what is the user's own), [`live`] (receipts, ephemeral messages, presence), [`digest`]
-//! (proof of a history), [`admin`] (the business's side), [`error`] (codes), [`codec`] (bincode rules).
+//! (proof of a history), [`versions`] (what was said before an edit), [`admin`] (the business's side), [`error`] (codes), [`codec`] (bincode rules).
 
 pub mod admin;
 pub mod codec;
@@ -23,6 +23,7 @@ pub mod own;
 pub mod record;
 pub mod reply;
 pub mod request;
+pub mod versions;
 
 pub use admin::{AdminAction, AuditEntity, AuditLine};
 pub use codec::{Blob, DecodeFault, decode, encode, encode_into};
@@ -34,6 +35,7 @@ pub use id::{AttributeKey, DeviceId, GroupId, RequestKey, SessionId, UserId};
 pub use join::Join;
 pub use own::{RelationState, SessionSetting, UserAction};
 pub use record::{Burns, Expires, Extension, Preview, Record, RecordKind, Rewritten, Signal, Target};
+pub use versions::Version;
 
 /// Largest frame (the value of its length field) unless the server's configuration says otherwise: 1 MiB.
 pub const DEFAULT_MAX_FRAME: u32 = 1 << 20;

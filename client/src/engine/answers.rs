@@ -152,6 +152,7 @@ impl Engine {
                     Kind::RolePage => Answer::Roles(body(frame)?),
                     Kind::RequestPage => Answer::Requests(body(frame)?),
                     Kind::CodePage => Answer::Codes(body(frame)?),
+                    Kind::VersionsPage => Answer::Versions(body(frame)?),
                     Kind::SelfAck => Answer::Own(body(frame)?),
                     Kind::RelationPage => Answer::Relations(body(frame)?),
                     Kind::DevicePage => Answer::Devices(body(frame)?),
@@ -252,6 +253,11 @@ impl Engine {
         if body.code == ErrorCode::Unavailable {
             outbox.doubt(number, now);
         }
+        let verdict = match (body.code, body.retry) {
+            // Refused at the door, before it was anything; unlike what is worth nothing later, it has its number and waits.
+            (ErrorCode::TooFast, Retry::After(after)) => Verdict::Again { after: after.into() },
+            _ => verdict,
+        };
         let flight = match verdict {
             Verdict::Again { after } => {
                 let pause = if after == 0 { PAUSE.max(outbox.pause(number)) } else { after };

@@ -90,6 +90,7 @@ impl Engine {
                 Question::Roles(list) => encode_frame(Kind::ListRoles, id, list, &mut self.out),
                 Question::Requests(list) => encode_frame(Kind::ListRequests, id, list, &mut self.out),
                 Question::Codes(list) => encode_frame(Kind::ListCodes, id, list, &mut self.out),
+                Question::Versions(list) => encode_frame(Kind::ListVersions, id, list, &mut self.out),
                 Question::Own(action) => {
                     let act = ManageSelf { number: own, on_behalf_of: None, action: action.clone() };
                     encode_frame(Kind::ManageSelf, id, &act, &mut self.out);

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+mod envelope;
 mod erased;
 mod members;
 mod network;
@@ -30,6 +31,7 @@ mod serve;
 mod shell;
 mod status;
 
+pub use envelope::Envelope;
 pub(crate) use erased::{Guarded, Machine};
 pub(crate) use open::open;
 pub use status::GroupStatus;

@@ -14,6 +14,7 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes before the body.
@@ -154,6 +155,23 @@ impl Frame {
     pub(super) fn len(&self) -> usize {
         HEAD + self.body.len()
     }
+}
+
+/// A message of a stream as it goes to the socket: head and pieces.
+pub(crate) fn whole(channel: u32, request: u64, body: Body) -> Vec<Bytes> {
+    let Frame { head, body } = Frame::new(Kind::Forth, channel, request, body);
+    std::iter::once(Bytes::copy_from_slice(&head)).chain(body.parts).collect()
+}
+
+/// The bodies of frames that lie one behind another; `None` where they are not frames, or one is cut.
+pub(crate) fn read_bodies(bytes: &[u8], max_frame: usize) -> Option<Vec<Bytes>> {
+    let mut reader = FrameReader::new(bytes, max_frame);
+    let mut bodies = Vec::new();
+    while !(reader.io.is_empty() && reader.buffer.is_empty()) {
+        // A slice is always ready.
+        bodies.push(reader.next().now_or_never()?.ok()?.body);
+    }
+    Some(bodies)
 }
 
 /// A frame that was read and whose checksum is right.

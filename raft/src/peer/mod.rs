@@ -20,7 +20,7 @@ mod net;
 mod outbox;
 mod run;
 
-pub(crate) use frame::{Body, BodyWriter};
+pub(crate) use frame::{Body, BodyWriter, read_bodies, whole};
 pub(crate) use link::{Duct, Link};
 pub(crate) use net::Service;
 pub(crate) use outbox::Lane;

@@ -1,7 +1,8 @@
 //! A group's log in plain terms, for tests of the store that live outside the crate.
 //!
 //! `src/` never sees a log: it speaks to groups. The crash, damage and power-cut tests must write logs without a group
-//! around them, and without naming openraft. Owns nothing; hidden from the documentation; not for anybody else.
+//! around them, and without naming openraft; so must the measuring of the log alone (benches/stages). Owns nothing; hidden
+//! from the documentation; not for anybody else.
 
 use std::future::Future;
 use std::io;

@@ -3,16 +3,20 @@
 use bytes::{BufMut, BytesMut};
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use rookery_wire::group::ManageGroup;
 use rookery_wire::request::{Consistency, Delivered, Direction, Members, Pull, Read, Send as SendBody};
-use rookery_wire::{Blob, Kind, SessionId};
+use rookery_wire::{Blob, Expires, Extension, GroupAction, Kind, Retention, SessionId, encode};
 
 use super::rewrite::TEXT;
-use super::{Connection, Device, End, Waiting};
+use super::{Connection, Device, End, Waiting, Why};
 use crate::check::history::{Act, Fresh, Mark, NEVER, Page, SessionIx, UserIx};
 use crate::check::print::content_hash;
 
 /// Records asked for when a gap is filled.
 const FILL: u32 = 200;
+/// How often, of a hundred, a message lasts for a time only, and for how long, milliseconds.
+const LASTING: u32 = 12;
+const LASTS_MS: [u64; 3] = [1_000, 1_700, 3_000];
 /// Bytes asked for at most, within any sane frame.
 const PAGE_BYTES: u32 = 512 << 10;
 
@@ -56,15 +60,21 @@ impl Device {
         let Some(name) = self.stage.cast.session(session).cloned() else { return };
         let content = self.content(session, number);
         let hash = content_hash(TEXT.as_bytes(), &content, &[]);
+        let lasts = self.stage.parts.lasting && self.random.random_range(0..100) < LASTING;
+        let lasts_ms = if lasts { LASTS_MS.choose(&mut self.random).copied().unwrap_or(0) } else { 0 };
+        let expires = Extension { tag: Expires::TAG, data: Blob(encode(&Expires { after_ms: lasts_ms })) };
         let body = SendBody {
             session: name,
             client_seq: number,
             on_behalf_of: None,
             content_type: Blob::from(TEXT),
             content: Blob(content.freeze()),
-            extensions: Vec::new(),
+            extensions: Some(expires).filter(|_| lasts).into_iter().collect(),
         };
-        self.enqueue(session, Act::Content, Kind::Send, rookery_wire::encode(&body), hash);
+        self.enqueue(session, Act::Content, Kind::Send, encode(&body), hash);
+        if let Some(send) = self.log.sends.last_mut() {
+            send.lasts_ms = lasts_ms;
+        }
     }
 
     /// Content that is made once and never again.
@@ -92,6 +102,7 @@ impl Device {
             self.stage.cast.groups.iter().any(|group| group.session == *session && group.guest == user)
         };
         sessions.extend(self.views.keys().copied().filter(guest));
+        sessions.retain(|session| !self.stage.cast.is_silent(user, *session));
         sessions.choose(&mut self.random).copied()
     }
 
@@ -103,6 +114,10 @@ impl Device {
             let Some(number) = lane.next() else { continue };
             if number == 1 {
                 self.change(group.session, Kind::CreateGroup, Act::Create(group.members.clone()));
+                return true;
+            }
+            if let Some(count) = group.keep.filter(|_| number == 2) {
+                self.keep_only(group.session, number, count);
                 return true;
             }
             if self.random.random_range(0..25) == 0 {
@@ -118,6 +133,14 @@ impl Device {
             }
         }
         false
+    }
+
+    /// From now on the group keeps so many records.
+    fn keep_only(&mut self, session: SessionIx, client_seq: u64, count: u64) {
+        let Some(name) = self.stage.cast.session(session).cloned() else { return };
+        let action = GroupAction::SetRetention(Retention { age_ms: 0, count });
+        let body = ManageGroup { session: name, client_seq, on_behalf_of: None, action };
+        self.enqueue(session, Act::Keep(count), Kind::ManageGroup, encode(&body), 0);
     }
 
     /// A guest goes by itself, now and then. True if that was the act.
@@ -140,7 +163,7 @@ impl Device {
         let number = self.lanes.entry(session).or_default().next();
         let (Some(name), Some(client_seq)) = (cast.session(session).cloned(), number) else { return };
         let body = Members { session: name, client_seq, on_behalf_of: None, users };
-        self.enqueue(session, act, kind, rookery_wire::encode(&body), 0);
+        self.enqueue(session, act, kind, encode(&body), 0);
     }
 
     fn pull_something(&mut self, connection: &mut Connection) {
@@ -160,7 +183,7 @@ impl Device {
             false => self.random.random_range(1..=have + 1),
         };
         let max = self.random.random_range(1..60);
-        self.pull(connection, session, from, backward, max, fresh, false);
+        self.pull(connection, session, from, backward, max, fresh, Why::Look);
     }
 
     #[expect(clippy::too_many_arguments, reason = "a pull has that many sides")]
@@ -172,7 +195,7 @@ impl Device {
         backward: bool,
         max: u32,
         fresh: Fresh,
-        fill: bool,
+        why: Why,
     ) {
         let Some(name) = self.stage.cast.session(session).cloned() else { return };
         let request = Pull {
@@ -192,7 +215,7 @@ impl Device {
         let (first_seq, last_seq) = (0, 0);
         let page =
             Page { device, session, from, backward, max, fresh, invoke, done, first_seq, last_seq, records };
-        connection.waiting.insert(id, Waiting::Pull { page, fill });
+        connection.waiting.insert(id, Waiting::Pull { page, why });
     }
 
     /// Pulls what pushes skipped.
@@ -207,12 +230,14 @@ impl Device {
             if let Some(view) = self.views.get_mut(&session) {
                 view.filling = true;
             }
-            self.pull(connection, session, from, false, FILL, Fresh::AtLeast(live - 1), true);
+            self.pull(connection, session, from, false, FILL, Fresh::AtLeast(live - 1), Why::Fill);
         }
     }
 
     fn read_something(&mut self, connection: &mut Connection) {
-        let sessions: Vec<SessionIx> = self.joined.iter().copied().collect();
+        let user = self.stage.cast.user_of(self.me);
+        let silent = |session: &SessionIx| self.stage.cast.is_silent(user, *session);
+        let sessions: Vec<SessionIx> = self.joined.iter().copied().filter(|at| !silent(at)).collect();
         let Some(session) = sessions.choose(&mut self.random).copied() else { return };
         let have = self.views.get(&session).map_or(0, |view| view.have);
         let Some(name) = self.stage.cast.session(session).cloned() else { return };

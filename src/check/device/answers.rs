@@ -1,11 +1,12 @@
 //! What comes in: answers to what was asked, and pushes.
 
 use rookery_wire::own::SelfAck;
-use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page as PageBody, ReadMark, SyncPage};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, RecordKind, Retry as Advice};
+use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page as PageBody, ReadMark};
+use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, RecordKind, Retry as Advice};
 
-use super::{Connection, Device, End, Waiting};
-use crate::check::history::{Act, Line, Micros, Outcome, Page, Seen, SessionIx, Sync};
+use super::list::Kept;
+use super::{Connection, Device, End, Waiting, Why};
+use crate::check::history::{Act, Outcome, Page, Seen, SessionIx};
 use crate::check::link::{LinkFault, body};
 use crate::check::print::print_of;
 
@@ -22,8 +23,11 @@ impl Device {
                 self.acked(connection, session, client_seq, retry, &ack);
             }
             (Some(Kind::Error), Some(waiting)) => return self.refused(waiting, &body(frame)?, connection),
-            (Some(Kind::Page), Some(Waiting::Pull { page, fill })) => {
-                self.page(connection, page, fill, &body(frame)?);
+            (Some(Kind::Page), Some(Waiting::Pull { page, why })) => {
+                self.page(connection, page, why, &body(frame)?);
+            }
+            (Some(Kind::DigestReply), Some(Waiting::Digest { session, seq, mine })) => {
+                self.digest_told(session, seq, mine, &body(frame)?);
             }
             (Some(Kind::SyncPage), Some(Waiting::Sync { page, list })) => {
                 self.sync_page(connection, page, list, body(frame)?);
@@ -84,7 +88,9 @@ impl Device {
             Waiting::Send { session, client_seq, retry } => {
                 self.send_refused(session, client_seq, retry, error);
             }
-            Waiting::Pull { page, fill: true } => {
+            Waiting::Pull { page, why: Why::Prove } => self.proof_refused(page.session, error),
+            Waiting::Digest { session, .. } => self.proof_refused(session, error),
+            Waiting::Pull { page, why: Why::Fill } => {
                 if let Some(view) = self.views.get_mut(&page.session) {
                     view.filling = false;
                     view.barred = matches!(error.retry, Advice::Never);
@@ -93,6 +99,11 @@ impl Device {
             Waiting::Sync { .. } => {
                 connection.syncing = false;
                 self.want_sync = true;
+                if matches!(error.retry, Advice::Never) {
+                    let text = format!("SYNC is refused for good: {error}");
+                    self.log.faults.push((self.stage.now(), self.me, text));
+                    self.list = Kept::default();
+                }
             }
             Waiting::Read(at) => {
                 if let Some(mark) = self.log.marks.get_mut(at) {
@@ -108,72 +119,31 @@ impl Device {
         }
     }
 
-    fn page(&mut self, connection: &mut Connection, mut page: Page, fill: bool, body: &PageBody) {
+    fn page(&mut self, connection: &mut Connection, mut page: Page, why: Why, body: &PageBody) {
         page.done = self.stage.now();
         page.first_seq = body.first_seq;
         page.last_seq = body.last_seq;
         page.records = body.records.iter().map(|record| (record.seq, print_of(record))).collect();
         self.saw(connection, page.session, Seen::Answered(page.invoke));
-        if fill {
+        for record in &body.records {
+            self.keep_for_proof(page.session, record);
+        }
+        if why == Why::Prove {
+            self.proof_page(connection, page.session, body);
+        }
+        if why == Why::Fill {
             let view = self.views.entry(page.session).or_default();
             view.filling = false;
+            // What is before was trimmed, and nobody has it any more.
+            view.start_at(page.first_seq);
             let before = view.live;
             body.records.iter().filter(|record| record.seq < before).for_each(|record| view.got(record.seq));
-            if page.records.is_empty() {
+            if page.records.is_empty() && page.first_seq <= page.last_seq {
                 view.barred = true; // the judge says what is wrong with an empty page; asking on would not end
             }
         }
         self.log.pages.push(page);
         self.fill(connection);
-    }
-
-    fn sync_page(&mut self, connection: &mut Connection, page: Micros, mut list: Sync, body: SyncPage) {
-        let done = self.stage.now();
-        list.total = list.total.max(body.total);
-        for line in body.sessions {
-            let Some(session) = self.stage.cast.find_session(&line.session) else { continue };
-            list.lines.push(Line {
-                session,
-                members: line.members,
-                last_seq: line.last_seq,
-                count: line.count,
-                unread: line.unread,
-                joined_seq: line.joined_seq,
-                read_seq: line.read_seq,
-                delivered_seq: line.delivered_seq,
-                last_client_seq: line.last_client_seq,
-                last: line.last.map(|last| (last.seq, last.kind.0)),
-                invoke: page,
-                done,
-            });
-            self.joined.insert(session);
-            let view = self.views.entry(session).or_default();
-            view.barred = false;
-            view.told = done;
-            view.start_at(line.joined_seq);
-            view.live_from(line.live_from);
-            self.saw(connection, session, Seen::Live(line.live_from));
-        }
-        for (session, code) in body.unresolved {
-            self.want_sync = true;
-            if let Some(session) = self.stage.cast.find_session(&session) {
-                list.unresolved.push((session, code.number()));
-            }
-        }
-        list.done = done;
-        if body.next.is_empty() {
-            connection.syncing = false;
-            self.stage.note();
-            if list.unresolved.is_empty() {
-                let views = &self.views;
-                // What it does not name we were removed from, unless we joined meanwhile.
-                self.joined.retain(|session| views.get(session).is_some_and(|view| view.told >= list.invoke));
-            }
-            self.log.syncs.push(list);
-            self.fill(connection);
-        } else {
-            self.ask_sync_page(connection, body.next, list);
-        }
     }
 
     fn pushed(&mut self, connection: &mut Connection, frame: &Frame) -> Result<(), End> {
@@ -182,10 +152,12 @@ impl Device {
                 let message: Message = body(frame)?;
                 let Some(session) = self.stage.cast.find_session(&message.session) else { return Ok(()) };
                 let seq = message.record.seq;
-                if message.record.kind == RecordKind::CONTENT {
+                // What came under a key has no number, and stays as it is.
+                if message.record.kind == RecordKind::CONTENT && message.record.client_seq > 0 {
                     let sender = self.stage.cast.find_user(&message.record.sender);
                     self.recent.know(session, seq, sender == Some(self.stage.cast.user_of(self.me)));
                 }
+                self.keep_for_proof(session, &message.record);
                 self.saw(connection, session, Seen::Push(seq, print_of(&message.record)));
                 self.views.entry(session).or_default().got(seq);
             }
@@ -199,6 +171,7 @@ impl Device {
                 let joined: Joined = body(frame)?;
                 let Some(session) = self.stage.cast.find_session(&joined.session) else { return Ok(()) };
                 self.saw(connection, session, Seen::Live(joined.live_from));
+                connection.live.insert(session);
                 self.joined.insert(session);
                 let view = self.views.entry(session).or_default();
                 view.told = self.stage.now();
@@ -239,22 +212,5 @@ impl Device {
             self.views.entry(session).or_default().live_from(from);
         }
         self.fill(connection);
-    }
-
-    /// Asks for the session list from its beginning.
-    pub(super) fn ask_sync(&mut self, connection: &mut Connection) {
-        self.want_sync = false;
-        connection.syncing = true;
-        let invoke = self.stage.now();
-        let (lines, unresolved) = (Vec::new(), Vec::new());
-        let list =
-            Sync { device: self.me, epoch: self.epoch, invoke, done: invoke, lines, unresolved, total: 0 };
-        self.ask_sync_page(connection, Blob::default(), list);
-    }
-
-    fn ask_sync_page(&mut self, connection: &mut Connection, after: Blob, list: Sync) {
-        let request = rookery_wire::request::Sync { after, limit: 200, since: Blob::default() };
-        let id = connection.link.ask(Kind::Sync, &request);
-        connection.waiting.insert(id, Waiting::Sync { page: self.stage.now(), list });
     }
 }

@@ -78,6 +78,7 @@ impl Device {
             session,
             client_seq,
             hash,
+            lasts_ms: 0,
             act,
             invoke: self.stage.now(),
             done: NEVER,
@@ -166,6 +167,9 @@ impl Device {
         self.stage.end_send(acked && send.act == Act::Content);
         send.done = self.stage.now();
         send.outcome = outcome;
+        if acked && send.lasts_ms > 0 {
+            self.stage.lasts_until(send.done + send.lasts_ms * 1000);
+        }
         Some(pending.send)
     }
 

@@ -8,7 +8,9 @@
 mod acts;
 mod answers;
 mod lane;
+mod list;
 mod own;
+mod proof;
 mod rewrite;
 mod view;
 
@@ -19,15 +21,17 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_wire::request::{Hello, Role};
-use rookery_wire::{Blob, ErrorCode, Kind};
+use rookery_wire::{Blob, Digest, ErrorCode, Kind};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::lane::Lane;
+use self::list::{Asked, Kept};
 use self::own::Own;
+use self::proof::Proofs;
 use self::rewrite::Recent;
 use self::view::View;
-use super::history::{Bar, DeviceIx, Mark, Micros, Page, Retry, Seen, Send, SessionIx, Stream, Sync};
+use super::history::{Bar, DeviceIx, Mark, Micros, Page, Retry, Seal, Seen, Send, SessionIx, Stream, Sync};
 use super::link::{Link, LinkFault};
 use super::stage::{Phase, Stage};
 
@@ -53,6 +57,8 @@ pub struct DeviceLog {
     pub bars: Vec<Bar>,
     /// Session lists.
     pub syncs: Vec<Sync>,
+    /// Digests.
+    pub seals: Vec<Seal>,
     /// Pushes, by connection.
     pub streams: Vec<Stream>,
     /// Breaches of the protocol.
@@ -61,12 +67,42 @@ pub struct DeviceLog {
 
 /// What an answer will be the answer to.
 enum Waiting {
-    Send { session: SessionIx, client_seq: u64, retry: Option<usize> },
-    Pull { page: Page, fill: bool },
-    Sync { page: Micros, list: Sync },
+    Send {
+        session: SessionIx,
+        client_seq: u64,
+        retry: Option<usize>,
+    },
+    Pull {
+        page: Page,
+        why: Why,
+    },
+    /// With our own digest there, if we have everything up to it.
+    Digest {
+        session: SessionIx,
+        seq: u64,
+        mine: Option<Digest>,
+    },
+    Sync {
+        page: Micros,
+        list: Asked,
+    },
     Read(usize),
-    Bar { number: u64, again: Option<u64> },
+    Bar {
+        number: u64,
+        again: Option<u64>,
+    },
     Ping,
+}
+
+/// Why a page was pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// As anybody might.
+    Look,
+    /// Pushes skipped it.
+    Fill,
+    /// For the proof of a copy.
+    Prove,
 }
 
 /// Why a connection ended.
@@ -93,8 +129,10 @@ struct Connection {
     heard: Instant,
     pinged: bool,
     syncing: bool,
-    /// All is quiet, and the list has been asked for once more.
-    leaving: bool,
+    /// Sessions of which it is known here from where on pushes are whole.
+    live: BTreeSet<SessionIx>,
+    /// All is quiet: so often the list has been asked for once more.
+    leaving: u8,
     stream: Stream,
 }
 
@@ -111,6 +149,8 @@ pub struct Device {
     want_sync: bool,
     recent: Recent,
     own: Own,
+    proofs: Proofs,
+    list: Kept,
     log: DeviceLog,
 }
 
@@ -130,6 +170,8 @@ impl Device {
             want_sync: false,
             recent: Recent::default(),
             own: Own::default(),
+            proofs: Proofs::default(),
+            list: Kept::default(),
             log: DeviceLog::default(),
         }
     }
@@ -148,6 +190,7 @@ impl Device {
                     self.log.streams.push(connection.stream);
                     self.lanes.values_mut().for_each(Lane::disconnected);
                     self.own.disconnected();
+                    self.proofs.disconnected();
                     self.views.values_mut().for_each(|view| view.filling = false);
                     match end {
                         End::Finished => break,
@@ -226,7 +269,8 @@ impl Device {
             heard: Instant::now(),
             pinged: false,
             syncing: false,
-            leaving: false,
+            live: BTreeSet::new(),
+            leaving: 0,
             stream,
         })
     }
@@ -279,6 +323,7 @@ impl Device {
         self.ask_pending(connection);
         self.ask_own(connection);
         self.fill(connection);
+        self.prove(connection);
         let now = phase.borrow().clone();
         match now {
             Phase::Load => self.play(connection),
@@ -294,11 +339,16 @@ impl Device {
         if connection.syncing {
             return Ok(());
         }
-        if connection.leaving {
-            return Err(End::Finished);
+        // Since the mark, since that one, by when nothing has changed, and the whole of it, which must say the same.
+        match (connection.leaving, self.stage.parts.since) {
+            (0 | 1, true) => self.ask_changes(connection),
+            (0, false) | (2, true) => {
+                self.list.remember();
+                self.ask_whole(connection);
+            }
+            _ => return Err(End::Finished),
         }
-        connection.leaving = true;
-        self.ask_sync(connection);
+        connection.leaving += 1;
         Ok(())
     }
 
@@ -325,7 +375,7 @@ impl Device {
             let head = heads.get(session).copied().unwrap_or(0);
             self.views.get(session).is_some_and(|view| view.have >= head)
         };
-        !self.want_sync && self.joined.iter().all(complete)
+        !self.want_sync && self.joined.iter().all(complete) && self.has_proved()
     }
 
     fn saw(&self, connection: &mut Connection, session: SessionIx, seen: Seen) {

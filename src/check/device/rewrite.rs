@@ -8,7 +8,7 @@ use rand::seq::IteratorRandom;
 use rookery_wire::request::{Edit, Recall};
 use rookery_wire::{Blob, Kind};
 
-use super::{Connection, Device};
+use super::{Connection, Device, Why};
 use crate::check::history::{Act, Fresh, SessionIx};
 use crate::check::print::content_hash;
 
@@ -79,7 +79,7 @@ impl Device {
         for (session, seq) in std::mem::take(&mut self.recent.recalled) {
             if self.joined.contains(&session) {
                 let max = self.random.random_range(1..8);
-                self.pull(connection, session, seq, false, max, Fresh::Linear, false);
+                self.pull(connection, session, seq, false, max, Fresh::Linear, Why::Look);
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
     for (at, log) in book.logs.iter().enumerate() {
         let session = SessionIx(at as u32);
         let Some([a, b]) = book.history.pair_of(session) else { continue };
-        let moments = moments(book, session, log);
+        let moments = book.moments(session, &log.entries);
         for pair in [(a, b), (b, a)] {
             let known = bars.get(&pair).map_or(&[][..], Vec::as_slice);
             for (from, to) in in_force(known) {
@@ -50,24 +50,6 @@ fn in_force(bars: &[&Bar]) -> Vec<(Micros, Micros)> {
         later.map(|bar| bar.invoke).min().unwrap_or(NEVER)
     };
     blocks.map(|block| (block.done, ends(block))).filter(|(from, to)| from < to).collect()
-}
-
-/// Between which instants each entry came to be: not before any request up to it was begun, and not after any from it
-/// on was answered.
-fn moments(book: &Book<'_>, session: SessionIx, log: &Log<'_>) -> Vec<(Micros, Micros)> {
-    let windows = log.entries.iter().map(|entry| book.window(session, entry).unwrap_or((0, NEVER)));
-    let mut moments: Vec<(Micros, Micros)> = windows.collect();
-    let mut begun = 0;
-    for (invoke, _) in &mut moments {
-        begun = begun.max(*invoke);
-        *invoke = begun;
-    }
-    let mut done = NEVER;
-    for (_, answered) in moments.iter_mut().rev() {
-        done = done.min(*answered);
-        *answered = done;
-    }
-    moments
 }
 
 fn entered(

@@ -1,12 +1,14 @@
 //! One log per session, read from the replicas' dumps (rule 1), with the look-ups that the other rules share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rookery_wire::{RecordKind, Rewritten};
 
+use super::expiry;
 use super::verdict::{Harm, Rule, Verdict};
 use crate::check::history::{
-    Act, DeviceIx, Dump, Entry, History, NEVER, Outcome, Print, Send, SessionIx, UserIx,
+    Act, DeviceIx, Dump, Entry, History, Keyed, Micros, NEVER, Outcome, Print, Send, SessionIx, UserIx,
 };
 use crate::check::print::{Parts, content_hash, mark_hash};
 
@@ -28,10 +30,29 @@ pub(super) struct Version {
     pub(super) print: Print,
 }
 
+/// A message that lasts for a time only.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lasting {
+    /// It has not gone before this.
+    pub(super) early: Micros,
+    /// It goes by itself at this time at the latest, give or take what the judge allows.
+    pub(super) due: Micros,
+    /// Its hash since it has gone.
+    pub(super) print: Print,
+}
+
 /// The log all replicas of one session agree on (or the longest, when they do not).
 #[derive(Default)]
 pub(super) struct Log<'a> {
-    pub(super) entries: &'a [Entry],
+    pub(super) entries: Cow<'a, [Entry]>,
+    /// The first seq that is kept; what stands before it was read before it was trimmed.
+    pub(super) first: u64,
+    /// How many records it keeps, and when that was asked for first; none keeps all.
+    pub(super) keep: Option<(u64, Micros)>,
+    /// From when to when a fault held things up.
+    pub(super) faults: Vec<(Micros, Micros)>,
+    /// Messages that last for a time only, and were not recalled.
+    pub(super) lasting: BTreeMap<u64, Lasting>,
     pub(super) spans: BTreeMap<UserIx, Vec<Span>>,
     /// Seqs of the countable messages each user sent, ascending.
     sent: BTreeMap<UserIx, Vec<u64>>,
@@ -59,6 +80,9 @@ impl Log<'_> {
     /// Which version of the record at a seq has this hash: from which seq on it was so, and the signal that ended it
     /// (`u64::MAX` if it is the last). None if the record was never like that.
     pub(super) fn version(&self, seq: u64, print: Print) -> Option<(u64, u64)> {
+        if self.lasting.get(&seq).is_some_and(|lasting| lasting.print == print) {
+            return Some((seq, u64::MAX));
+        }
         let later = self.versions(seq);
         let first = std::iter::once((seq, self.first_print(seq)?));
         let prints = first.chain(later.iter().map(|later| (later.from, later.print)));
@@ -82,6 +106,17 @@ impl Log<'_> {
         }
         let targets = self.recalls.range(floor + 1..=seq);
         targets.filter(|(_, signal)| **signal <= seq).count() as u64
+    }
+
+    /// Countable messages after `floor` and up to `seq` that went by themselves: how many surely had by `invoke`, and how many
+    /// may have by `done`.
+    pub(super) fn expired(&self, (floor, seq): (u64, u64), (invoke, done): (Micros, Micros)) -> (u64, u64) {
+        if seq <= floor {
+            return (0, 0);
+        }
+        let within = || self.lasting.range(floor + 1..=seq).map(|(_, lasting)| lasting);
+        let surely = within().filter(|lasting| lasting.gone_by(self, invoke)).count() as u64;
+        (surely, within().filter(|lasting| lasting.early <= done).count() as u64)
     }
 
     /// Countable messages up to a seq, recounted.
@@ -114,8 +149,12 @@ pub(super) struct Book<'a> {
     pub(super) history: &'a History,
     pub(super) logs: Vec<Log<'a>>,
     pub(super) sends: HashMap<Key, &'a Send>,
+    /// What came under request keys, by what it says.
+    keyed: HashMap<(SessionIx, u64), &'a Keyed>,
     /// The sends of one device in one session, as recorded.
     pub(super) by_device: HashMap<(SessionIx, DeviceIx), Vec<&'a Send>>,
+    /// Sessions of which something was trimmed that nobody had read.
+    pub(super) holes: BTreeSet<SessionIx>,
     /// When a session was first asked for anything: it may stand in lists from then on.
     pub(super) first_asked: HashMap<SessionIx, u64>,
 }
@@ -140,14 +179,23 @@ impl<'a> Book<'a> {
             }
         }
         let logs: Vec<Log<'a>> = history.names.sessions.iter().map(|_| Log::default()).collect();
-        let mut book = Self { history, logs, sends, by_device, first_asked };
+        let keyed = history.keyed.iter().map(|act| ((act.session, act.hash), act)).collect();
+        let mut book = Self { history, logs, sends, keyed, by_device, holes: BTreeSet::new(), first_asked };
         for (session, dumps) in &dumps {
-            let Some(best) = dumps.iter().max_by_key(|dump| dump.entries.len()) else { continue };
+            let longest = |dump: &&&Dump| (last_of(dump), dump.entries.len());
+            let Some(best) = dumps.iter().max_by_key(longest) else { continue };
             for dump in dumps {
                 compare(history, best, dump, verdict);
             }
-            sequence(history, best, verdict);
-            let log = book.read_log(best);
+            let Some(entries) = whole(history, best) else {
+                let name = history.session_text(*session);
+                verdict.inconclusive.push(format!("recorder: {name} was trimmed before it was read"));
+                book.holes.insert(*session);
+                continue;
+            };
+            sequence(history, best.session, &entries, verdict);
+            let first = first_of(best);
+            let log = book.read_log(*session, entries, first);
             if let Some(place) = book.logs.get_mut(session.0 as usize) {
                 *place = log;
             }
@@ -171,32 +219,68 @@ impl<'a> Book<'a> {
         }
     }
 
-    fn read_log(&self, dump: &'a Dump) -> Log<'a> {
-        let mut log = read_members(self.history, dump);
-        for entry in &dump.entries {
+    fn read_log(&self, session: SessionIx, entries: Cow<'a, [Entry]>, first: u64) -> Log<'a> {
+        let mut log = read_members(self.history, session, &entries);
+        let keeps = |send: &&&Send| matches!(send.act, Act::Keep(_)) && send.session == session;
+        let keep = self.sends.values().filter(keeps).map(|send| (send.act.clone(), send.invoke)).next();
+        if let Some((Act::Keep(count), at)) = keep {
+            log.keep = Some((count, at));
+        }
+        for entry in entries.iter() {
             let kind = born_as(entry.kind);
-            let send = self.send_of(dump.session, entry).filter(|send| send.act == Act::Content);
+            let send = self.send_of(session, entry).filter(|send| send.act == Act::Content);
             let said = send.filter(|_| kind == RecordKind::CONTENT);
             let hash = said.map_or(entry.hash, |send| send.hash);
             let first = Parts { stem: entry.stem, kind: kind.0, hash, mark: 0 };
             log.firsts.push(first.print());
-            if let Some((target, version)) = self.rewriting(dump, entry) {
+            if let Some((target, version)) = self.rewriting(session, &entries, entry) {
                 if version.kind == RecordKind::RECALLED {
                     log.recalls.entry(target).or_insert(version.from);
                 }
                 log.rewritten.entry(target).or_default().push(version);
             }
         }
+        let moments = self.moments(session, &entries);
+        for (entry, (begun, done)) in entries.iter().zip(moments) {
+            let lasts = self.send_of(session, entry).map_or(0, |send| send.lasts_ms) * 1000;
+            if lasts > 0 && !log.recalls.contains_key(&entry.seq) {
+                let gone = RecordKind::EXPIRED.0;
+                let print =
+                    Parts { stem: entry.stem, kind: gone, hash: content_hash(b"", b"", &[]), mark: 0 };
+                let early = (begun + lasts).saturating_sub(self.history.setup.clock);
+                let due = done.saturating_add(lasts + self.history.setup.clock);
+                log.lasting.insert(entry.seq, Lasting { early, due, print: print.print() });
+            }
+        }
+        (log.entries, log.first, log.faults) = (entries, first, expiry::faults(self.history));
         log
     }
 
+    /// Between which instants each entry came to be: not before any request up to it was begun, and not after any from it
+    /// on was answered.
+    pub(super) fn moments(&self, session: SessionIx, entries: &[Entry]) -> Vec<(Micros, Micros)> {
+        let windows = entries.iter().map(|entry| self.window(session, entry).unwrap_or((0, NEVER)));
+        let mut moments: Vec<(Micros, Micros)> = windows.collect();
+        let mut begun = 0;
+        for (invoke, _) in &mut moments {
+            begun = begun.max(*invoke);
+            *invoke = begun;
+        }
+        let mut done = NEVER;
+        for (_, answered) in moments.iter_mut().rev() {
+            done = done.min(*answered);
+            *answered = done;
+        }
+        moments
+    }
+
     /// What a signal makes of the message it names.
-    fn rewriting(&self, dump: &Dump, signal: &Entry) -> Option<(u64, Version)> {
+    fn rewriting(&self, session: SessionIx, entries: &[Entry], signal: &Entry) -> Option<(u64, Version)> {
         let target = signal.target?;
-        let of = dump.entries.get(usize::try_from(target).ok()?.checked_sub(1)?)?;
+        let of = entries.get(usize::try_from(target).ok()?.checked_sub(1)?)?;
         let (kind, hash) = match RecordKind(signal.kind) {
             RecordKind::RECALL => (RecordKind::RECALLED, content_hash(b"", b"", &[])),
-            _ => (RecordKind::CONTENT, self.send_of(dump.session, signal)?.hash),
+            _ => (RecordKind::CONTENT, self.send_of(session, signal)?.hash),
         };
         let by = self.history.names.users.get(signal.sender?.0 as usize)?.clone();
         let mark = mark_hash(&Rewritten { by, time_ms: signal.time_ms, seq: signal.seq });
@@ -214,8 +298,19 @@ impl<'a> Book<'a> {
         self.sends.get(&(session, entry.device?, entry.epoch, entry.client_seq)).copied()
     }
 
+    /// The act under a request key that an entry stems from.
+    pub(super) fn keyed_of(&self, session: SessionIx, entry: &Entry) -> Option<&'a Keyed> {
+        let without_number = entry.device.is_none() && (entry.epoch, entry.client_seq) == (0, 0);
+        self.keyed.get(&(session, entry.hash)).copied().filter(|_| without_number)
+    }
+
     /// From when to when an entry may have come to be: its send's first attempt and its first ack.
     pub(super) fn window(&self, session: SessionIx, entry: &Entry) -> Option<(u64, u64)> {
+        if let Some(act) = self.keyed_of(session, entry) {
+            let acked = act.asked.iter().filter(|asking| matches!(asking.outcome, Outcome::Acked { .. }));
+            let done = acked.map(|asking| asking.done).min().unwrap_or(NEVER);
+            return Some((act.asked.iter().map(|asking| asking.invoke).min()?, done));
+        }
         let send = self.send_of(session, entry)?;
         let acked = matches!(send.outcome, Outcome::Acked { .. });
         Some((send.invoke, if acked { send.done } else { NEVER }))
@@ -233,7 +328,12 @@ fn compare(history: &History, best: &Dump, dump: &Dump, verdict: &mut Verdict) {
         return;
     }
     let name = history.session_text(dump.session);
-    let pairs = best.entries.iter().zip(&dump.entries);
+    // One may have let go of more than the other; judged with what is trimmed.
+    let from = first_of(best).max(first_of(dump));
+    let of =
+        |dump: &'_ Dump| dump.entries.iter().filter(|entry| entry.seq >= from).cloned().collect::<Vec<_>>();
+    let (ours, theirs) = (of(best), of(dump));
+    let pairs = ours.iter().zip(&theirs);
     if let Some((a, b)) = pairs.into_iter().find(|(a, b)| a.print != b.print) {
         let moved = dump.entries.iter().any(|entry| entry.message_id == a.message_id && entry.seq != a.seq);
         let harm = if moved { Harm::Reordered } else { Harm::Wrong };
@@ -244,24 +344,24 @@ fn compare(history: &History, best: &Dump, dump: &Dump, verdict: &mut Verdict) {
             )
         });
     }
-    if dump.entries.len() < best.entries.len() {
+    if theirs.len() < ours.len() {
         verdict.add(Rule::Replicas, Harm::Lost, || {
-            let (ours, theirs) = (dump.entries.len(), best.entries.len());
+            let (ours, theirs) = (theirs.len(), ours.len());
             format!("{name}: node {} has {ours} records, node {} has {theirs}", dump.node, best.node)
         });
     }
 }
 
 /// Seqs are 1..n, ids and times and counts as the protocol promises.
-fn sequence(history: &History, dump: &Dump, verdict: &mut Verdict) {
-    let name = || history.session_text(dump.session);
+fn sequence(history: &History, session: SessionIx, entries: &[Entry], verdict: &mut Verdict) {
+    let name = || history.session_text(session);
     let (mut time, mut count) = (0, 0);
-    for (at, entry) in dump.entries.iter().enumerate() {
+    for (at, entry) in entries.iter().enumerate() {
         let want = at as u64 + 1;
         if entry.seq != want {
             let harm = if entry.seq > want { Harm::Lost } else { Harm::Reordered };
             verdict.add(Rule::Replicas, harm, || {
-                format!("{} on node {}: seq {} stands at place {want}", name(), dump.node, entry.seq)
+                format!("{}: seq {} stands at place {want}", name(), entry.seq)
             });
             return;
         }
@@ -281,13 +381,38 @@ fn sequence(history: &History, dump: &Dump, verdict: &mut Verdict) {
     }
 }
 
-fn read_members<'a>(history: &History, dump: &'a Dump) -> Log<'a> {
-    let mut log = Log { entries: &dump.entries, ..Log::default() };
-    for user in history.pair_of(dump.session).into_iter().flatten() {
+/// The first seq of a replica.
+fn first_of(dump: &Dump) -> u64 {
+    dump.entries.first().map_or(1, |entry| entry.seq)
+}
+
+fn last_of(dump: &Dump) -> u64 {
+    dump.entries.last().map_or(0, |entry| entry.seq)
+}
+
+/// A replica with what was trimmed before it; none if nobody has read that in time.
+fn whole<'a>(history: &'a History, dump: &'a Dump) -> Option<Cow<'a, [Entry]>> {
+    let first = first_of(dump);
+    let trimmed = history.trimmed.iter().filter(|(session, _)| *session == dump.session);
+    let before: Vec<&Entry> =
+        trimmed.flat_map(|(_, entries)| entries).filter(|entry| entry.seq < first).collect();
+    let keeps = |send: &Send| matches!(send.act, Act::Keep(_)) && send.session == dump.session;
+    if before.is_empty() && !(first > 1 && history.sends.iter().any(keeps)) {
+        // A hole without anything before it is a record that is missing: the seqs say so.
+        return Some(Cow::Borrowed(&dump.entries));
+    }
+    let all: Vec<Entry> = before.into_iter().chain(&dump.entries).cloned().collect();
+    let is_whole = (1..).zip(&all).take(first as usize).all(|(seq, entry)| entry.seq == seq);
+    is_whole.then_some(Cow::Owned(all))
+}
+
+fn read_members<'a>(history: &History, session: SessionIx, entries: &[Entry]) -> Log<'a> {
+    let mut log = Log { first: 1, ..Log::default() };
+    for user in history.pair_of(session).into_iter().flatten() {
         log.spans.insert(user, vec![(1, u64::MAX)]);
     }
     let mut count = 0;
-    for entry in &dump.entries {
+    for entry in entries {
         count += u64::from(born_as(entry.kind).is_countable());
         log.counts.push(count);
         match RecordKind(entry.kind) {
@@ -333,6 +458,7 @@ pub(super) fn kind_of(act: &Act) -> RecordKind {
         Act::Create(_) => RecordKind::CREATED,
         Act::Add(_) => RecordKind::MEMBERS_ADDED,
         Act::Remove(_) => RecordKind::MEMBERS_REMOVED,
+        Act::Keep(_) => RecordKind::GROUP_CHANGED,
         Act::Recall(_) => RecordKind::RECALL,
         Act::Edit(_) => RecordKind::EDIT,
     }
@@ -341,7 +467,7 @@ pub(super) fn kind_of(act: &Act) -> RecordKind {
 /// The kind a record was stored with.
 pub(super) fn born_as(kind: u16) -> RecordKind {
     match RecordKind(kind) {
-        RecordKind::RECALLED => RecordKind::CONTENT,
+        RecordKind::RECALLED | RecordKind::EXPIRED => RecordKind::CONTENT,
         other => other,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::book::{Book, Log};
 use super::linear::{Placed, sweep};
+use super::lists;
 use super::verdict::{Harm, Rule, Verdict};
 use crate::check::history::{DeviceIx, Line, Micros, Seen, SessionIx, UserIx};
 
@@ -37,8 +38,11 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
                 format!("{place}: READ {} was answered with the lesser seq {seq}", mark.seq)
             });
         }
-        let real = book.log(mark.session).map_or(0, |log| log.count(seq));
-        if real != count {
+        let log = book.log(mark.session);
+        let real = log.map_or(0, |log| log.count(seq));
+        // Of what is gone it counts all as read.
+        let most = log.filter(|log| seq < log.first).map_or(real, |log| log.count(log.first - 1));
+        if !(real..=most).contains(&count) {
             verdict.add(Rule::Unread, Harm::Wrong, || {
                 format!("{}: READ_MARK at seq {seq} counts {count}, the log {real}", place(book, register))
             });
@@ -46,7 +50,7 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
     }
     for sync in &book.history.syncs {
         let Some(user) = book.history.user_of(sync.device) else { continue };
-        for line in &sync.lines {
+        for line in sync.lines.iter().filter(|line| lists::holds(book, sync, line)) {
             let what = What::List(sync.device, line.read_seq);
             registers.entry((user, line.session)).or_default().push(Placed {
                 place: 2 * line.read_seq + 1,
@@ -123,20 +127,25 @@ fn unread(book: &Book<'_>, user: UserIx, line: &Line, verdict: &mut Verdict) {
     if line.last_seq > log.last() {
         return; // judged as a lost record by the session list's rules
     }
-    let real = recount(log, user, line);
-    if real != line.unread {
+    let (least, most) = recount(log, user, line);
+    if !(least..=most).contains(&line.unread) {
         verdict.add(Rule::Unread, Harm::Wrong, || {
             let place = place(book, (user, line.session));
             let (read, last) = (line.read_seq, line.last_seq);
+            let real = if least == most { most.to_string() } else { format!("{least} to {most}") };
             format!("{place}: unread {} at last seq {last} and read {read}, the log says {real}", line.unread)
         });
     }
 }
 
-/// Countable messages after max(read, own last sent, joined − 1), less those that were recalled by then.
-fn recount(log: &Log<'_>, user: UserIx, line: &Line) -> u64 {
+/// Countable messages after max(read, own last sent, joined − 1) that are kept, less those that were recalled by then, and
+/// those that went by themselves: of some nobody can say whether they just had.
+fn recount(log: &Log<'_>, user: UserIx, line: &Line) -> (u64, u64) {
     let own = log.own_last(user, line.last_seq);
-    let floor = line.read_seq.max(own).max(line.joined_seq.saturating_sub(1));
+    let floor =
+        line.read_seq.max(own).max(line.joined_seq.saturating_sub(1)).max(line.first_seq.saturating_sub(1));
     let recalled = log.recalled(floor, line.last_seq);
-    log.count(line.last_seq).saturating_sub(log.count(floor) + recalled)
+    let all = log.count(line.last_seq).saturating_sub(log.count(floor) + recalled);
+    let (surely, maybe) = log.expired((floor, line.last_seq), (line.invoke, line.done));
+    (all.saturating_sub(maybe), all.saturating_sub(surely))
 }

@@ -3,18 +3,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rookery_wire::RecordKind;
+use rookery_wire::{ErrorCode, RecordKind};
 
 use super::book::{Book, Key, born_as, kind_of, told};
 use super::verdict::{Harm, Rule, Verdict};
 use crate::check::history::{Act, DeviceIx, Entry, Outcome, Retry, Send, SessionIx};
+
+/// Whether a refusal says that it was stored once.
+fn is_trimmed(code: u16) -> bool {
+    ErrorCode::from_number(code) == ErrorCode::AlreadyTrimmed
+}
 
 pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
     let mut places: HashMap<Key, u64> = HashMap::with_capacity(book.history.sends.len());
     let mut ids = HashSet::new();
     for (at, log) in book.logs.iter().enumerate() {
         let session = SessionIx(at as u32);
-        for entry in log.entries {
+        for entry in log.entries.iter() {
             origin(book, session, entry, &mut places, verdict);
             if !ids.insert(entry.message_id) {
                 let name = book.history.session_text(session);
@@ -44,6 +49,9 @@ fn origin(
     verdict: &mut Verdict,
 ) {
     let name = book.history.session_text(session);
+    if book.keyed_of(session, entry).is_some() {
+        return; // judged with the request keys
+    }
     let Some(send) = book.send_of(session, entry) else {
         return verdict.add(Rule::Entries, Harm::Wrong, || {
             let number = entry.client_seq;
@@ -57,11 +65,12 @@ fn origin(
         });
     }
     // What an edit says stands in the message it names, and is held against that by the rules of recall.
-    let changed = book.log(session).is_some_and(|log| !log.versions(entry.seq).is_empty());
+    let changed = book.log(session).is_some_and(|log| !log.versions(entry.seq).is_empty())
+        || entry.kind == RecordKind::EXPIRED.0;
     let same = match send.act {
         Act::Content => changed || send.hash == entry.hash,
         Act::Recall(target) | Act::Edit(target) => entry.target == Some(target),
-        Act::Create(_) | Act::Add(_) | Act::Remove(_) => true,
+        Act::Create(_) | Act::Add(_) | Act::Remove(_) | Act::Keep(_) => true,
     };
     if kind_of(&send.act) != born_as(entry.kind) || !same {
         verdict.add(Rule::Entries, Harm::Wrong, || {
@@ -87,7 +96,7 @@ fn contents(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
 fn device_order(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
     let Some(log) = book.log(session) else { return };
     let mut last: BTreeMap<(DeviceIx, u32), (u64, u64)> = BTreeMap::new();
-    for entry in log.entries {
+    for entry in log.entries.iter() {
         let Some(device) = entry.device else { continue };
         let before = last.insert((device, entry.epoch), (entry.client_seq, entry.seq));
         if let Some((number, seq)) = before
@@ -105,9 +114,12 @@ fn device_order(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
 /// A record of someone who was no member where it stands.
 fn membership(book: &Book<'_>, session: SessionIx, verdict: &mut Verdict) {
     let Some(log) = book.log(session) else { return };
-    for entry in log.entries {
+    for entry in log.entries.iter() {
         let Some(user) = entry.sender else { continue };
-        let before = entry.kind == RecordKind::CREATED.0 || log.span_at(user, entry.seq).is_some();
+        // The business's backend is in no session.
+        let as_system = book.keyed_of(session, entry).is_some_and(|act| act.name.is_none());
+        let before =
+            as_system || entry.kind == RecordKind::CREATED.0 || log.span_at(user, entry.seq).is_some();
         if !before {
             verdict.add(Rule::Membership, Harm::Wrong, || {
                 let (name, who) = (book.history.session_text(session), book.history.user_text(user));
@@ -139,11 +151,34 @@ fn answer(book: &Book<'_>, send: &Send, places: &HashMap<Key, u64>, verdict: &mu
                 });
             }
         }
+        (Outcome::Refused(code), place) if is_trimmed(code) => {
+            trimmed(book, send.session, place, text, verdict)
+        }
         (Outcome::Refused(code), Some(place)) => verdict.add(Rule::Answers, Harm::Wrong, || {
             format!("{} was refused with code {code} and is stored at seq {place}", text())
         }),
         (Outcome::Refused(_), None) | (Outcome::Unknown, _) => {}
     }
+}
+
+/// A send is answered with ALREADY_TRIMMED: it was stored, and what was stored there is kept no more.
+fn trimmed(
+    book: &Book<'_>,
+    session: SessionIx,
+    place: Option<u64>,
+    text: impl Fn() -> String,
+    verdict: &mut Verdict,
+) {
+    let first = book.log(session).map_or(1, |log| log.first);
+    if place.is_some_and(|place| place < first) {
+        return;
+    }
+    verdict.add(Rule::Trimmed, Harm::Wrong, || match place {
+        Some(place) => {
+            format!("{} is said to be trimmed; it is at seq {place}, the first kept is {first}", text())
+        }
+        None => format!("{} is said to be trimmed; it is in no log", text()),
+    });
 }
 
 /// Rule 3 for further attempts: the same answer as ever.
@@ -160,6 +195,9 @@ fn repeated(book: &Book<'_>, retry: &Retry, places: &HashMap<Key, u64>, verdict:
         }
         (Outcome::Acked { seq, .. }, None, _) => {
             verdict.add(Rule::Answers, Harm::Lost, || format!("{} got seq {seq} and is in no log", text()))
+        }
+        (Outcome::Refused(code), place, _) if is_trimmed(code) => {
+            trimmed(book, retry.session, place, text, verdict);
         }
         (Outcome::Refused(code), Some(place), _) => verdict.add(Rule::Answers, Harm::Wrong, || {
             format!("{} was refused with code {code}, but is stored at seq {place}", text())

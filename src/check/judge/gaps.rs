@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::verdict::Verdict;
-use crate::check::history::{Act, DeviceIx, FaultKind, History, Micros, Outcome, Round};
+use crate::check::history::{Act, DeviceIx, FaultKind, History, Micros, Outcome, Parts, Round};
 
 /// A round with fewer acknowledged sends proves nothing.
 pub const MIN_ACKED: u64 = 1_000;
@@ -65,13 +65,18 @@ pub(super) fn judge(history: &History, verdict: &mut Verdict) {
 }
 
 /// A run that never did what a rule is about says nothing of that rule.
-pub(super) fn coverage(verdict: &mut Verdict) {
+pub(super) fn coverage(parts: Parts, verdict: &mut Verdict) {
     let totals = &verdict.totals;
     let done = [
         (totals.recalled, "recalled"),
         (totals.edited, "edited"),
         (totals.barred, "blocked"),
         (totals.read, "read"),
+        (if parts.digests { totals.proved } else { 1 }, "proved"),
+        (if parts.lasting { totals.expired } else { 1 }, "seen to expire"),
+        (if parts.keep > 0 { totals.trimmed } else { 1 }, "trimmed"),
+        (if parts.since { totals.since.min(totals.carried) } else { 1 }, "listed since a mark"),
+        (if parts.keys { totals.keyed } else { 1 }, "asked for again under its key"),
     ];
     for (_, what) in done.into_iter().filter(|(count, _)| *count == 0) {
         verdict.inconclusive.push(format!("nothing was {what}"));

@@ -1,6 +1,7 @@
 //! Linearizability of a totally ordered log by one sort and one sweep (rule 4), and the sweep itself.
 
 use super::book::Book;
+use super::lists;
 use super::verdict::{Harm, Rule, Verdict};
 use crate::check::history::{Fresh, Micros, NEVER, SessionIx};
 
@@ -62,7 +63,7 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
     let mut placed: Vec<Vec<Placed<What>>> = book.logs.iter().map(|_| Vec::new()).collect();
     for (at, log) in book.logs.iter().enumerate() {
         let Some(ops) = placed.get_mut(at) else { continue };
-        for entry in log.entries {
+        for entry in log.entries.iter() {
             let Some((invoke, done)) = book.window(SessionIx(at as u32), entry) else { continue };
             ops.push(Placed {
                 place: 2 * entry.seq,
@@ -84,7 +85,7 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
         }
     }
     for (at, sync) in book.history.syncs.iter().enumerate() {
-        for line in &sync.lines {
+        for line in sync.lines.iter().filter(|line| lists::holds(book, sync, line)) {
             read(line.session, line.last_seq, line.invoke, line.done, What::Line(at));
         }
     }

@@ -38,12 +38,22 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
                 format!("SYNC of {who} says {total} sessions in all, between {least} and {most} is true")
             });
         }
-        for line in &sync.lines {
+        for line in sync.lines.iter().filter(|line| holds(book, sync, line)) {
             if let Some((harm, fault)) = line_fault(book, user, sync, line) {
                 say(book, sync, line.session, harm, &fault, verdict);
             }
         }
     }
+}
+
+/// Whether a line stands for what it says. One that is known from an earlier list does not when the user's membership may
+/// have ended by then: the session has let the user go, and the list, which says so, is about to.
+pub(super) fn holds(book: &Book<'_>, sync: &Sync, line: &Line) -> bool {
+    if !line.carried {
+        return true;
+    }
+    let Some(user) = book.history.user_of(sync.device) else { return true };
+    matches!(owed(book, user, line.session, sync), Owed::Must)
 }
 
 fn say(book: &Book<'_>, sync: &Sync, session: SessionIx, harm: Harm, what: &str, verdict: &mut Verdict) {
@@ -119,14 +129,14 @@ fn line_fault(book: &Book<'_>, user: UserIx, sync: &Sync, line: &Line) -> Option
     }
     preview_fault(log, line)
         .or_else(|| joined_fault(book, user, line))
-        .or_else(|| number_fault(book, sync, line))
+        .or_else(|| if line.carried { None } else { number_fault(book, sync, line) })
 }
 
-/// The preview is of the last record. No signal comes after it, so nothing can have become of it.
+/// The preview is of the last record. No signal comes after it, so all that can have become of it is that it went by itself.
 fn preview_fault(log: &Log<'_>, line: &Line) -> Option<(Harm, String)> {
     let (seq, kind) = line.last?;
     let is = log.at(line.last_seq).map(|entry| born_as(entry.kind).0);
-    let wrong = seq != line.last_seq || is != Some(kind);
+    let wrong = seq != line.last_seq || is != Some(born_as(kind).0);
     wrong.then(|| {
         let last = line.last_seq;
         (

@@ -47,7 +47,12 @@ fn fault(page: &Page, log: &Log<'_>) -> Option<(Harm, String)> {
 /// A page begins (backward: ends) where it was asked to, and holds something if there is something.
 fn edges(page: &Page) -> Option<(Harm, String)> {
     let (Some((first, _)), Some((last, _))) = (page.records.first(), page.records.last()) else {
-        let wanted = if page.backward { page.last_seq } else { page.last_seq.saturating_sub(page.from - 1) };
+        let oldest = page.from.max(page.first_seq);
+        let newest = if page.from == 0 { page.last_seq } else { page.from.min(page.last_seq) };
+        let wanted = match page.backward {
+            true => (newest + 1).saturating_sub(page.first_seq),
+            false => (page.last_seq + 1).saturating_sub(oldest),
+        };
         return (wanted > 0).then(|| (Harm::Lost, format!("it is empty, yet last seq is {}", page.last_seq)));
     };
     if *last > page.last_seq {

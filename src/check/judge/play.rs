@@ -2,10 +2,10 @@
 
 use rookery_wire::{DeviceId, ErrorCode, GroupId, RecordKind, Rewritten, SessionId, UserId};
 
-use super::book::kind_of;
+use super::book::{born_as, kind_of};
 use crate::check::history::{
-    Act, Bar, DeviceIx, Dump, Entry, FaultKind, Fresh, Handed, History, Line, Mark, Micros, Outcome, Page,
-    Retry, Roster, Round, Seen, Send, SessionIx, Setup, Stream, Sync, Told, UserIx,
+    Act, Asking, Bar, DeviceIx, Dump, Entry, FaultKind, Fresh, Handed, History, Keyed, Line, Mark, Micros,
+    Outcome, Page, Retry, Roster, Round, Seen, Send, SessionIx, Setup, Stream, Sync, Told, UserIx,
 };
 use crate::check::print::{Parts, content_hash, mark_hash};
 
@@ -48,11 +48,11 @@ pub(super) struct Play {
 impl Play {
     fn new() -> Self {
         let mut history = History {
-            setup: Setup { seed: 7, nodes: vec![1, 2, 3], replication: 3, snapshots: false },
+            setup: Setup { seed: 7, nodes: vec![1, 2, 3], replication: 3, ..Setup::default() },
             ..History::default()
         };
         let users: Vec<UserId> =
-            ["ann", "bob", "cid"].iter().map(|name| UserId::new(name).unwrap()).collect();
+            ["ann", "bob", "cid", "backend"].iter().map(|name| UserId::new(name).unwrap()).collect();
         history.names.sessions = vec![
             SessionId::direct(&users[0], &users[1]).unwrap(),
             SessionId::group(GroupId::new("rooks").unwrap()),
@@ -85,7 +85,7 @@ impl Play {
         let hash = if countable == 1 || matches!(act, Act::Edit(_)) { said(session, seq) } else { 0 };
         let message_id = stem_of(session, seq) | 1 << 60;
         let users = match &act {
-            Act::Content | Act::Recall(_) | Act::Edit(_) => Vec::new(),
+            Act::Content | Act::Keep(_) | Act::Recall(_) | Act::Edit(_) => Vec::new(),
             Act::Create(users) | Act::Add(users) | Act::Remove(users) => users.clone(),
         };
         let target = match act {
@@ -105,6 +105,7 @@ impl Play {
             hash: countable * hash,
             users,
             target,
+            lasts_ms: 0,
             stem: stem_of(session, seq),
             mark: 0,
             print: 0,
@@ -116,7 +117,8 @@ impl Play {
         }
         let outcome = Outcome::Acked { seq, message_id, count };
         let (invoke, done) = (self.now, self.now + STEP / 2);
-        let send = Send { device, epoch: 1, session, client_seq, hash, act, invoke, done, outcome };
+        let send =
+            Send { device, epoch: 1, session, client_seq, hash, lasts_ms: 0, act, invoke, done, outcome };
         self.history.sends.push(send);
         self.push(device, session, seq);
         seq
@@ -148,11 +150,47 @@ impl Play {
             session,
             client_seq: *number,
             hash: 1,
+            lasts_ms: 0,
             act: Act::Content,
             invoke: self.now,
             done: self.now + STEP / 2,
             outcome: Outcome::Refused(ErrorCode::RefusedByPeer.number()),
         });
+    }
+
+    /// The backend says something as the system; asked for twice.
+    fn keyed(&mut self, session: SessionIx) {
+        self.now += STEP;
+        let log = &mut self.logs[session.0 as usize];
+        let (seq, count) = (log.len() as u64 + 1, log.last().map_or(0, |entry| entry.count) + 1);
+        let (stem, hash, message_id) =
+            (stem_of(session, seq), said(session, seq), stem_of(session, seq) | 1 << 60);
+        let mut entry = Entry {
+            seq,
+            message_id,
+            time_ms: self.now / 1000,
+            count,
+            sender: Some(UserIx(3)),
+            device: None,
+            epoch: 0,
+            client_seq: 0,
+            kind: RecordKind::CONTENT.0,
+            hash,
+            users: Vec::new(),
+            target: None,
+            lasts_ms: 0,
+            stem,
+            mark: 0,
+            print: 0,
+        };
+        entry.print = whole(&entry);
+        log.push(entry);
+        let outcome = Outcome::Acked { seq, message_id, count };
+        let asking = |node, invoke| Asking { node, invoke, done: invoke + STEP / 2, audit: 7, outcome };
+        let asked = vec![asking(1, self.now), asking(2, self.now + STEP)];
+        self.history.keyed.push(Keyed { key: 0, session, name: None, hash, asked });
+        self.history.audit.push((7, 0));
+        self.push(DeviceIx(u32::MAX), session, seq);
     }
 
     fn bar(&mut self, device: DeviceIx, other: UserIx, on: bool) {
@@ -238,7 +276,7 @@ impl Play {
             let marks =
                 self.history.marks.iter().filter(|mark| mark.session == session && mark.device == ANN1);
             let read_seq = marks.map(|mark| mark.seq).max().unwrap_or(0);
-            let mine = |entry: &&Entry| entry.sender == Some(UserIx(0)) && entry.target.is_none();
+            let mine = |entry: &&Entry| entry.sender == Some(UserIx(0)) && born_as(entry.kind).is_countable();
             let own = log.iter().rev().find(mine).map_or(0, |entry| entry.seq);
             let floor = read_seq.max(own);
             let gone = |entry: &&Entry| entry.seq > floor && entry.kind == RecordKind::RECALLED.0;
@@ -246,6 +284,7 @@ impl Play {
             Line {
                 session,
                 members: if session == PAIR { 2 } else { 3 },
+                first_seq: 1,
                 last_seq: last.seq,
                 count: last.count,
                 unread: last.count - log[floor as usize - 1].count - gone,
@@ -254,17 +293,29 @@ impl Play {
                 delivered_seq: 0,
                 last_client_seq: self.numbers.get(&(device, session)).copied().unwrap_or(0),
                 last: Some((last.seq, last.kind)),
+                carried: false,
                 invoke,
                 done,
             }
         };
         let lines = vec![line(PAIR), line(GROUP)];
-        self.history.syncs.push(Sync { device, epoch: 1, invoke, done, lines, unresolved: vec![], total: 2 });
+        self.history.syncs.push(Sync {
+            device,
+            epoch: 1,
+            invoke,
+            done,
+            lines,
+            unresolved: vec![],
+            total: 2,
+            since: false,
+        });
     }
 
     /// What is taken back, changed, blocked and read.
     fn changes(&mut self) {
         self.sync(ANN2);
+        self.send(ANN1, GROUP, Act::Keep(10_000));
+        self.keyed(GROUP);
         let hers = self.send(ANN1, PAIR, Act::Content);
         self.pull(BOB, PAIR);
         self.send(ANN1, PAIR, Act::Edit(hers));
@@ -313,7 +364,7 @@ impl Play {
         for (at, log) in self.logs.iter().enumerate() {
             for node in 1..=3 {
                 let session = SessionIx(at as u32);
-                self.history.dumps.push(Dump { node, session, entries: log.clone() });
+                self.history.dumps.push(Dump { node, session, at: 0, entries: log.clone() });
             }
         }
         let handed = self.logs.iter().enumerate().flat_map(|(at, log)| {

@@ -23,6 +23,8 @@ struct Eye {
     node: u16,
     /// The connection outlived the load: its end is judged too.
     whole: bool,
+    /// What is before it was trimmed, and whoever was away may have missed it.
+    kept: u64,
 }
 
 pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
@@ -38,6 +40,7 @@ pub(super) fn judge(book: &Book<'_>, verdict: &mut Verdict) {
                 session: *session,
                 node: stream.node,
                 whole: stream.closed.is_none(),
+                kept: 1,
             };
             ascending(book, eye, view, verdict);
             contents(book, eye, &view.pushes, log, verdict);
@@ -135,7 +138,7 @@ fn silent_gaps(book: &Book<'_>, eye: Eye, view: &View, log: &Log<'_>, verdict: &
 /// Whether the device is owed a push of this seq.
 fn owed(log: &Log<'_>, eye: Eye, seq: u64) -> bool {
     let own = log.at(seq).is_some_and(|entry| entry.device == Some(eye.device));
-    !own && log.span_at(eye.user, seq).is_some()
+    !own && seq >= eye.kept && log.span_at(eye.user, seq).is_some()
 }
 
 /// A connection that lived to the end heard nothing at all of a session its user is in.
@@ -176,7 +179,7 @@ fn complete(book: &Book<'_>, got: &BTreeMap<(DeviceIx, SessionIx), Vec<u64>>, ve
                     *slot = true;
                 }
             }
-            let eye = Eye { device, user, session, node: 0, whole: true };
+            let eye = Eye { device, user, session, node: 0, whole: true, kept: log.first };
             let Some((joined, _)) = log.span_at(user, log.last() + 1) else { continue };
             let missing: Vec<u64> = (joined..=log.last())
                 .filter(|seq| !has.get(*seq as usize).copied().unwrap_or(false) && owed(log, eye, *seq))
@@ -203,7 +206,8 @@ fn application(book: &Book<'_>, handed: &Handed, verdict: &mut Verdict) {
         let session = SessionIx(at as u32);
         let pushes = by_session.remove(&session).unwrap_or_default();
         let lasting = log.span_at(user, log.last() + 1).filter(|_| log.last() > 0);
-        let eye = Eye { device: handed.device, user, session, node: 0, whole: lasting.is_some() };
+        let (device, whole) = (handed.device, lasting.is_some());
+        let eye = Eye { device, user, session, node: 0, whole, kept: log.first };
         for (seq, print) in &pushes {
             if log.version(*seq, *print).is_none() {
                 verdict.add(Rule::Pushes, Harm::Wrong, || {

@@ -64,6 +64,8 @@ fn replicas(book: &Book<'_>, verdict: &mut Verdict) {
             let changed = born_as(entry.kind).0 != entry.kind || entry.mark != 0;
             let last = log.versions(entry.seq).last();
             let fault = match last {
+                // That is judged with what lasts for a time only.
+                _ if entry.kind == RecordKind::EXPIRED.0 => continue,
                 Some(last) if last.print == entry.print => continue,
                 Some(last) if last.kind == RecordKind::RECALLED && entry.kind == RecordKind::CONTENT.0 => {
                     format!("was recalled at seq {}, and its content is kept", last.from)
@@ -91,6 +93,11 @@ fn refusal_fault(book: &Book<'_>, send: &Send) -> Option<String> {
     let log = book.log(send.session)?;
     let of = log.at(target).filter(|of| born_as(of.kind).is_countable());
     let code = ErrorCode::from_number(code);
+    let gone =
+        target < log.first || log.lasting.get(&target).is_some_and(|lasting| lasting.early <= send.done);
+    if code == ErrorCode::NoSuchMessage && gone {
+        return None;
+    }
     if code == ErrorCode::NoSuchMessage && of.is_some() {
         return Some(format!("is refused, for there is no message {target}; there is one"));
     }

@@ -57,6 +57,14 @@ pub enum Rule {
     Protocol,
     /// What was recalled or edited is shown no more, and became the same everywhere (G7).
     Recall,
+    /// What lasts for a time only is there for that time and gone after it.
+    Expiry,
+    /// What is kept is kept, and what is trimmed is told as such.
+    Trimmed,
+    /// Whoever has the same records has the same digest.
+    Digest,
+    /// Under one request key there is one effect, one answer, one line of the audit.
+    Keys,
     /// Nothing enters a direct session against a block (rule 7, G8).
     Blocks,
 }
@@ -97,6 +105,18 @@ pub struct Totals {
     pub barred: u64,
     /// READs that were answered.
     pub read: u64,
+    /// Copies that devices have proved by digest.
+    pub proved: u64,
+    /// Acts under request keys that were asked for again after they were answered.
+    pub keyed: u64,
+    /// Session lists that were asked for since a mark.
+    pub since: u64,
+    /// Lines that these left as they were.
+    pub carried: u64,
+    /// Messages that went by themselves.
+    pub expired: u64,
+    /// Records that were trimmed.
+    pub trimmed: u64,
     /// Further attempts.
     pub retried: u64,
     /// Messages pushed.

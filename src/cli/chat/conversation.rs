@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use rookery_client::wire::reply::{Ack, Page, ReadMark, Summary};
 use rookery_client::wire::{
-    DeviceId, GroupAction, Record, RecordKind, SessionId, Signal, Target, UserId, decode,
+    Blob, DeviceId, GroupAction, Record, RecordKind, SessionId, Signal, Target, UserId, decode,
 };
 
+use super::facts::Facts;
 use super::wrap::harmless;
 use crate::cli::group_words::action_words;
 use crate::cli::record::lasts;
@@ -57,6 +58,8 @@ pub(super) struct Conversation {
     pub(super) last_seq: u64,
     pub(super) time_ms: u64,
     pub(super) members: Option<u32>,
+    /// What it is called, if it is a group.
+    pub(super) facts: Facts,
     pub(super) unread: u64,
     pub(super) count: u64,
     pub(super) read_seq: u64,
@@ -88,6 +91,7 @@ impl Conversation {
             last_seq: 0,
             time_ms: 0,
             members: None,
+            facts: Facts::default(),
             unread: 0,
             count: 0,
             read_seq: 0,
@@ -133,8 +137,10 @@ impl Conversation {
             }
         }
         if matches!(record.kind, RecordKind::MEMBERS_ADDED | RecordKind::MEMBERS_REMOVED) {
-            // Who is in it has changed; the number is asked for when it is wanted.
-            self.members = None;
+            self.facts.changed();
+        }
+        if let Some(name) = given_name(record).filter(|_| news) {
+            self.facts.named(&name);
         }
         self.put(record, me, device);
         if !news {
@@ -235,6 +241,14 @@ impl Conversation {
     pub(super) fn older_than(&self) -> Option<u64> {
         let first = self.entries.first_key_value().map_or(self.last_seq + 1, |(seq, _)| *seq);
         (first > self.first_kept && self.last_seq > 0 && self.entries.len() < MOST).then_some(first)
+    }
+}
+
+/// The name that a signal gives the group.
+fn given_name(record: &Record) -> Option<Blob> {
+    match (record.kind, decode::<GroupAction>(&record.content.0)) {
+        (RecordKind::GROUP_CHANGED, Ok(GroupAction::SetProfile { name, .. })) => name,
+        _ => None,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::state::{Action, Chat};
+use super::acts::Action;
+use super::state::Chat;
 use super::words;
 
 /// Rows a small scroll step moves.

@@ -1,16 +1,22 @@
 //! `rookery chat`: a terminal to talk in.
 //!
-//! Four parts that can be read alone: what the chat knows and decides ([`state`], over [`conversation`], [`company`], [`input`],
-//! [`words`]), what it looks like ([`view`], over [`history`], [`wrap`], [`palette`], [`zone`]), which key does what
-//! ([`keys`]), and the loop here, which only carries events in and actions out. It must leave the terminal as it
+//! Four parts that can be read alone: what the chat knows and decides ([`state`] and [`outcomes`], over [`conversation`], [`facts`],
+//! [`company`], [`input`], [`words`]), what it looks like ([`view`], over [`history`], [`popup`], [`wrap`], [`palette`], [`zone`]), which key does what
+//! ([`keys`]), and the loop here, which only carries events in and actions ([`acts`]) out to
+//! where they are done ([`doing`]). It must leave the terminal as it
 //! found it, however it ends ([`screen`]), and show nothing of a message that the terminal could take for a command.
 
+mod acts;
 mod company;
 mod conversation;
+mod doing;
+mod facts;
 mod history;
 mod input;
 mod keys;
+mod outcomes;
 mod palette;
+mod popup;
 mod screen;
 mod state;
 mod view;
@@ -32,25 +38,20 @@ use crossterm::event::EventStream;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use ratatui::crossterm::event::Event as Terminal;
-use rookery_client::wire::live::WatchMode;
-use rookery_client::wire::request::{Consistency, Direction};
-use rookery_client::wire::{Blob, SessionId};
-use rookery_client::{
-    Client, ClientError, Event, Events, InviteCode, Mark, Memory, Outgoing, StartAt, SyncList,
-};
+use rookery_client::wire::SessionId;
+use rookery_client::{Client, ClientError, Event, Events, Mark, Memory, Outgoing, StartAt, SyncList};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use self::acts::{About, Action, Outcome};
 use self::palette::Palette;
 use self::screen::Screen;
-use self::state::{Action, Chat, Connection, MEMBERS_SHOWN, Outcome};
+use self::state::{Chat, Connection};
 use self::view::Look;
 use self::zone::Zone;
 use super::connect::ConnectArgs;
 
-/// Messages asked for at once when history is shown.
-const PAGE: u32 = 60;
 /// Shortest time between two drawings: a busy group must not eat a slow line.
 const FRAME: Duration = Duration::from_millis(40);
 /// How often the clock is looked at.
@@ -231,90 +232,12 @@ impl Talk {
     /// Does what the chat wants done; `false` when that is to end.
     fn act(&mut self) -> bool {
         for action in self.chat.take_actions() {
-            let client = self.client.clone();
             match action {
                 Action::Quit => return false,
                 Action::Send { session, id, text } => self.send(session, id, &text),
-                Action::Pull { session, before } => {
-                    let from = before.saturating_sub(u64::from(before > 0));
-                    self.work.spawn(async move {
-                        let (way, how) = (Direction::Backward, Consistency::Linearizable);
-                        let result = client.pull(&session, from, way, PAGE, how).await;
-                        Outcome::Page { session, result }
-                    });
-                }
-                Action::Read { session, seq } => {
-                    self.work.spawn(async move {
-                        let result = client.read(&session, seq).await;
-                        Outcome::Read { session, result }
-                    });
-                }
-                Action::Create { group, members } => {
-                    self.work.spawn(async move {
-                        let result = client.create_group(group.clone(), &members).await;
-                        let what = format!("#{group} is there");
-                        Outcome::Done { what, session: SessionId::group(group), result }
-                    });
-                }
-                Action::Join { group, code } => {
-                    self.work.spawn(async move {
-                        let session = SessionId::group(group);
-                        Outcome::Joined { result: join(&client, &session, code.as_ref()).await, session }
-                    });
-                }
-                Action::Change { session, add, users } => {
-                    self.work.spawn(async move {
-                        let result = match add {
-                            true => client.add_members(&session, &users).await,
-                            false => client.remove_members(&session, &users).await,
-                        };
-                        Outcome::Done { what: "done".to_owned(), session, result }
-                    });
-                }
-                Action::Recall { session, seq } => {
-                    self.work.spawn(async move {
-                        let result = client.recall(&session, seq).await;
-                        Outcome::Done { what: "recalled".to_owned(), session, result }
-                    });
-                }
-                Action::Edit { session, seq, text } => {
-                    self.work.spawn(async move {
-                        let result = client.edit(&session, seq, Outgoing::text(&text)).await;
-                        Outcome::Done { what: "edited".to_owned(), session, result }
-                    });
-                }
-                Action::Manage { session, action } => {
-                    self.work.spawn(async move {
-                        let result = client.manage(&session, action).await;
-                        Outcome::Done { what: "done".to_owned(), session, result }
-                    });
-                }
-                Action::Members { session, show } => {
-                    self.work.spawn(async move {
-                        let result = client.members(&session, None, MEMBERS_SHOWN).await;
-                        Outcome::Members { session, show, result }
-                    });
-                }
-                Action::Own(action) => {
-                    self.work.spawn(async move {
-                        let result = client.manage_self(action.clone()).await;
-                        Outcome::Own { action, result }
-                    });
-                }
-                Action::Typing { session, on } => {
-                    // Whether it got there is of no interest; the work has an end of its own.
-                    self.work.spawn(async move {
-                        let _ = client.typing(&session, on).await;
-                        Outcome::Nothing
-                    });
-                }
-                Action::Watch { users } => {
-                    self.work
-                        .spawn(async move { Outcome::Present(client.watch(WatchMode::Add, &users).await) });
-                }
-                Action::Sync => {
-                    let mark = Arc::clone(&self.mark);
-                    self.work.spawn(async move { Outcome::Synced(listed(&client, &mark).await) });
+                action => {
+                    let (client, mark) = (self.client.clone(), Arc::clone(&self.mark));
+                    self.work.spawn(async move { doing::outcome_of(&client, &mark, action).await });
                 }
             }
         }
@@ -325,28 +248,16 @@ impl Talk {
     /// is waited for elsewhere.
     fn send(&mut self, session: SessionId, id: u64, text: &str) {
         let pending = self.client.send_pipelined(&session, Outgoing::text(text)).now_or_never();
-        match pending {
+        let refused = match pending {
             Some(Ok(pending)) => {
-                self.work.spawn(async move { Outcome::Sent { session, id, result: pending.await } });
+                self.work.spawn(async move { Outcome::About(session, About::Sent(id, pending.await)) });
+                return;
             }
-            Some(Err(error)) => self.chat.outcome(Outcome::Sent { session, id, result: Err(error) }),
-            None => {
-                let text = "too many messages are on their way; send it again".to_owned();
-                let result = Err(rookery_client::ClientError::Invalid(text));
-                self.chat.outcome(Outcome::Sent { session, id, result });
-            }
-        }
+            Some(Err(error)) => error,
+            None => ClientError::Invalid("too many messages are on their way; send it again".to_owned()),
+        };
+        self.chat.outcome(Outcome::About(session, About::Sent(id, Err(refused))));
     }
-}
-
-/// Comes into a group or asks to; says which.
-async fn join(
-    client: &Client,
-    session: &SessionId,
-    code: Option<&InviteCode>,
-) -> Result<bool, rookery_client::ClientError> {
-    client.join_group(session, code, Blob::default()).await?;
-    client.is_member(session).await
 }
 
 fn is_control(key: crossterm::event::KeyEvent) -> bool {

@@ -1,142 +1,29 @@
-//! The whole chat as a plain struct: what happened goes in, what is to be done comes out as [`Action`]s. Knows
-//! neither the terminal nor the network, so that every behaviour can be tested as it stands.
+//! The whole chat as a plain struct: what happened goes in, what is to be done comes out as [`Action`]s, and how that
+//! went is told in [`super::outcomes`]. Knows neither the terminal nor the network, so that every behaviour can be tested as it stands.
 
 use std::collections::HashMap;
 
-use rookery_client::wire::live::PresencePage;
-use rookery_client::wire::own::{SelfAck, SessionSettings};
-use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
-use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, SessionSetting, UserAction, UserId};
-use rookery_client::{ClientError, Event, InviteCode, SyncList};
+use rookery_client::Event;
+use rookery_client::wire::own::SessionSettings;
+use rookery_client::wire::{DeviceId, GroupAction, SessionId, SessionSetting, UserAction, UserId};
 
+use super::acts::Action;
 use super::company::Company;
 use super::conversation::{Body, Conversation, Pending};
 use super::history;
 use super::input::Input;
-use super::words::{self, COMMANDS, KEYS, Line};
+use super::popup::{self, Popup};
+use super::words::{self, Line};
 use super::wrap::harmless;
-use crate::cli::own::relation_words;
+use crate::cli::people::relation_words;
 
 /// How long a notice stays in the status line, milliseconds.
 const NOTICE_MS: u64 = 6_000;
-/// Members shown by `/members`.
-pub(super) const MEMBERS_SHOWN: u32 = 200;
-
-/// Something to be done, and later told back as an [`Outcome`].
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Send {
-        session: SessionId,
-        id: u64,
-        text: String,
-    },
-    /// A page of history that ends before this seq (0: the newest).
-    Pull {
-        session: SessionId,
-        before: u64,
-    },
-    Read {
-        session: SessionId,
-        seq: u64,
-    },
-    Create {
-        group: GroupId,
-        members: Vec<UserId>,
-    },
-    Join {
-        group: GroupId,
-        code: Option<InviteCode>,
-    },
-    Change {
-        session: SessionId,
-        add: bool,
-        users: Vec<UserId>,
-    },
-    Recall {
-        session: SessionId,
-        seq: u64,
-    },
-    Edit {
-        session: SessionId,
-        seq: u64,
-        text: String,
-    },
-    Manage {
-        session: SessionId,
-        action: GroupAction,
-    },
-    Members {
-        session: SessionId,
-        show: bool,
-    },
-    /// Change what is the user's own.
-    Own(UserAction),
-    /// Say that the person is writing, or has stopped.
-    Typing {
-        session: SessionId,
-        on: bool,
-    },
-    /// Watch these users too.
-    Watch {
-        users: Vec<UserId>,
-    },
-    /// Read the session list.
-    Sync,
-    Quit,
-}
-
-/// How an action went.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Sent {
-        session: SessionId,
-        id: u64,
-        result: Result<Ack, ClientError>,
-    },
-    Page {
-        session: SessionId,
-        result: Result<Page, ClientError>,
-    },
-    Read {
-        session: SessionId,
-        result: Result<ReadMark, ClientError>,
-    },
-    Done {
-        what: String,
-        session: SessionId,
-        result: Result<Ack, ClientError>,
-    },
-    /// Whether the user is a member now; else it has asked.
-    Joined {
-        session: SessionId,
-        result: Result<bool, ClientError>,
-    },
-    Members {
-        session: SessionId,
-        show: bool,
-        result: Result<MemberPage, ClientError>,
-    },
-    Own {
-        action: UserAction,
-        result: Result<SelfAck, ClientError>,
-    },
-    Synced(Result<SyncList, ClientError>),
-    Present(Result<PresencePage, ClientError>),
-    Nothing,
-}
-
 /// The connection, for the status line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
     Up { node: u16, addr: String },
     Down { reason: String },
-}
-
-/// A text shown over the history until a key is pressed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Popup {
-    pub(super) title: String,
-    pub(super) lines: Vec<String>,
 }
 
 /// Everything that is shown.
@@ -205,6 +92,7 @@ impl Chat {
     /// Takes what must be done.
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
         self.see();
+        self.ask_facts();
         if let Some((session, on)) = self.company.types(self.open.as_ref(), self.input.text(), self.now_ms) {
             self.actions.push(Action::Typing { session, on });
         }
@@ -241,15 +129,13 @@ impl Chat {
         session.new_after = (session.unread > 0).then_some(session.read_seq);
         session.time_ms = if session.last_seq == 0 { now_ms } else { session.time_ms };
         let draft = std::mem::take(&mut session.draft);
-        let (ask, count) = (!std::mem::replace(&mut session.opened, true), session.members.is_none());
+        let ask = !std::mem::replace(&mut session.opened, true);
+        session.facts.open();
         let (known, loaded) = (session.last_seq > 0, session.entries.first_key_value().map(|(seq, _)| *seq));
         session.loading = ask && known;
         self.input.set(&draft);
         if ask && known {
             self.actions.push(Action::Pull { session: id.clone(), before: loaded.unwrap_or(0) });
-        }
-        if count && known && matches!(id, SessionId::Group(_)) {
-            self.actions.push(Action::Members { session: id.clone(), show: false });
         }
         self.open = Some(id);
     }
@@ -300,6 +186,11 @@ impl Chat {
                     self.actions.push(Action::Recall { session, seq });
                 }
             }
+            Line::Versions(seq) => {
+                if let Some((session, seq)) = self.own_message(seq) {
+                    self.actions.push(Action::Versions { session, seq });
+                }
+            }
             Line::Edit(text) => {
                 if let Some((session, seq)) = self.own_message(None) {
                     self.actions.push(Action::Edit { session, seq, text });
@@ -323,10 +214,20 @@ impl Chat {
                 self.own(|session, _| UserAction::DeleteMessages { session, from_seq: seq, to_seq: seq });
             }
             Line::Members => match self.open.clone() {
-                Some(session) => self.actions.push(Action::Members { session, show: true }),
+                Some(session) => self.actions.push(Action::Members { session }),
                 None => self.say("no session is open"),
             },
-            Line::Help => self.popup = Some(help()),
+            Line::Requests => match self.open.clone() {
+                Some(session @ SessionId::Group(_)) => self.actions.push(Action::Requests { session }),
+                Some(_) => self.say("that is for groups"),
+                None => self.say("no session is open"),
+            },
+            Line::Answer(users, accept) => {
+                for user in users {
+                    self.manage(GroupAction::Answer { user, accept });
+                }
+            }
+            Line::Help => self.popup = Some(popup::help()),
             Line::Quit => self.actions.push(Action::Quit),
         }
     }
@@ -382,7 +283,7 @@ impl Chat {
 
     fn manage(&mut self, action: GroupAction) {
         match self.open.clone() {
-            Some(SessionId::Direct { .. }) if !matches!(action, GroupAction::SetRetention(_)) => {
+            Some(SessionId::Direct { .. }) if !words::is_of_any(&action) => {
                 self.say("that is for groups");
             }
             Some(session) => self.actions.push(Action::Manage { session, action }),
@@ -428,7 +329,9 @@ impl Chat {
             Event::Presence(lines) => self.company.present(lines),
             Event::Joined(session) => {
                 let known = self.sessions.contains_key(&session);
-                self.session(&session).member = true;
+                let joined = self.session(&session);
+                joined.member = true;
+                joined.facts.changed();
                 if !known {
                     self.actions.push(Action::Sync);
                 }
@@ -437,97 +340,16 @@ impl Chat {
                 self.session(&session).member = false;
                 self.say(format!("you are no longer in {}", self.name(&session)));
             }
-            Event::Connected { node, addr } => self.connection = Connection::Up { node, addr },
+            Event::Connected { node, addr } => {
+                self.connection = Connection::Up { node, addr };
+                // What could not be said before may be known now.
+                self.sessions.values_mut().for_each(|session| session.facts.open());
+            }
             Event::Disconnected { reason } => {
                 self.connection = Connection::Down { reason: harmless(&reason) };
             }
             // Told where it matters: the page that is pulled begins later.
             _ => {}
-        }
-    }
-
-    /// How an action went.
-    pub(super) fn outcome(&mut self, outcome: Outcome) {
-        let (me, device) = (self.me.clone(), self.device.clone());
-        match outcome {
-            Outcome::Sent { session, id, result } => {
-                let session = self.session(&session);
-                match result {
-                    Ok(ack) => session.acked(id, &ack, &me),
-                    Err(error) => {
-                        if let Some(sent) = session.pending.iter_mut().find(|pending| pending.id == id) {
-                            sent.failed = Some(brief(&error));
-                        }
-                    }
-                }
-            }
-            Outcome::Page { session, result } => {
-                let conversation = self.session(&session);
-                conversation.loading = false;
-                match result {
-                    Ok(page) => conversation.page(&page, &me, &device),
-                    Err(error) => {
-                        conversation.opened = !conversation.entries.is_empty();
-                        self.say(format!("history of {}: {}", self.name(&session), brief(&error)));
-                    }
-                }
-            }
-            Outcome::Read { session, result } => match result {
-                Ok(mark) => self.session(&session).read(&mark),
-                // Tried again when the next message is seen.
-                Err(_) => self.session(&session).read_sent = 0,
-            },
-            Outcome::Done { what, session, result } => match result {
-                Ok(_) => {
-                    self.say(what);
-                    self.open(session);
-                }
-                Err(error) => self.say(brief(&error)),
-            },
-            Outcome::Joined { session, result } => match result {
-                Ok(true) => self.open(session),
-                Ok(false) => self.say(format!("{} is asked to let you in", self.name(&session))),
-                Err(error) => self.say(brief(&error)),
-            },
-            Outcome::Members { session, show, result } => self.members(&session, show, result),
-            Outcome::Own { action, result } => match (action, result) {
-                (UserAction::Block { user }, Ok(_)) => self.say(format!("{user} is blocked")),
-                (UserAction::Unblock { user }, Ok(_)) => self.say(format!("{user} is blocked no more")),
-                (_, Ok(_)) => self.say("done"),
-                (_, Err(error)) => self.say(brief(&error)),
-            },
-            Outcome::Synced(Ok(list)) => {
-                for summary in &list.sessions {
-                    self.session(&summary.session).learn(summary, &me);
-                }
-                let users = self.company.begin_to_watch(&me, self.sessions.keys());
-                if !users.is_empty() {
-                    self.actions.push(Action::Watch { users });
-                }
-            }
-            Outcome::Present(Ok(page)) => self.company.present(page.users),
-            // Presence is an extra: without it the header says less.
-            Outcome::Present(Err(_)) | Outcome::Nothing => {}
-            Outcome::Synced(Err(error)) => self.say(brief(&error)),
-        }
-    }
-
-    fn members(&mut self, session: &SessionId, show: bool, result: Result<MemberPage, ClientError>) {
-        match result {
-            Ok(page) => {
-                self.session(session).members = Some(page.total);
-                if show {
-                    let mut lines: Vec<String> =
-                        page.users.iter().map(|user| harmless(user.as_str())).collect();
-                    if page.more {
-                        lines.push(format!("… and {} more", page.total as usize - page.users.len()));
-                    }
-                    let title = format!("{}: {} members", self.name(session), page.total);
-                    self.popup = Some(Popup { title, lines });
-                }
-            }
-            Err(error) if show => self.say(brief(&error)),
-            Err(_) => {}
         }
     }
 
@@ -557,37 +379,15 @@ impl Chat {
         }
     }
 
-    /// A session as its user names it.
+    /// A session as it is called: `@` and the other user, or `#` and the group's name for people, its id where it has none.
     pub(super) fn name(&self, session: &SessionId) -> String {
-        harmless(&crate::cli::connect::session_name(&self.me, session))
+        match self.sessions.get(session).and_then(|known| known.facts.name.as_ref()) {
+            Some(name) => format!("#{name}"),
+            None => harmless(&crate::cli::connect::session_name(&self.me, session)),
+        }
     }
 
-    fn session(&mut self, id: &SessionId) -> &mut Conversation {
+    pub(super) fn session(&mut self, id: &SessionId) -> &mut Conversation {
         self.sessions.entry(id.clone()).or_insert_with(|| Conversation::new(id.clone()))
     }
-}
-
-/// An error in a few words.
-fn brief(error: &ClientError) -> String {
-    match error {
-        ClientError::Refused(body) => {
-            let text = body.message();
-            if text.is_empty() { body.code.name().to_owned() } else { text.into_owned() }
-        }
-        ClientError::Deadline { written: true, .. } => {
-            "no answer in time; it may have been stored".to_owned()
-        }
-        other => other.to_string(),
-    }
-}
-
-fn help() -> Popup {
-    let commands = COMMANDS.iter().map(|(name, arguments, does)| (format!("{name} {arguments}"), *does));
-    let keys = KEYS.iter().map(|(key, does)| ((*key).to_owned(), *does));
-    let line = |(what, does): (String, &str)| {
-        let pad = " ".repeat(19usize.saturating_sub(super::wrap::columns(&what)));
-        format!("{what}{pad} {does}")
-    };
-    let lines = commands.map(line).chain([String::new()]).chain(keys.map(line)).collect();
-    Popup { title: "Keys and commands".to_owned(), lines }
 }

@@ -113,7 +113,12 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: Look, alone
             let name = chat.name(&session.id);
             match (&session.id, session.members, session.member) {
                 (_, _, false) => format!(" {name} · you are not a member"),
-                (SessionId::Group(_), Some(members), _) => format!(" {name} · {members} members"),
+                (SessionId::Group(group), members, _) => {
+                    // What commands call it, where that is not what it is called.
+                    let id = session.facts.name.as_ref().map(|_| harmless(&format!(" · group:{group}")));
+                    let members = members.map(|members| format!(" · {members} members"));
+                    format!(" {name}{}{}", id.unwrap_or_default(), members.unwrap_or_default())
+                }
                 _ => format!(" {name}{}", other_words(chat, session, look)),
             }
         }

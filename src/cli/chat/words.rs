@@ -18,6 +18,8 @@ pub(super) enum Line {
     Remove(Vec<UserId>),
     /// Recall a message of the open session; the last own one if none is named.
     Recall(Option<u64>),
+    /// Show what a message of the open session said before; the last own one if none is named.
+    Versions(Option<u64>),
     /// Say something else in the place of the last own message.
     Edit(String),
     /// Come into a group, with a code of invitation if there is one, or ask to.
@@ -38,6 +40,10 @@ pub(super) enum Line {
     Delete(u64),
     /// Show who is in the open session.
     Members,
+    /// Show who asks to join the open group.
+    Requests,
+    /// Let users who ask to join into the open group, or not.
+    Answer(Vec<UserId>, bool),
     /// Show the keys and commands.
     Help,
     /// End.
@@ -52,11 +58,13 @@ pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("/remove", "USER…", "remove members from the open group"),
     ("/recall", "[N]", "take back your last message, or the one with this number"),
     ("/edit", "TEXT", "say something else in the place of your last message"),
+    ("/versions", "[N]", "show what your last message, or number N, said before"),
     ("/join", "NAME [CODE]", "come into a group, or ask to"),
     ("/leave", "", "leave the open group"),
-    ("/set", "WHAT…", "name TEXT; keep DAYS; accept, decline, admin, mute … USER"),
+    ("/set", "WHAT…", "name TEXT; keep DAYS; versions on|off; admin, mute, bar … USER"),
     ("/my", "WHAT…", "pin, clear, delete N; friend USER TEXT, block or unblock USER"),
     ("/members", "", "show who is in the open session"),
+    ("/requests", "[WHAT USER…]", "show who asks to join; accept or decline USER…"),
     ("/help", "", "show keys and commands"),
     ("/quit", "", "end"),
 ];
@@ -72,6 +80,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("↑, ↓", "lines typed before"),
     ("Ctrl-C", "end"),
 ];
+
+/// Whether a change is one for direct sessions too.
+pub(super) fn is_of_any(action: &GroupAction) -> bool {
+    matches!(action, GroupAction::SetRetention(_) | GroupAction::KeepVersions { .. })
+}
 
 /// Understands a line; `Err` says what is wrong with it. A second slash makes a message that begins with one.
 pub(super) fn understand(line: &str) -> Result<Line, String> {
@@ -103,6 +116,11 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
             (Some(Ok(seq)), None) => Ok(Line::Recall(Some(seq))),
             _ => Err(usage()),
         },
+        "versions" => match (words.next().map(str::parse), words.next()) {
+            (None, _) => Ok(Line::Versions(None)),
+            (Some(Ok(seq)), None) => Ok(Line::Versions(Some(seq))),
+            _ => Err(usage()),
+        },
         "edit" => match command.trim_start_matches("edit").trim() {
             "" => Err(usage()),
             text => Ok(Line::Edit(text.to_owned())),
@@ -119,6 +137,13 @@ pub(super) fn understand(line: &str) -> Result<Line, String> {
         "set" => set(words)?.ok_or_else(|| SET.to_owned()),
         "my" => my(words)?.ok_or_else(|| MY.to_owned()),
         "members" => Ok(Line::Members),
+        "requests" => match words.next() {
+            None => Ok(Line::Requests),
+            Some(what @ ("accept" | "decline")) => some(users(words)?)
+                .map(|users| Line::Answer(users, what == "accept"))
+                .ok_or_else(|| REQUESTS.to_owned()),
+            Some(_) => Err(REQUESTS.to_owned()),
+        },
         "help" => Ok(Line::Help),
         "quit" | "exit" => Ok(Line::Quit),
         _ => Err(usage()),
@@ -141,9 +166,12 @@ fn users<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<UserId>, String
         .collect()
 }
 
+/// How to use `/requests`.
+const REQUESTS: &str = "write /requests, /requests accept USER… or /requests decline USER…";
+
 /// How to use `/set`.
 const SET: &str = "write /set name TEXT, /set keep DAYS (0: no bound), /set mute USER [MINUTES], or \
-    /set accept, decline, bar, unbar, admin, member, owner or unmute USER";
+    /set bar, unbar, admin, member, owner or unmute USER";
 
 /// What `/set` does to the open group; `None` when it says nothing that can be done.
 fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, String> {
@@ -158,14 +186,20 @@ fn set<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Option<Line>, Str
         let keeps = |days: u64| Retention { age_ms: days.saturating_mul(86_400_000), count: 0 };
         return Ok(days.map(|days| Line::Manage(GroupAction::SetRetention(keeps(days)))));
     }
+    if what == "versions" {
+        let on = match (words.next(), words.next()) {
+            (Some("on"), None) => true,
+            (Some("off"), None) => false,
+            _ => return Ok(None),
+        };
+        return Ok(Some(Line::Manage(GroupAction::KeepVersions { on })));
+    }
     let Some(user) = users(words.next().into_iter())?.pop() else { return Ok(None) };
     let minutes = words.next().map(str::parse::<u64>).transpose();
     let (Ok(minutes), None) = (minutes, words.next()) else { return Ok(None) };
     Ok(Some(match (what, minutes) {
         ("mute", minutes) => Line::Mute(user, minutes),
         ("unmute", None) => Line::Manage(GroupAction::Mute { user, until_ms: 0 }),
-        ("accept", None) => Line::Manage(GroupAction::Answer { user, accept: true }),
-        ("decline", None) => Line::Manage(GroupAction::Answer { user, accept: false }),
         ("bar", None) => Line::Manage(GroupAction::Bar { user, on: true }),
         ("unbar", None) => Line::Manage(GroupAction::Bar { user, on: false }),
         ("admin", None) => Line::Manage(GroupAction::SetRole { user, role: MemberRole::Admin }),
@@ -206,7 +240,7 @@ fn some(users: Vec<UserId>) -> Option<Vec<UserId>> {
 mod tests {
     use rookery_client::wire::{Blob, GroupAction, MemberRole, Retention, UserAction};
 
-    use super::{Line, MY, complete, understand};
+    use super::{Line, MY, REQUESTS, complete, understand};
 
     #[test]
     fn lines_are_understood() {
@@ -219,6 +253,7 @@ mod tests {
         assert_eq!(understand("/add bob"), Ok(Line::Add(vec![user("bob")])));
         assert_eq!(understand("/recall"), Ok(Line::Recall(None)));
         assert_eq!(understand("/recall 17"), Ok(Line::Recall(Some(17))));
+        assert_eq!(understand("/versions 17"), Ok(Line::Versions(Some(17))));
         assert_eq!(understand("/edit  so it  is "), Ok(Line::Edit("so it  is".to_owned())));
         let role = GroupAction::SetRole { user: user("bob"), role: MemberRole::Admin };
         assert_eq!(understand("/set admin @bob"), Ok(Line::Manage(role)));
@@ -226,8 +261,13 @@ mod tests {
         assert_eq!(understand("/set mute bob 5"), Ok(Line::Mute(user("bob"), Some(5))));
         let named = GroupAction::SetProfile { name: Some(Blob::from("The team")), avatar: None };
         assert_eq!(understand("/set name The  team"), Ok(Line::Manage(named)));
-        let accept = GroupAction::Answer { user: user("bob"), accept: true };
-        assert_eq!(understand("/set accept @bob"), Ok(Line::Manage(accept)));
+        assert_eq!(understand("/requests"), Ok(Line::Requests));
+        let both = vec![user("bob"), user("eve")];
+        assert_eq!(understand("/requests accept @bob, eve"), Ok(Line::Answer(both, true)));
+        assert_eq!(understand("/requests decline bob"), Ok(Line::Answer(vec![user("bob")], false)));
+        let versions = GroupAction::KeepVersions { on: true };
+        assert_eq!(understand("/set versions on"), Ok(Line::Manage(versions)));
+        assert!(understand("/set versions").is_err() && understand("/set versions on now").is_err());
         let keeps = GroupAction::SetRetention(Retention { age_ms: 7 * 86_400_000, count: 0 });
         assert_eq!(understand("/set keep 7"), Ok(Line::Manage(keeps)));
         let team = || "team".parse().expect("a group");
@@ -264,6 +304,9 @@ mod tests {
             "/set admin bob 3",
         ] {
             assert!(understand(line).is_err_and(|text| text.starts_with("write /set")), "{line}");
+        }
+        for line in ["/requests accept", "/requests eve"] {
+            assert_eq!(understand(line), Err(REQUESTS.to_owned()), "{line}");
         }
         assert!(understand("/dn bob").is_err_and(|text| text.contains("/help")));
         assert!(understand(&format!("/dm {}", "x".repeat(65))).is_err());

@@ -2,7 +2,7 @@
 
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RolePage};
 use rookery_wire::join::{CodePage, JoinGroup, ListCodes, ListRequests, Outside, RequestPage};
-use rookery_wire::{AttributeKey, GroupAction, MemberRole, Retention};
+use rookery_wire::{AttributeKey, GroupAction, MemberRole, Retention, Retry};
 
 use super::*;
 use crate::state::Act;
@@ -149,5 +149,40 @@ async fn a_group_and_its_roles_are_read() {
     client.send(Kind::ListRoles, 8, &ListRoles { session: group("team"), after: None, limit: 9 }).await;
     let (frame, page) = client.expect::<RolePage>(Kind::RolePage).await;
     assert_eq!((frame.request_id, page.more), (8, false));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_knocks_at_groups_faster_than_allowed_through_however_many_connections() {
+    let bench = bench(|limits, _| limits.join_rate = 2).await;
+    let (mut phone, mut tablet) = (bench.client("ada", "phone").await, bench.client("ada", "tablet").await);
+    let join = |number: u64, who: Option<&str>| JoinGroup {
+        session: group(&format!("door{number}")),
+        client_seq: 1,
+        on_behalf_of: who.map(user),
+        code: None,
+        text: Blob::default(),
+    };
+    let mut asked = 0;
+    for client in [&mut phone, &mut tablet] {
+        for _ in 0..2 {
+            asked += 1;
+            client.send(Kind::JoinGroup, asked, &join(u64::from(asked), None)).await;
+            client.expect::<Ack>(Kind::Ack).await;
+        }
+    }
+    for client in [&mut phone, &mut tablet] {
+        client.send(Kind::JoinGroup, 9, &join(9, None)).await;
+        let refusal = client.refused(9, ErrorCode::TooFast).await;
+        assert_eq!((refusal.detail, refusal.takes_client_seq()), (2, false), "{refusal}");
+        assert!(matches!(refusal.retry, Retry::After(1..=500)), "{refusal:?}");
+        assert!(refusal.message().contains("limits.join_rate"), "{refusal}");
+    }
+    let mut bob = bench.client("bob", "phone").await;
+    bob.send(Kind::JoinGroup, 5, &join(5, None)).await;
+    bob.expect::<Ack>(Kind::Ack).await;
+    // What cannot be is refused as that, and costs nothing.
+    bob.send(Kind::JoinGroup, 6, &join(6, Some("ada"))).await;
+    bob.refused(6, ErrorCode::Forbidden).await;
     bench.stop().await;
 }

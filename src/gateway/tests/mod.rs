@@ -11,6 +11,7 @@ mod live;
 mod own;
 mod places;
 mod since;
+mod versions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -280,6 +281,7 @@ impl FakeShard {
                 ReadReply::Digest(reply)
             }
             Read::MayPass { .. } => ReadReply::Allowed,
+            Read::Versions { list, .. } => versions::found(list),
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())
             }

@@ -7,7 +7,7 @@ use rookery_wire::{SessionSetting, UserAction};
 
 use super::lists::{fill, listed};
 use super::*;
-use crate::state::{Given, ReadTo};
+use crate::state::{Given, PartOf, ReadTo};
 
 fn manage(number: u64, action: UserAction) -> ManageSelf {
     ManageSelf { number, on_behalf_of: None, action }
@@ -91,7 +91,10 @@ async fn reading_everything_asks_sessions_where_they_stand() {
     let moved: Vec<Vec<ReadTo>> = commands
         .iter()
         .filter_map(|command| match command {
-            Command::ReadMany { cursors, .. } => Some(cursors.clone()),
+            Command::ReadMany { of, cursors, .. } => {
+                assert!(matches!(of, PartOf::Numbered { number: 8, actor } if actor.user == user("ada")));
+                Some(cursors.clone())
+            }
             Command::UserAct { act, .. } => match &act.given {
                 Given::Heads { cursors, unread } => {
                     assert!(*unread > 700, "all of them, {unread}");

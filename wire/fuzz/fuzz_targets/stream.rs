@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use rookery_wire::codec::Source;
 use rookery_wire::{
-    Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, join, live, own, reply, request,
+    Decoder, ErrorBody, Frame, FrameFault, Kind, decode, encode, group, join, live, own, reply, request, versions,
 };
 
 const MAX_FRAME: u32 = 1 << 16;
@@ -91,6 +91,8 @@ fn check_body(kind: Kind, bytes: &Bytes) {
         Kind::RequestPage => check::<join::RequestPage>(bytes),
         Kind::ListCodes => check::<join::ListCodes>(bytes),
         Kind::CodePage => check::<join::CodePage>(bytes),
+        Kind::ListVersions => check::<versions::ListVersions>(bytes),
+        Kind::VersionsPage => check::<versions::VersionsPage>(bytes),
         other => panic!("{other:?} is not fuzzed; add it here"),
     }
 }

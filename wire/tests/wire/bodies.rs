@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::{
     DecodeFault, ErrorBody, Kind, admin, decode, digest, encode, group, join, live, own, reply, request,
+    versions,
 };
 use serde_json::Value;
 
@@ -78,6 +79,7 @@ bodies! {
     JoinGroup(join::JoinGroup),
     Admin(admin::Admin),
     Audit(admin::Audit),
+    ListVersions(versions::ListVersions),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -109,6 +111,7 @@ bodies! {
     CodePage(join::CodePage),
     AdminReply(admin::AdminReply),
     AuditPage(admin::AuditPage),
+    VersionsPage(versions::VersionsPage),
 }
 
 #[test]

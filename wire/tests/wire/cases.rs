@@ -8,7 +8,7 @@ use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Extension, GroupId, Pre
 use rookery_wire::{Retry, Rewritten, SessionId, Signal, Target, UserId, encode};
 
 use crate::bodies::Body;
-use crate::{admin, digest, group_cases, join, live, own_cases};
+use crate::{admin, digest, group_cases, join, live, own_cases, versions};
 
 /// One frame and why it is among the vectors.
 pub(crate) struct Case {
@@ -65,6 +65,7 @@ pub(crate) fn requests() -> Vec<Case> {
     cases.extend(digest::requests());
     cases.extend(join::requests());
     cases.extend(admin::requests());
+    cases.extend(versions::requests());
     cases
 }
 
@@ -331,6 +332,7 @@ pub(crate) fn replies() -> Vec<Case> {
     cases.extend(digest::replies());
     cases.extend(join::replies());
     cases.extend(admin::replies());
+    cases.extend(versions::replies());
     cases
 }
 
@@ -460,5 +462,6 @@ pub(crate) fn pushes() -> Vec<Case> {
     cases.extend(own_cases::pushes());
     cases.extend(live::pushes());
     cases.extend(join::pushes());
+    cases.extend(versions::pushes());
     cases
 }

@@ -73,6 +73,7 @@ impl Json for GroupAction {
             } }),
             GroupAction::RevokeCode { id } => json!({ "revoke_code": { "id": id.to_json() } }),
             GroupAction::Bar { user, on } => json!({ "bar": { "user": user.to_json(), "on": on } }),
+            GroupAction::KeepVersions { on } => json!({ "keep_versions": { "on": on } }),
             GroupAction::Asked { user } => json!({ "asked": { "user": user.to_json() } }),
         }
     }
@@ -104,6 +105,7 @@ impl Json for GroupAction {
             "revoke_code" => GroupAction::RevokeCode { id: u64::from_json(&fields["id"]) },
             "bar" => GroupAction::Bar { user: user(), on: bool::from_json(&fields["on"]) },
             "asked" => GroupAction::Asked { user: user() },
+            "keep_versions" => GroupAction::KeepVersions { on: bool::from_json(&fields["on"]) },
             other => panic!("no action {other}"),
         }
     }

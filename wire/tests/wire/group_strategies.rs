@@ -60,6 +60,7 @@ pub(crate) fn action() -> impl Strategy<Value = GroupAction> {
         number().prop_map(|id| GroupAction::RevokeCode { id }),
         (user(), any::<bool>()).prop_map(|(user, on)| GroupAction::Bar { user, on }),
         user().prop_map(|user| GroupAction::Asked { user }),
+        any::<bool>().prop_map(|on| GroupAction::KeepVersions { on }),
     ]
 }
 

@@ -3,7 +3,7 @@
 //! Read in this order: [`bodies`] (every kind of frame as one enum), [`strategies`] (random ones), then the tests:
 //! [`ids`], [`codes`], [`roundtrip`], [`hostile`], [`stream`]; and what others build on: [`vectors`] with its
 //! [`cases`] and their [`json`] (those of groups and of what is the user's own in files of their own, those of [`live`],
-//! [`join`], [`digest`] and [`admin`] in one each), and [`pages`], which holds the documents to the code.
+//! [`join`], [`digest`], [`versions`] and [`admin`] in one each), and [`pages`], which holds the documents to the code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,3 +34,4 @@ mod roundtrip;
 mod strategies;
 mod stream;
 mod vectors;
+mod versions;

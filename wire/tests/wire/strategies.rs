@@ -316,5 +316,6 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         crate::digest::body(),
         crate::join::body(),
         crate::admin::body(),
+        crate::versions::body(),
     ]
 }

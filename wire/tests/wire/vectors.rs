@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
-use rookery_wire::{Burns, Expires, Signal, Target, decode, encode};
+use rookery_wire::{Burns, Expires, Signal, Target, Version, decode, encode};
 use rookery_wire::{DecodeFault, Decoder, ErrorCode, FrameFault, GroupAction, Kind, Rewritten, SessionId};
 use serde_json::{Value, json};
 
@@ -147,6 +147,7 @@ fn check_value(vector: &Value) {
         "expires" => both_ways::<Expires>(vector),
         "burns" => both_ways::<Burns>(vector),
         "action" => both_ways::<GroupAction>(vector),
+        "version" => both_ways::<Version>(vector),
         other => panic!("no check for {other}"),
     }
 }
@@ -170,6 +171,7 @@ fn vectors_of_single_values() {
     values.push(value("expires", &Expires { after_ms: 60_000 }));
     values.push(value("burns", &Burns { after_ms: 251 }));
     values.extend([GroupAction::MuteAll { on: true }, GroupAction::Dissolve].map(|it| value("action", &it)));
+    values.push(value("version", &Version { number: 251, kept: 16 }));
     let vectors = file("values.json", &Value::Array(values));
     vectors.as_array().unwrap().iter().for_each(check_value);
 }

@@ -6,8 +6,9 @@ use rookery_client::wire::reply::ReadMark;
 use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction, Retention};
 use rookery_client::{ClientError, Event};
 
+use super::super::acts::{About, Action, Outcome};
 use super::super::conversation::Body;
-use super::super::state::{Action, Chat, Outcome};
+use super::super::state::Chat;
 use super::{
     MINUTE, NOON, ack, actions, bob, chat, message, page, press, press_with, record, screen, shows, summary,
     synced, team, typed,
@@ -25,7 +26,7 @@ fn a_message_is_pending_then_stored_whichever_comes_first() {
         assert_eq!(chat.current().unwrap().pending.len(), 1);
         let mut own = record(1, "ann", "hi");
         own.device = "terminal".parse().unwrap();
-        let outcome = Outcome::Sent { session: bob(), id: *id, result: Ok(ack(bob(), 1)) };
+        let outcome = Outcome::About(bob(), About::Sent(*id, Ok(ack(bob(), 1))));
         if event_first {
             message(&mut chat, bob(), own);
             assert!(chat.current().unwrap().pending.is_empty(), "never shown twice");
@@ -67,10 +68,10 @@ fn a_group_is_joined_or_asked() {
     synced(&mut chat, vec![summary(bob(), 2, 0)]);
     typed(&mut chat, "/join #team");
     assert_eq!(actions(&mut chat), [Action::Join { group: "team".parse().unwrap(), code: None }]);
-    chat.outcome(Outcome::Joined { session: team(), result: Ok(false) });
+    chat.outcome(Outcome::About(team(), About::Joined(Ok(false))));
     assert!(chat.notice.as_ref().is_some_and(|(notice, _)| notice.contains("is asked to let you in")));
     assert_ne!(chat.open, Some(team()));
-    chat.outcome(Outcome::Joined { session: team(), result: Ok(true) });
+    chat.outcome(Outcome::About(team(), About::Joined(Ok(true))));
     assert_eq!(chat.open, Some(team()));
 }
 
@@ -80,7 +81,7 @@ fn a_refused_message_stays_and_says_why() {
     chat.open(bob());
     typed(&mut chat, "hi");
     let refusal = ClientError::Refused(ErrorBody::new(ErrorCode::NotMember, "not for you"));
-    chat.outcome(Outcome::Sent { session: bob(), id: 0, result: Err(refusal) });
+    chat.outcome(Outcome::About(bob(), About::Sent(0, Err(refusal))));
     assert_eq!(chat.current().unwrap().pending[0].failed.as_deref(), Some("not for you"));
 }
 
@@ -89,7 +90,10 @@ fn opening_a_session_pulls_its_end_and_seeing_it_marks_it_read() {
     let mut chat = chat();
     synced(&mut chat, vec![summary(team(), 9, 4)]);
     chat.open(team());
-    assert_eq!(chat.take_actions(), [Action::Pull { session: team(), before: 0 }]);
+    assert_eq!(
+        chat.take_actions(),
+        [Action::Pull { session: team(), before: 0 }, Action::Facts { session: team() }]
+    );
     page(&mut chat, team(), (1..=9).map(|seq| record(seq, "bob", "x")).collect(), 9);
     assert_eq!(chat.take_actions(), [Action::Read { session: team(), seq: 9 }]);
     assert_eq!(chat.take_actions(), [], "once is enough");
@@ -148,7 +152,7 @@ fn commands_become_actions() {
     typed(&mut chat, "/group team bob cat");
     let members = vec!["bob".parse().unwrap(), "cat".parse().unwrap()];
     assert_eq!(actions(&mut chat), [Action::Create { group: "team".parse().unwrap(), members }]);
-    let done = Outcome::Done { what: "done".to_owned(), session: team(), result: Ok(ack(team(), 1)) };
+    let done = Outcome::About(team(), About::Done("done".to_owned(), Ok(ack(team(), 1))));
     chat.outcome(done);
     assert_eq!(chat.open, Some(team()));
     typed(&mut chat, "/leave");

@@ -7,8 +7,8 @@ use ratatui::style::Color;
 use rookery_client::wire::{Blob, GroupAction, MemberRole, RecordKind, Signal, encode};
 use rookery_client::{ClientError, Event};
 
+use super::super::acts::{About, Action, Outcome};
 use super::super::palette::Palette;
-use super::super::state::{Action, Outcome};
 use super::super::view::{Look, draw};
 use super::super::zone::Zone;
 use super::{
@@ -81,7 +81,7 @@ fn marks_of_own_messages() {
     own.device = "terminal".parse().unwrap();
     message(&mut chat, team(), own);
     let error = ClientError::Invalid("no".to_owned());
-    chat.outcome(Outcome::Sent { session: team(), id: 1, result: Err(error) });
+    chat.outcome(Outcome::About(team(), About::Sent(1, Err(error))));
     let rows = screen(&mut chat, 80, 24);
     assert!(shows(&rows, "ann: one ✓"), "{rows:#?}");
     assert!(shows(&rows, "ann: two ✗ invalid request: no"), "{rows:#?}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod behaviour;
+mod groups;
 mod looks;
 
 use bytes::Bytes;
@@ -13,9 +14,10 @@ use rookery_client::wire::reply::{Ack, Page, Summary};
 use rookery_client::wire::{Blob, Record, RecordKind, SessionId};
 use rookery_client::{Event, SyncList};
 
+use super::acts::{About, Action, Outcome};
 use super::keys;
 use super::palette::Palette;
-use super::state::{Action, Chat, Connection, Outcome};
+use super::state::{Chat, Connection};
 use super::view::{Look, draw};
 use super::zone::Zone;
 
@@ -84,7 +86,7 @@ fn message(chat: &mut Chat, session: SessionId, record: Record) {
 
 fn page(chat: &mut Chat, session: SessionId, records: Vec<Record>, last_seq: u64) {
     let page = Page { session: session.clone(), first_seq: 1, last_seq, records };
-    chat.outcome(Outcome::Page { session, result: Ok(page) });
+    chat.outcome(Outcome::About(session, About::Page(Ok(page))));
 }
 
 fn ack(session: SessionId, seq: u64) -> Ack {
@@ -118,11 +120,14 @@ fn shows(rows: &[String], text: &str) -> bool {
     rows.iter().any(|row| row.contains(text))
 }
 
-/// The actions, without what seeing a message, typing and knowing people cause.
+/// The actions, without what seeing a message, typing and knowing people and groups cause.
 fn actions(chat: &mut Chat) -> Vec<Action> {
     chat.take_actions().into_iter().filter(|action| !is_aside(action)).collect()
 }
 
 fn is_aside(action: &Action) -> bool {
-    matches!(action, Action::Read { .. } | Action::Typing { .. } | Action::Watch { .. })
+    matches!(
+        action,
+        Action::Read { .. } | Action::Typing { .. } | Action::Watch { .. } | Action::Facts { .. }
+    )
 }
