@@ -264,13 +264,16 @@ async fn begin(
         match (active, listed.get(&session)) {
             (Ok(active), Some(own)) if active.settled => {
                 match connection.core.delivery.admit(&topic, connection.id, own.joined_seq) {
-                    // Also what has not changed is live now, from behind what the client knows of it.
-                    Some(_) if tells(&session, active.changed) => order.push((active.time_ms, session)),
+                    // Also what has not changed is live now, from behind what the client knows of it. What came in after its
+                    // shard was asked and before it was live here is not pushed: then the client is told where to pull.
+                    Some(live_from) if live_from > active.last_seq + 1 || tells(&session, active.changed) => {
+                        order.push((active.time_ms, session));
+                    }
                     Some(_) => {}
                     None => unresolved.push((session, ErrorCode::Unavailable)),
                 }
             }
-            (Ok(active), Some(_)) => doubtful.push((session, active.changed)),
+            (Ok(active), Some(_)) => doubtful.push((session, active)),
             (Ok(_), None) => connection.core.delivery.detach(&topic, connection.id),
             (Err(code), _) => {
                 connection.core.delivery.detach(&topic, connection.id);
@@ -279,11 +282,11 @@ async fn begin(
         }
     }
     let asked: Vec<SessionId> = doubtful.iter().map(|(session, _)| session.clone()).collect();
-    let changed: HashMap<SessionId, u64> = doubtful.into_iter().collect();
+    let active: HashMap<SessionId, SessionActivity> = doubtful.into_iter().collect();
     for (session, found) in visit(connection, &asked, &listed).await {
         unresolved.extend(failure(&session, &found));
-        let changed = changed.get(&session).copied().unwrap_or(u64::MAX);
-        if let (Ok((head, _)), true) = (found, tells(&session, changed)) {
+        let (Ok((head, live_from)), Some(active)) = (found, active.get(&session)) else { continue };
+        if live_from > active.last_seq + 1 || tells(&session, active.changed) {
             order.push((head.time_ms, session));
         }
     }
