@@ -124,6 +124,17 @@ impl Delivery {
         self.end(topic, |subscribers| subscribers.detach(topic, receiver));
     }
 
+    /// Ends one subscription, unless it is live: that one is a member's as far as the log has come here, and ends with the
+    /// record of the removal, behind all that the member is to be pushed before it.
+    pub fn dismiss(&self, topic: &Topic, receiver: u64) {
+        self.end(topic, |subscribers| subscribers.dismiss(topic, receiver));
+    }
+
+    /// Whether the receiver is pushed what comes in.
+    pub fn is_live(&self, topic: &Topic, receiver: u64) -> bool {
+        self.topics.get(topic).is_some_and(|subscribers| subscribers.is_live(receiver))
+    }
+
     fn end(&self, topic: &Topic, detach: impl FnOnce(&mut Subscribers) -> u64) {
         let mut ended = 0;
         self.topics.remove_if_mut(topic, |_, subscribers| {

@@ -106,6 +106,10 @@ impl Subscribers {
         self.list.iter().any(|sub| sub.to.is_of(user))
     }
 
+    pub(super) fn is_live(&self, receiver: u64) -> bool {
+        self.list.iter().any(|sub| sub.to.receiver.id() == receiver && sub.state == State::Live)
+    }
+
     pub(super) fn of_user(&self, user: &UserId) -> Vec<Arc<Registered>> {
         self.list.iter().filter(|sub| sub.to.is_of(user)).map(|sub| Arc::clone(&sub.to)).collect()
     }
@@ -194,18 +198,23 @@ impl Subscribers {
 
     /// Ends the subscription of one receiver; says how many ended (0 or 1).
     pub(super) fn detach(&mut self, topic: &Topic, receiver: u64) -> u64 {
-        self.detach_where(topic, |to| to.receiver.id() == receiver)
+        self.detach_where(topic, |sub| sub.to.receiver.id() == receiver)
+    }
+
+    /// The same, if it is quiet.
+    pub(super) fn dismiss(&mut self, topic: &Topic, receiver: u64) -> u64 {
+        self.detach_where(topic, |sub| sub.to.receiver.id() == receiver && sub.state == State::Quiet)
     }
 
     /// Ends the subscriptions of all of a user's receivers; says how many.
     pub(super) fn detach_user(&mut self, topic: &Topic, user: &UserId) -> u64 {
-        self.detach_where(topic, |to| to.is_of(user))
+        self.detach_where(topic, |sub| sub.to.is_of(user))
     }
 
-    fn detach_where(&mut self, topic: &Topic, ends: impl Fn(&Registered) -> bool) -> u64 {
+    fn detach_where(&mut self, topic: &Topic, ends: impl Fn(&Subscription) -> bool) -> u64 {
         let before = self.list.len();
         self.list.retain(|sub| {
-            let stays = !ends(&sub.to);
+            let stays = !ends(sub);
             if !stays {
                 sub.to.forget(topic);
             }

@@ -1,11 +1,12 @@
 //! News of sessions joined and left, on their way from the user's shard to the client.
 //!
 //! A JOINED frame leaves only after the connection is attached to the session, so that its `live_from` is true; a
-//! LEFT frame detaches it. Both are worked off in order by one task, which exists only while there is something to do
+//! LEFT frame when it is detached from it. Both are worked off in order by one task, which exists only while there is something to do
 //! and waits while the client does not read: what it would write is bounded as pushes are.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +21,10 @@ use crate::state::EntityKey;
 /// News that may wait, for a session or for a client that does not read; beyond it the user's topic lags, and the client
 /// is told to sync once it reads again.
 const QUEUE: usize = 1024;
+
+/// How long a LEFT waits for the session's log on this node, looking so often whether it has come.
+const PARTING: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What waits.
 #[derive(Default)]
@@ -70,7 +75,7 @@ async fn run(connection: &Arc<Connection>) {
             }
             Some(Kind::Left) => {
                 if let Ok(left) = decode::<Left>(&body) {
-                    connection.core.delivery.detach(&Topic::Session(left.session), connection.id);
+                    part(connection, &Topic::Session(left.session)).await;
                 }
                 connection.out.room().await;
                 connection.out.answer(frame);
@@ -81,6 +86,21 @@ async fn run(connection: &Arc<Connection>) {
             }
         }
     }
+}
+
+/// No pushes follow a LEFT. The user's list may be ahead of the session's log on this node: what a member is to be pushed before
+/// its removal, and that itself, goes first, for the log ends a live subscription behind it.
+async fn part(connection: &Connection, topic: &Topic) {
+    let delivery = &connection.core.delivery;
+    let ended = async {
+        let mut looks = tokio::time::interval(LOOK);
+        while delivery.is_live(topic, connection.id) {
+            looks.tick().await;
+        }
+    };
+    // Else the node is far behind, and LEFT itself says that something was not pushed.
+    let _late = tokio::time::timeout(PARTING, ended).await;
+    delivery.detach(topic, connection.id);
 }
 
 /// Attaches, then asks the session whether the user still is a member: the user's list may be behind, and one who was
@@ -110,7 +130,7 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
                 connection.out.answer(frame_bytes(Kind::Joined, 0, &Joined { session, live_from }));
             }
         }
-        Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => core.delivery.detach(&topic, connection.id),
+        Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => core.delivery.dismiss(&topic, connection.id),
         // Not known: a sync will tell, and attach again.
         Ok(_) | Err(_) => {
             core.delivery.detach(&topic, connection.id);

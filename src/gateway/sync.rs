@@ -78,16 +78,18 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
             (start, Begun { listed, ..Begun::default() }, pages)
         }
     };
-    let Begun { listed, active, mut unresolved, left } = begun;
+    let Begun { listed, active, mut unresolved, mut left } = begun;
     let (order, rest) = pages.slice(start, limit);
     // One that has left the list since the first page is no session of the user's any more.
-    let wanted: Vec<SessionId> =
-        order.iter().filter(|session| listed.contains_key(*session)).cloned().collect();
+    let (wanted, gone): (Vec<SessionId>, Vec<SessionId>) =
+        order.iter().cloned().partition(|session| listed.contains_key(session));
     if start > 0 {
         attach(&connection, &wanted).await;
     }
     let mut found = visit(&connection, &wanted, &listed).await;
     unresolved.extend(found.iter().filter_map(|(session, found)| failure(session, found)));
+    left.extend(gone);
+    left.extend(found.iter().filter(|(_, found)| is_gone(found)).map(|(session, _)| session.clone()));
     let badge = match &active {
         Some(active) => {
             let comparison = pages.comparison.lock().clone();
@@ -107,7 +109,15 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
             _ => None,
         });
     let mut sessions: Vec<Summary> = summaries.collect();
-    let fitting = how_many_fit(&connection, &sessions, pages.beside() + rookery_wire::encode(&left).len());
+    if pages.comparison.lock().is_full() {
+        left.clear();
+    }
+    let beside = pages.beside() + rookery_wire::encode(&left).len() + rookery_wire::encode(&unresolved).len();
+    if beside > connection.core.options.limits.frame as usize / 2 {
+        let text = format!("{} sessions could not be asked; SYNC again in a moment", unresolved.len());
+        return Err(ErrorBody::new(ErrorCode::Unavailable, text));
+    }
+    let fitting = how_many_fit(&connection, &sessions, beside);
     let next = match sessions.get(fitting) {
         // Drafts are long: the page ends before this one.
         Some(first) => order.iter().position(|session| *session == first.session).map(|at| start + at),
@@ -142,12 +152,15 @@ fn receiver(connection: &Arc<Connection>) -> Arc<dyn Receiver> {
     Arc::new(Handle(Arc::clone(connection)))
 }
 
-/// What is named as unresolved. NOT_MEMBER is not: the session has let the user go, and the user's list is about to.
+/// The session has let the user go, and the user's list is about to.
+fn is_gone(found: &Found) -> bool {
+    matches!(found, Err(ErrorCode::NotMember))
+}
+
+/// What is named as unresolved. What is gone is not: it is named as left.
 fn failure(session: &SessionId, found: &Found) -> Option<(SessionId, ErrorCode)> {
-    match found {
-        Ok(_) | Err(ErrorCode::NotMember) => None,
-        Err(code) => Some((session.clone(), *code)),
-    }
+    let code = found.as_ref().err().filter(|_| !is_gone(found))?;
+    Some((session.clone(), *code))
 }
 
 /// The user's sessions with the user's own cursors. A connection whose device was ended meanwhile is told so.
@@ -274,7 +287,7 @@ async fn begin(
                 }
             }
             (Ok(active), Some(_)) => doubtful.push((session, active)),
-            (Ok(_), None) => connection.core.delivery.detach(&topic, connection.id),
+            (Ok(_), None) => connection.core.delivery.dismiss(&topic, connection.id),
             (Err(code), _) => {
                 connection.core.delivery.detach(&topic, connection.id);
                 unresolved.push((session, code));
@@ -283,14 +296,18 @@ async fn begin(
     }
     let asked: Vec<SessionId> = doubtful.iter().map(|(session, _)| session.clone()).collect();
     let active: HashMap<SessionId, SessionActivity> = doubtful.into_iter().collect();
+    let mut left = left.sessions;
     for (session, found) in visit(connection, &asked, &listed).await {
         unresolved.extend(failure(&session, &found));
+        if is_gone(&found) {
+            left.push(session);
+            continue;
+        }
         let (Ok((head, live_from)), Some(active)) = (found, active.get(&session)) else { continue };
         if live_from > active.last_seq + 1 || tells(&session, active.changed) {
             order.push((head.time_ms, session));
         }
     }
-    let left = if comparison.is_full() { Vec::new() } else { left.sessions };
     comparison.not_told(connection, &unresolved);
     let pages = set_order(connection, order, comparison);
     Ok((Begun { listed, active: Some(table), unresolved, left }, pages))
@@ -373,6 +390,10 @@ fn admit(connection: &Connection, session: &SessionId, head: Result<SessionHead,
             // Not attached: a shard without a replica here could not be reached, or the log has removed the user.
             let live_from = delivery.admit(&topic, connection.id, head.joined_seq);
             live_from.map(|live_from| (head, live_from)).ok_or(ErrorCode::Unavailable)
+        }
+        Err(ErrorCode::NotMember) => {
+            delivery.dismiss(&topic, connection.id);
+            Err(ErrorCode::NotMember)
         }
         Err(code) => {
             delivery.detach(&topic, connection.id);

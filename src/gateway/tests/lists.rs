@@ -186,3 +186,20 @@ async fn a_read_mark_carries_the_sessions_count() {
     assert_eq!((frame.request_id, mark.seq, mark.count), (70, 12, 12));
     bench.stop().await;
 }
+
+/// The user's list is ahead of the session's log on this node.
+#[tokio::test]
+async fn who_is_removed_is_pushed_what_comes_before_and_then_told() {
+    let bench = bench(|_, _| {}).await;
+    let session = group("crew");
+    let mut client = bench.attached("ada", &session).await;
+    let frame = frame_bytes(Kind::Left, 0, &Left { session: session.clone() });
+    bench.delivery.publish_user(&user("ada"), &[Push { seq: 0, frame, from: None, replaces: None }]);
+    bench.publish(&session, 1..=2, 3);
+    assert_eq!((client.message().await.seq, client.message().await.seq), (1, 2));
+    bench.delivery.member_removed(&session, &user("ada"));
+    bench.publish(&session, 3..=3, 3);
+    client.expect::<Left>(Kind::Left).await;
+    client.alive().await;
+    bench.stop().await;
+}

@@ -106,12 +106,11 @@ struct Told {
 async fn sync(client: &mut Client, since: &Blob, limit: u32) -> Told {
     let (mut told, mut after, mut since) = (None::<Told>, Blob::default(), since.clone());
     loop {
-        let first = after.is_empty();
         client.send(Kind::Sync, 60, &Sync { after, limit, since: std::mem::take(&mut since) }).await;
         let page: SyncPage = client.expect(Kind::SyncPage).await.1;
         let all = told.get_or_insert_with(|| Told {
             sessions: Vec::new(),
-            left: page.left.clone(),
+            left: Vec::new(),
             unresolved: Vec::new(),
             full: page.full,
             total: page.total,
@@ -119,7 +118,7 @@ async fn sync(client: &mut Client, since: &Blob, limit: u32) -> Told {
             mark: Blob::default(),
         });
         assert_eq!(page.full, all.full, "one SYNC, one way");
-        assert!(first || page.left.is_empty());
+        all.left.extend(page.left);
         all.sessions.extend(page.sessions);
         all.unresolved.extend(page.unresolved.into_iter().map(|(session, _)| session));
         assert_eq!(page.mark.is_empty(), !page.next.is_empty(), "the mark comes with the last page");
@@ -324,5 +323,68 @@ async fn a_mark_that_is_of_no_use_brings_everything_and_a_wrong_one_is_refused()
     client.send(Kind::Sync, 62, &Sync { after: Blob::default(), limit: 2, since: mark }).await;
     client.refused(62, ErrorCode::BadRequest).await;
     assert!(page(&mut client, Blob::default(), 2).await.full, "the connection lives on");
+    bench.stop().await;
+}
+
+/// Into a session that has not changed since the mark something comes in, between any two steps of a SYNC: the page tells it, or
+/// it is pushed.
+#[tokio::test]
+async fn what_comes_in_while_a_sync_is_answered_is_told_or_pushed() {
+    for step in 0..6 {
+        let bench = bench(|_, _| {}).await;
+        fill(&bench, 3);
+        let mut client = bench.client("ada", "phone").await;
+        let mark = sync(&mut client, &Blob::default(), 200).await.mark;
+        drop(client);
+        until("the connection is gone", || bench.gateway.connections() == 0).await;
+        let mut client = bench.client("ada", "phone").await;
+        let mut steps = 0..;
+        *bench.shard.past.step.lock() = Some(Box::new(move |shard| {
+            if steps.next() == Some(step) {
+                shard.speak(&group("g2"));
+                let from = (user("eve"), DeviceId::new("desk").unwrap());
+                let push = message(&group("g2"), 3, (&from.0, &from.1), b"hello");
+                shard.delivery.publish(&group("g2"), &[push]);
+            }
+        }));
+        client.send(Kind::Sync, 60, &Sync { after: Blob::default(), limit: 200, since: mark }).await;
+        let mut is_pushed = false;
+        let page: SyncPage = loop {
+            let frame = client.next().await.unwrap();
+            if Kind::from_number(frame.kind) == Some(Kind::SyncPage) {
+                break decode(&frame.body).unwrap();
+            }
+            is_pushed |= Kind::from_number(frame.kind) == Some(Kind::Message);
+        };
+        let is_told = page.sessions.iter().any(|line| (&line.session, line.last_seq) == (&group("g2"), 3));
+        assert!(is_told || is_pushed, "lost at step {step}: {page:?}");
+        assert_eq!(bench.shard.heads.lock().get(&group("g2")), Some(&3), "no step {step}");
+        bench.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_letting_the_user_go_is_named_as_left_and_pushed_to_its_end() {
+    let bench = bench_at(1, 4, Arc::new(Alone), Arc::default(), |_, _| {}).await;
+    fill(&bench, 8);
+    let mut client = bench.client("ada", "phone").await;
+    let whole = sync(&mut client, &Blob::default(), 200).await;
+    // The session has let the user go, the list does not say so yet.
+    bench.shard.speak(&group("g3"));
+    bench.shard.refused.lock().insert(group("g3"), ErrorCode::NotMember);
+    // The list says so, the session's log is not as far on this node.
+    bench.shard.leave(&group("g5"));
+    let changes = sync(&mut client, &whole.mark, 200).await;
+    let mut left = changes.left.clone();
+    left.sort_unstable();
+    assert_eq!((changes.full, names(&changes)), (false, vec![]));
+    assert_eq!((left, changes.unresolved), (vec![group("g3"), group("g5")], vec![]));
+    for (session, seq) in [(group("g3"), 4), (group("g5"), 6)] {
+        bench.publish(&session, seq..=seq, 3);
+        assert_eq!(client.message().await.seq, seq);
+        bench.delivery.member_removed(&session, &user("ada"));
+        bench.publish(&session, seq + 1..=seq + 1, 3);
+        client.alive().await;
+    }
     bench.stop().await;
 }
