@@ -10,7 +10,7 @@
 
 mod support;
 
-use rookery_client::wire::reply::{Summary, SyncPage};
+use rookery_client::wire::reply::{Lagged, Summary, SyncPage};
 use rookery_client::wire::request::Sync;
 use rookery_client::wire::{Blob, ErrorCode, Kind, Retry, SessionId};
 use rookery_client::{Client, ClientError, Event, Events, Mark, Memory};
@@ -83,6 +83,29 @@ async fn what_a_list_has_named_is_pulled_though_the_next_one_does_not_name_it() 
     texts(&mut events, &["1", "2", "3", "4"]).await;
     cut_off(peer, &mut events).await;
     accept(&fake, "m2", &changes(vec![], vec![], 1, "m3")).await;
+}
+
+/// The list is of the leader, pushes come from the node: one that was behind skips what it had promised and says so.
+#[tokio::test]
+async fn what_was_promised_and_skipped_is_pulled_though_no_list_names_it_again() {
+    let fake = Fake::start().await;
+    let promised = Summary { live_from: 1, ..summary(3, 0) };
+    let (_client, mut events, mut peer) = begun_with(&fake, vec![promised.clone(), other(0)]).await;
+    peer.push(1).await;
+    texts(&mut events, &["1"]).await;
+    peer.send(Kind::Lagged, 0, &Lagged { sessions: Vec::new() }).await;
+    answer(&mut peer, "m1", &changes(vec![], vec![], 2, "m2")).await;
+    assert_eq!(peer.serve_pull(2..=3, 3).await.from_seq, 2);
+    texts(&mut events, &["2", "3"]).await;
+    // The same when the connection breaks before the promised comes.
+    let later = Summary { live_from: 4, ..summary(5, 0) };
+    peer.send(Kind::Lagged, 0, &Lagged { sessions: Vec::new() }).await;
+    answer(&mut peer, "m2", &changes(vec![later], vec![], 2, "m3")).await;
+    cut_off(peer, &mut events).await;
+    let mut peer = accept(&fake, "m3", &changes(vec![], vec![], 2, "m4")).await;
+    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+    assert_eq!(peer.serve_pull(4..=5, 5).await.from_seq, 4);
+    texts(&mut events, &["4", "5"]).await;
 }
 
 #[tokio::test]

@@ -204,6 +204,8 @@ impl Device {
     fn lagged(&mut self, connection: &mut Connection, lagged: Lagged) {
         if lagged.sessions.is_empty() {
             self.want_sync = true;
+            // What the next list does not name is live from behind what is known of it, whatever was promised before.
+            connection.live.clear();
             self.saw(connection, SessionIx(0), Seen::Behind);
         }
         for (session, from) in lagged.sessions {
