@@ -1,6 +1,5 @@
 //! Carrying out effects: pushes in order with membership changes, tables, intents.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,10 +11,7 @@ use super::entity::{Entity, Fetch};
 use super::pages::page_of;
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
-use crate::state::key::SenderKey;
-use crate::state::records::{Runs, runs_with};
-use crate::state::sender::Number;
-use crate::state::session_rows::{read_last_number, read_number};
+use crate::state::lookups::Looked;
 use crate::state::{
     At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
 };
@@ -51,24 +47,6 @@ impl Effects {
     }
 }
 
-/// What a session's batch reads of its rows before it is applied.
-#[derive(Debug, Default)]
-pub struct Looked {
-    senders: Vec<KnownSender>,
-    /// Records that are to be recalled or edited, with those that stand in one row with them.
-    runs: Runs,
-}
-
-/// What rows say of a sender.
-#[derive(Debug)]
-struct KnownSender {
-    sender: SenderKey,
-    /// Its last number, 0 if there is none.
-    last: u64,
-    /// What came of those of the wanted numbers that are not beyond it; none when the message has been trimmed.
-    numbers: Vec<(u64, Option<Number>)>,
-}
-
 impl Entity for Session {
     type Key = SessionId;
     type Found = Looked;
@@ -93,51 +71,13 @@ impl Entity for Session {
     }
 
     fn lookups(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Fetch<Self::Found>> {
-        let mut wanted: BTreeMap<SenderKey, BTreeSet<u64>> = BTreeMap::new();
-        let mut targets = BTreeSet::new();
-        for command in commands {
-            if let Command::Expire { seqs, .. } = command {
-                targets.extend(self.expiring_in_rows(seqs));
-            }
-            if let Command::Act { actor, client_seq, act, .. } = command {
-                let lookup = self.lookup_for(actor, *client_seq);
-                lookup.into_iter().for_each(|(sender, number)| {
-                    wanted.entry(sender).or_default().insert(number);
-                });
-                targets.extend(self.target_in_rows(actor, act));
-            }
-            if let Command::KeyedAct { actor, act, .. } = command {
-                targets.extend(self.target_in_rows(actor, act));
-            }
-        }
-        if wanted.is_empty() && targets.is_empty() {
-            return None;
-        }
+        let wanted = self.wanted(commands)?;
         let id = self.id().clone();
-        Some(Box::new(move |rows| {
-            let mut looked = Looked::default();
-            for (sender, numbers) in wanted {
-                let last = read_last_number(rows, &id, &sender)?;
-                let old = numbers.range(1..last.saturating_add(1));
-                let read = old.map(|number| Ok((*number, read_number(rows, &id, &sender, *number)?)));
-                let numbers = read.collect::<Result<_, RowFault>>()?;
-                looked.senders.push(KnownSender { sender, last, numbers });
-            }
-            for seq in targets {
-                looked.runs.extend(runs_with(rows, &id, seq)?);
-            }
-            Ok(looked)
-        }))
+        Some(Box::new(move |rows| wanted.read(rows, &id)))
     }
 
     fn found(&mut self, found: Looked) {
-        for KnownSender { sender, last, numbers } in found.senders {
-            for (number, fate) in numbers {
-                self.recall((sender.clone(), number), fate);
-            }
-            self.give_sender(sender, last);
-        }
-        self.give_runs(found.runs);
+        self.give(found);
     }
 
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome {

@@ -18,6 +18,7 @@ mod judging;
 mod keeping;
 pub mod key;
 pub mod keyed;
+pub mod lookups;
 pub mod manage;
 mod members;
 pub mod outcome;
@@ -68,6 +69,8 @@ mod joining_tests;
 mod keyed_tests;
 #[cfg(test)]
 mod large_tests;
+#[cfg(test)]
+mod lookups_tests;
 #[cfg(test)]
 mod manage_model_tests;
 #[cfg(test)]

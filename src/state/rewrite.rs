@@ -153,11 +153,9 @@ impl Session {
         self.rewrites.recalled.after(count)
     }
 
-    /// The seq whose runs must be read before this act can be carried out; none when memory has all of it. Nothing is read
-    /// for one who never was a member: who becomes one in this batch has nothing to recall in rows.
-    pub fn target_in_rows(&self, actor: &Actor, act: &Act) -> Option<u64> {
-        let known = actor.service || self.members.contains_key(actor.name());
-        target_of(act).filter(|seq| known && (self.first_seq..=self.written_seq).contains(seq))
+    /// The seq whose runs must be read before this act can be carried out; none when memory has all of it.
+    pub(super) fn target_in_rows(&self, act: &Act) -> Option<u64> {
+        target_of(act).filter(|seq| (self.first_seq..=self.written_seq).contains(seq))
     }
 
     /// Gives the runs that [`Session::target_in_rows`] asked for.

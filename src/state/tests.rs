@@ -13,8 +13,7 @@ use rookery_wire::{
 };
 
 use super::command::{Act, Actor, ChangeKind};
-use super::records::runs_with;
-use super::session_rows::{read_last_number, read_number};
+use super::session_rows::read_last_number;
 use super::{
     Answer, At, Command, DeviceBounds, Entry, Introduction, Outcome, ReadTo, RowFault, RowReader, RowWrites,
     Session, SessionLimits, User, VersionBounds,
@@ -109,6 +108,14 @@ pub(super) fn at(index: u64) -> At {
     At { shard: 1, index, position: 0, time_ms: 1000 + index, time_agrees: true, secret: [index as u8; 16] }
 }
 
+/// Gives a session what it must read before it is told these, as the actor shell does.
+pub(super) fn look_up(session: &mut Session, disk: &Disk, commands: &[Command]) {
+    if let Some(wanted) = session.wanted(&mut commands.iter()) {
+        let looked = wanted.read(disk, session.id()).expect("rows");
+        session.give(looked);
+    }
+}
+
 /// Applies as the actor shell does: old numbers are fetched first.
 pub(super) fn apply(
     session: &mut Session,
@@ -121,17 +128,9 @@ pub(super) fn apply(
     if at.index <= session.index() {
         return Outcome::default();
     }
-    if let Some((sender, number)) = session.lookup_for(actor, client_seq) {
-        let last = read_last_number(disk, session.id(), &sender).expect("rows");
-        if (1..=last).contains(&number) {
-            let found = read_number(disk, session.id(), &sender, number).expect("rows");
-            session.recall((sender.clone(), number), found);
-        }
-        session.give_sender(sender, last);
-    }
-    if let Some(seq) = session.target_in_rows(actor, act) {
-        session.give_runs(runs_with(disk, session.id(), seq).expect("rows"));
-    }
+    let (session_id, actor_too, act_too) = (session.id().clone(), actor.clone(), act.clone());
+    let command = Command::Act { actor: actor_too, session: session_id, client_seq, act: act_too };
+    look_up(session, disk, &[command]);
     let mut outcome = session.apply(at, &LIMITS, actor, client_seq, act);
     if outcome.parked {
         // The lists of the founders have room, and the act comes again.
@@ -411,7 +410,7 @@ fn random_acts(rng: &mut StdRng, count: u64) -> Vec<(At, Actor, u64, Act)> {
 
 /// Everything that must be alike after a run, however it was interrupted. Runs of numbers and of records are
 /// cut where checkpoints were, so numbers are compared by what they answer and records one by one.
-fn essence(
+pub(super) fn essence(
     session: &mut Session,
     disk: &mut Disk,
     acts: &[(At, Actor, u64, Act)],

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod batches;
 mod compare;
 mod freed;
 mod frozen;
@@ -96,16 +97,29 @@ impl Shard {
 
     /// Applies the entry `index` with this one command; returns the answer, if there was one at once.
     async fn apply(&self, index: u64, command: Command) -> Option<Answer> {
-        let mut entry = Entry::begin(1, true, [1; 16], 64);
-        Entry::push(&mut entry, &command.encode());
-        let origin = Origin { node: 1, request: index };
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
-        let waiter = EntryWaiter { origins: vec![origin], shard: 1, answers: self.heard.clone(), permit };
-        let committed = Committed { index, term: 1, payload: entry.freeze(), waiter: Some(waiter) };
-        self.machine.apply(vec![committed], probe::mark((1, index))).await.expect("applied");
+        self.apply_all(index, vec![command]).await.pop().flatten()
+    }
+
+    /// Applies entries from `first` on with a command each, as one batch; returns the answers that there were at once.
+    async fn apply_all(&self, first: u64, commands: Vec<Command>) -> Vec<Option<Answer>> {
+        let indices = first..first + commands.len() as u64;
+        let origin = |index| Origin { node: 1, request: index };
+        let committed = indices.clone().zip(commands).map(|(index, command)| {
+            let mut entry = Entry::begin(1, true, [1; 16], 64);
+            Entry::push(&mut entry, &command.encode());
+            let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
+            let (origins, answers) = (vec![origin(index)], self.heard.clone());
+            let waiter = EntryWaiter { origins, shard: 1, answers, permit };
+            Committed { index, term: 1, payload: entry.freeze(), waiter: Some(waiter) }
+        });
+        let mark = probe::mark((1, indices.end - 1));
+        self.machine.apply(committed.collect(), mark).await.expect("applied");
         let mut heard = self.heard.0.lock();
-        let at = heard.iter().position(|(to, _)| *to == origin)?;
-        Some(heard.remove(at).1)
+        let answer = |index| {
+            let at = heard.iter().position(|(to, _)| *to == origin(index))?;
+            Some(heard.remove(at).1)
+        };
+        indices.map(answer).collect()
     }
 }
 
