@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rookery_wire::{ErrorBody, ErrorCode, SessionId, UserId};
 
 use super::command::{Act, Actor, ChangeKind};
+use super::members::creator;
 use super::session::{At, Session};
 use crate::plant::planted;
 
@@ -36,9 +37,11 @@ impl Session {
             ChangeKind::Add | ChangeKind::Remove => {}
         }
         if *kind != ChangeKind::Remove {
-            let fresh: BTreeSet<&UserId> = users.iter().filter(|user| self.member(user).is_none()).collect();
-            let unborn = !self.exists && self.present == 0;
-            let total = u64::from(self.present) + fresh.len() as u64 + u64::from(unborn);
+            // Who makes a group is in it, whether or not it is named; a service in its own name is not.
+            let founder = creator(actor).filter(|_| *kind == ChangeKind::Create);
+            let named: BTreeSet<&UserId> = users.iter().chain(&founder).collect();
+            let fresh = named.iter().filter(|user| self.member(user).is_none()).count();
+            let total = u64::from(self.present) + fresh as u64;
             if total > u64::from(*most) {
                 let text = format!("{} would have {total} members, at most {most} are allowed", self.id);
                 return Err(ErrorBody::new(ErrorCode::GroupFull, text).with_detail(u64::from(*most)));

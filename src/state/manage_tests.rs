@@ -464,3 +464,31 @@ fn a_mute_is_judged_by_the_time_of_the_session() {
     let outcome = apply(&mut play.session, &play.disk, &early, &actor("bob"), 1, &text("hi"));
     assert_eq!(seq_of(&outcome), 5);
 }
+
+#[test]
+fn who_makes_a_group_takes_one_place_in_it_whether_or_not_it_is_named() {
+    let service = |name: Option<&str>| Actor { service: true, on_behalf_of: name.map(user), ..actor("shop") };
+    let create = |who: &Actor, named: &[&str], most| {
+        let users = named.iter().map(|name| user(name)).collect();
+        let act = Act::Change { kind: ChangeKind::Create, users, most };
+        let outcome = apply(&mut Session::new(group()), &Disk::default(), &at(1), who, 1, &act);
+        match outcome.answer {
+            Some(Answer::Ack(_)) => None,
+            other => Some(code_of(&Outcome { answer: other, ..Outcome::default() })),
+        }
+    };
+    let (two, three) = (["bob", "cid"], ["ann", "bob", "cid"]);
+    // Who, who is named, and how many members that makes.
+    let cases: [(Actor, &[&str], u32); 6] = [
+        (actor("ann"), &two, 3),
+        (actor("ann"), &three, 3),
+        (service(Some("ann")), &two, 3),
+        (service(Some("ann")), &three, 3),
+        (service(None), &two, 2),
+        (service(None), &three, 3),
+    ];
+    for (who, named, members) in cases {
+        assert_eq!(create(&who, named, members), None, "{who:?} with {named:?}");
+        assert_eq!(create(&who, named, members - 1), Some(ErrorCode::GroupFull), "{who:?} with {named:?}");
+    }
+}

@@ -369,6 +369,6 @@ fn version_after(version: u64, at: &At) -> u64 {
 }
 
 /// The user who makes a group; none when a service makes it in its own name, for it is no member.
-fn creator(actor: &Actor) -> Option<UserId> {
+pub(super) fn creator(actor: &Actor) -> Option<UserId> {
     (!actor.service || actor.on_behalf_of.is_some()).then(|| actor.name().clone())
 }
