@@ -125,6 +125,7 @@ impl ShardHandle {
             // A panic there is reported by the runtime; the shard's requests then time out and are asked elsewhere.
             let _ = proposing.await;
         });
+        tasks.spawn(drop_replaced(around.store.clone(), shard, generation));
         tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
         tasks.spawn(passivate(actor.clone(), options.checkpoint_every.min(PASSIVATE_EVERY)));
         if unpurged {
@@ -314,6 +315,19 @@ async fn generation(store: &Store, shard: u32) -> Result<u64, Fault> {
     let bytes: [u8; 8] =
         value.as_ref().try_into().map_err(|_| Fault::new("the shard pointers are damaged"))?;
     Ok(u64::from_be_bytes(bytes))
+}
+
+/// Generations of a shard's map before the one in use that are looked for when it is opened.
+const REPLACED: u64 = 4;
+
+/// Empties the maps that a snapshot took the place of, if a crash came before that was done: what was recalled since may
+/// stand in them. Beside the shard's work, for it may take long.
+pub(super) async fn drop_replaced(store: Store, shard: u32, generation: u64) {
+    for old in generation.saturating_sub(REPLACED)..generation {
+        if let Err(fault) = store.drop_map(&map_name(shard, old)).await {
+            tracing::warn!(shard, %fault, "rows that a snapshot replaced stay until the next start");
+        }
+    }
 }
 
 fn leader_of(status: &GroupStatus) -> Option<u16> {

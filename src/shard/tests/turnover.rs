@@ -1,4 +1,5 @@
-//! A snapshot takes a shard over while others are at work on its rows: a checkpoint, and an actor that is being loaded.
+//! A snapshot takes a shard over while others are at work on its rows: a checkpoint, and an actor that is being loaded. What
+//! it replaced goes.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::{Shard, device, in_system, says, user};
 use crate::shard::actor::{FindUser, Reset};
 use crate::shard::checkpoint::{self, APPLIED_KEY};
 use crate::shard::entity::{Look, map_name, open_map};
+use crate::shard::handle::drop_replaced;
 use crate::shard::snapshot::Tables;
 use crate::state::{Command, DeviceBounds, User};
 
@@ -100,5 +102,23 @@ fn a_snapshot_under_the_load_of_an_entity_ends_the_actor_and_not_the_node() {
         let index = address.send(Look::new(|user: &User| user.index())).await;
         assert_eq!(index.expect("loaded"), 0);
         shard.store.close().await;
+    });
+}
+
+#[test]
+fn the_generation_before_the_one_in_use_is_emptied() {
+    in_system(async {
+        let store = Store::in_memory(MemoryDisk::new(1));
+        let rows = async |generation| {
+            let map = open_map(&store, 1, generation).expect("a map");
+            map.read(|view| view.range(&[], &[], 10, 1 << 10, false)).await.expect("rows").len()
+        };
+        for generation in 0..=2 {
+            let mut batch = rookery_raft::Batch::default();
+            batch.put(&b"key"[..], &b"value"[..]);
+            open_map(&store, 1, generation).expect("a map").apply(batch).await.expect("applied");
+        }
+        drop_replaced(store.clone(), 1, 2).await;
+        assert_eq!((rows(0).await, rows(1).await, rows(2).await), (0, 0, 1));
     });
 }
