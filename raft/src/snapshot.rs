@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::machine::Fault;
 
@@ -112,11 +112,13 @@ async fn read_chunk(file: &mut BufReader<File>) -> io::Result<Bytes> {
     Ok(chunk.freeze())
 }
 
-/// A snapshot that was received whole. The file goes when this goes.
+/// A snapshot that was received whole. The file goes when this goes, and with it the right to have one.
 #[derive(Debug)]
 pub(crate) struct Spool {
+    // Declared, and so dropped, before the permits.
     kept: Kept,
     chunks: u64,
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,11 @@ impl Drop for TempPath {
 }
 
 impl Spool {
+    /// Keeps these as long as there is the spool: whoever waits for the installation may give up long before that ends.
+    pub(crate) fn holding(self, permits: impl Into<Vec<OwnedSemaphorePermit>>) -> Self {
+        Self { _permits: permits.into(), ..self }
+    }
+
     /// Reads all of it once. An error means that the disk does not hold what was received: a machine that began to
     /// install it could only stop the node.
     pub(crate) async fn verify(&self) -> Result<(), Fault> {
@@ -227,7 +234,7 @@ impl SpoolWriter {
                 Kept::File(path)
             }
         };
-        Ok(Spool { kept, chunks })
+        Ok(Spool { kept, chunks, _permits: Vec::new() })
     }
 }
 

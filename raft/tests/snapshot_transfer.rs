@@ -246,3 +246,44 @@ async fn a_spool_that_does_not_hold_what_was_received_is_thrown_away() {
     assert!(lagging.faults.lock().is_empty(), "the node goes on");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_breaks_during_the_installation_does_not_disturb_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |node: u16| dir.path().join(node.to_string());
+    let cluster = Cluster::with(3, |options| {
+        let incoming = Some(folder(options.me.node));
+        HostOptions { incoming, ..keep_nothing(options) }
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.nodes.iter().find(|n| n.id != leader.id).unwrap();
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    fill(leader, 50).await;
+    let index = checkpoint_and_purge(leader).await;
+    lagging.machine.stall_install.store(true, Ordering::Relaxed);
+    cluster.cuts.heal();
+    eventually("an installation", || (lagging.machine.installing.load(Ordering::Relaxed) == 1).then_some(()))
+        .await;
+    let spool = folder(lagging.id.node).join(format!("group-1-{index}.snapshot"));
+    let written = || std::fs::metadata(&spool).and_then(|spool| spool.modified()).unwrap();
+    let whole = written();
+
+    let link = leader.peers.link(lagging.id.node);
+    cluster.cuts.isolate(lagging.id.node, &[1, 2, 3]);
+    eventually("the end of the link", || (!link.borrow().up).then_some(())).await;
+    cluster.cuts.heal();
+    // The same snapshot is sent again, and again, as long as the first one is at work.
+    eventually("a third transfer", || {
+        assert_eq!(written(), whole, "the file that is being installed was written anew");
+        (leader.machine.snapshots_written.load(Ordering::Relaxed) >= 3).then_some(())
+    })
+    .await;
+    lagging.machine.stall_install.store(false, Ordering::Relaxed);
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    same_lists(&nodes, 50).await;
+    fill(cluster.leader().await, 5).await;
+    same_lists(&nodes, 55).await;
+    assert!(lagging.faults.lock().is_empty(), "the node goes on: {:?}", lagging.faults.lock());
+    cluster.stop().await;
+}

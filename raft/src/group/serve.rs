@@ -122,8 +122,10 @@ impl Served {
     }
 
     async fn receive(&self, vote: Vote, meta: SnapshotMeta, duct: &mut Duct) -> Result<Vote, String> {
-        let _permits = self.permits()?;
-        let spool = self.spool(&meta, duct).await?;
+        let permits = self.permits()?;
+        // openraft may go on with it after the link has broken and this was given up. Until it is done nobody writes another
+        // one of this group: the file has the same name.
+        let spool = self.spool(&meta, duct).await?.holding(permits);
         // Once openraft has it a snapshot cannot be refused any more: damage is looked for before.
         let damaged = |fault| format!("the spooled snapshot is damaged and thrown away: {fault}");
         alive(duct, spool.verify()).await?.map_err(damaged)?;

@@ -31,6 +31,8 @@ pub(crate) struct ListMachine {
     pub(crate) panics: AtomicBool,
     /// Payload bytes per snapshot chunk are padded with this many.
     pub(crate) padding: AtomicUsize,
+    /// Installations begun.
+    pub(crate) installing: AtomicUsize,
     /// `install_snapshot` waits while set.
     pub(crate) stall_install: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl StateMachine for ListMachine {
     }
 
     async fn install_snapshot(&self, mark: Mark, mut input: SnapshotReader) -> Result<(), Fault> {
+        self.installing.fetch_add(1, Ordering::Relaxed);
         while self.stall_install.load(Ordering::Relaxed) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
