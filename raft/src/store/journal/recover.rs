@@ -80,11 +80,13 @@ fn read_head(segment: &Segment, store: u64) -> Result<Option<SegmentHead>, Strin
 }
 
 /// A header is durable before the first batch behind it is written, so batches that sled misses behind an unreadable
-/// header mean damage.
+/// header mean damage. Of what is torn there only its headers may stand: nobody was ever told that it is there, another
+/// batch has its number by now, and the segment may be about to be used again.
 fn refuse_later_batches(segment: &Segment, store: u64, position: u64, beat: &dyn Fn()) -> Result<(), String> {
     let bytes = read_all(segment)?;
-    let later =
-        scan(&bytes, HEADER_AREA, beat).find(|(head, ..)| head.store == store && head.number > position);
+    let later = scan(&bytes, HEADER_AREA, beat).find(|(head, back, at)| {
+        head.store == store && head.number > position && is_whole(&bytes, *head, *back, *at)
+    });
     match later {
         Some((head, ..)) => Err(format!(
             "{}: the header is unreadable but batch {} follows it",
@@ -93,6 +95,12 @@ fn refuse_later_batches(segment: &Segment, store: u64, position: u64, beat: &dyn
         )),
         None => Ok(()),
     }
+}
+
+/// Whether the body is whole of the batch with this header, front or back, at `at`.
+fn is_whole(bytes: &[u8], head: BatchHead, back: bool, at: usize) -> bool {
+    let starts = if back { (at + SIDE).checked_sub(head.length as usize) } else { Some(at) };
+    starts.and_then(|starts| bytes.get(starts..)).is_some_and(|from| Sealed::check(head, from).is_some())
 }
 
 /// Every header of a batch, front or back, from `from` on: header, whether back, where it stands.

@@ -267,3 +267,34 @@ fn what_an_older_generation_left_behind_is_no_successor() {
     let found = written.recover(40).unwrap();
     assert_eq!((found.place.next, found.metas), (42, metas));
 }
+
+#[test]
+fn a_torn_tail_is_no_damage_when_its_segment_is_about_to_be_used_again() {
+    let written = write(4, 700);
+    let (file, at, _) = written.places[3];
+    assert_eq!(file, 1);
+    // Torn: its headers are there, its body is not.
+    let torn = fs::OpenOptions::new().write(true).open(written.file(1)).unwrap();
+    torn.write_all_at(&[0xa5; 100], at + SIDE as u64).unwrap();
+    let found = written.recover(3).unwrap();
+    assert_eq!(found.place.next, 4);
+    // Another batch has its number now, in the next segment, and is not in sled yet.
+    let second = list(written.temp.path()).unwrap().into_iter().map(Arc::new).nth(1);
+    let segments =
+        Arc::new(Segments::new(written.temp.path().to_owned(), SEGMENT, 3, second.into_iter().collect()));
+    let mut journal = Journal::start(segments, found.place, &found.metas, StepHook::default()).unwrap();
+    let mut draft = Draft::new(0);
+    let vote = Vote { leader_id: LeaderId { term: 99, node_id: RaftId::new(1, 1) }, committed: true };
+    record::push_vote(&mut draft.bytes, 1, &vote).unwrap();
+    draft.records = 1;
+    journal.commit(draft, &found.metas).unwrap();
+    // The first one was to be used next, and its new header came to the disk in part.
+    torn.write_all_at(&[0; 100], 0).unwrap();
+    let found = written.recover(3).unwrap();
+    assert_eq!((found.place.next, found.missed.len()), (5, 1));
+    // Had the body been whole, somebody might have been told that it is there.
+    let whole = write(4, 700);
+    let file = fs::OpenOptions::new().write(true).open(whole.file(1)).unwrap();
+    file.write_all_at(&[0; 100], 0).unwrap();
+    assert!(whole.recover(3).is_err());
+}
