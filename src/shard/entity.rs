@@ -234,7 +234,11 @@ impl<E: Entity> EntityActor<E> {
         let mut changed = 0;
         for (at, command, origin) in apply.items() {
             if at.index <= start {
-                // A checkpoint or snapshot was ahead of the log: this is in already.
+                // A checkpoint or snapshot was ahead of the log: this is in already. What it took back came into this log
+                // all the same.
+                if command.takes_back() {
+                    self.shared.to_be_purged(at.index);
+                }
                 answers.extend(origin.map(|origin| (origin, AGAIN)));
                 continue;
             }

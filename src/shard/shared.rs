@@ -268,7 +268,13 @@ impl Shared {
     /// A message was recalled or edited, in the log's entry `index`: what rows and caches have of it must go soon.
     pub fn rewritten(&self, page: PageKey, index: u64) {
         self.stale_pages.lock().push(page);
-        self.unpurged.lock().get_or_insert((index, index)).1 = index;
+        self.to_be_purged(index);
+    }
+    /// The log holds something up to its entry `index` that was taken back there: it must go from it soon.
+    pub fn to_be_purged(&self, index: u64) {
+        let mut unpurged = self.unpurged.lock();
+        let (first, last) = unpurged.unwrap_or((index, index));
+        *unpurged = Some((first.min(index), last.max(index)));
         self.checkpoint_wanted.notify_one();
     }
     /// A checkpoint covers the log up to `index`; says whether there is something among it that must leave the log.

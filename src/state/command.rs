@@ -462,6 +462,16 @@ impl Command {
         }
     }
 
+    /// Whether it takes something back that others have been told, if it is carried out: then that is to leave the log as
+    /// well (G7).
+    pub fn takes_back(&self) -> bool {
+        matches!(
+            self,
+            Command::Act { act: Act::Recall { .. } | Act::Edit { .. }, .. }
+                | Command::KeyedAct { act: Act::Recall { .. } | Act::Edit { .. }, .. }
+        )
+    }
+
     /// The bytes that travel between nodes and into the log.
     pub fn encode(&self) -> Bytes {
         // Room for the whole of a message, so that the buffer is not grown and copied.

@@ -7,6 +7,7 @@ mod compare;
 mod freed;
 mod frozen;
 mod idle;
+mod purging;
 mod turnover;
 mod unread;
 
