@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::actor::{FindSession, ShardActor};
 use super::entity::Look;
+use super::rows::is_replaced;
 use super::shared::{Outbound, Shared};
 use crate::plant::planted;
 use crate::state::session_rows::HeadRow;
@@ -87,7 +88,8 @@ impl Timers {
         }
     }
 
-    fn due(&self, time_ms: u64, most: usize) -> Vec<SessionId> {
+    /// Sessions of which a message is to go by this time, the earliest first.
+    pub(super) fn due(&self, time_ms: u64, most: usize) -> Vec<SessionId> {
         let due = self.by_time.iter().take_while(|(at, _)| *at <= time_ms);
         due.take(most).map(|(_, session)| session.clone()).collect()
     }
@@ -130,25 +132,28 @@ async fn expire(shared: &Arc<Shared>, actor: &Addr<ShardActor>, outbound: &Arc<d
     futures::stream::iter(expired).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
-async fn expire_of(
-    shared: &Shared,
+/// The same of one session.
+pub(super) async fn expire_of(
+    shared: &Arc<Shared>,
     actor: &Addr<ShardActor>,
     outbound: &Arc<dyn Outbound>,
     session: SessionId,
     now_ms: u64,
 ) {
+    let (map, of) = (shared.map(), shared.clone());
     let found = async {
         let address = actor.send(FindSession(session.clone())).await.ok()?;
         let look = Look::new(move |state: &Session| {
-            (state.expired_by(now_ms, EXPIRING.1), state.next_expiry(), state.retention())
+            let due = state.expired_by(now_ms, EXPIRING.1);
+            if due.is_empty() && !is_replaced(&of, &map) {
+                // The table is behind. It is told anew from here, where nothing is applied meanwhile that tells it more.
+                of.timers.lock().set(state.id(), state.next_expiry(), state.retention());
+            }
+            due
         });
         address.send(look).await.ok()
     };
-    let Some((seqs, next, retention)) = found.await else { return };
-    if seqs.is_empty() {
-        // The table is behind; it is told anew.
-        return shared.timers.lock().set(&session, next, retention);
-    }
+    let Some(seqs) = found.await.filter(|seqs| !seqs.is_empty()) else { return };
     // What does not get through is found again.
     let _ = outbound.execute(Command::Expire { session, seqs }, DEADLINE).await;
 }

@@ -472,6 +472,8 @@ impl Session {
             self.enter(at, entry, &mut outcome);
         }
         if let Some(rewriting) = rewriting {
+            // It may have been the next one to go.
+            outcome.timers_moved |= rewriting.recalled.is_some() && self.expiries.contains(rewriting.seq);
             let (rewritten, held_bytes) = self.rewrite(at, rewriting);
             (outcome.rewritten, outcome.held_bytes) = (Some(rewritten), held_bytes);
         }

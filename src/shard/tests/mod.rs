@@ -4,6 +4,7 @@
 
 mod batches;
 mod compare;
+mod expiry;
 mod freed;
 mod frozen;
 mod idle;
