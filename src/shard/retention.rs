@@ -17,6 +17,7 @@ use rookery_wire::{Record, Retention, SessionId};
 use tokio::time::sleep;
 
 use super::actor::{FindSession, ShardActor};
+use super::api::Answer;
 use super::entity::Look;
 use super::rows::is_replaced;
 use super::shared::{Outbound, Shared};
@@ -26,7 +27,8 @@ use crate::state::{Command, RowFault, RowReader, Session, records};
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(250);
-/// Sessions whose messages go in one look, and messages of one session in one entry.
+/// Sessions whose messages go in one look, and messages of one session in one entry. While there may be more that are due
+/// the next look follows at once.
 const EXPIRING: (usize, usize) = (64, 64);
 /// Sessions looked at in one visit to the rows, and the pause between visits.
 const VISIT: usize = 128;
@@ -104,8 +106,8 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
 async fn expiring(shared: &Arc<Shared>, actor: &Addr<ShardActor>) {
     loop {
         sleep(TICK).await;
-        if let Some(outbound) = shared.outbound.get().filter(|_| may_propose(shared)) {
-            expire(shared, actor, outbound).await;
+        if let Some(outbound) = shared.outbound.get() {
+            while may_propose(shared) && expire(shared, actor, outbound).await {}
         }
     }
 }
@@ -124,22 +126,29 @@ fn may_propose(shared: &Shared) -> bool {
     shared.is_leading() && (shared.time_agrees)()
 }
 
-/// Has messages go whose time has come.
-async fn expire(shared: &Arc<Shared>, actor: &Addr<ShardActor>, outbound: &Arc<dyn Outbound>) {
+/// Has messages go whose time has come. Says whether more are due, as far as this look has seen: each time it does, messages
+/// have gone.
+pub(super) async fn expire(
+    shared: &Arc<Shared>,
+    actor: &Addr<ShardActor>,
+    outbound: &Arc<dyn Outbound>,
+) -> bool {
     let now_ms = shared.clock.unix_ms();
     let due = shared.timers.lock().due(now_ms, EXPIRING.0);
+    let many = due.len() == EXPIRING.0;
     let expired = due.into_iter().map(|session| expire_of(shared, actor, outbound, session, now_ms));
-    futures::stream::iter(expired).buffer_unordered(AT_ONCE).collect::<()>().await;
+    let gone = futures::stream::iter(expired).buffer_unordered(AT_ONCE);
+    gone.fold(false, |more, gone| std::future::ready(more || gone == EXPIRING.1 || (many && gone > 0))).await
 }
 
-/// The same of one session.
+/// The same of one session; says how many have gone.
 pub(super) async fn expire_of(
     shared: &Arc<Shared>,
     actor: &Addr<ShardActor>,
     outbound: &Arc<dyn Outbound>,
     session: SessionId,
     now_ms: u64,
-) {
+) -> usize {
     let (map, of) = (shared.map(), shared.clone());
     let found = async {
         let address = actor.send(FindSession(session.clone())).await.ok()?;
@@ -153,9 +162,13 @@ pub(super) async fn expire_of(
         });
         address.send(look).await.ok()
     };
-    let Some(seqs) = found.await.filter(|seqs| !seqs.is_empty()) else { return };
+    let Some(seqs) = found.await.filter(|seqs| !seqs.is_empty()) else { return 0 };
+    let count = seqs.len();
     // What does not get through is found again.
-    let _ = outbound.execute(Command::Expire { session, seqs }, DEADLINE).await;
+    match outbound.execute(Command::Expire { session, seqs }, DEADLINE).await {
+        Answer::Done => count,
+        _ => 0,
+    }
 }
 
 /// Looks at every session that has a retention, in order.

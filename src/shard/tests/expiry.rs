@@ -1,4 +1,4 @@
-//! Messages that are to go by the clock: the table that says when.
+//! Messages that are to go by the clock: the table that says when, and how fast many of them go.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rookery_wire::{Expires, Extension, encode};
 use super::frozen::{both_linked, pair, send, seq};
 use super::{Shard, in_system};
 use crate::shard::machine::Machine;
-use crate::shard::retention::expire_of;
+use crate::shard::retention::{expire, expire_of};
 use crate::shard::{Answer, Freshness, Outbound, Read, ReadRefusal, ReadReply};
 use crate::state::{Act, Command, Entry};
 
@@ -105,7 +105,28 @@ fn what_is_applied_after_a_look_that_found_nothing_stays_in_the_table() {
             }
         }
         assert_eq!(seq(shard.apply(3, lasting(1, 5000)).await), 1);
-        look.await;
+        assert_eq!(look.await, 0);
         assert!(is_known(&shard), "its time would pass and nobody would look");
+    });
+}
+
+#[test]
+fn a_thousand_messages_with_one_time_go_one_look_after_the_other() {
+    in_system(async {
+        let shard = opened().await;
+        let sends: Vec<Command> = (1..=1000).map(|number| lasting(number, 1)).collect();
+        for (first, part) in (3..).step_by(100).zip(sends.chunks(100)) {
+            shard.apply_all(first, part.to_vec()).await;
+        }
+        let outbound = here(&shard, 2000);
+        let mut looks = 1;
+        while expire(&shard.shared, &shard.actor, &outbound).await {
+            looks += 1;
+        }
+        assert_eq!(looks, 16, "64 with each; none of them waits for the next tick");
+        // One more puts the table right, if it has to be.
+        assert!(!expire(&shard.shared, &shard.actor, &outbound).await);
+        assert!(!is_known(&shard), "all have gone");
+        assert!(shard.faults.lock().is_empty());
     });
 }
