@@ -166,7 +166,7 @@ impl Log {
             }
             4 => {
                 let seq = self.seq();
-                let key = RequestKey::new(format!("key {number}")).expect("a key");
+                let key = RequestKey::new(&format!("key {number}")).expect("a key");
                 let actor = Actor::keyed(user("shop"), None::<UserId>).expect("an actor");
                 self.push(Command::KeyedAct { actor, session: group(), key, act: recall(seq) });
             }

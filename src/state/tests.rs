@@ -128,9 +128,8 @@ pub(super) fn apply(
     if at.index <= session.index() {
         return Outcome::default();
     }
-    let (session_id, actor_too, act_too) = (session.id().clone(), actor.clone(), act.clone());
-    let command = Command::Act { actor: actor_too, session: session_id, client_seq, act: act_too };
-    look_up(session, disk, &[command]);
+    let (of, by, does) = (session.id().clone(), actor.clone(), act.clone());
+    look_up(session, disk, &[Command::Act { actor: by, session: of, client_seq, act: does }]);
     let mut outcome = session.apply(at, &LIMITS, actor, client_seq, act);
     if outcome.parked {
         // The lists of the founders have room, and the act comes again.
