@@ -76,8 +76,8 @@ impl Delivery {
     }
 
     /// Attaches a connected receiver, which knows the topic up to `last_seq`; returns from which seq on it is
-    /// pushed everything. Harmless when it is attached already. [`NOT_LIVE`] when it is not connected or a bound
-    /// is reached.
+    /// pushed everything. Harmless when it is attached already, or lags: then it goes on where it resumes, and not before.
+    /// [`NOT_LIVE`] when it is not connected or a bound is reached.
     ///
     /// A device is attached to a session quietly: pushed nothing until [`Delivery::admit`] or
     /// [`Delivery::member_added`] has said that its user is a member. Whoever attaches therefore asks the session's

@@ -200,18 +200,40 @@ fn a_gap_is_a_lag_and_never_silent() {
     assert_eq!(delivery.resume(ada.id), [(topic("g"), 4)]);
 }
 
+/// Whoever reads the answer of a SYNC may be another than who keeps what was pushed: only LAGGED is told to all.
 #[test]
-fn a_sync_while_lagging_goes_on_from_what_the_sync_read() {
+fn a_sync_while_lagging_does_not_take_the_lag_away() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    let news = Topic::User(user("ada"));
     delivery.connect(ada.as_dyn());
     join(&delivery, &topic("g"), &ada, 0);
     ada.room.store(0, Ordering::Relaxed);
     delivery.publish(&session("g"), &items(1..=3));
+    delivery.publish_user(&user("ada"), &items([0]));
     ada.room.store(100, Ordering::Relaxed);
+    delivery.attach(&news, &ada.as_dyn(), 0);
     assert_eq!(join(&delivery, &topic("g"), &ada, 3), 4);
     delivery.publish(&session("g"), &items([4]));
-    assert_eq!(ada.seqs(), [4]);
-    assert!(delivery.resume(ada.id).is_empty(), "it does not lag any more");
+    assert!(ada.seqs().is_empty(), "live again when it was told");
+    let mut resumed = delivery.resume(ada.id);
+    resumed.sort();
+    assert_eq!(resumed, [(topic("g"), 5), (news, 0)]);
+    delivery.publish(&session("g"), &items([5]));
+    assert_eq!(ada.seqs(), [5]);
+}
+
+#[test]
+fn a_node_that_lags_begins_anew_where_it_subscribes_again() {
+    let (delivery, node) = (delivery(), Fake::node());
+    delivery.connect(node.as_dyn());
+    delivery.attach(&topic("g"), &node.as_dyn(), 0);
+    node.room.store(0, Ordering::Relaxed);
+    delivery.publish(&session("g"), &items(1..=3));
+    node.room.store(100, Ordering::Relaxed);
+    assert_eq!(delivery.attach(&topic("g"), &node.as_dyn(), 3), 4);
+    delivery.publish(&session("g"), &items([4]));
+    assert_eq!(node.seqs(), [4]);
+    assert!(delivery.resume(node.id).is_empty(), "it does not lag any more");
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl Subscribers {
     }
 
     /// Subscribes from `last_seq + 1` on: at once in a user topic or for a node, quietly for a device in a session.
-    /// A live subscription stays as it is; one that lags begins anew, for the caller reads the session now.
+    /// One that is there stays as it is. Also a device's that lags: who reads what the caller reads now may be another than who
+    /// keeps what is pushed, so it lags until it resumes and that is told. A node's begins anew, for the answer is told to all.
     pub(super) fn attach(
         &mut self,
         topic: &Topic,
@@ -126,7 +127,11 @@ impl Subscribers {
         let judged = matches!(topic, Topic::User(_)) || to.receiver.origin().is_none();
         let begins = if judged { State::Live } else { State::Quiet };
         self.head = self.head.max(last_seq);
+        let head = self.head;
         if let Some(sub) = self.find(to.receiver.id()) {
+            if sub.state == State::Lagging && sub.to.receiver.origin().is_some() {
+                return Attached::Already(head + 1);
+            }
             if sub.state == State::Lagging {
                 sub.last = last_seq;
                 sub.set(topic, begins);

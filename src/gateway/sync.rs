@@ -289,7 +289,8 @@ async fn begin(
             (Ok(active), Some(_)) => doubtful.push((session, active)),
             (Ok(_), None) => connection.core.delivery.dismiss(&topic, connection.id),
             (Err(code), _) => {
-                connection.core.delivery.detach(&topic, connection.id);
+                // What is live stays so: whoever asked may be another than who counts on it.
+                connection.core.delivery.dismiss(&topic, connection.id);
                 unresolved.push((session, code));
             }
         }
@@ -391,12 +392,8 @@ fn admit(connection: &Connection, session: &SessionId, head: Result<SessionHead,
             let live_from = delivery.admit(&topic, connection.id, head.joined_seq);
             live_from.map(|live_from| (head, live_from)).ok_or(ErrorCode::Unavailable)
         }
-        Err(ErrorCode::NotMember) => {
-            delivery.dismiss(&topic, connection.id);
-            Err(ErrorCode::NotMember)
-        }
         Err(code) => {
-            delivery.detach(&topic, connection.id);
+            delivery.dismiss(&topic, connection.id);
             Err(code)
         }
     }

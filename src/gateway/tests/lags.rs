@@ -1,0 +1,144 @@
+//! One who reads slowly: what it missed it is told, and what is taken back it is not given.
+
+use std::collections::HashSet;
+
+use rookery_wire::reply::{Lagged, SyncPage};
+use rookery_wire::request::Sync;
+
+use super::lists::fill;
+use super::*;
+
+/// What the imagined shards cannot do.
+#[derive(Default)]
+pub(super) struct Troubles {
+    /// Topics to which nobody can be attached.
+    pub(super) shut: Mutex<HashSet<Topic>>,
+    /// Reads that are refused.
+    refuses: Mutex<Option<fn(&Read) -> bool>>,
+}
+
+impl Troubles {
+    pub(super) fn judge(&self, read: &Read) -> Result<(), ReadRefusal> {
+        let is_refused = self.refuses.lock().is_some_and(|refuses| refuses(read));
+        let refusal = || ReadRefusal::Refused(ErrorBody::new(ErrorCode::Unavailable, "in trouble"));
+        if is_refused { Err(refusal()) } else { Ok(()) }
+    }
+}
+
+const QUEUE: u32 = 256 << 10;
+
+async fn slow_bench() -> Bench {
+    bench(|limits, _| limits.queue_bytes = QUEUE).await
+}
+
+fn held(bench: &Bench, name: &str) -> usize {
+    let core = &bench.gateway.core;
+    core.devices.iter().find(|entry| entry.key().0 == user(name)).map_or(0, |entry| entry.out.bytes())
+}
+
+/// More than half of the queue, or less: large answers and news are written, or wait. There is room in any case.
+const MUCH: usize = 160_000;
+const LITTLE: usize = 100_000;
+
+/// Pushes until the client's sockets take no more and its queue holds so many bytes.
+async fn stall(bench: &Bench, name: &str, bytes: usize) {
+    let noise = group("noise");
+    bench.delivery.member_added(&noise, &user(name), 0);
+    let mut seq = 0;
+    loop {
+        while held(bench, name) < bytes {
+            bench.publish(&noise, seq + 1..=seq + 20, 1000);
+            seq += 20;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert!(seq < 100_000, "the client's sockets take everything");
+        }
+        let before = held(bench, name);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        if held(bench, name) == before {
+            return;
+        }
+    }
+}
+
+async fn ask(client: &mut Client) {
+    client.send(Kind::Sync, 60, &Sync { after: Blob::default(), limit: 200, since: Blob::default() }).await;
+}
+
+/// Reads on until a LAGGED comes; what came before it, but the noise.
+async fn until_lagged(client: &mut Client) -> (Vec<Frame>, Vec<(SessionId, u64)>) {
+    let mut before = Vec::new();
+    loop {
+        let frame = client.next().await.unwrap();
+        match Kind::from_number(frame.kind) {
+            Some(Kind::Lagged) => {
+                let mut lagged = decode::<Lagged>(&frame.body).unwrap().sessions;
+                let was_named = !lagged.is_empty();
+                lagged.retain(|(session, _)| *session != group("noise"));
+                if !was_named || !lagged.is_empty() {
+                    return (before, lagged);
+                }
+            }
+            Some(Kind::Message) if record(&frame).0 == group("noise") => {}
+            _ => before.push(frame),
+        }
+    }
+}
+
+fn record(frame: &Frame) -> (SessionId, Record) {
+    let message: Message = decode(&frame.body).unwrap();
+    (message.session, message.record)
+}
+
+#[tokio::test]
+async fn a_sync_takes_no_lag_away() {
+    let bench = slow_bench().await;
+    let team = group("team");
+    fill(&bench, 1);
+    bench.shard.list.lock().push(super::lists::listed(team.clone()));
+    let mut client = bench.attached("ada", &team).await;
+    stall(&bench, "ada", LITTLE).await;
+    let lags = bench.delivery.stats().lags;
+    bench.publish(&team, 1..=1, 200_000);
+    assert_eq!(bench.delivery.stats().lags, lags + 1, "no room for that");
+    let waiting = held(&bench, "ada");
+    ask(&mut client).await;
+    until("it is answered, behind what waits", || held(&bench, "ada") > waiting).await;
+    let (before, lagged) = until_lagged(&mut client).await;
+    assert_eq!(lagged, [(team.clone(), 2)]);
+    let pages: Vec<SyncPage> = before.iter().map(|frame| decode(&frame.body).unwrap()).collect();
+    assert!(pages.len() == 1 && pages[0].sessions.iter().any(|line| line.session == team), "{pages:?}");
+    bench.publish(&team, 2..=2, 3);
+    assert_eq!(client.message().await.seq, 2);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_asked_stays_live() {
+    let bench = bench(|_, _| {}).await;
+    fill(&bench, 3);
+    bench.shard.list.lock().iter_mut().for_each(|line| line.is_set = true);
+    let mut client = bench.client("ada", "phone").await;
+    ask(&mut client).await;
+    assert_eq!(client.expect::<SyncPage>(Kind::SyncPage).await.1.sessions.len(), 3);
+    let troubles = &bench.shard.past.troubles;
+    // Neither when sessions were active is said, nor what one of them has, nor how the user has set them.
+    let cases: [(fn(&Read) -> bool, Option<usize>); 3] = [
+        (|read| matches!(read, Read::Activity { .. }), Some(3)),
+        (|read| matches!(read, Read::Heads { .. }), Some(3)),
+        (|read| matches!(read, Read::Settings { .. }), None),
+    ];
+    for (seq, (refuses, unresolved)) in (4..).zip(cases) {
+        *troubles.refuses.lock() = Some(refuses);
+        ask(&mut client).await;
+        match unresolved {
+            Some(unresolved) => {
+                let page: SyncPage = client.expect(Kind::SyncPage).await.1;
+                assert_eq!((page.sessions.len(), page.unresolved.len()), (0, unresolved));
+            }
+            None => assert_eq!(client.refused(60, ErrorCode::Unavailable).await.code, ErrorCode::Unavailable),
+        }
+        bench.publish(&group("g3"), seq..=seq, 3);
+        assert_eq!(client.message().await.seq, seq);
+    }
+    bench.stop().await;
+}
