@@ -85,8 +85,8 @@ impl Delivery {
     /// detaches.
     pub fn attach(&self, topic: &Topic, receiver: &Arc<dyn Receiver>, last_seq: u64) -> u64 {
         let registered = self.receivers.get(&receiver.id()).map(|entry| Arc::clone(&entry));
-        let max = self.limits.topics_per_receiver;
-        registered.map_or(NOT_LIVE, |to| self.enter(topic, |subs| subs.attach(topic, &to, last_seq, max)))
+        registered
+            .map_or(NOT_LIVE, |to| self.enter(topic, |subs, max| subs.attach(topic, &to, last_seq, max)))
     }
 
     /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is,
@@ -95,16 +95,15 @@ impl Delivery {
         self.topics.get_mut(topic)?.admit(receiver, joined_seq)
     }
 
-    fn enter(&self, topic: &Topic, attach: impl FnOnce(&mut Subscribers) -> Attached) -> u64 {
-        if Counters::get(&self.counters.subscriptions) >= self.limits.subscriptions {
-            Counters::add(&self.counters.refused, 1);
-            return NOT_LIVE;
-        }
+    /// `attach` is told how many topics the receiver may have: none more, where the node has as many subscriptions as it may.
+    fn enter(&self, topic: &Topic, attach: impl FnOnce(&mut Subscribers, usize) -> Attached) -> u64 {
+        let is_full = Counters::get(&self.counters.subscriptions) >= self.limits.subscriptions;
+        let max = if is_full { 0 } else { self.limits.topics_per_receiver };
         let attached = match self.topics.entry(topic.clone()) {
-            Entry::Occupied(mut entry) => attach(entry.get_mut()),
+            Entry::Occupied(mut entry) => attach(entry.get_mut(), max),
             Entry::Vacant(entry) => {
                 let mut subscribers = Subscribers::default();
-                let attached = attach(&mut subscribers);
+                let attached = attach(&mut subscribers, max);
                 if !subscribers.is_empty() {
                     entry.insert(subscribers);
                 }
@@ -189,9 +188,8 @@ impl Delivery {
             None => return,
         };
         let topic = Topic::Session(session.clone());
-        let max = self.limits.topics_per_receiver;
         for registered in &of_user {
-            self.enter(&topic, |subs| subs.attach_member(&topic, registered, last_seq, max));
+            self.enter(&topic, |subs, max| subs.attach_member(&topic, registered, last_seq, max));
         }
     }
 

@@ -358,6 +358,7 @@ fn bounds_hold_and_say_so() {
     delivery.connect(bob.as_dyn());
     assert_eq!(join(&delivery, &topic("a"), &bob, 0), NOT_LIVE, "subscriptions of the node");
     assert_eq!(delivery.stats().refused, 2);
+    assert_eq!(join(&delivery, &topic("a"), &ada, 0), 1, "who is there already needs no more room");
     delivery.detach(&topic("b"), ada.id);
     assert_eq!(join(&delivery, &topic("a"), &bob, 0), 1);
 }

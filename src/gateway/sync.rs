@@ -32,7 +32,7 @@ use super::badge::{Active, badge};
 use super::connection::{Connection, Handle};
 use super::mask;
 use super::own::how_many_fit;
-use super::places::stands;
+use super::places::{attach_to_user, stands};
 use super::reads::{turn, unexpected};
 use super::since::{Comparison, Mark, Reached};
 use crate::delivery::{Receiver, Topic};
@@ -252,9 +252,11 @@ async fn begin(
     connection: &Arc<Connection>,
     since: Option<Mark>,
 ) -> Result<(Begun, Arc<SyncPages>), ErrorBody> {
-    let user = Topic::User(connection.user().clone());
-    let shard = connection.core.router.shard_of_topic(&user);
-    connection.core.router.attach(shard, receiver(connection), vec![user]).await;
+    if !attach_to_user(connection).await {
+        let text =
+            "this node cannot be told of your sessions now; SYNC again in a moment, or at another node";
+        return Err(ErrorBody::new(ErrorCode::Unavailable, text));
+    }
     let first = own_sessions(connection, None).await?;
     let named: Vec<SessionId> = first.listed.keys().cloned().collect();
     attach(connection, &named).await;

@@ -142,3 +142,28 @@ async fn a_session_that_cannot_be_asked_stays_live() {
     }
     bench.stop().await;
 }
+
+/// Without it nothing would be told of sessions joined and left, nor that anything was missed.
+#[tokio::test]
+async fn no_list_is_given_to_one_who_is_not_attached_to_its_user() {
+    let bench = bench(|_, _| {}).await;
+    fill(&bench, 3);
+    let shut = &bench.shard.past.troubles.shut;
+    shut.lock().insert(Topic::User(user("ada")));
+    let mut client = bench.client("ada", "phone").await;
+    ask(&mut client).await;
+    client.refused(60, ErrorCode::Unavailable).await;
+    // Nor is it taken for looked after by what any other request looks for.
+    let looked = || bench.gateway.core.devices.iter().all(|entry| entry.looked.load(Ordering::Acquire));
+    for number in 1..=2 {
+        let attaches = bench.shard.attaches.load(Ordering::Relaxed);
+        client.send(Kind::Send, 5, &send(&group("g1"), number, b"x")).await;
+        client.expect::<Ack>(Kind::Ack).await;
+        until("it was looked", || bench.shard.attaches.load(Ordering::Relaxed) > attaches && !looked()).await;
+    }
+    shut.lock().clear();
+    ask(&mut client).await;
+    assert_eq!(client.expect::<SyncPage>(Kind::SyncPage).await.1.sessions.len(), 3);
+    until("nothing more is to be looked for", looked).await;
+    bench.stop().await;
+}
