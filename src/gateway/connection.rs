@@ -241,7 +241,7 @@ impl Connection {
     }
 
     /// Everything is written: if topics lag they go on from here, and the client is told. Says whether they did.
-    pub(super) fn resume(&self) -> bool {
+    pub(super) fn resume(self: &Arc<Self>) -> bool {
         if !self.lagging.swap(false, Ordering::AcqRel) {
             return false;
         }
@@ -256,18 +256,13 @@ impl Connection {
         if sync_again {
             // The notice that the device has ended may be among what was missed.
             self.looked.store(false, Ordering::Release);
-            self.tell_to_sync();
+            super::news::tell_to_sync(self);
         }
         for chunk in sessions.chunks(LAGGED_SESSIONS) {
             let body = Lagged { sessions: chunk.to_vec() };
             self.out.answer(frame_bytes(Kind::Lagged, 0, &body));
         }
         true
-    }
-
-    /// Something about the user's list may have been missed.
-    pub(super) fn tell_to_sync(&self) {
-        self.out.answer(frame_bytes(Kind::Lagged, 0, &Lagged { sessions: Vec::new() }));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rookery_wire::reply::{Lagged, SyncPage};
+use rookery_wire::reply::{Lagged, Left, SyncPage};
 use rookery_wire::request::Sync;
 
 use super::lists::fill;
@@ -58,6 +58,14 @@ async fn stall(bench: &Bench, name: &str, bytes: usize) {
             return;
         }
     }
+}
+
+fn news(frame: Bytes) -> Push {
+    Push { seq: 0, frame, from: None, replaces: None }
+}
+
+fn left(session: &SessionId) -> Push {
+    news(frame_bytes(Kind::Left, 0, &Left { session: session.clone() }))
 }
 
 async fn ask(client: &mut Client) {
@@ -165,5 +173,23 @@ async fn no_list_is_given_to_one_who_is_not_attached_to_its_user() {
     ask(&mut client).await;
     assert_eq!(client.expect::<SyncPage>(Kind::SyncPage).await.1.sessions.len(), 3);
     until("nothing more is to be looked for", looked).await;
+    bench.stop().await;
+}
+
+/// What is joined again was skipped, so the list tells it: a LEFT that has waited all the time must not come behind.
+#[tokio::test]
+async fn one_is_told_to_sync_behind_the_news_that_waits() {
+    let bench = slow_bench().await;
+    let (other, team) = (group("other"), group("team"));
+    let mut client = bench.attached("ada", &team).await;
+    stall(&bench, "ada", MUCH).await;
+    bench.delivery.publish_user(&user("ada"), &[left(&other), left(&team)]);
+    let lags = bench.delivery.stats().lags;
+    bench.delivery.publish_user(&user("ada"), &[news(Bytes::from(vec![0; 200_000]))]);
+    assert_eq!(bench.delivery.stats().lags, lags + 1, "no room for that");
+    // It reads again, with the LEFT waiting for the log, which has the user in the session again.
+    let (before, lagged) = until_lagged(&mut client).await;
+    let lefts: Vec<_> = before.iter().map(|frame| decode::<Left>(&frame.body).unwrap().session).collect();
+    assert_eq!((lefts, lagged), (vec![other, team], vec![]));
     bench.stop().await;
 }
