@@ -145,12 +145,15 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
         Err(error) => Err(error.code),
     };
     match head {
-        Ok(head) if !attached.is_empty() => {
-            // Not attached any more: removed meanwhile, and the LEFT that follows says so.
-            if let Some(live_from) = core.delivery.admit(&topic, connection.id, head.joined_seq) {
+        Ok(head) if !attached.is_empty() => match core.delivery.admit(&topic, connection.id, head.joined_seq)
+        {
+            Some(live_from) => {
                 connection.out.answer(frame_bytes(Kind::Joined, 0, &Joined { session, live_from }));
             }
-        }
+            // Not attached any more: removed meanwhile, and a LEFT follows. Or there is no room for it here, or a SYNC that read
+            // an older list has ended it; who would say so?
+            None => tell_to_sync(connection),
+        },
         Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => core.delivery.dismiss(&topic, connection.id),
         // Not known: a sync will tell, and attach again.
         Ok(_) | Err(_) => {

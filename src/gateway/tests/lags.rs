@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rookery_wire::reply::{Lagged, Left, SyncPage};
+use rookery_wire::reply::{Joined, Lagged, Left, SyncPage};
 use rookery_wire::request::Sync;
 
 use super::lists::fill;
@@ -66,6 +66,10 @@ fn news(frame: Bytes) -> Push {
 
 fn left(session: &SessionId) -> Push {
     news(frame_bytes(Kind::Left, 0, &Left { session: session.clone() }))
+}
+
+fn joined(session: &SessionId) -> Push {
+    news(frame_bytes(Kind::Joined, 0, &Joined { session: session.clone(), live_from: 0 }))
 }
 
 async fn ask(client: &mut Client) {
@@ -191,5 +195,17 @@ async fn one_is_told_to_sync_behind_the_news_that_waits() {
     let (before, lagged) = until_lagged(&mut client).await;
     let lefts: Vec<_> = before.iter().map(|frame| decode::<Left>(&frame.body).unwrap().session).collect();
     assert_eq!((lefts, lagged), (vec![other, team], vec![]));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_attached_to_a_joined_session_is_told_to_sync() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    bench.shard.heads.lock().insert(group("new"), 5);
+    bench.shard.past.troubles.shut.lock().insert(Topic::Session(group("new")));
+    bench.delivery.publish_user(&user("ada"), &[joined(&group("new"))]);
+    let (_, lagged) = client.expect::<Lagged>(Kind::Lagged).await;
+    assert!(lagged.sessions.is_empty());
     bench.stop().await;
 }
