@@ -8,7 +8,7 @@ use dashmap::mapref::entry::Entry;
 use rookery_wire::{SessionId, UserId};
 
 use super::stats::{Counters, DeliveryStats};
-use super::topic::{Attached, Registered, Subscribers};
+use super::topic::{Attached, Registered, Resumed, Subscribers};
 use super::{NOT_LIVE, Passing, Push, Receiver, Topic};
 
 /// Locks over the topics. More than the threads that apply and connect, so that they seldom meet.
@@ -118,7 +118,8 @@ impl Delivery {
         attached.live_from()
     }
 
-    /// Ends one subscription. Harmless when there is none.
+    /// Ends one subscription: nothing more is pushed. What still waits of it to be written loses what is recalled later, if
+    /// the receiver [holds](Receiver::holds) such. Harmless when there is none.
     pub fn detach(&self, topic: &Topic, receiver: u64) {
         self.end(topic, |subscribers| subscribers.detach(topic, receiver));
     }
@@ -210,7 +211,8 @@ impl Delivery {
         self.topics.contains_key(topic)
     }
 
-    /// A receiver has room again: its lagging subscriptions go on at their topic's head. Returns each with the
+    /// A receiver has room again, and nothing waits: its lagging subscriptions go on at their topic's head, and of those that
+    /// have ended nothing is left. Returns each that goes on with the
     /// seq from which pushes are whole again (0 for a user topic, whose news is read by a new sync).
     ///
     /// Pushes from that seq on may reach the receiver before this returns.
@@ -221,17 +223,23 @@ impl Delivery {
         };
         let mut resumed = Vec::with_capacity(lagging.len());
         for topic in lagging {
-            let live_from = self.topics.get_mut(&topic).and_then(|mut subs| subs.resume(&topic, receiver));
-            if let Some(live_from) = live_from {
-                resumed.push((topic, live_from));
-            }
+            let (mut live_from, mut gone) = (None, 0);
+            self.topics.remove_if_mut(&topic, |_, subs| {
+                match subs.resume(&topic, receiver) {
+                    Resumed::From(seq) => live_from = Some(seq),
+                    Resumed::Gone(count) => gone = count,
+                }
+                subs.is_empty()
+            });
+            Counters::sub(&self.counters.subscriptions, gone);
+            resumed.extend(live_from.map(|seq| (topic, seq)));
         }
         resumed
     }
 
-    /// Pushes were skipped, by a snapshot that replaced the state, and with them perhaps the news of who is a member:
-    /// every session for which `head_of` knows the last seq now loses its devices, which are told to sync again; users
-    /// for whom it says something (0) are told too, and nodes lag.
+    /// Pushes were skipped, by a snapshot that replaced the state, and with them perhaps the news of who is a member, or a
+    /// recall: every session for which `head_of` knows the last seq now loses its devices, which let go what still waits to be
+    /// written of it and are told to sync again; users for whom it says something (0) are told too, and nodes lag.
     ///
     /// `head_of` is called under a topic's lock and must not call back into delivery.
     pub fn lag_all(&self, head_of: impl Fn(&Topic) -> Option<u64>) {

@@ -101,6 +101,16 @@ fn record(frame: &Frame) -> (SessionId, Record) {
     (message.session, message.record)
 }
 
+/// A record `seq`, after which the one at `changed` is as `change` leaves it.
+fn changing(session: &SessionId, seq: u64, changed: u64, change: impl FnOnce(&mut Record)) -> Push {
+    let from = (user("publisher"), DeviceId::new("desk").unwrap());
+    let earlier = message(session, changed, (&from.0, &from.1), b"secret");
+    let mut now: Message = decode(&earlier.frame.slice(12..)).unwrap();
+    change(&mut now.record);
+    let replaces = Some(Arc::new((changed, frame_bytes(Kind::Message, 0, &now))));
+    Push { replaces, ..message(session, seq, (&from.0, &from.1), b"") }
+}
+
 #[tokio::test]
 async fn a_sync_takes_no_lag_away() {
     let bench = slow_bench().await;
@@ -208,4 +218,79 @@ async fn who_cannot_be_attached_to_a_joined_session_is_told_to_sync() {
     let (_, lagged) = client.expect::<Lagged>(Kind::Lagged).await;
     assert!(lagged.sessions.is_empty());
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_recalled_is_not_given_to_one_who_was_removed_before() {
+    for by_log in [true, false] {
+        let bench = slow_bench().await;
+        let team = group("team");
+        let topic = Topic::Session(team.clone());
+        let mut client = bench.attached("ada", &team).await;
+        stall(&bench, "ada", MUCH).await;
+        bench.publish(&team, 1..=3, 6);
+        match by_log {
+            true => bench.delivery.member_removed(&team, &user("ada")),
+            false => bench.delivery.publish_user(&user("ada"), &[left(&team)]),
+        }
+        let id = bench.gateway.core.devices.iter().next().unwrap().id;
+        until("it was let go", || !bench.delivery.is_live(&topic, id)).await;
+        let recall = changing(&team, 4, 2, |record| {
+            (record.kind, record.content) = (RecordKind::RECALLED, Blob::default());
+        });
+        // What is said after it was let go is not said to it, also in the place of something older.
+        let edit = changing(&team, 5, 3, |record| record.content = Blob::from("said later"));
+        bench.delivery.publish(&team, &[recall, edit]);
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            let frame = client.next().await.unwrap();
+            match Kind::from_number(frame.kind) {
+                Some(Kind::Message) if record(&frame).0 == team => seen.push(record(&frame).1),
+                Some(Kind::Message | Kind::Lagged) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen.iter().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((seen[1].kind, seen[1].content.len()), (RecordKind::RECALLED, 0), "by the log: {by_log}");
+        assert_eq!(seen[0].content, Blob(Bytes::from(vec![1; 6])));
+        assert_eq!(seen[2].content, seen[0].content);
+        if !by_log {
+            client.expect_after_lags(Kind::Left).await;
+        }
+        until("nothing is left of it", || !bench.delivery.has(&topic)).await;
+        bench.stop().await;
+    }
+}
+
+/// A recall may be among what was skipped.
+#[tokio::test]
+async fn what_waits_is_not_given_to_one_whose_session_was_begun_anew() {
+    let bench = slow_bench().await;
+    let (team, teams) = (group("team"), group("teams"));
+    let mut client = bench.attached("ada", &team).await;
+    bench.delivery.member_added(&teams, &user("ada"), 0);
+    stall(&bench, "ada", MUCH).await;
+    bench.publish(&team, 1..=3, 6);
+    bench.publish(&teams, 1..=1, 6);
+    let waiting = held(&bench, "ada");
+    bench.delivery.lag(&Topic::Session(team.clone()), 9);
+    assert!(held(&bench, "ada") < waiting, "they are let go at once");
+    let (before, lagged) = until_lagged(&mut client).await;
+    let kept: Vec<_> = before.iter().map(|frame| record(frame).0).collect();
+    assert_eq!((kept, lagged), (vec![teams], vec![]));
+    client.alive().await;
+    until("all is written", || held(&bench, "ada") == 0).await;
+    bench.stop().await;
+}
+
+impl Client {
+    async fn expect_after_lags(&mut self, kind: Kind) {
+        loop {
+            let frame = self.next().await.unwrap();
+            match Kind::from_number(frame.kind) {
+                Some(Kind::Lagged | Kind::Message) => {}
+                found => return assert_eq!(found, Some(kind)),
+            }
+        }
+    }
 }
