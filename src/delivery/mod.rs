@@ -89,6 +89,20 @@ pub trait Receiver: Send + Sync + 'static {
     fn replace(&self, topic: &Topic, replaced: &(u64, Bytes)) {
         let _ = (topic, replaced);
     }
+    /// The same where its user may be no member any more: only what the record has lost is taken from it.
+    fn withdraw(&self, topic: &Topic, replaced: &(u64, Bytes)) {
+        let _ = (topic, replaced);
+    }
+    /// What waits of this topic is not to be written any more: what was skipped may have changed it (G7). It is told to sync.
+    fn discard(&self, topic: &Topic) {
+        let _ = topic;
+    }
+    /// Asked where its subscription ends: whether something of the topic may still wait. If so it hears what is withdrawn
+    /// until it calls [`Delivery::resume`], which it is to do once nothing waits.
+    fn holds(&self, topic: &Topic) -> bool {
+        let _ = topic;
+        false
+    }
     /// Takes something that is worth nothing later, if there is room to spare. Says whether it did.
     fn pass(&self, frame: &Bytes) -> bool {
         let _ = frame;

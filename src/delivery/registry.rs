@@ -8,7 +8,7 @@ use dashmap::mapref::entry::Entry;
 use rookery_wire::{SessionId, UserId};
 
 use super::stats::{Counters, DeliveryStats};
-use super::topic::{Attached, Registered, Subscribers};
+use super::topic::{Attached, Registered, Resumed, Subscribers};
 use super::{NOT_LIVE, Passing, Push, Receiver, Topic};
 
 /// Locks over the topics. More than the threads that apply and connect, so that they seldom meet.
@@ -76,8 +76,8 @@ impl Delivery {
     }
 
     /// Attaches a connected receiver, which knows the topic up to `last_seq`; returns from which seq on it is
-    /// pushed everything. Harmless when it is attached already. [`NOT_LIVE`] when it is not connected or a bound
-    /// is reached.
+    /// pushed everything. Harmless when it is attached already, or lags: then it goes on where it resumes, and not before.
+    /// [`NOT_LIVE`] when it is not connected or a bound is reached.
     ///
     /// A device is attached to a session quietly: pushed nothing until [`Delivery::admit`] or
     /// [`Delivery::member_added`] has said that its user is a member. Whoever attaches therefore asks the session's
@@ -85,8 +85,8 @@ impl Delivery {
     /// detaches.
     pub fn attach(&self, topic: &Topic, receiver: &Arc<dyn Receiver>, last_seq: u64) -> u64 {
         let registered = self.receivers.get(&receiver.id()).map(|entry| Arc::clone(&entry));
-        let max = self.limits.topics_per_receiver;
-        registered.map_or(NOT_LIVE, |to| self.enter(topic, |subs| subs.attach(topic, &to, last_seq, max)))
+        registered
+            .map_or(NOT_LIVE, |to| self.enter(topic, |subs, max| subs.attach(topic, &to, last_seq, max)))
     }
 
     /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is,
@@ -95,16 +95,15 @@ impl Delivery {
         self.topics.get_mut(topic)?.admit(receiver, joined_seq)
     }
 
-    fn enter(&self, topic: &Topic, attach: impl FnOnce(&mut Subscribers) -> Attached) -> u64 {
-        if Counters::get(&self.counters.subscriptions) >= self.limits.subscriptions {
-            Counters::add(&self.counters.refused, 1);
-            return NOT_LIVE;
-        }
+    /// `attach` is told how many topics the receiver may have: none more, where the node has as many subscriptions as it may.
+    fn enter(&self, topic: &Topic, attach: impl FnOnce(&mut Subscribers, usize) -> Attached) -> u64 {
+        let is_full = Counters::get(&self.counters.subscriptions) >= self.limits.subscriptions;
+        let max = if is_full { 0 } else { self.limits.topics_per_receiver };
         let attached = match self.topics.entry(topic.clone()) {
-            Entry::Occupied(mut entry) => attach(entry.get_mut()),
+            Entry::Occupied(mut entry) => attach(entry.get_mut(), max),
             Entry::Vacant(entry) => {
                 let mut subscribers = Subscribers::default();
-                let attached = attach(&mut subscribers);
+                let attached = attach(&mut subscribers, max);
                 if !subscribers.is_empty() {
                     entry.insert(subscribers);
                 }
@@ -119,7 +118,8 @@ impl Delivery {
         attached.live_from()
     }
 
-    /// Ends one subscription. Harmless when there is none.
+    /// Ends one subscription: nothing more is pushed. What still waits of it to be written loses what is recalled later, if
+    /// the receiver [holds](Receiver::holds) such. Harmless when there is none.
     pub fn detach(&self, topic: &Topic, receiver: u64) {
         self.end(topic, |subscribers| subscribers.detach(topic, receiver));
     }
@@ -189,9 +189,8 @@ impl Delivery {
             None => return,
         };
         let topic = Topic::Session(session.clone());
-        let max = self.limits.topics_per_receiver;
         for registered in &of_user {
-            self.enter(&topic, |subs| subs.attach_member(&topic, registered, last_seq, max));
+            self.enter(&topic, |subs, max| subs.attach_member(&topic, registered, last_seq, max));
         }
     }
 
@@ -212,7 +211,8 @@ impl Delivery {
         self.topics.contains_key(topic)
     }
 
-    /// A receiver has room again: its lagging subscriptions go on at their topic's head. Returns each with the
+    /// A receiver has room again, and nothing waits: its lagging subscriptions go on at their topic's head, and of those that
+    /// have ended nothing is left. Returns each that goes on with the
     /// seq from which pushes are whole again (0 for a user topic, whose news is read by a new sync).
     ///
     /// Pushes from that seq on may reach the receiver before this returns.
@@ -223,17 +223,23 @@ impl Delivery {
         };
         let mut resumed = Vec::with_capacity(lagging.len());
         for topic in lagging {
-            let live_from = self.topics.get_mut(&topic).and_then(|mut subs| subs.resume(&topic, receiver));
-            if let Some(live_from) = live_from {
-                resumed.push((topic, live_from));
-            }
+            let (mut live_from, mut gone) = (None, 0);
+            self.topics.remove_if_mut(&topic, |_, subs| {
+                match subs.resume(&topic, receiver) {
+                    Resumed::From(seq) => live_from = Some(seq),
+                    Resumed::Gone(count) => gone = count,
+                }
+                subs.is_empty()
+            });
+            Counters::sub(&self.counters.subscriptions, gone);
+            resumed.extend(live_from.map(|seq| (topic, seq)));
         }
         resumed
     }
 
-    /// Pushes were skipped, by a snapshot that replaced the state, and with them perhaps the news of who is a member:
-    /// every session for which `head_of` knows the last seq now loses its devices, which are told to sync again; users
-    /// for whom it says something (0) are told too, and nodes lag.
+    /// Pushes were skipped, by a snapshot that replaced the state, and with them perhaps the news of who is a member, or a
+    /// recall: every session for which `head_of` knows the last seq now loses its devices, which let go what still waits to be
+    /// written of it and are told to sync again; users for whom it says something (0) are told too, and nodes lag.
     ///
     /// `head_of` is called under a topic's lock and must not call back into delivery.
     pub fn lag_all(&self, head_of: impl Fn(&Topic) -> Option<u64>) {

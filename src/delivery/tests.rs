@@ -1,7 +1,7 @@
 //! Delivery with receivers that write down what they are pushed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,6 +18,10 @@ struct Fake {
     room: AtomicUsize,
     got: Mutex<Vec<(Topic, u64)>>,
     lags: Mutex<Vec<Topic>>,
+    /// Whether something waits to be written.
+    holds: AtomicBool,
+    /// What was said of what waits.
+    said: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl Receiver for Fake {
@@ -38,6 +42,18 @@ impl Receiver for Fake {
     fn lagged(&self, topic: &Topic) {
         self.lags.lock().push(topic.clone());
     }
+    fn replace(&self, _: &Topic, (seq, _): &(u64, Bytes)) {
+        self.said.lock().push(("replace", *seq));
+    }
+    fn withdraw(&self, _: &Topic, (seq, _): &(u64, Bytes)) {
+        self.said.lock().push(("withdraw", *seq));
+    }
+    fn discard(&self, _: &Topic) {
+        self.said.lock().push(("discard", 0));
+    }
+    fn holds(&self, _: &Topic) -> bool {
+        self.holds.load(Ordering::Relaxed)
+    }
 }
 
 impl Fake {
@@ -55,6 +71,8 @@ impl Fake {
             room: AtomicUsize::new(usize::MAX / 2),
             got: Mutex::default(),
             lags: Mutex::default(),
+            holds: AtomicBool::new(false),
+            said: Mutex::default(),
         })
     }
     fn seqs(&self) -> Vec<u64> {
@@ -200,18 +218,40 @@ fn a_gap_is_a_lag_and_never_silent() {
     assert_eq!(delivery.resume(ada.id), [(topic("g"), 4)]);
 }
 
+/// Whoever reads the answer of a SYNC may be another than who keeps what was pushed: only LAGGED is told to all.
 #[test]
-fn a_sync_while_lagging_goes_on_from_what_the_sync_read() {
+fn a_sync_while_lagging_does_not_take_the_lag_away() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    let news = Topic::User(user("ada"));
     delivery.connect(ada.as_dyn());
     join(&delivery, &topic("g"), &ada, 0);
     ada.room.store(0, Ordering::Relaxed);
     delivery.publish(&session("g"), &items(1..=3));
+    delivery.publish_user(&user("ada"), &items([0]));
     ada.room.store(100, Ordering::Relaxed);
+    delivery.attach(&news, &ada.as_dyn(), 0);
     assert_eq!(join(&delivery, &topic("g"), &ada, 3), 4);
     delivery.publish(&session("g"), &items([4]));
-    assert_eq!(ada.seqs(), [4]);
-    assert!(delivery.resume(ada.id).is_empty(), "it does not lag any more");
+    assert!(ada.seqs().is_empty(), "live again when it was told");
+    let mut resumed = delivery.resume(ada.id);
+    resumed.sort();
+    assert_eq!(resumed, [(topic("g"), 5), (news, 0)]);
+    delivery.publish(&session("g"), &items([5]));
+    assert_eq!(ada.seqs(), [5]);
+}
+
+#[test]
+fn a_node_that_lags_begins_anew_where_it_subscribes_again() {
+    let (delivery, node) = (delivery(), Fake::node());
+    delivery.connect(node.as_dyn());
+    delivery.attach(&topic("g"), &node.as_dyn(), 0);
+    node.room.store(0, Ordering::Relaxed);
+    delivery.publish(&session("g"), &items(1..=3));
+    node.room.store(100, Ordering::Relaxed);
+    assert_eq!(delivery.attach(&topic("g"), &node.as_dyn(), 3), 4);
+    delivery.publish(&session("g"), &items([4]));
+    assert_eq!(node.seqs(), [4]);
+    assert!(delivery.resume(node.id).is_empty(), "it does not lag any more");
 }
 
 #[test]
@@ -324,6 +364,76 @@ fn after_a_snapshot_devices_of_its_shard_sync_again_and_no_others() {
     assert_eq!(delivery.stats().subscriptions, 4);
 }
 
+fn recalling(seq: u64, recalled: u64) -> Push {
+    Push { seq, frame: Bytes::new(), from: None, replaces: Some(Arc::new((recalled, Bytes::new()))) }
+}
+
+#[test]
+fn who_was_removed_hears_of_recalls_until_nothing_waits_for_it() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    join(&delivery, &topic("g"), &ada, 0);
+    delivery.publish(&session("g"), &items(1..=3));
+    delivery.publish(&session("g"), &[recalling(4, 1)]);
+    ada.holds.store(true, Ordering::Relaxed);
+    delivery.member_removed(&session("g"), &user("ada"));
+    delivery.publish(&session("g"), &[recalling(5, 2)]);
+    delivery.detach(&topic("g"), ada.id);
+    delivery.publish(&session("g"), &[recalling(6, 3)]);
+    assert_eq!(*ada.said.lock(), [("replace", 1), ("withdraw", 2), ("withdraw", 3)]);
+    assert_eq!(ada.seqs(), [1, 2, 3, 4], "nothing from behind its end");
+    assert_eq!(delivery.admit(&topic("g"), ada.id, 1), None, "it is not attached");
+    assert!(delivery.resume(ada.id).is_empty() && delivery.has(&topic("g")), "something has come in between");
+    ada.holds.store(false, Ordering::Relaxed);
+    assert!(delivery.resume(ada.id).is_empty() && !delivery.has(&topic("g")));
+    assert_eq!(delivery.stats().subscriptions, 1, "of its user");
+}
+
+#[test]
+fn who_comes_back_before_all_is_written_is_pushed_everything() {
+    let (delivery, ada, bob) = (delivery(), Fake::device("ada", "phone"), Fake::device("bob", "phone"));
+    for device in [&ada, &bob] {
+        delivery.connect(device.as_dyn());
+        join(&delivery, &topic("g"), device, 0);
+        device.holds.store(true, Ordering::Relaxed);
+    }
+    delivery.publish(&session("g"), &items([1]));
+    delivery.member_removed(&session("g"), &user("ada"));
+    delivery.member_removed(&session("g"), &user("bob"));
+    // One by the log, one by a SYNC.
+    delivery.member_added(&session("g"), &user("ada"), 4);
+    assert_eq!(join(&delivery, &topic("g"), &bob, 4), 5);
+    delivery.publish(&session("g"), &items([5]));
+    for device in [&ada, &bob] {
+        device.holds.store(false, Ordering::Relaxed);
+        assert!(delivery.resume(device.id).is_empty());
+    }
+    delivery.publish(&session("g"), &items([6]));
+    assert_eq!((ada.seqs(), bob.seqs()), (vec![1, 5, 6], vec![1, 5, 6]));
+    assert_eq!(delivery.stats().lags, 0);
+    // And one who goes for good leaves nothing behind.
+    ada.holds.store(true, Ordering::Relaxed);
+    delivery.member_removed(&session("g"), &user("ada"));
+    delivery.disconnect(ada.id);
+    delivery.disconnect(bob.id);
+    let stats = delivery.stats();
+    assert_eq!((stats.topics, stats.subscriptions, stats.receivers), (0, 0, 0));
+}
+
+#[test]
+fn what_waits_is_let_go_where_a_recall_may_have_been_skipped() {
+    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    delivery.connect(ada.as_dyn());
+    for name in ["a", "b"] {
+        join(&delivery, &topic(name), &ada, 0);
+    }
+    delivery.lag(&topic("a"), 7);
+    assert_eq!((ada.said.lock().len(), ada.lags.lock().len()), (1, 1));
+    delivery.lag_all(|at| (*at == topic("b")).then_some(3));
+    assert_eq!(*ada.said.lock(), [("discard", 0), ("discard", 0)]);
+    assert_eq!(delivery.resume(ada.id), [(Topic::User(user("ada")), 0)], "and it is told to sync");
+}
+
 #[test]
 fn bounds_hold_and_say_so() {
     let limits = DeliveryLimits { subscriptions: 4, topics_per_receiver: 3 };
@@ -336,6 +446,7 @@ fn bounds_hold_and_say_so() {
     delivery.connect(bob.as_dyn());
     assert_eq!(join(&delivery, &topic("a"), &bob, 0), NOT_LIVE, "subscriptions of the node");
     assert_eq!(delivery.stats().refused, 2);
+    assert_eq!(join(&delivery, &topic("a"), &ada, 0), 1, "who is there already needs no more room");
     delivery.detach(&topic("b"), ada.id);
     assert_eq!(join(&delivery, &topic("a"), &bob, 0), 1);
 }

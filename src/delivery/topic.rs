@@ -19,6 +19,7 @@ pub(super) struct Registered {
 #[derive(Default)]
 pub(super) struct Lists {
     pub(super) topics: HashSet<Topic>,
+    /// Those that lag, and those that end when the receiver resumes.
     pub(super) lagging: HashSet<Topic>,
     /// Disconnected: nothing may be attached any more.
     pub(super) gone: bool,
@@ -48,6 +49,9 @@ enum State {
     Live,
     /// Pushed nothing until it resumes.
     Lagging,
+    /// It has ended, with something still to be written: pushed nothing, but what is taken back is taken from that too (G7).
+    /// Gone when the receiver resumes.
+    Parted,
 }
 
 struct Subscription {
@@ -89,6 +93,14 @@ impl Attached {
     }
 }
 
+/// What became of a subscription whose receiver resumes.
+pub(super) enum Resumed {
+    /// It goes on from this seq.
+    From(u64),
+    /// It does not lag; so many (0 or 1) are gone.
+    Gone(u64),
+}
+
 /// The subscriptions of one topic.
 #[derive(Default)]
 pub(super) struct Subscribers {
@@ -115,7 +127,8 @@ impl Subscribers {
     }
 
     /// Subscribes from `last_seq + 1` on: at once in a user topic or for a node, quietly for a device in a session.
-    /// A live subscription stays as it is; one that lags begins anew, for the caller reads the session now.
+    /// One that is there stays as it is. Also a device's that lags: who reads what the caller reads now may be another than who
+    /// keeps what is pushed, so it lags until it resumes and that is told. A node's begins anew, for the answer is told to all.
     pub(super) fn attach(
         &mut self,
         topic: &Topic,
@@ -126,8 +139,12 @@ impl Subscribers {
         let judged = matches!(topic, Topic::User(_)) || to.receiver.origin().is_none();
         let begins = if judged { State::Live } else { State::Quiet };
         self.head = self.head.max(last_seq);
+        let head = self.head;
         if let Some(sub) = self.find(to.receiver.id()) {
-            if sub.state == State::Lagging {
+            if sub.state == State::Lagging && sub.to.receiver.origin().is_some() {
+                return Attached::Already(head + 1);
+            }
+            if matches!(sub.state, State::Lagging | State::Parted) {
                 sub.last = last_seq;
                 sub.set(topic, begins);
             }
@@ -146,10 +163,10 @@ impl Subscribers {
     ) -> Attached {
         self.head = self.head.max(last_seq);
         if let Some(sub) = self.find(to.receiver.id()) {
-            if sub.state == State::Quiet {
+            if matches!(sub.state, State::Quiet | State::Parted) {
                 sub.last = last_seq;
                 sub.since = last_seq + 1;
-                sub.state = State::Live;
+                sub.set(topic, State::Live);
             }
             return Attached::Already(sub.last + 1);
         }
@@ -187,7 +204,7 @@ impl Subscribers {
     /// pushed before the caller could say so lies behind it.
     pub(super) fn admit(&mut self, receiver: u64, joined_seq: u64) -> Option<u64> {
         let head = self.head;
-        let sub = self.find(receiver)?;
+        let sub = self.find(receiver).filter(|sub| sub.state != State::Parted)?;
         if sub.state == State::Quiet {
             sub.last = head.max(joined_seq.saturating_sub(1));
             sub.since = sub.last + 1;
@@ -196,7 +213,7 @@ impl Subscribers {
         Some(if sub.state == State::Live { sub.since } else { head + 1 })
     }
 
-    /// Ends the subscription of one receiver; says how many ended (0 or 1).
+    /// Ends the subscription of one receiver; says how many are gone (0 or 1).
     pub(super) fn detach(&mut self, topic: &Topic, receiver: u64) -> u64 {
         self.detach_where(topic, |sub| sub.to.receiver.id() == receiver)
     }
@@ -206,20 +223,14 @@ impl Subscribers {
         self.detach_where(topic, |sub| sub.to.receiver.id() == receiver && sub.state == State::Quiet)
     }
 
-    /// Ends the subscriptions of all of a user's receivers; says how many.
+    /// Ends the subscriptions of all of a user's receivers; says how many are gone.
     pub(super) fn detach_user(&mut self, topic: &Topic, user: &UserId) -> u64 {
         self.detach_where(topic, |sub| sub.to.is_of(user))
     }
 
     fn detach_where(&mut self, topic: &Topic, ends: impl Fn(&Subscription) -> bool) -> u64 {
         let before = self.list.len();
-        self.list.retain(|sub| {
-            let stays = !ends(sub);
-            if !stays {
-                sub.to.forget(topic);
-            }
-            stays
-        });
+        self.list.retain_mut(|sub| !ends(sub) || sub.part(topic));
         (before - self.list.len()) as u64
     }
 
@@ -235,7 +246,10 @@ impl Subscribers {
         for sub in &mut self.list {
             outcome.visits += 1;
             for replaced in &replaced {
-                sub.to.receiver.replace(topic, replaced);
+                match sub.state {
+                    State::Live | State::Lagging => sub.to.receiver.replace(topic, replaced),
+                    State::Quiet | State::Parted => sub.to.receiver.withdraw(topic, replaced),
+                }
             }
             if sub.state != State::Live {
                 continue;
@@ -270,13 +284,14 @@ impl Subscribers {
         (passed, dropped)
     }
 
-    /// Items up to `head` were skipped, and with them perhaps the news of who is a member. Nodes lag; devices are
-    /// detached and returned, for they must sync again.
+    /// Items up to `head` were skipped, and with them perhaps the news of who is a member, or that something was recalled.
+    /// Nodes lag; devices are detached, with what still waits for them, and returned, for they must sync again.
     pub(super) fn reset(&mut self, topic: &Topic, head: u64) -> (u64, Vec<Arc<Registered>>) {
         self.head = self.head.max(head);
         let (mut lags, mut detached) = (0, Vec::new());
         self.list.retain_mut(|sub| {
             if sub.to.receiver.origin().is_some() && matches!(topic, Topic::Session(_)) {
+                sub.to.receiver.discard(topic);
                 sub.to.forget(topic);
                 detached.push(Arc::clone(&sub.to));
                 return false;
@@ -292,14 +307,21 @@ impl Subscribers {
         self.find(receiver).is_some_and(|sub| sub.lag(topic))
     }
 
-    /// Goes on at the head for a receiver that lags; `live_from` of it (0 in a user topic).
-    pub(super) fn resume(&mut self, topic: &Topic, receiver: u64) -> Option<u64> {
+    /// Goes on at the head for a receiver that lags; `live_from` of it (0 in a user topic). What had ended is gone.
+    pub(super) fn resume(&mut self, topic: &Topic, receiver: u64) -> Resumed {
         let head = self.head;
-        let sub = self.find(receiver).filter(|sub| sub.state == State::Lagging)?;
-        sub.state = State::Live;
-        sub.last = head;
-        sub.since = head + 1;
-        Some(if matches!(topic, Topic::Session(_)) { head + 1 } else { 0 })
+        match self.find(receiver) {
+            Some(sub) if sub.state == State::Lagging => {
+                sub.state = State::Live;
+                sub.last = head;
+                sub.since = head + 1;
+                Resumed::From(if matches!(topic, Topic::Session(_)) { head + 1 } else { 0 })
+            }
+            Some(sub) if sub.state == State::Parted => {
+                Resumed::Gone(self.detach_where(topic, |sub| sub.to.receiver.id() == receiver))
+            }
+            _ => Resumed::Gone(0),
+        }
     }
 }
 
@@ -343,6 +365,21 @@ impl Subscription {
         }
     }
 
+    /// It ends. Says whether it stays, to hear what is taken back of what still waits.
+    fn part(&mut self, topic: &Topic) -> bool {
+        // One that goes now still looks through all its topics.
+        let is_gone = self.to.lists.lock().gone;
+        let stays = !is_gone && {
+            // Noted before it is asked: whatever it writes from then on may be the last of it.
+            self.set(topic, State::Parted);
+            self.to.receiver.holds(topic)
+        };
+        if !stays {
+            self.to.forget(topic);
+        }
+        stays
+    }
+
     /// Says whether it began to.
     fn lag(&mut self, topic: &Topic) -> bool {
         let begins = self.state == State::Live;
@@ -357,7 +394,7 @@ impl Subscription {
         self.state = state;
         let mut lists = self.to.lists.lock();
         match state {
-            State::Lagging => lists.lagging.insert(topic.clone()),
+            State::Lagging | State::Parted => lists.lagging.insert(topic.clone()),
             State::Quiet | State::Live => lists.lagging.remove(topic),
         };
     }

@@ -11,8 +11,10 @@ use bincode::Encode;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::reply::{GoAway, Lagged};
-use rookery_wire::{Blob, DeviceId, ErrorBody, ErrorCode, Kind, SessionId, UserId, encode_frame};
+use rookery_wire::reply::{GoAway, Lagged, Message};
+use rookery_wire::{
+    Blob, DeviceId, ErrorBody, ErrorCode, Kind, RecordKind, SessionId, UserId, decode, encode_frame,
+};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
@@ -20,7 +22,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
-use super::outbox::{KIND_AT, Outbox};
+use super::outbox::{FRAME_HEADER, KIND_AT, Outbox};
 use super::pace::Pace;
 use super::stats::GatewayStats;
 use super::sync::SyncPages;
@@ -240,8 +242,8 @@ impl Connection {
         self.is_closing() && self.in_flight.load(Ordering::Acquire) == 0
     }
 
-    /// Everything is written: if topics lag they go on from here, and the client is told. Says whether they did.
-    pub(super) fn resume(&self) -> bool {
+    /// Everything is written: if topics lag they go on from here, and the client is told. Says whether any did, or ended.
+    pub(super) fn resume(self: &Arc<Self>) -> bool {
         if !self.lagging.swap(false, Ordering::AcqRel) {
             return false;
         }
@@ -256,18 +258,13 @@ impl Connection {
         if sync_again {
             // The notice that the device has ended may be among what was missed.
             self.looked.store(false, Ordering::Release);
-            self.tell_to_sync();
+            super::news::tell_to_sync(self);
         }
         for chunk in sessions.chunks(LAGGED_SESSIONS) {
             let body = Lagged { sessions: chunk.to_vec() };
             self.out.answer(frame_bytes(Kind::Lagged, 0, &body));
         }
         true
-    }
-
-    /// Something about the user's list may have been missed.
-    pub(super) fn tell_to_sync(&self) {
-        self.out.answer(frame_bytes(Kind::Lagged, 0, &Lagged { sessions: Vec::new() }));
     }
 }
 
@@ -354,6 +351,33 @@ impl Receiver for Handle {
         if let Topic::Session(session) = topic {
             self.0.out.replace(frame, rookery_wire::encode(&(session, *seq)).len());
         }
+    }
+
+    /// A recall leaves nothing to read also of what was pushed to a member that has gone. An edit is none of its business.
+    fn withdraw(&self, topic: &Topic, replaced: &(u64, Bytes)) {
+        if self.0.out.is_empty() {
+            return;
+        }
+        let body = replaced.1.slice(FRAME_HEADER.min(replaced.1.len())..);
+        if decode::<Message>(&body).is_ok_and(|now| now.record.kind != RecordKind::CONTENT) {
+            self.replace(topic, replaced);
+        }
+    }
+
+    fn discard(&self, topic: &Topic) {
+        if let Topic::Session(session) = topic {
+            self.0.out.discard(Kind::Message, &rookery_wire::encode(session));
+            self.0.try_gate();
+        }
+    }
+
+    fn holds(&self, topic: &Topic) -> bool {
+        let holds = matches!(topic, Topic::Session(_)) && !self.0.out.is_empty();
+        if holds {
+            self.0.lagging.store(true, Ordering::Release);
+            self.0.out.wake();
+        }
+        holds
     }
 
     fn lagged(&self, _topic: &Topic) {

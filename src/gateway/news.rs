@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rookery_wire::reply::{Joined, Left};
+use rookery_wire::reply::{Joined, Lagged, Left};
 use rookery_wire::{ErrorCode, HEADER_BYTES, Kind, SessionId, decode, frame::frame_bytes};
 
 use super::connection::{Connection, Handle};
+use super::outbox::KIND_AT;
 use crate::delivery::{Receiver, Topic};
 use crate::shard::{Asked, Freshness, Read, ReadReply};
 use crate::state::EntityKey;
@@ -43,17 +44,37 @@ pub(super) fn put(connection: &Arc<Connection>, frames: Vec<Bytes>) -> bool {
         return false;
     }
     queue.frames.extend(frames);
-    if !std::mem::replace(&mut queue.running, true) {
-        let connection = Arc::clone(connection);
-        let core = Arc::clone(&connection.core);
-        core.spawn(async move {
-            tokio::select! {
-                () = connection.cancel.cancelled() => {}
-                () = run(&connection) => {}
-            }
-        });
-    }
+    start(connection, &mut queue);
     true
+}
+
+/// Something about the user's list may have been missed. Said behind the news that waits: a LEFT of it may be older than what
+/// the client would be told of the same session, and nothing would say that it was.
+pub(super) fn tell_to_sync(connection: &Arc<Connection>) {
+    let mut queue = connection.news.0.lock();
+    // Said once if it is the last word: no more of these wait than one beyond the news.
+    if queue.frames.back().is_none_or(|last| kind_of(last) != Some(Kind::Lagged)) {
+        queue.frames.push_back(frame_bytes(Kind::Lagged, 0, &Lagged { sessions: Vec::new() }));
+    }
+    start(connection, &mut queue);
+}
+
+fn start(connection: &Arc<Connection>, queue: &mut Queue) {
+    if std::mem::replace(&mut queue.running, true) {
+        return;
+    }
+    let connection = Arc::clone(connection);
+    let core = Arc::clone(&connection.core);
+    core.spawn(async move {
+        tokio::select! {
+            () = connection.cancel.cancelled() => {}
+            () = run(&connection) => {}
+        }
+    });
+}
+
+fn kind_of(frame: &Bytes) -> Option<Kind> {
+    frame.get(KIND_AT).copied().and_then(Kind::from_number)
 }
 
 fn next(connection: &Connection) -> Option<Bytes> {
@@ -66,7 +87,7 @@ fn next(connection: &Connection) -> Option<Bytes> {
 async fn run(connection: &Arc<Connection>) {
     while let Some(frame) = next(connection) {
         let body = frame.slice((4 + HEADER_BYTES).min(frame.len())..);
-        match frame.get(5).copied().and_then(Kind::from_number) {
+        match kind_of(&frame) {
             Some(Kind::Joined) => {
                 connection.out.room().await;
                 if let Ok(joined) = decode::<Joined>(&body) {
@@ -124,17 +145,20 @@ async fn join(connection: &Arc<Connection>, session: SessionId) {
         Err(error) => Err(error.code),
     };
     match head {
-        Ok(head) if !attached.is_empty() => {
-            // Not attached any more: removed meanwhile, and the LEFT that follows says so.
-            if let Some(live_from) = core.delivery.admit(&topic, connection.id, head.joined_seq) {
+        Ok(head) if !attached.is_empty() => match core.delivery.admit(&topic, connection.id, head.joined_seq)
+        {
+            Some(live_from) => {
                 connection.out.answer(frame_bytes(Kind::Joined, 0, &Joined { session, live_from }));
             }
-        }
+            // Not attached any more: removed meanwhile, and a LEFT follows. Or there is no room for it here, or a SYNC that read
+            // an older list has ended it; who would say so?
+            None => tell_to_sync(connection),
+        },
         Err(ErrorCode::NotMember | ErrorCode::NoSuchSession) => core.delivery.dismiss(&topic, connection.id),
         // Not known: a sync will tell, and attach again.
         Ok(_) | Err(_) => {
             core.delivery.detach(&topic, connection.id);
-            connection.tell_to_sync();
+            tell_to_sync(connection);
         }
     }
 }

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rookery_wire::HEADER_BYTES;
+use rookery_wire::{HEADER_BYTES, Kind};
 use tokio::sync::Notify;
 
 /// Where a frame's kind stands, and where its body begins.
 pub(super) const KIND_AT: usize = 5;
-const FRAME_HEADER: usize = 4 + HEADER_BYTES;
+pub(super) const FRAME_HEADER: usize = 4 + HEADER_BYTES;
 
 /// How much longer than a short message its tombstone may be, bytes.
 const TOMBSTONE: usize = 256;
@@ -87,6 +87,20 @@ impl Outbox {
         }
     }
 
+    /// Lets go the frames of a kind that wait and whose body begins with `names`.
+    pub(super) fn discard(&self, kind: Kind, names: &[u8]) {
+        let mut freed = 0;
+        self.frames.lock().retain(|waiting| {
+            let body = waiting.get(FRAME_HEADER..).unwrap_or_default();
+            let goes = waiting.get(KIND_AT) == Some(&(kind as u8)) && body.starts_with(names);
+            freed += if goes { waiting.len() } else { 0 };
+            !goes
+        });
+        if freed > 0 {
+            self.written(freed);
+        }
+    }
+
     /// Takes what comes next, about `most` bytes of it, for the writer. What it has taken cannot be replaced any more, so it
     /// is to take no more than it writes at once.
     pub fn take(&self, most: usize) -> Vec<Bytes> {
@@ -149,7 +163,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use rookery_wire::frame::frame_bytes;
-    use rookery_wire::{GroupId, Kind, SessionId};
+    use rookery_wire::{GroupId, SessionId};
 
     use super::*;
 
@@ -177,5 +191,21 @@ mod tests {
             assert_eq!(frames[at], waiting[at].0);
         }
         assert_eq!(left, frames.iter().map(Bytes::len).sum::<usize>());
+    }
+
+    #[test]
+    fn what_is_let_go_is_of_one_session_and_one_kind() {
+        let outbox = Outbox::new(1 << 20);
+        let waiting = [("team", 7), ("teams", 8), ("tea", 8), ("team", 9)]
+            .map(|(group, seq)| frame(group, seq, "a secret").0);
+        let session = SessionId::group(GroupId::new("team").unwrap());
+        let answer = frame_bytes(Kind::Ack, 3, &session);
+        assert!(outbox.push(waiting.iter().map(Bytes::len).sum(), waiting.iter()));
+        outbox.answer(answer.clone());
+        outbox.discard(Kind::Message, &rookery_wire::encode(&session));
+        let [_, teams, tea, _] = waiting;
+        let left = outbox.bytes();
+        assert_eq!(outbox.take(usize::MAX), [teams.clone(), tea.clone(), answer.clone()]);
+        assert_eq!(left, teams.len() + tea.len() + answer.len());
     }
 }

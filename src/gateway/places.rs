@@ -18,7 +18,7 @@ use rookery_wire::UserId;
 use super::connection::{Connection, Handle};
 use super::core::Core;
 use super::watch;
-use crate::delivery::Topic;
+use crate::delivery::{NOT_LIVE, Topic};
 use crate::router::{Arrival, Places};
 use crate::shard::{Freshness, Read, ReadReply};
 use crate::state::EntityKey;
@@ -83,13 +83,25 @@ pub(super) fn look_once(connection: &Arc<Connection>) {
 async fn look(connection: &Arc<Connection>) {
     let (router, user) = (&connection.core.router, connection.user().clone());
     let shard = router.shard_of(&EntityKey::User(user.clone()));
-    router.attach(shard, Arc::new(Handle(Arc::clone(connection))), vec![Topic::User(user.clone())]).await;
+    let is_attached = attach_to_user(connection).await;
     let read = Read::Epoch { user, device: connection.device().clone() };
-    match router.read(shard, read, Freshness::Linearizable).await {
-        Ok(ReadReply::Count(epoch)) => stands(connection, u32::try_from(epoch).unwrap_or(0)),
-        // Asked again with the next request.
-        Ok(_) | Err(_) => connection.looked.store(false, Ordering::Release),
+    let epoch = router.read(shard, read, Freshness::Linearizable).await;
+    if let Ok(ReadReply::Count(epoch)) = &epoch {
+        stands(connection, u32::try_from(*epoch).unwrap_or(0));
     }
+    if !is_attached || !matches!(epoch, Ok(ReadReply::Count(_))) {
+        // Asked again with the next request.
+        connection.looked.store(false, Ordering::Release);
+    }
+}
+
+/// Attaches the connection to its user's news, unless it is. Says whether it is now: if not, of nothing that follows would it be
+/// told, not even that something was missed.
+pub(super) async fn attach_to_user(connection: &Arc<Connection>) -> bool {
+    let (router, topic) = (&connection.core.router, Topic::User(connection.user().clone()));
+    let shard = router.shard_of_topic(&topic);
+    let attached = router.attach(shard, Arc::new(Handle(Arc::clone(connection))), vec![topic]).await;
+    attached.iter().any(|(_, live_from)| *live_from != NOT_LIVE)
 }
 
 impl Places for Core {

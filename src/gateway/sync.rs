@@ -32,7 +32,7 @@ use super::badge::{Active, badge};
 use super::connection::{Connection, Handle};
 use super::mask;
 use super::own::how_many_fit;
-use super::places::stands;
+use super::places::{attach_to_user, stands};
 use super::reads::{turn, unexpected};
 use super::since::{Comparison, Mark, Reached};
 use crate::delivery::{Receiver, Topic};
@@ -252,9 +252,11 @@ async fn begin(
     connection: &Arc<Connection>,
     since: Option<Mark>,
 ) -> Result<(Begun, Arc<SyncPages>), ErrorBody> {
-    let user = Topic::User(connection.user().clone());
-    let shard = connection.core.router.shard_of_topic(&user);
-    connection.core.router.attach(shard, receiver(connection), vec![user]).await;
+    if !attach_to_user(connection).await {
+        let text =
+            "this node cannot be told of your sessions now; SYNC again in a moment, or at another node";
+        return Err(ErrorBody::new(ErrorCode::Unavailable, text));
+    }
     let first = own_sessions(connection, None).await?;
     let named: Vec<SessionId> = first.listed.keys().cloned().collect();
     attach(connection, &named).await;
@@ -289,7 +291,8 @@ async fn begin(
             (Ok(active), Some(_)) => doubtful.push((session, active)),
             (Ok(_), None) => connection.core.delivery.dismiss(&topic, connection.id),
             (Err(code), _) => {
-                connection.core.delivery.detach(&topic, connection.id);
+                // What is live stays so: whoever asked may be another than who counts on it.
+                connection.core.delivery.dismiss(&topic, connection.id);
                 unresolved.push((session, code));
             }
         }
@@ -391,12 +394,8 @@ fn admit(connection: &Connection, session: &SessionId, head: Result<SessionHead,
             let live_from = delivery.admit(&topic, connection.id, head.joined_seq);
             live_from.map(|live_from| (head, live_from)).ok_or(ErrorCode::Unavailable)
         }
-        Err(ErrorCode::NotMember) => {
-            delivery.dismiss(&topic, connection.id);
-            Err(ErrorCode::NotMember)
-        }
         Err(code) => {
-            delivery.detach(&topic, connection.id);
+            delivery.dismiss(&topic, connection.id);
             Err(code)
         }
     }

@@ -5,6 +5,7 @@ mod bad_input;
 mod bounds;
 mod digests;
 mod groups;
+mod lags;
 mod life;
 mod lists;
 mod live;
@@ -36,7 +37,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::*;
-use crate::delivery::{DeliveryLimits, Push, Receiver, Topic};
+use crate::delivery::{DeliveryLimits, NOT_LIVE, Push, Receiver, Topic};
 use crate::router::{LaneLimits, Peers, Replica, RouterOptions};
 use crate::shard::api::LIST_PAGE;
 use crate::shard::{
@@ -326,9 +327,9 @@ impl Replica for Numbered {
         _: Freshness,
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
-        let reply = self.1.answer(read);
+        let reply = self.1.past.troubles.judge(&read).map(|()| self.1.answer(read));
         self.1.meanwhile();
-        Box::pin(async move { Ok(reply) })
+        Box::pin(async move { reply })
     }
     fn attach(
         &self,
@@ -366,6 +367,9 @@ impl FakeShard {
         let attached: Vec<_> = topics
             .into_iter()
             .map(|topic| {
+                if self.past.troubles.shut.lock().contains(&topic) {
+                    return (topic, NOT_LIVE);
+                }
                 let live_from = self.delivery.attach(&topic, receiver, head(&topic));
                 (topic, live_from)
             })

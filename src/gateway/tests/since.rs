@@ -30,6 +30,7 @@ pub(super) struct Past {
     pub(super) asked: Mutex<Vec<SessionId>>,
     /// Happens between any two steps of what is answered.
     step: Mutex<Option<Step>>,
+    pub(super) troubles: super::lags::Troubles,
 }
 
 impl Past {
