@@ -4,6 +4,9 @@
 //! Owns which topics are subscribed where and up to which seq they were heard. When the link to that node breaks the
 //! topics are subscribed anew, there or at another replica; if something was missed they lag, so that every receiver
 //! learns of it.
+//!
+//! What is missed may be a removal, so a gap in a session never passes as a lag of single receivers, who would go on at the
+//! head: its devices are detached and must sync.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_wire::reply::Message;
-use rookery_wire::{HEADER_BYTES, RecordKind, Signal, UserId};
+use rookery_wire::{HEADER_BYTES, RecordKind, SessionId, Signal, UserId};
 use tokio::time::Instant;
 
 use super::core::Core;
@@ -31,12 +34,39 @@ const SWEEP_TICKS: u32 = 100;
 
 #[derive(Default)]
 struct Remote {
-    /// Last seq heard, or known from the subscription.
+    /// Last seq heard, or before which the subscription began: all that came up to it was published here.
     head: u64,
     /// Node and link generation it is subscribed over; `None` while it is being asked for.
     via: Option<(u16, u64)>,
     /// Its link broke and another node is being asked: whose events may come before its answer does.
     renewing: bool,
+}
+
+impl Remote {
+    /// Whether it takes what this node says; if not, another replica serves the topic now.
+    fn hears(&self, from: u16) -> bool {
+        self.renewing || self.via.is_none_or(|(node, _)| node == from)
+    }
+
+    /// Notes the answer to a subscription. Who is attached and missed something lags.
+    fn subscribed(&mut self, core: &Core, topic: &Topic, via: (u16, u64), live_from: u64) {
+        let over = self.via.replace(via);
+        if let Some((node, generation)) = over
+            && core.link(node) == Some(generation)
+        {
+            // Two asked at once. What the answer counts as pushed is under way to those who are attached already.
+            self.via = over;
+            return;
+        }
+        self.renewing = false;
+        let head = live_from.saturating_sub(1);
+        // A replica that is behind repeats what was heard; events that came before this answer were in order, or have
+        // made the topic lag.
+        if head > self.head || over.is_some() && matches!(topic, Topic::User(_)) {
+            self.head = head;
+            core.delivery.lag(topic, head);
+        }
+    }
 }
 
 type Topics = HashMap<Topic, Remote>;
@@ -89,8 +119,9 @@ pub(super) async fn attach(
         let mut map = map.lock();
         for (topic, live_from) in heads {
             let remote = map.entry(topic.clone()).or_default();
-            heard(remote, via, live_from);
-            attached.push((topic.clone(), core.delivery.attach(&topic, receiver, remote.head)));
+            remote.subscribed(core, &topic, via, live_from);
+            let live_from = core.delivery.attach(&topic, receiver, remote.head);
+            attached.push((topic, live_from));
         }
     }
     let mut map = map.lock();
@@ -101,12 +132,6 @@ pub(super) async fn attach(
     }
     drop(map);
     attached
-}
-
-/// Notes a subscription. Events that overtook the answer have moved the head already.
-fn heard(remote: &mut Remote, via: (u16, u64), live_from: u64) {
-    remote.head = remote.head.max(live_from.saturating_sub(1));
-    remote.via = Some(via);
 }
 
 type Subscribed = ((u16, u64), Vec<(Topic, u64)>);
@@ -158,34 +183,47 @@ fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) -> bool {
     let Some(map) = core.remotes.of(core.shard_of(topic)) else { return false };
     let mut map = map.lock();
     let Some(remote) = map.get_mut(topic) else { return false };
-    match remote.via {
-        Some((node, _)) if node != from && !remote.renewing => return true, // Another replica serves it now; this is a late echo.
-        Some(_) if !core.delivery.has(topic) => {
-            map.remove(topic);
-            return false;
-        }
-        Some(_) | None => {}
+    if !remote.hears(from) {
+        return true; // A late echo.
+    }
+    if remote.via.is_some() && !core.delivery.has(topic) {
+        map.remove(topic);
+        return false;
     }
     for event in events {
-        let (session, signal) = match topic {
-            Topic::Session(session) => (Some(session), membership(&event.frame.0)),
-            Topic::User(_) => (None, None),
+        let Topic::Session(session) = topic else {
+            publish(core, topic, event);
+            continue;
         };
-        if let (Some(session), Some((true, users))) = (session, &signal) {
-            users
-                .iter()
-                .for_each(|user| core.delivery.member_added(session, user, event.seq.saturating_sub(1)));
+        if event.seq <= remote.head {
+            continue; // From a replica that was behind: who came or went with it may have gone or come since.
         }
-        let sender = event.from.clone().map(Arc::new);
-        let replaces = event.replaces.as_ref().map(|(seq, frame)| Arc::new((*seq, frame.0.clone())));
-        let push = Push { seq: event.seq, frame: event.frame.0.clone(), from: sender, replaces };
-        core.delivery.publish_topic(topic, std::slice::from_ref(&push));
-        if let (Some(session), Some((false, users))) = (session, &signal) {
-            users.iter().for_each(|user| core.delivery.member_removed(session, user));
+        if event.seq > remote.head + 1 {
+            core.delivery.lag(topic, event.seq - 1);
         }
-        remote.head = remote.head.max(event.seq);
+        remote.head = event.seq;
+        take_record(core, session, topic, event);
     }
     true
+}
+
+/// Publishes a record and follows what it says of members.
+fn take_record(core: &Core, session: &SessionId, topic: &Topic, event: &Event) {
+    let signal = membership(&event.frame.0);
+    if let Some((true, users)) = &signal {
+        users.iter().for_each(|user| core.delivery.member_added(session, user, event.seq.saturating_sub(1)));
+    }
+    publish(core, topic, event);
+    if let Some((false, users)) = &signal {
+        users.iter().for_each(|user| core.delivery.member_removed(session, user));
+    }
+}
+
+fn publish(core: &Core, topic: &Topic, event: &Event) {
+    let sender = event.from.clone().map(Arc::new);
+    let replaces = event.replaces.as_ref().map(|(seq, frame)| Arc::new((*seq, frame.0.clone())));
+    let push = Push { seq: event.seq, frame: event.frame.0.clone(), from: sender, replaces };
+    core.delivery.publish_topic(topic, std::slice::from_ref(&push));
 }
 
 /// Who came (`true`) or went (`false`) with a record, if its frame is a membership signal.
@@ -206,11 +244,12 @@ pub(super) fn resumed(core: &Core, from: u16, topics: Vec<(Topic, u64)>) {
     for (topic, live_from) in topics {
         let Some(map) = core.remotes.of(core.shard_of(&topic)) else { continue };
         let mut map = map.lock();
-        if let Some(remote) = map.get_mut(&topic)
-            && remote.via.is_some_and(|(node, _)| node == from)
-        {
-            remote.head = live_from.saturating_sub(1);
-            core.delivery.lag(&topic, remote.head);
+        let Some(remote) = map.get_mut(&topic).filter(|remote| remote.hears(from)) else { continue };
+        let head = live_from.saturating_sub(1);
+        // A replica that is behind may have skipped what was heard before.
+        if head > remote.head || matches!(topic, Topic::User(_)) {
+            remote.head = head;
+            core.delivery.lag(&topic, head);
         }
     }
 }
@@ -273,16 +312,9 @@ async fn renew(core: &Core, shard: u32) {
         };
         let mut map = map.lock();
         for (topic, live_from) in heads {
-            let Some(remote) = map.get_mut(&topic) else { continue };
-            let head = live_from.saturating_sub(1);
-            remote.via = Some(via);
-            remote.renewing = false;
-            // A replica that is behind repeats what was heard; events that came before this answer were in order or
-            // have made their receivers lag.
-            if matches!(topic, Topic::User(_)) || head > remote.head {
-                remote.head = head;
-                core.delivery.lag(&topic, head);
-            }
+            // Given up meanwhile, and perhaps asked for anew by somebody: not by us.
+            let Some(remote) = map.get_mut(&topic).filter(|remote| remote.renewing) else { continue };
+            remote.subscribed(core, &topic, via, live_from);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Several routers over an imagined network, before an imagined shard whose leader moves.
 
+mod feeds;
 mod presence;
 mod requests;
 mod subscriptions;
@@ -30,6 +31,8 @@ pub(super) struct Net {
     wires: Mutex<HashMap<(u16, u16), mpsc::Sender<(u64, Bytes)>>>,
     /// Answers to calls are taken up so much later than they came, milliseconds: messages overtake them.
     pub(super) late_answers: AtomicU64,
+    /// And messages so much later than they would.
+    pub(super) late_casts: AtomicU64,
     /// One in so many messages finds its link full; 0 = none.
     pub(super) full: AtomicU64,
     casts: AtomicU64,
@@ -77,7 +80,8 @@ impl Net {
             let net = Arc::clone(self);
             tokio::spawn(async move {
                 while let Some((generation, body)) = receiver.recv().await {
-                    tokio::time::sleep(Duration::from_micros(100)).await;
+                    let late = Duration::from_millis(net.late_casts.load(Ordering::Relaxed));
+                    tokio::time::sleep(Duration::from_micros(100) + late).await;
                     let state = *net.state(from, to).borrow();
                     let handler = net.handlers.lock().get(&to).cloned();
                     if let (true, Some(handler)) = (state.up && state.generation == generation, handler) {

@@ -1,0 +1,120 @@
+//! What may go wrong between a node and the one that serves its topics: what is told to go, what comes twice, late, or
+//! never.
+
+use rookery_wire::{RecordKind, UserId};
+
+use super::subscriptions::{Phone, apply, attach, content, phone, push, session, topic};
+use super::*;
+use crate::delivery::Push;
+use crate::router::remote;
+
+fn news(user: &str) -> Topic {
+    Topic::User(UserId::new(user).unwrap())
+}
+
+/// Applies records on the replica of one node.
+fn apply_on(cluster: &Cluster, node: u16, items: &[Push]) {
+    let replica = cluster.nodes[&node].replica.as_ref().unwrap();
+    replica.head.store(items.last().unwrap().seq, Ordering::Relaxed);
+    replica.delivery.publish(&session(), items);
+}
+
+/// Of nodes 1 and 2 the one that serves node 3, and the other.
+fn serving(cluster: &Cluster) -> (u16, u16) {
+    if cluster.nodes[&1].delivery.stats().subscriptions == 1 { (1, 2) } else { (2, 1) }
+}
+
+fn subscribed_at(cluster: &Cluster, node: u16) -> u64 {
+    cluster.nodes[&node].delivery.stats().subscriptions
+}
+
+async fn seen(phone: &Phone, seqs: &[u64]) {
+    until("pushed", || phone.seqs.lock().len() >= seqs.len()).await;
+    assert_eq!(*phone.seqs.lock(), seqs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_between_two_subscriptions_is_never_pushed_past() {
+    let cluster = cluster(3, 2);
+    let (ada, bob) = (phone("ada"), phone("bob"));
+    attach(&cluster, 3, &ada).await;
+    attach(&cluster, 3, &bob).await;
+    apply(&cluster, &[content(1)]);
+    seen(&bob, &[1]).await;
+    let (first, other) = serving(&cluster);
+    cluster.net.late_answers.store(500, Ordering::Relaxed);
+    cluster.net.cut(first, 3);
+    apply(&cluster, &[push(2, RecordKind::MEMBERS_REMOVED, &["bob"], ("ada", "phone"))]);
+    until("asked at the other", || subscribed_at(&cluster, other) == 1).await;
+    // Overtakes the answer that would have told of the gap.
+    apply(&cluster, &[content(3)]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.net.late_answers.store(0, Ordering::Relaxed);
+    let delivery = &cluster.nodes[&3].delivery;
+    assert_eq!(delivery.resume(bob.id), [(news("bob"), 0)], "told to sync, and not to go on");
+    assert_eq!(delivery.resume(ada.id), [(news("ada"), 0)]);
+    assert_eq!(attach(&cluster, 3, &ada).await, 4, "who is a member still, syncs and goes on");
+    apply(&cluster, &[content(4)]);
+    seen(&ada, &[1, 4]).await;
+    assert_eq!(*bob.seqs.lock(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_behind_repeats_nothing_to_anybody() {
+    let cluster = cluster(3, 2);
+    let (ada, eve) = (phone("ada"), phone("eve"));
+    attach(&cluster, 3, &ada).await;
+    cluster.nodes[&3].delivery.connect(Arc::clone(&eve) as Arc<dyn Receiver>);
+    let by = ("bob", "desk");
+    let added = push(1, RecordKind::MEMBERS_ADDED, &["eve"], by);
+    let removed = push(2, RecordKind::MEMBERS_REMOVED, &["eve"], by);
+    let (first, other) = serving(&cluster);
+    apply_on(&cluster, first, &[added.clone(), removed.clone()]);
+    seen(&ada, &[1, 2]).await;
+    cluster.net.cut(first, 3);
+    until("subscribed at the other", || subscribed_at(&cluster, other) == 1).await;
+    apply_on(&cluster, other, &[added]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!cluster.nodes[&3].delivery.is_live(&topic(), eve.id), "who was removed is not back");
+    apply_on(&cluster, other, &[removed, content(3)]);
+    seen(&ada, &[1, 2, 3]).await;
+    assert_eq!(*eve.seqs.lock(), [1, 2]);
+    assert_eq!(ada.lags.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_new_node_skipped_before_its_answer_came_is_a_lag() {
+    let cluster = cluster(3, 2);
+    let ada = phone("ada");
+    attach(&cluster, 3, &ada).await;
+    apply(&cluster, &[content(1)]);
+    seen(&ada, &[1]).await;
+    let (first, other) = serving(&cluster);
+    cluster.net.late_answers.store(500, Ordering::Relaxed);
+    cluster.net.cut(first, 3);
+    until("asked at the other", || subscribed_at(&cluster, other) == 1).await;
+    remote::resumed(&cluster.nodes[&3].router.0, other, vec![(topic(), 9)]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ada.lags.load(Ordering::Relaxed), 1, "though nothing was written after it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_asked_at_once_have_all_that_is_under_way() {
+    let cluster = cluster(3, 1);
+    let (ada, eve) = (phone("ada"), phone("eve"));
+    cluster.net.late_answers.store(500, Ordering::Relaxed);
+    cluster.net.late_casts.store(1000, Ordering::Relaxed);
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        apply(&cluster, &[content(1), content(2)]);
+        // Both are asking still; the answer to the second one says that these two are pushed, which they will be.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        attach(&cluster, 3, &eve).await
+    };
+    let (of_ada, of_eve) = tokio::join!(attach(&cluster, 3, &ada), later);
+    assert_eq!(of_ada, 1);
+    apply(&cluster, &[content(3)]);
+    seen(&ada, &[1, 2, 3]).await;
+    seen(&eve, &(of_eve..=3).collect::<Vec<u64>>()).await;
+    assert_eq!((ada.lags.load(Ordering::Relaxed), eve.lags.load(Ordering::Relaxed)), (0, 0));
+}
