@@ -6,7 +6,8 @@
 //! learns of it.
 //!
 //! What is missed may be a removal, so a gap in a session never passes as a lag of single receivers, who would go on at the
-//! head: its devices are detached and must sync.
+//! head: its devices are detached and must sync. Whatever is decided about a subscription is sent under the same lock, so
+//! that the other node hears of it in that order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,6 +89,12 @@ impl Remotes {
     fn of(&self, shard: u32) -> Option<&Mutex<Topics>> {
         self.shards.get(shard.checked_sub(1)? as usize)
     }
+
+    /// Whether somebody looks at the topics of a shard at this moment.
+    #[cfg(test)]
+    pub(super) fn locked(&self, shard: u32) -> bool {
+        self.of(shard).is_some_and(|topics| topics.is_locked())
+    }
 }
 
 /// Attaches a receiver of this node to topics of a shard without a replica here. What could not be subscribed in
@@ -162,34 +169,28 @@ async fn subscribe(core: &Core, shard: u32, topics: &[Topic], deadline: Instant)
 
 /// Takes events from a node. Runs on the link's reader.
 pub(super) fn events(core: &Core, from: u16, events: Vec<Event>) {
-    let mut unwanted = Vec::new();
     let mut rest = events.as_slice();
     while let Some(first) = rest.first() {
         let run = rest.iter().take_while(|event| event.topic == first.topic).count();
         let (run, after) = rest.split_at(run);
         rest = after;
-        if !take(core, from, &first.topic, run) {
-            unwanted.push(first.topic.clone());
-        }
-    }
-    if !unwanted.is_empty() {
-        // Lost if the link is full: then the next event of the topic asks again.
-        let _ = core.peers.cast(from, peer::encode(&Cast::Unsubscribe { topics: unwanted }, 256));
+        take(core, from, &first.topic, run);
     }
 }
 
-/// Publishes events of one topic; `false` when nobody here wants them.
-fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) -> bool {
-    let Some(map) = core.remotes.of(core.shard_of(topic)) else { return false };
+/// Publishes events of one topic, or tells the node that nobody here wants them.
+fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) {
+    let Some(map) = core.remotes.of(core.shard_of(topic)) else { return };
     let mut map = map.lock();
-    let Some(remote) = map.get_mut(topic) else { return false };
-    if !remote.hears(from) {
-        return true; // A late echo.
-    }
-    if remote.via.is_some() && !core.delivery.has(topic) {
+    let wanted = match map.get_mut(topic) {
+        Some(remote) if !remote.hears(from) => return, // A late echo.
+        Some(remote) if remote.via.is_none() || core.delivery.has(topic) => Some(remote),
+        Some(_) | None => None,
+    };
+    let Some(remote) = wanted else {
         map.remove(topic);
-        return false;
-    }
+        return give_up(core, from, std::slice::from_ref(topic));
+    };
     for event in events {
         let Topic::Session(session) = topic else {
             publish(core, topic, event);
@@ -204,7 +205,6 @@ fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) -> bool {
         remote.head = event.seq;
         take_record(core, session, topic, event);
     }
-    true
 }
 
 /// Publishes a record and follows what it says of members.
@@ -224,6 +224,15 @@ fn publish(core: &Core, topic: &Topic, event: &Event) {
     let replaces = event.replaces.as_ref().map(|(seq, frame)| Arc::new((*seq, frame.0.clone())));
     let push = Push { seq: event.seq, frame: event.frame.0.clone(), from: sender, replaces };
     core.delivery.publish_topic(topic, std::slice::from_ref(&push));
+}
+
+/// Says that nobody here wants these topics. Under the lock of the topics: whoever attaches next asks behind it, and is not
+/// unsubscribed by it. Lost if the link is full: then the next event of the topic says it again.
+fn give_up(core: &Core, node: u16, topics: &[Topic]) {
+    for chunk in topics.chunks(CALL_TOPICS) {
+        let cast = Cast::Unsubscribe { topics: chunk.to_vec() };
+        let _ = core.peers.cast(node, peer::encode(&cast, chunk.len() * 64));
+    }
 }
 
 /// Who came (`true`) or went (`false`) with a record, if its frame is a membership signal.
@@ -277,7 +286,8 @@ fn sweep(core: &Core, shard: u32) {
     let Some(map) = core.remotes.of(shard) else { return };
     let here = core.replica(shard).is_some();
     let mut by_node: HashMap<u16, Vec<Topic>> = HashMap::new();
-    map.lock().retain(|topic, remote| {
+    let mut map = map.lock();
+    map.retain(|topic, remote| {
         let stays = !here && (remote.via.is_none() || core.delivery.has(topic));
         if !stays && let Some((node, _)) = remote.via {
             by_node.entry(node).or_default().push(topic.clone());
@@ -285,10 +295,7 @@ fn sweep(core: &Core, shard: u32) {
         stays
     });
     for (node, topics) in by_node {
-        for chunk in topics.chunks(CALL_TOPICS) {
-            let cast = Cast::Unsubscribe { topics: chunk.to_vec() };
-            let _ = core.peers.cast(node, peer::encode(&cast, chunk.len() * 64));
-        }
+        give_up(core, node, &topics);
     }
 }
 

@@ -1,11 +1,14 @@
 //! What may go wrong between a node and the one that serves its topics: what is told to go, what comes twice, late, or
 //! never.
 
+use std::sync::atomic::AtomicUsize;
+
 use rookery_wire::{RecordKind, UserId};
 
 use super::subscriptions::{Phone, apply, attach, content, phone, push, session, topic};
 use super::*;
 use crate::delivery::Push;
+use crate::router::peer::Cast;
 use crate::router::remote;
 
 fn news(user: &str) -> Topic {
@@ -117,4 +120,30 @@ async fn two_that_asked_at_once_have_all_that_is_under_way() {
     seen(&ada, &[1, 2, 3]).await;
     seen(&eve, &(of_eve..=3).collect::<Vec<u64>>()).await;
     assert_eq!((ada.lags.load(Ordering::Relaxed), eve.lags.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_can_ask_between_the_thought_of_giving_up_and_its_message() {
+    let cluster = cluster(3, 1);
+    let (ada, core) = (phone("ada"), Arc::clone(&cluster.nodes[&3].router.0));
+    let (said, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counts, opens) = (Arc::clone(&said), Arc::clone(&open));
+    let seen: OnCast = Arc::new(move |body: &Bytes| {
+        if let Ok(Cast::Unsubscribe { .. }) = peer::read::<Cast>(body) {
+            counts.fetch_add(1, Ordering::Relaxed);
+            opens.fetch_add(usize::from(!core.remotes.locked(SHARD)), Ordering::Relaxed);
+        }
+    });
+    *cluster.net.on_cast.lock() = Some(seen);
+    // Seen with the next event, and seen by the sweep.
+    for way in 1..=2 {
+        let ada = if way == 1 { Arc::clone(&ada) } else { phone("ada") };
+        attach(&cluster, 3, &ada).await;
+        cluster.nodes[&3].delivery.disconnect(ada.id);
+        if way == 1 {
+            apply(&cluster, &[content(1)]);
+        }
+        until("given up", || said.load(Ordering::Relaxed) == way).await;
+    }
+    assert_eq!(open.load(Ordering::Relaxed), 0, "one who attaches now would be heard before it");
 }

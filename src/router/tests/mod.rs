@@ -35,8 +35,12 @@ pub(super) struct Net {
     pub(super) late_casts: AtomicU64,
     /// One in so many messages finds its link full; 0 = none.
     pub(super) full: AtomicU64,
+    /// Sees every one-way message that is handed to a link, at that moment.
+    pub(super) on_cast: Mutex<Option<OnCast>>,
     casts: AtomicU64,
 }
+
+pub(super) type OnCast = Arc<dyn Fn(&Bytes) + Send + Sync>;
 
 pub(super) struct Port {
     node: u16,
@@ -123,6 +127,9 @@ impl Peers for Port {
         let state = *self.net.state(self.node, node).borrow();
         if !state.up {
             return Err(PeerError::Down { node });
+        }
+        if let Some(seen) = self.net.on_cast.lock().clone() {
+            seen(&body);
         }
         let full = self.net.full.load(Ordering::Relaxed);
         if full > 0 && self.net.casts.fetch_add(1, Ordering::Relaxed).is_multiple_of(full) {
