@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::peer::{self, Call, Cast, Event, Reply};
-use crate::delivery::{Push, Receiver, Topic};
+use crate::delivery::{NOT_LIVE, Push, Receiver, Topic};
 
 /// Topics in one call.
 const CALL_TOPICS: usize = 1000;
@@ -143,7 +143,7 @@ pub(super) async fn attach(
 
 type Subscribed = ((u16, u64), Vec<(Topic, u64)>);
 
-/// Asks the replicas in turn until one has subscribed us.
+/// Asks the replicas in turn until one has subscribed us to at least one of these.
 async fn subscribe(core: &Core, shard: u32, topics: &[Topic], deadline: Instant) -> Option<Subscribed> {
     let call = peer::encode(&Call::Subscribe { shard, topics: topics.to_vec() }, topics.len() * 64);
     loop {
@@ -154,10 +154,14 @@ async fn subscribe(core: &Core, shard: u32, topics: &[Topic], deadline: Instant)
                 return None;
             }
             let Ok(bytes) = core.peers.call(node, call.clone(), left).await else { continue };
-            if let Ok(Reply::Subscribed(heads)) = peer::read::<Reply>(&bytes)
+            if let Ok(Reply::Subscribed(mut heads)) = peer::read::<Reply>(&bytes)
                 && core.link(node) == Some(generation)
             {
-                return Some(((node, generation), heads));
+                // No seq: that node takes no more subscriptions. Another may; if not, these are missing.
+                heads.retain(|(_, live_from)| *live_from != NOT_LIVE);
+                if !heads.is_empty() {
+                    return Some(((node, generation), heads));
+                }
             }
         }
         if core.cancel.is_cancelled() || Instant::now() + TICK >= deadline {

@@ -147,3 +147,31 @@ async fn nobody_can_ask_between_the_thought_of_giving_up_and_its_message() {
     }
     assert_eq!(open.load(Ordering::Relaxed), 0, "one who attaches now would be heard before it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_takes_no_more_is_not_believed_to_push() {
+    let limits = |node: u16| match node {
+        1 => DeliveryLimits { subscriptions: 0, ..DeliveryLimits::default() },
+        _ => DeliveryLimits::default(),
+    };
+    let alone = cluster_within(3, 1, limits);
+    let ada = phone("ada");
+    let receiver = Arc::clone(&ada) as Arc<dyn Receiver>;
+    alone.nodes[&3].delivery.connect(Arc::clone(&receiver));
+    assert!(alone.nodes[&3].router.attach(SHARD, receiver, vec![topic()]).await.is_empty());
+    assert_eq!(alone.nodes[&3].router.stats().remote_topics, 0);
+
+    let cluster = cluster_within(3, 2, limits);
+    apply(&cluster, &[content(1)]);
+    let ada = phone("ada");
+    assert_eq!(attach(&cluster, 3, &ada).await, 2, "the other replica is asked");
+    apply(&cluster, &[content(2)]);
+    seen(&ada, &[2]).await;
+    // When that one goes, the first is asked in vain, until it is back.
+    cluster.net.cut(2, 3);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    cluster.net.heal(2, 3);
+    until("subscribed anew", || subscribed_at(&cluster, 2) == 1).await;
+    apply(&cluster, &[content(3)]);
+    seen(&ada, &[2, 3]).await;
+}

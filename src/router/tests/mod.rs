@@ -274,6 +274,11 @@ pub(super) struct Cluster {
 
 /// Nodes 1 to `nodes`; the first `replicas` of them hold the shard; node 1 leads.
 pub(super) fn cluster(nodes: u16, replicas: u16) -> Cluster {
+    cluster_within(nodes, replicas, |_| DeliveryLimits::default())
+}
+
+/// The same, with bounds of delivery for each node.
+pub(super) fn cluster_within(nodes: u16, replicas: u16, limits: fn(u16) -> DeliveryLimits) -> Cluster {
     let net = Arc::new(Net::default());
     let group = Arc::new(Group {
         log: Mutex::default(),
@@ -285,7 +290,7 @@ pub(super) fn cluster(nodes: u16, replicas: u16) -> Cluster {
     let placement = Placement { shards: vec![(1..=replicas).collect()] };
     let (placement_sender, placement) = watch::channel(Arc::new(placement));
     let made = (1..=nodes).map(|node| {
-        let delivery = Arc::new(Delivery::new(DeliveryLimits::default()));
+        let delivery = Arc::new(Delivery::new(limits(node)));
         let port = Arc::new(Port { node, net: Arc::clone(&net) });
         let options = RouterOptions {
             node,
