@@ -41,6 +41,8 @@ struct Remote {
     via: Option<(u16, u64)>,
     /// Its link broke and another node is being asked: whose events may come before its answer does.
     renewing: bool,
+    /// Attaches that wait for the answer to their own asking.
+    asking: u32,
 }
 
 impl Remote {
@@ -107,7 +109,7 @@ pub(super) async fn attach(
 ) -> Vec<(Topic, u64)> {
     let Some(map) = core.remotes.of(shard) else { return Vec::new() };
     let mut attached = Vec::with_capacity(topics.len());
-    let mut asked = Vec::new();
+    let mut asking = Asking { map, topics: Vec::new() };
     {
         let mut map = map.lock();
         for topic in topics {
@@ -116,29 +118,44 @@ pub(super) async fn attach(
                 let live_from = core.delivery.attach(&topic, receiver, remote.head);
                 attached.push((topic, live_from));
             } else {
-                asked.push(topic);
+                remote.asking = remote.asking.saturating_add(1);
+                asking.topics.push(topic);
             }
         }
     }
     let deadline = Instant::now() + ATTACH_DEADLINE;
-    for chunk in asked.chunks(CALL_TOPICS) {
+    for chunk in asking.topics.chunks(CALL_TOPICS) {
         let Some((via, heads)) = subscribe(core, shard, chunk, deadline).await else { break };
         let mut map = map.lock();
         for (topic, live_from) in heads {
-            let remote = map.entry(topic.clone()).or_default();
+            // There, for it is being asked for.
+            let Some(remote) = map.get_mut(&topic) else { continue };
             remote.subscribed(core, &topic, via, live_from);
             let live_from = core.delivery.attach(&topic, receiver, remote.head);
             attached.push((topic, live_from));
         }
     }
-    let mut map = map.lock();
-    for topic in &asked {
-        if map.get(topic).is_some_and(|remote| remote.via.is_none()) {
-            map.remove(topic);
+    attached
+}
+
+/// Topics that one attach is asking for: they stay until it has an answer, or has been given up together with the sync
+/// that wanted it. A subscription that stands over there nevertheless is ended when its first event comes.
+struct Asking<'a> {
+    map: &'a Mutex<Topics>,
+    topics: Vec<Topic>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut map = self.map.lock();
+        for topic in &self.topics {
+            let Some(remote) = map.get_mut(topic) else { continue };
+            remote.asking = remote.asking.saturating_sub(1);
+            if remote.asking == 0 && remote.via.is_none() {
+                map.remove(topic);
+            }
         }
     }
-    drop(map);
-    attached
 }
 
 type Subscribed = ((u16, u64), Vec<(Topic, u64)>);
@@ -188,7 +205,7 @@ fn take(core: &Core, from: u16, topic: &Topic, events: &[Event]) {
     let mut map = map.lock();
     let wanted = match map.get_mut(topic) {
         Some(remote) if !remote.hears(from) => return, // A late echo.
-        Some(remote) if remote.via.is_none() || core.delivery.has(topic) => Some(remote),
+        Some(remote) if remote.asking > 0 || core.delivery.has(topic) => Some(remote),
         Some(_) | None => None,
     };
     let Some(remote) = wanted else {
@@ -292,7 +309,7 @@ fn sweep(core: &Core, shard: u32) {
     let mut by_node: HashMap<u16, Vec<Topic>> = HashMap::new();
     let mut map = map.lock();
     map.retain(|topic, remote| {
-        let stays = !here && (remote.via.is_none() || core.delivery.has(topic));
+        let stays = remote.asking > 0 || !here && core.delivery.has(topic);
         if !stays && let Some((node, _)) = remote.via {
             by_node.entry(node).or_default().push(topic.clone());
         }

@@ -123,6 +123,26 @@ async fn two_that_asked_at_once_have_all_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_goes_does_not_take_the_topic_from_one_who_is_asking() {
+    let cluster = cluster(3, 1);
+    let (ada, eve) = (phone("ada"), phone("eve"));
+    cluster.net.late_answers.store(500, Ordering::Relaxed);
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        attach(&cluster, 3, &eve).await
+    };
+    let first = async {
+        attach(&cluster, 3, &ada).await;
+        cluster.nodes[&3].delivery.disconnect(ada.id);
+        apply(&cluster, &[content(1)]);
+    };
+    let ((), live_from) = tokio::join!(first, later);
+    assert_eq!(live_from, 2);
+    apply(&cluster, &[content(2)]);
+    seen(&eve, &[2]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_can_ask_between_the_thought_of_giving_up_and_its_message() {
     let cluster = cluster(3, 1);
     let (ada, core) = (phone("ada"), Arc::clone(&cluster.nodes[&3].router.0));
@@ -174,4 +194,18 @@ async fn a_node_that_takes_no_more_is_not_believed_to_push() {
     until("subscribed anew", || subscribed_at(&cluster, 2) == 1).await;
     apply(&cluster, &[content(3)]);
     seen(&ada, &[2, 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_stops_waiting_leaves_nothing_behind() {
+    let cluster = cluster(3, 1);
+    let ada = phone("ada");
+    cluster.net.late_answers.store(1000, Ordering::Relaxed);
+    let given_up = tokio::time::timeout(Duration::from_millis(300), attach(&cluster, 3, &ada)).await;
+    assert!(given_up.is_err());
+    assert_eq!(cluster.nodes[&3].router.stats().remote_topics, 0);
+    assert_eq!(subscribed_at(&cluster, 1), 1);
+    cluster.nodes[&3].delivery.disconnect(ada.id);
+    apply(&cluster, &[content(1)]);
+    until("given up over there", || subscribed_at(&cluster, 1) == 0).await;
 }
