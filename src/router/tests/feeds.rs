@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use rookery_wire::{RecordKind, UserId};
+use rookery_wire::{GroupId, RecordKind, SessionId, UserId};
 
 use super::subscriptions::{Phone, apply, attach, content, phone, push, session, topic};
 use super::*;
@@ -208,4 +208,28 @@ async fn one_who_stops_waiting_leaves_nothing_behind() {
     cluster.nodes[&3].delivery.disconnect(ada.id);
     apply(&cluster, &[content(1)]);
     until("given up over there", || subscribed_at(&cluster, 1) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lag_of_more_topics_than_one_message_holds_is_told() {
+    let cluster = cluster(2, 1);
+    let named = |at: usize| SessionId::group(GroupId::new(&format!("{at:060}")).unwrap());
+    let topics: Vec<Topic> = (0..5000).map(|at| Topic::Session(named(at))).collect();
+    let ada = phone("ada");
+    let receiver = Arc::clone(&ada) as Arc<dyn Receiver>;
+    let [serving, here] = [1, 2].map(|node| &cluster.nodes[&node]);
+    here.delivery.connect(Arc::clone(&receiver));
+    assert_eq!(here.router.attach(SHARD, receiver, topics.clone()).await.len(), 5000);
+    cluster.net.longest.store(200 << 10, Ordering::Relaxed);
+    let item = |seq| Push { seq, frame: Bytes::new(), from: None, replaces: None };
+    // More than may wait, so that the rest finds no room.
+    for seq in 1..=(33 << 10) {
+        serving.delivery.publish(&named(0), &[item(seq)]);
+    }
+    for at in 1..5000 {
+        serving.delivery.publish(&named(at), &[item(1)]);
+    }
+    until("told", || topics[1..].iter().all(|topic| !here.delivery.has(topic))).await;
+    assert_eq!(ada.lags.load(Ordering::Relaxed), 1);
+    assert_eq!(here.delivery.resume(ada.id), [(news("ada"), 0)]);
 }

@@ -35,6 +35,8 @@ pub(super) struct Net {
     pub(super) late_casts: AtomicU64,
     /// One in so many messages finds its link full; 0 = none.
     pub(super) full: AtomicU64,
+    /// A longer message is not taken; 0 = any is.
+    pub(super) longest: AtomicU64,
     /// Sees every one-way message that is handed to a link, at that moment.
     pub(super) on_cast: Mutex<Option<OnCast>>,
     casts: AtomicU64,
@@ -127,6 +129,10 @@ impl Peers for Port {
         let state = *self.net.state(self.node, node).borrow();
         if !state.up {
             return Err(PeerError::Down { node });
+        }
+        let longest = self.net.longest.load(Ordering::Relaxed) as usize;
+        if longest > 0 && body.len() > longest {
+            return Err(PeerError::TooLong { len: body.len(), max: longest });
         }
         if let Some(seen) = self.net.on_cast.lock().clone() {
             seen(&body);
