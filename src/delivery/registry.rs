@@ -19,7 +19,7 @@ const LOCKS: usize = 128;
 pub struct DeliveryLimits {
     /// Pairs of topic and receiver on this node.
     pub subscriptions: u64,
-    /// Topics one receiver may be attached to.
+    /// Topics one device may be attached to. Those of another node are bounded by what all its devices may be.
     pub topics_per_receiver: usize,
 }
 

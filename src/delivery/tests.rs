@@ -452,6 +452,17 @@ fn bounds_hold_and_say_so() {
 }
 
 #[test]
+fn a_node_has_the_topics_of_all_its_devices() {
+    let delivery = Delivery::new(DeliveryLimits { subscriptions: 5, topics_per_receiver: 1 });
+    let node = Fake::node();
+    delivery.connect(node.as_dyn());
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(delivery.attach(&topic(name), &node.as_dyn(), 7), 8);
+    }
+    assert_eq!(delivery.attach(&topic("f"), &node.as_dyn(), 7), NOT_LIVE, "subscriptions of this one");
+}
+
+#[test]
 fn nothing_is_left_of_a_receiver_that_went() {
     let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
     assert_eq!(join(&delivery, &topic("a"), &ada, 0), NOT_LIVE, "not connected yet");

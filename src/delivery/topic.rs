@@ -186,7 +186,8 @@ impl Subscribers {
             if lists.gone {
                 return Attached::Gone;
             }
-            if lists.topics.len() >= max_topics {
+            // A node stands for all who are attached there.
+            if lists.topics.len() >= max_topics && to.receiver.origin().is_some() {
                 return Attached::Full;
             }
             lists.topics.insert(topic.clone());

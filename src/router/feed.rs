@@ -25,6 +25,8 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// Pushes in one message, and their bytes.
 const MESSAGE_EVENTS: usize = 1024;
 const MESSAGE_BYTES: usize = 512 << 10;
+/// Topics in one message that says where they go on: all that may lag would be more than a link takes.
+const MESSAGE_TOPICS: usize = 1000;
 /// Pause while the link's queue is full.
 const FULL_PAUSE: Duration = Duration::from_millis(2);
 
@@ -178,9 +180,9 @@ async fn drain(core: &Core, feed: &Feed) -> Result<(), Gone> {
             return Ok(());
         }
         // Said before anything that was pushed after it.
-        let topics = core.delivery.resume(feed.id);
-        if !topics.is_empty() {
-            cast(core, feed, peer::encode(&Cast::Resumed { topics }, 4096)).await?;
+        for topics in core.delivery.resume(feed.id).chunks(MESSAGE_TOPICS) {
+            let resumed = Cast::Resumed { topics: topics.to_vec() };
+            cast(core, feed, peer::encode(&resumed, topics.len() * 64)).await?;
         }
     }
 }

@@ -64,7 +64,7 @@ pub(super) enum Call {
 pub(super) enum Reply {
     /// To `Read`.
     Read(Result<ReadReply, ReadRefusal>),
-    /// To `Subscribe`: from which seq each topic is pushed.
+    /// To `Subscribe`: from which seq each topic is pushed; [`crate::delivery::NOT_LIVE`] where it is not.
     Subscribed(Vec<(Topic, u64)>),
     /// This node has no replica of the shard.
     NoReplica,

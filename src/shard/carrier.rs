@@ -14,6 +14,7 @@ use rookery_wire::{ErrorCode, Retry, SessionId, UserId};
 use super::actor::{FindSession, ShardActor};
 use super::api::Answer;
 use super::entity::Look;
+use super::rounds::Rounds;
 use super::shared::{Outbound, Shared};
 use crate::state::{Command, Intent, Session, Unwanted};
 
@@ -34,16 +35,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<SessionId> = HashSet::new();
     let mut work = FuturesUnordered::new();
+    let mut rounds = Rounds::default();
     let most = shared.options.sessions_per_user;
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
         {
-            let waiting: Vec<SessionId> = {
-                let intents = shared.intents.lock();
-                let room = SESSIONS.saturating_sub(under_way.len());
-                intents.iter().filter(|session| !under_way.contains(*session)).take(room).cloned().collect()
-            };
+            let room = SESSIONS.saturating_sub(under_way.len());
+            let waiting = rounds.next(&shared.intents.lock(), &under_way, room);
             for session in waiting {
                 under_way.insert(session.clone());
                 work.push(carry(session, actor.clone(), outbound.clone(), most));

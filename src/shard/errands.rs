@@ -15,6 +15,7 @@ use rookery_wire::{Retry, UserId};
 use super::actor::{FindUser, ShardActor};
 use super::api::Answer;
 use super::entity::Look;
+use super::rounds::Rounds;
 use super::shared::{Outbound, Shared};
 use crate::plant::planted;
 use crate::state::{Command, Errand, ErrandKey, Says, User};
@@ -36,16 +37,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<UserId> = HashSet::new();
     let mut work = FuturesUnordered::new();
+    let mut rounds = Rounds::default();
     let most = shared.options.relations_per_user;
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
         {
-            let waiting: Vec<UserId> = {
-                let errands = shared.errands.lock();
-                let room = USERS.saturating_sub(under_way.len());
-                errands.iter().filter(|user| !under_way.contains(*user)).take(room).cloned().collect()
-            };
+            let room = USERS.saturating_sub(under_way.len());
+            let waiting = rounds.next(&shared.errands.lock(), &under_way, room);
             for user in waiting {
                 under_way.insert(user.clone());
                 work.push(carry(user, actor.clone(), outbound.clone(), most));

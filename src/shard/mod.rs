@@ -3,7 +3,8 @@
 //! In the order in which a command meets them: [`handle`] takes it, [`proposer`] puts it into an entry with whatever
 //! else waits, [`machine`] gets the entry back when a majority has it, [`actor`] hands its commands to their
 //! entities, [`entity`] applies them and [`effects`] carries out what that led to. Beside that path, [`checkpoint`]
-//! writes what changed, [`carrier`] brings intents of sessions and [`errands`] those of users to other shards, [`reads`] answers
+//! writes what changed, [`carrier`] brings intents of sessions and [`errands`] those of users to other shards, each in its turn
+//! ([`rounds`]), [`reads`] answers
 //! (groups in [`group_reads`], what is a user's own in [`own_reads`], receipts and presence in [`live_reads`]),
 //! [`digests`] proves a history to clients and [`compare`] to the other replicas,
 //! [`retention`] lets go of what is not to be kept, [`snapshot`] moves the whole.
@@ -28,6 +29,7 @@ mod plant;
 pub mod proposer;
 pub mod reads;
 pub mod retention;
+mod rounds;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;

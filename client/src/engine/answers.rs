@@ -7,7 +7,7 @@ use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, 
 
 use crate::command::{Answer, Op};
 use crate::engine::inbox::Item;
-use crate::engine::link::{Broken, Next, Phase, Purpose, Verdict, judge};
+use crate::engine::link::{Broken, Next, Phase, Purpose, Verdict, decided_at_apply, judge};
 use crate::engine::slots::Slot;
 use crate::engine::{Engine, Millis};
 use crate::error::ClientError;
@@ -250,7 +250,7 @@ impl Engine {
             self.writable.push(slot);
             return;
         }
-        if body.code == ErrorCode::Unavailable {
+        if matches!(body.code, ErrorCode::Unavailable | ErrorCode::ShuttingDown) {
             outbox.doubt(number, now);
         }
         let verdict = match (body.code, body.retry) {
@@ -269,6 +269,13 @@ impl Engine {
                 None
             }
             Verdict::Final if body.takes_client_seq() => outbox.consumed(number),
+            // Decided by what the session is now, and kept nowhere: a copy that comes later may be taken. Once none is left
+            // the answer counts.
+            Verdict::Final if decided_at_apply(body.code) && outbox.ghost_until(number) > now => {
+                let until = outbox.ghost_until(number);
+                outbox.retry(number, until);
+                None
+            }
             Verdict::Final => outbox.unused(number),
         };
         if let Some(flight) = flight {

@@ -205,11 +205,15 @@ pub(crate) enum Verdict {
     Final,
 }
 
+/// Whether a refusal with this code follows from what the session or user was when the request was applied.
+pub(crate) fn decided_at_apply(code: ErrorCode) -> bool {
+    (400..500).contains(&code.number())
+}
+
 /// Judges an ERROR by its code and its hint.
 pub(crate) fn judge(body: &ErrorBody) -> Verdict {
-    let decided_at_apply = (400..500).contains(&body.code.number());
     match (body.code, body.retry) {
-        _ if decided_at_apply => Verdict::Final,
+        _ if decided_at_apply(body.code) => Verdict::Final,
         (ErrorCode::ShuttingDown | ErrorCode::HelloRequired | ErrorCode::TooManyConnections, _)
         | (_, Retry::Reconnect) => Verdict::Elsewhere,
         (_, Retry::After(after)) => Verdict::Again { after: Millis::from(after) },

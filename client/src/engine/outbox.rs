@@ -4,7 +4,7 @@
 //! again; so a number, once written, must never carry other content while its outcome is open. Three things follow:
 //! flights are written in ascending order and never past one that waits; a flight whose outcome is unknown stays
 //! here even after the application has been told so; and renumbering (after a refusal that left its number unused)
-//! waits until no written flight is without an answer.
+//! waits until no written flight is without an answer, and no copy of one is left on a node that may carry it out.
 //!
 //! No clock and no socket: times are given, and writing is the caller's.
 
@@ -58,13 +58,23 @@ pub(crate) struct Outbox {
     scan: u64,
     /// Numbers from here on are not the cluster's: to be given anew.
     renumber_from: Option<u64>,
+    /// Copies of requests that have left here, refused with their numbers unused, may be carried out until then; 0 = none.
+    ghost_until: Millis,
     /// The highest number known to be used up, in this run.
     done: u64,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { next: 1, flights: VecDeque::new(), written: 0, scan: 0, renumber_from: None, done: 0 }
+        Self {
+            next: 1,
+            flights: VecDeque::new(),
+            written: 0,
+            scan: 0,
+            renumber_from: None,
+            ghost_until: 0,
+            done: 0,
+        }
     }
 }
 
@@ -116,7 +126,7 @@ impl Outbox {
     /// The next to write, if one may be written now. Follow it with [`Outbox::wrote`].
     pub(crate) fn next_to_write(&mut self, now: Millis) -> Option<&Flight> {
         if self.renumber_from.is_some() {
-            if self.written > 0 || self.flights.iter().any(|flight| flight.ghost_until > now) {
+            if self.written > 0 || self.ghosts_until() > now {
                 return None;
             }
             self.renumber();
@@ -164,8 +174,15 @@ impl Outbox {
     /// The request was refused before the log: its number is still free, and those behind it must move up.
     pub(crate) fn unused(&mut self, number: u64) -> Option<Flight> {
         let flight = self.remove(number)?;
+        self.ghost_until = self.ghost_until.max(flight.ghost_until);
         self.renumber_later(number);
         Some(flight)
+    }
+
+    /// Until when a copy of this request may still be carried out, whatever its last answer says; 0 = there is none.
+    pub(crate) fn ghost_until(&self, number: u64) -> Millis {
+        let flight = self.position(number).and_then(|at| self.flights.get(at));
+        flight.map_or(0, |flight| flight.ghost_until)
     }
 
     /// The same number is to be tried again, not before `not_before`.
@@ -299,9 +316,14 @@ impl Outbox {
 
     fn renumber_later(&mut self, from: u64) {
         self.renumber_from = Some(self.renumber_from.map_or(from, |earlier| earlier.min(from)));
-        if self.flights.is_empty() {
+        if self.flights.is_empty() && self.ghost_until == 0 {
             self.renumber();
         }
+    }
+
+    /// Until when the copy of any request may take its number.
+    fn ghosts_until(&self) -> Millis {
+        self.flights.iter().map(|flight| flight.ghost_until).fold(self.ghost_until, Millis::max)
     }
 
     fn renumber(&mut self) {
@@ -313,6 +335,7 @@ impl Outbox {
         }
         self.next = next;
         self.scan = 0;
+        self.ghost_until = 0;
     }
 }
 

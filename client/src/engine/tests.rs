@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Engine, Millis, Phase, Settings};
 use crate::command::Op;
+use crate::engine::link::Next;
 use crate::error::ClientError;
 use crate::event::Event;
 use crate::options::StartAt;
@@ -45,6 +46,8 @@ struct Cluster {
     ghosts: Vec<(Millis, Send)>,
     answers: VecDeque<Bytes>,
     calm: bool,
+    /// The device's user is a member of nothing: what it sends is refused and takes no number.
+    stranger: bool,
     now: Millis,
     /// Records that were stored in all: what marks are made of.
     stored: u64,
@@ -148,6 +151,9 @@ impl Cluster {
         if send.content.as_ref().starts_with(b"bad") {
             return self.refuse(id, ErrorCode::BadRequest, Retry::Never, 0);
         }
+        if self.stranger {
+            return self.refuse(id, ErrorCode::NotMember, Retry::Never, 0);
+        }
         if !self.calm && self.random.random_bool(0.05) {
             return self.refuse(id, ErrorCode::Busy, Retry::After(30), 0);
         }
@@ -156,6 +162,12 @@ impl Cluster {
             let when = self.now + self.random.random_range(0..10_000);
             self.ghosts.push((when, send.clone()));
             return self.refuse(id, ErrorCode::Unavailable, Retry::After(50), 0);
+        }
+        if !self.calm && self.random.random_bool(0.01) {
+            // Its node goes down, while the request is on its way.
+            let when = self.now + self.random.random_range(0..10_000);
+            self.ghosts.push((when, send.clone()));
+            return self.refuse(id, ErrorCode::ShuttingDown, Retry::Reconnect, 0);
         }
         let done = self.apply(send);
         if !self.calm && self.random.random_bool(0.02) {
@@ -305,6 +317,7 @@ impl World {
             ghosts: Vec::new(),
             answers: VecDeque::new(),
             calm: false,
+            stranger: false,
             now: 0,
             stored: 0,
             merged: (0, 0),
@@ -410,6 +423,10 @@ impl World {
         while let Some(bytes) = self.cluster.answers.pop_front() {
             let frame = Decoder::new(1 << 20).next(&mut BytesMut::from(bytes.as_ref())).unwrap().unwrap();
             if let Err(broken) = self.engine.frame(self.now, &frame) {
+                if matches!(broken.next, Next::Reconnect { .. }) && frame.kind == Kind::Error as u8 {
+                    self.cut();
+                    break;
+                }
                 panic!("a sound cluster was found at fault: {}", broken.reason);
             }
             if self.chance(0.1) {
@@ -467,6 +484,33 @@ fn every_send_once_and_every_message_once() {
         }
         world.settle();
     }
+}
+
+/// A send is written and its connection cut; elsewhere the repeat is refused, for the user is no member yet. Then it
+/// becomes one, and the node of the lost connection has the first copy still.
+#[test]
+fn what_may_still_be_stored_is_not_said_to_be_refused() {
+    let mut world = World::new(1);
+    world.cluster.calm = true;
+    (world.others, world.sends) = (0.0, false);
+    (0..10).for_each(|_| world.step());
+    world.submit();
+    world.engine.pump(world.now);
+    let mut out: BytesMut = world.engine.out.split();
+    while let Some(frame) = Decoder::new(1 << 20).next(&mut out).unwrap() {
+        if frame.kind == Kind::Send as u8 {
+            world.cluster.ghosts.push((world.now + 5_000, decode(&frame.body).unwrap()));
+        }
+    }
+    assert_eq!(world.cluster.ghosts.len(), 1);
+    world.cut();
+    world.cluster.stranger = true;
+    (0..50).for_each(|_| world.step());
+    assert!(world.sent[0].2.try_recv().is_err(), "nobody can say yet");
+    world.cluster.stranger = false;
+    world.submit();
+    sessions().iter().for_each(|session| world.cluster.other_sends(session));
+    world.settle();
 }
 
 /// A device that only listens, cut off and started again over its memory at any moment: it asks since its marks, is told

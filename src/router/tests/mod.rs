@@ -1,5 +1,6 @@
 //! Several routers over an imagined network, before an imagined shard whose leader moves.
 
+mod feeds;
 mod presence;
 mod requests;
 mod subscriptions;
@@ -30,10 +31,18 @@ pub(super) struct Net {
     wires: Mutex<HashMap<(u16, u16), mpsc::Sender<(u64, Bytes)>>>,
     /// Answers to calls are taken up so much later than they came, milliseconds: messages overtake them.
     pub(super) late_answers: AtomicU64,
+    /// And messages so much later than they would.
+    pub(super) late_casts: AtomicU64,
     /// One in so many messages finds its link full; 0 = none.
     pub(super) full: AtomicU64,
+    /// A longer message is not taken; 0 = any is.
+    pub(super) longest: AtomicU64,
+    /// Sees every one-way message that is handed to a link, at that moment.
+    pub(super) on_cast: Mutex<Option<OnCast>>,
     casts: AtomicU64,
 }
+
+pub(super) type OnCast = Arc<dyn Fn(&Bytes) + Send + Sync>;
 
 pub(super) struct Port {
     node: u16,
@@ -77,7 +86,8 @@ impl Net {
             let net = Arc::clone(self);
             tokio::spawn(async move {
                 while let Some((generation, body)) = receiver.recv().await {
-                    tokio::time::sleep(Duration::from_micros(100)).await;
+                    let late = Duration::from_millis(net.late_casts.load(Ordering::Relaxed));
+                    tokio::time::sleep(Duration::from_micros(100) + late).await;
                     let state = *net.state(from, to).borrow();
                     let handler = net.handlers.lock().get(&to).cloned();
                     if let (true, Some(handler)) = (state.up && state.generation == generation, handler) {
@@ -119,6 +129,13 @@ impl Peers for Port {
         let state = *self.net.state(self.node, node).borrow();
         if !state.up {
             return Err(PeerError::Down { node });
+        }
+        let longest = self.net.longest.load(Ordering::Relaxed) as usize;
+        if longest > 0 && body.len() > longest {
+            return Err(PeerError::TooLong { len: body.len(), max: longest });
+        }
+        if let Some(seen) = self.net.on_cast.lock().clone() {
+            seen(&body);
         }
         let full = self.net.full.load(Ordering::Relaxed);
         if full > 0 && self.net.casts.fetch_add(1, Ordering::Relaxed).is_multiple_of(full) {
@@ -263,6 +280,11 @@ pub(super) struct Cluster {
 
 /// Nodes 1 to `nodes`; the first `replicas` of them hold the shard; node 1 leads.
 pub(super) fn cluster(nodes: u16, replicas: u16) -> Cluster {
+    cluster_within(nodes, replicas, |_| DeliveryLimits::default())
+}
+
+/// The same, with bounds of delivery for each node.
+pub(super) fn cluster_within(nodes: u16, replicas: u16, limits: fn(u16) -> DeliveryLimits) -> Cluster {
     let net = Arc::new(Net::default());
     let group = Arc::new(Group {
         log: Mutex::default(),
@@ -274,7 +296,7 @@ pub(super) fn cluster(nodes: u16, replicas: u16) -> Cluster {
     let placement = Placement { shards: vec![(1..=replicas).collect()] };
     let (placement_sender, placement) = watch::channel(Arc::new(placement));
     let made = (1..=nodes).map(|node| {
-        let delivery = Arc::new(Delivery::new(DeliveryLimits::default()));
+        let delivery = Arc::new(Delivery::new(limits(node)));
         let port = Arc::new(Port { node, net: Arc::clone(&net) });
         let options = RouterOptions {
             node,

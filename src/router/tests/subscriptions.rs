@@ -13,11 +13,11 @@ use rookery_wire::{
 use super::*;
 use crate::delivery::{Push, next_receiver_id};
 
-struct Phone {
-    id: u64,
+pub(super) struct Phone {
+    pub(super) id: u64,
     origin: (UserId, DeviceId),
-    seqs: Mutex<Vec<u64>>,
-    lags: AtomicUsize,
+    pub(super) seqs: Mutex<Vec<u64>>,
+    pub(super) lags: AtomicUsize,
 }
 
 impl Receiver for Phone {
@@ -36,7 +36,7 @@ impl Receiver for Phone {
     }
 }
 
-fn phone(user: &str) -> Arc<Phone> {
+pub(super) fn phone(user: &str) -> Arc<Phone> {
     Arc::new(Phone {
         id: next_receiver_id(),
         origin: (UserId::new(user).unwrap(), DeviceId::new("phone").unwrap()),
@@ -45,15 +45,15 @@ fn phone(user: &str) -> Arc<Phone> {
     })
 }
 
-fn session() -> SessionId {
+pub(super) fn session() -> SessionId {
     SessionId::group(GroupId::new("g").unwrap())
 }
 
-fn topic() -> Topic {
+pub(super) fn topic() -> Topic {
     Topic::Session(session())
 }
 
-fn push(seq: u64, kind: RecordKind, users: &[&str], from: (&str, &str)) -> Push {
+pub(super) fn push(seq: u64, kind: RecordKind, users: &[&str], from: (&str, &str)) -> Push {
     let users = users.iter().map(|user| UserId::new(user).unwrap()).collect();
     let from = (UserId::new(from.0).unwrap(), DeviceId::new(from.1).unwrap(), 1);
     let record = Record {
@@ -75,12 +75,12 @@ fn push(seq: u64, kind: RecordKind, users: &[&str], from: (&str, &str)) -> Push 
     Push { seq, frame: frame.freeze(), from: Some(Arc::new(from)), replaces: None }
 }
 
-fn content(seq: u64) -> Push {
+pub(super) fn content(seq: u64) -> Push {
     push(seq, RecordKind::CONTENT, &[], ("bob", "desk"))
 }
 
 /// Applies records on all replicas.
-fn apply(cluster: &Cluster, items: &[Push]) {
+pub(super) fn apply(cluster: &Cluster, items: &[Push]) {
     for node in cluster.nodes.values() {
         if let Some(replica) = &node.replica {
             replica.head.store(items.last().unwrap().seq, Ordering::Relaxed);
@@ -89,7 +89,7 @@ fn apply(cluster: &Cluster, items: &[Push]) {
     }
 }
 
-async fn attach(cluster: &Cluster, node: u16, phone: &Arc<Phone>) -> u64 {
+pub(super) async fn attach(cluster: &Cluster, node: u16, phone: &Arc<Phone>) -> u64 {
     let receiver = Arc::clone(phone) as Arc<dyn Receiver>;
     cluster.nodes[&node].delivery.connect(Arc::clone(&receiver));
     let attached = cluster.nodes[&node].router.attach(SHARD, receiver, vec![topic()]).await;

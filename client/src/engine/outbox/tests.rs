@@ -168,6 +168,22 @@ fn a_cut_before_renumbering_rests_until_old_requests_are_dead() {
 }
 
 #[test]
+fn a_number_is_not_given_away_while_its_first_request_may_live() {
+    let (mut outbox, _answers) = outbox_of(&["a"]);
+    write(&mut outbox, 0);
+    outbox.cut(7);
+    assert_eq!(write(&mut outbox, 8), pairs(&[(1, "a")]));
+    assert!(outbox.unused(1).is_some());
+    let _b = push(&mut outbox, "b");
+    assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD - 1), []);
+    assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD), pairs(&[(1, "b")]));
+    // Later ones need not wait for what is dead.
+    outbox.unused(1);
+    let _c = push(&mut outbox, "c");
+    assert_eq!(write(&mut outbox, 8 + RENUMBER_HOLD), pairs(&[(1, "c")]));
+}
+
+#[test]
 fn a_deadline_drops_what_was_never_written_and_keeps_the_rest() {
     let (mut outbox, mut answers) = outbox_of(&["a", "b"]);
     let flight = outbox.next_to_write(0).unwrap().number;
