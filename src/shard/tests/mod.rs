@@ -8,6 +8,7 @@ mod frozen;
 mod idle;
 mod turnover;
 mod unread;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
