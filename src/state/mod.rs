@@ -53,6 +53,8 @@ pub use user::User;
 pub use versions::VersionBounds;
 
 #[cfg(test)]
+mod blocks_tests;
+#[cfg(test)]
 mod bounds_tests;
 #[cfg(test)]
 mod digest_tests;

@@ -215,7 +215,8 @@ impl User {
     }
 
     /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
-    /// session more than `most` is refused, and leaves nothing here.
+    /// session more than `most` is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
+    /// waits until the session knows: it opens behind that.
     pub fn link(&mut self, link: &Link, most: u32) -> Outcome {
         if self.frozen {
             return frozen();
@@ -223,7 +224,8 @@ impl User {
         let known = self.links.get(&link.session);
         let stays = planted("left-listed") && !link.member;
         if stays || known.is_some_and(|known| link.version <= known.version) {
-            return Outcome::answer(Answer::Done);
+            // A block of the other is on its way to the session still: whoever carries this again waits for it too.
+            return Outcome { gate: self.bar_under_way(&link.session), ..Outcome::answer(Answer::Done) };
         }
         let was_member = known.is_some_and(|known| known.member);
         if link.member && !was_member && self.present >= most {
@@ -266,6 +268,9 @@ impl User {
         known.member = link.member;
         known.joined_seq = link.joined_seq;
         self.dirty.links.insert(link.session.clone());
+        if link.member && !was_member && self.bar_from_the_beginning(&link.session) {
+            (outcome.errands, outcome.gate) = (true, Some(self.version));
+        }
         outcome
     }
 }
