@@ -87,8 +87,7 @@ fn who_is_blocked_begins_no_session() {
 #[test]
 fn a_session_that_begins_later_is_barred_before_it_opens() {
     let service = DeviceId::new("backend").expect("a device");
-    let system =
-        Actor { user: user("shop"), device: service, epoch: 1, on_behalf_of: None, service: true };
+    let system = Actor { user: user("shop"), device: service, epoch: 1, on_behalf_of: None, service: true };
     for begins in [actor("ann"), system] {
         let mut ann = person("ann");
         ann.act(&at(2), &actor("ann"), &block(1, "bob"));

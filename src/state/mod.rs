@@ -11,6 +11,7 @@ mod at;
 mod bars;
 pub mod command;
 pub mod devices;
+pub mod doors;
 pub mod exceptions;
 pub mod fingerprint;
 pub mod joining;
@@ -56,6 +57,8 @@ pub use versions::VersionBounds;
 mod blocks_tests;
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod codes_tests;
 #[cfg(test)]
 mod digest_tests;
 #[cfg(test)]

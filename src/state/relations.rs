@@ -262,7 +262,8 @@ impl User {
         entry.blocked = on;
         let before = entry.state();
         let entry = entry.settled(before, time_ms);
-        let carried = moved && self.direct_with(other).is_some_and(|session| self.links.contains_key(&session));
+        let carried =
+            moved && self.direct_with(other).is_some_and(|session| self.links.contains_key(&session));
         Turned { entry, errands: if carried { vec![(ErrandKind::Bar, Says::Bar(on))] } else { Vec::new() } }
     }
 

@@ -8,8 +8,8 @@ use rookery_wire::codec::decode;
 use rookery_wire::{AttributeKey, Blob, Digest, Record, RequestKey, Retention, SessionId, UserId};
 
 use super::command::{Link, versioned};
+use super::doors::Doors;
 use super::fingerprint::Fingerprint;
-use super::joining::Doors;
 use super::key::{self, SenderKey, letter};
 use super::keyed::{KeptKey, Keys};
 use super::manage::Settings;

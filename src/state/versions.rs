@@ -306,10 +306,8 @@ impl Remembered {
         for wanted in (lowest..=newest).rev() {
             let known = if wanted == number { present.take() } else { self.version(rows, id, wanted)? };
             let is_lost = known.is_none();
-            let line = known.map_or_else(
-                || VersionLine::lost(wanted, sender.clone()),
-                |record| line_of(wanted, record),
-            );
+            let line = known
+                .map_or_else(|| VersionLine::lost(wanted, sender.clone()), |record| line_of(wanted, record));
             let size = 128 + line.content.len() + line.content_type.len() + extension_bytes(&line);
             if !listed.lines.is_empty() && (listed.lines.len() >= most || size > left) {
                 listed.more = true;

@@ -156,7 +156,11 @@ fn versions_that_are_given_up_are_remembered_over_a_trim_and_a_restart() {
         let left = shard.shared.freed.lock().get(&pair("bob")).copied().expect("to be freed");
         assert_eq!((left.first, left.versions), (2, 4));
         let again = Shard::over(store).await;
-        assert_eq!(again.shared.freed.lock().get(&pair("bob")).copied(), Some(left), "the row says all of it");
+        assert_eq!(
+            again.shared.freed.lock().get(&pair("bob")).copied(),
+            Some(left),
+            "the row says all of it"
+        );
     });
 }
 

@@ -14,9 +14,9 @@ use crate::shard::api::{ReadRefusal, ReadReply};
 use crate::shard::checkpoint;
 use crate::shard::reads::Reads;
 use crate::shard::version_reads::{Step, TRIES};
+use crate::state::VersionBounds;
 use crate::state::command::Act;
 use crate::state::key;
-use crate::state::VersionBounds;
 
 fn edit(content: &str) -> Act {
     let (content_type, content) = (Blob::from("text/plain"), Blob::from(content));
