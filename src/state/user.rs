@@ -16,6 +16,7 @@ use super::exceptions::Extras;
 use super::key::SenderKey;
 use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
+use super::parts::Counted;
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::series::Series;
@@ -70,6 +71,8 @@ pub struct User {
     pub(super) created_ms: u64,
     /// What was asked for under request keys: time and value of the answer.
     pub(super) keys: Keys<(u64, u64)>,
+    /// Of acts that come in parts.
+    pub(super) counted: Counted,
     pub(super) dirty: Dirty,
 }
 
@@ -82,6 +85,7 @@ pub(super) struct Dirty {
     pub(super) series: BTreeSet<SenderKey>,
     pub(super) relations: BTreeSet<UserId>,
     pub(super) errands: BTreeSet<ErrandKey>,
+    pub(super) counted: bool,
 }
 
 impl User {
@@ -107,6 +111,7 @@ impl User {
             errands: BTreeMap::new(),
             created_ms: 0,
             keys: Keys::default(),
+            counted: Counted::default(),
             dirty: Dirty::default(),
         }
     }
