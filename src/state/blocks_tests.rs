@@ -116,6 +116,37 @@ fn a_session_that_begins_later_is_barred_before_it_opens() {
     }
 }
 
+/// The system speaks to whom it wants, and so makes two users known to each other: what either has said of strangers does not hold
+/// between them from then on, nor does it before that. (docs/protocol.md and docs/admin.md say so to the business.)
+#[test]
+fn two_users_between_whom_the_system_begins_a_session_are_no_strangers() {
+    let device = DeviceId::new("backend").expect("a device");
+    let system = Actor { user: user("shop"), device, epoch: 1, on_behalf_of: None, service: true };
+    let for_bob = Actor { on_behalf_of: Some(user("bob")), ..system.clone() };
+    let mut ann = person("ann");
+    ann.act(&at(2), &actor("ann"), &act(1, UserAction::SetStrangers { refuse: true }));
+    let (mut session, disk) = (Session::new(pair("ann", "bob")), Disk::default());
+    // In a user's name it is as if that one began it.
+    for stranger in [actor("bob"), for_bob] {
+        assert!(session.apply(&at(3), &LIMITS, &stranger, 1, &text("hi")).parked);
+        let link = intent(&session, "ann");
+        assert_eq!(code_of(&ann.link(&link, 9)), ErrorCode::RefusedByPeer);
+        let refused = [(user("ann"), link.version)];
+        assert!(session.unlinked(&at(4), &LIMITS, &refused, Unwanted::Stranger).given_up.is_some());
+        let lets_go: Vec<_> = arrived(&session);
+        session.linked(&at(5), &lets_go);
+    }
+    assert!(session.apply(&at(6), &LIMITS, &system, 1, &text("bob will deliver it")).parked);
+    let link = intent(&session, "ann");
+    assert_eq!(link.from, None);
+    let linked = ann.link(&link, 9);
+    assert_eq!((linked.answer, linked.gate), (Some(Answer::Done), None));
+    session.linked(&at(7), &arrived(&session));
+    assert_eq!(seq_of(&apply(&mut session, &disk, &at(8), &system, 1, &text("bob will deliver it"))), 1);
+    assert_eq!(seq_of(&apply(&mut session, &disk, &at(9), &actor("bob"), 1, &text("at five?"))), 2);
+    assert!(ann.is_acquainted_with(&user("bob")) && ann.refuses_strangers());
+}
+
 /// What is on its way between the session and the lists of its two users.
 #[derive(Clone, Debug)]
 enum Carried {
