@@ -3,11 +3,11 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rookery_wire::{DeviceId, ErrorCode, UserAction};
+use rookery_wire::{ErrorCode, RequestKey, UserAction};
 
 use super::own_tests::{act, pair, person};
 use super::tests::{Disk, LIMITS, actor, apply, arrived, at, code_of, seq_of, text, user};
-use super::{Actor, Answer, ErrandKey, ErrandKind, Link, Outcome, RowReader, Says, Session, Unwanted, User};
+use super::{Actor, Answer, ErrandKey, ErrandKind, Link, Outcome, Says, Session, Unwanted, User};
 
 fn block(number: u64, whom: &str) -> super::UserAct {
     act(number, UserAction::Block { user: user(whom) })
@@ -19,6 +19,15 @@ fn unblock(number: u64, whom: &str) -> super::UserAct {
 
 fn intent(session: &Session, whom: &str) -> Link {
     session.pending_intents().find(|intent| intent.user == user(whom)).expect("one").link
+}
+
+/// Somebody writes, or a backend under the key of its order.
+fn writes(session: &mut Session, index: u64, who: &Actor, number: u64, content: &str) -> Outcome {
+    if !who.service {
+        return apply(session, &Disk::default(), &at(index), who, number, &text(content));
+    }
+    let key = RequestKey::new("order-7").expect("a key");
+    session.apply_keyed(&at(index), &LIMITS, who, &key, &text(content))
 }
 
 /// The one errand there is: whether the other is barred, and its version.
@@ -33,23 +42,9 @@ fn bar_errand(user: &User) -> (bool, u64) {
     }
 }
 
-fn rows_of(user: &mut User) -> usize {
-    let mut disk = Disk::default();
-    user.reflect(user.index() + 1);
-    disk.write(user.collect());
-    let mut rows = 0;
-    let mut count = |_: &[u8], _: &[u8]| {
-        rows += 1;
-        Ok(true)
-    };
-    disk.scan(&[], &mut count).expect("rows");
-    rows
-}
-
 #[test]
 fn a_block_of_one_with_whom_there_is_no_session_is_stored_with_the_user_alone_and_leaves_nothing() {
     let mut ann = person("ann");
-    rows_of(&mut ann);
     for n in 0..100 {
         let name = format!("nobody{n}");
         let blocked = ann.act(&at(2 + 2 * n), &actor("ann"), &block(1 + 2 * n, &name));
@@ -86,13 +81,12 @@ fn who_is_blocked_begins_no_session() {
 /// Whoever begins the session, the list of who blocks answers for it only when the session knows of the block.
 #[test]
 fn a_session_that_begins_later_is_barred_before_it_opens() {
-    let service = DeviceId::new("backend").expect("a device");
-    let system = Actor { user: user("shop"), device: service, epoch: 1, on_behalf_of: None, service: true };
+    let system = Actor::keyed(user("shop"), None).expect("a service");
     for begins in [actor("ann"), system] {
         let mut ann = person("ann");
         ann.act(&at(2), &actor("ann"), &block(1, "bob"));
         let mut session = Session::new(pair("ann", "bob"));
-        assert!(session.apply(&at(3), &LIMITS, &begins, 1, &text("hello")).parked);
+        assert!(writes(&mut session, 3, &begins, 1, "hello").parked);
         let link = intent(&session, "ann");
         let linked = ann.link(&link, 9);
         assert!(linked.errands && linked.gate.is_some_and(|gate| !ann.gate_open(gate)), "{linked:?}");
@@ -105,14 +99,12 @@ fn a_session_that_begins_later_is_barred_before_it_opens() {
         assert!(linked.gate.is_some_and(|gate| ann.gate_open(gate)));
         assert!(ann.link(&link, 9).gate.is_none());
         session.linked(&at(5), &arrived(&session));
-        let disk = Disk::default();
-        assert_eq!(seq_of(&apply(&mut session, &disk, &at(6), &begins, 1, &text("hello"))), 1);
-        let barred = apply(&mut session, &disk, &at(7), &actor("bob"), 1, &text("hi"));
-        assert_eq!(code_of(&barred), ErrorCode::RefusedByPeer);
+        assert_eq!(seq_of(&writes(&mut session, 6, &begins, 1, "hello")), 1);
+        assert_eq!(code_of(&writes(&mut session, 7, &actor("bob"), 1, "hi")), ErrorCode::RefusedByPeer);
         ann.act(&at(8), &actor("ann"), &unblock(2, "bob"));
         let (on, version) = bar_errand(&ann);
         session.bar(&user("ann"), version, on);
-        assert_eq!(seq_of(&apply(&mut session, &disk, &at(9), &actor("bob"), 2, &text("hi"))), 2);
+        assert_eq!(seq_of(&writes(&mut session, 9, &actor("bob"), 2, "hi")), 2);
     }
 }
 
@@ -120,15 +112,14 @@ fn a_session_that_begins_later_is_barred_before_it_opens() {
 /// between them from then on, nor does it before that. (docs/protocol.md and docs/admin.md say so to the business.)
 #[test]
 fn two_users_between_whom_the_system_begins_a_session_are_no_strangers() {
-    let device = DeviceId::new("backend").expect("a device");
-    let system = Actor { user: user("shop"), device, epoch: 1, on_behalf_of: None, service: true };
-    let for_bob = Actor { on_behalf_of: Some(user("bob")), ..system.clone() };
+    let system = Actor::keyed(user("shop"), None).expect("a service");
+    let for_bob = Actor::keyed(user("shop"), Some(user("bob"))).expect("a service");
     let mut ann = person("ann");
     ann.act(&at(2), &actor("ann"), &act(1, UserAction::SetStrangers { refuse: true }));
-    let (mut session, disk) = (Session::new(pair("ann", "bob")), Disk::default());
+    let mut session = Session::new(pair("ann", "bob"));
     // In a user's name it is as if that one began it.
     for stranger in [actor("bob"), for_bob] {
-        assert!(session.apply(&at(3), &LIMITS, &stranger, 1, &text("hi")).parked);
+        assert!(writes(&mut session, 3, &stranger, 1, "hi").parked);
         let link = intent(&session, "ann");
         assert_eq!(code_of(&ann.link(&link, 9)), ErrorCode::RefusedByPeer);
         let refused = [(user("ann"), link.version)];
@@ -136,14 +127,14 @@ fn two_users_between_whom_the_system_begins_a_session_are_no_strangers() {
         let lets_go: Vec<_> = arrived(&session);
         session.linked(&at(5), &lets_go);
     }
-    assert!(session.apply(&at(6), &LIMITS, &system, 1, &text("bob will deliver it")).parked);
+    assert!(writes(&mut session, 6, &system, 1, "bob will deliver it").parked);
     let link = intent(&session, "ann");
     assert_eq!(link.from, None);
     let linked = ann.link(&link, 9);
     assert_eq!((linked.answer, linked.gate), (Some(Answer::Done), None));
     session.linked(&at(7), &arrived(&session));
-    assert_eq!(seq_of(&apply(&mut session, &disk, &at(8), &system, 1, &text("bob will deliver it"))), 1);
-    assert_eq!(seq_of(&apply(&mut session, &disk, &at(9), &actor("bob"), 1, &text("at five?"))), 2);
+    assert_eq!(seq_of(&writes(&mut session, 8, &system, 1, "bob will deliver it")), 1);
+    assert_eq!(seq_of(&writes(&mut session, 9, &actor("bob"), 1, "at five?")), 2);
     assert!(ann.is_acquainted_with(&user("bob")) && ann.refuses_strangers());
 }
 
