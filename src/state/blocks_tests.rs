@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rookery_wire::{ErrorCode, RequestKey, UserAction};
 
 use super::own_tests::{act, pair, person};
-use super::tests::{Disk, LIMITS, actor, apply, arrived, at, code_of, seq_of, text, user};
+use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, seq_of, text, user};
 use super::{Actor, Answer, ErrandKey, ErrandKind, Link, Outcome, Says, Session, Unwanted, User};
 
 fn block(number: u64, whom: &str) -> super::UserAct {
@@ -24,7 +24,7 @@ fn intent(session: &Session, whom: &str) -> Link {
 /// Somebody writes, or a backend under the key of its order.
 fn writes(session: &mut Session, index: u64, who: &Actor, number: u64, content: &str) -> Outcome {
     if !who.service {
-        return apply(session, &Disk::default(), &at(index), who, number, &text(content));
+        return session.apply(&at(index), &LIMITS, who, number, &text(content));
     }
     let key = RequestKey::new("order-7").expect("a key");
     session.apply_keyed(&at(index), &LIMITS, who, &key, &text(content))
@@ -248,7 +248,7 @@ impl World {
         let at = self.next();
         let actor = actor(["ann", "bob"][who]);
         let number = self.numbers[who] + 1;
-        let outcome = apply(&mut self.session, &Disk::default(), &at, &actor, number, &text("hi"));
+        let outcome = self.session.apply(&at, &LIMITS, &actor, number, &text("hi"));
         match outcome.answer {
             Some(Answer::Ack(ack)) => {
                 self.numbers[who] = number;
