@@ -43,7 +43,7 @@ impl Changes {
         user: &UserId,
         lines: &mut Vec<Summary>,
     ) -> Option<Vec<SessionId>> {
-        let since = u64::from_be_bytes(mark.as_ref().try_into().ok()?);
+        let since = u64::from_be_bytes(<[u8; 8]>::try_from(&mark.0[..]).ok()?);
         let left = self.left.get(user).into_iter().flatten();
         let gone = |session: &SessionId| lines.iter().all(|line| line.session != *session);
         let left = left.filter(|(session, at)| **at > since && gone(session));
