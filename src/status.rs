@@ -64,6 +64,8 @@ pub struct ShardStatus {
     pub compared: u64,
     /// Differences found by that.
     pub divergence_total: u64,
+    /// Versions of messages that readers were told are lost, since the process began.
+    pub versions_lost: u64,
     /// Those that were there when they were last looked at.
     pub divergences: Vec<Divergence>,
 }

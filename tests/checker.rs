@@ -35,7 +35,7 @@ async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
         content: (20, 60),
         replication: 3,
         snapshots: false,
-        parts: Parts::default(),
+        parts: Parts { since: true, ..Parts::default() },
         clock: Duration::ZERO,
         token: String::new(),
     };
@@ -118,4 +118,5 @@ plants! {
     a_block_that_is_answered_too_early_is_caught: BlockEarly, None, Blocks;
     a_device_that_is_not_told_of_a_read_is_caught: MarkUnpushed, None, Cursors;
     a_list_that_keeps_a_group_is_caught: LeftListed, None, Lists;
+    a_list_since_a_mark_that_leaves_a_change_out_is_caught: SinceMisses, None, Linear | Lists | Unread;
 }

@@ -21,6 +21,8 @@
 mod admin;
 #[path = "cluster/against_model.rs"]
 mod against_model;
+#[path = "cluster/blocks.rs"]
+mod blocks;
 #[path = "cluster/devices.rs"]
 mod devices;
 #[path = "cluster/digest.rs"]

@@ -67,6 +67,9 @@ async fn list(client: &Client, session: &SessionId, seq: u64, json: bool) -> Res
 
 fn words(version: &VersionLine) -> String {
     let VersionLine { number, time_ms, by, content, .. } = version;
+    if version.is_lost() {
+        return format!("{number} (the cluster has lost it)");
+    }
     let text = match std::str::from_utf8(content.as_ref()) {
         Ok(text) => visible(text),
         Err(_) => format!("({} bytes)", content.len()),
@@ -76,6 +79,9 @@ fn words(version: &VersionLine) -> String {
 
 fn object(session: &SessionId, seq: u64, version: &VersionLine) -> Value {
     let VersionLine { number, time_ms, by, content_type, content, .. } = version;
+    if version.is_lost() {
+        return json!({ "session": session, "seq": seq, "number": number, "lost": true });
+    }
     let mut object = json!({
         "session": session, "seq": seq, "number": number, "time_ms": time_ms, "by": by,
         "content_type": String::from_utf8_lossy(content_type.as_ref()),
@@ -108,5 +114,8 @@ mod tests {
         let shown = object(&session, 7, &version(b"a\nb"));
         assert_eq!((shown["text"].as_str(), shown["number"].as_u64()), (Some("a\nb"), Some(2)));
         assert_eq!(object(&session, 7, &version(&[0xff, 0]))["hex"], "ff00");
+        let lost = VersionLine::lost(1, "bob".parse().expect("a user"));
+        assert_eq!(words(&lost), "1 (the cluster has lost it)");
+        assert_eq!(object(&session, 7, &lost)["lost"], true);
     }
 }

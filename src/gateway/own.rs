@@ -203,8 +203,8 @@ async fn read_all(connection: &Connection, actor: &Actor, place: Place<'_>) -> R
         let part = cursors.split_off(cursors.len() - COMMAND_CURSORS);
         let read = stands(&part);
         let of = match place {
-            Place::Number(number) => PartOf::Numbered { actor: actor.clone(), number },
-            Place::Key(key) => PartOf::Keyed(key.clone()),
+            Place::Number(number) => PartOf::CountedNumber { actor: actor.clone(), number, unread },
+            Place::Key(key) => PartOf::CountedKey { key: key.clone(), unread },
         };
         let command = Command::ReadMany { user: user.clone(), of, cursors: part };
         match connection.core.router.execute(&command).await {

@@ -98,12 +98,15 @@ fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), 
         ("shard_committed_index", "Last entry known to be committed", |shard| shard.committed),
         ("shard_applied_index", "Last entry applied", |shard| shard.applied),
     ];
-    let counters: [(&str, &str, Value); 3] = [
+    let counters: [(&str, &str, Value); 4] = [
         ("shard_snapshots_installed", "Snapshots installed over the replica", |shard| {
             shard.snapshots_installed
         }),
         ("shard_compared", "Sessions compared with another replica", |shard| shard.compared),
         ("divergence", "Replicas found to hold another history: a fault", |shard| shard.divergence_total),
+        ("versions_lost", "Versions of messages that readers were told are lost: a fault", |shard| {
+            shard.versions_lost
+        }),
     ];
     for (name, help, value) in counters {
         let kind = ConstCounter::new(0u64).metric_type();

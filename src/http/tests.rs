@@ -29,6 +29,7 @@ impl Subject for Fake {
             leader: Some(2),
             committed: 41,
             divergence_total: 3,
+            versions_lost: 2,
             ..ShardStatus::default()
         };
         NodeStatus {
@@ -108,6 +109,7 @@ async fn figures_are_prometheus_text() {
         "rookery_connections 5",
         "rookery_shard_committed_index{shard=\"7\"} 41",
         "rookery_divergence_total{shard=\"7\"} 3",
+        "rookery_versions_lost_total{shard=\"7\"} 2",
         "rookery_requests_total 0",
         "rookery_audit_pushed_out_total 12",
         "# EOF",

@@ -18,6 +18,7 @@ pub(super) fn of_shard(shard: &ShardHandle) -> ShardStatus {
         snapshots_installed: shard.installed(),
         compared: found.compared(),
         divergence_total: found.total(),
+        versions_lost: shard.versions_lost(),
         divergences: found.list().into_iter().map(line).collect(),
         ..of_group(shard.id(), &shard.status())
     }

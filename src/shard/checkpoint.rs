@@ -170,10 +170,7 @@ pub(super) async fn free(shared: &Shared, map: &Map, mut batches: usize) -> Resu
                 break;
             }
         }
-        let from = shared.freeing.lock().remove(&session);
-        let rest = free_versions(map, &session, (first, versions), from, &mut batches).await?;
-        if let Some(next) = rest {
-            shared.freeing.lock().insert(session.clone(), next);
+        if !free_versions(shared, map, &session, (first, versions), &mut batches).await? {
             shared.freed.lock().insert(session, Freed { before, first, versions });
             continue;
         }
@@ -185,9 +182,31 @@ pub(super) async fn free(shared: &Shared, map: &Map, mut batches: usize) -> Resu
     Ok(())
 }
 
-/// Deletes versions of trimmed messages, and those that were given up, from a row on; gives the row to go on from where there
-/// are more than may be looked at.
+/// Deletes versions of trimmed messages, which are the first rows there, and those that were given up, which may be any, from
+/// where this ended the last time. Says whether that is all.
 async fn free_versions(
+    shared: &Shared,
+    map: &Map,
+    session: &SessionId,
+    (first, given_up): (u64, u64),
+    batches: &mut usize,
+) -> Result<bool, Fault> {
+    if free_versions_from(map, session, (first, 0), None, batches).await?.is_some() {
+        return Ok(false);
+    }
+    if given_up == 0 {
+        return Ok(true);
+    }
+    let from = shared.freeing.lock().remove(session);
+    let rest = free_versions_from(map, session, (first, given_up), from, batches).await?;
+    let Some(next) = rest else { return Ok(true) };
+    shared.freeing.lock().insert(session.clone(), next);
+    Ok(false)
+}
+
+/// From a row on; gives the row to go on from where there are more than may be looked at. Where there is none to be looked at,
+/// that takes nothing from the others.
+async fn free_versions_from(
     map: &Map,
     session: &SessionId,
     (first, given_up): (u64, u64),
@@ -198,11 +217,13 @@ async fn free_versions(
         if *batches == 0 {
             return Ok(Some(from.unwrap_or_else(|| key::session(letter::VERSION, session).into())));
         }
-        *batches -= 1;
         let of = session.clone();
         let read =
             rows::read(map, move |rows| needless_versions(rows, &of, first, given_up, from, FREED)).await;
         let (keys, next) = read.map_err(unreadable)?;
+        if given_up > 0 || !keys.is_empty() {
+            *batches -= 1;
+        }
         delete(map, keys).await?;
         from = next;
         if from.is_none() {
@@ -261,6 +282,7 @@ impl<'a, E: Entity> Collected<'a, E> {
         // An actor that is gone was reset by a snapshot, which is newer than what it held.
         let Ok(rows) = actor.send(Collect).await else { return Ok(()) };
         let mut rows = seal(rows).await?;
+        rows.remember(|session| self.shared.freed.lock().get(session).copied());
         self.write_ahead(std::mem::take(&mut rows.ahead)).await?;
         self.freed.extend(rows.freed.take());
         self.rows.bytes += rows.bytes;
@@ -292,11 +314,11 @@ impl<'a, E: Entity> Collected<'a, E> {
         }
         let mut freed = self.shared.freed.lock();
         for (session, moved) in self.freed.drain(..) {
-            // What could not be deleted yet counts from where that began.
-            // More of them may be needless now.
-            self.shared.freeing.lock().remove(&session);
-            let known = freed.entry(session).or_insert(moved);
-            (known.first, known.versions) = (moved.first, moved.versions.max(known.versions));
+            let left = freed.insert(session.clone(), moved);
+            if left.is_none_or(|left| left.versions < moved.versions) {
+                // More of them are needless now.
+                self.shared.freeing.lock().remove(&session);
+            }
         }
         drop(freed);
         for actor in self.actors.drain(..) {

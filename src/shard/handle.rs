@@ -199,6 +199,11 @@ impl ShardHandle {
         self.shared.installed.load(Ordering::Relaxed)
     }
 
+    /// Versions of messages that readers were told are lost.
+    pub fn versions_lost(&self) -> u64 {
+        self.shared.versions_lost.load(Ordering::Relaxed)
+    }
+
     /// What the comparison of replicas found.
     pub fn divergences(&self) -> &Divergences {
         &self.shared.divergences

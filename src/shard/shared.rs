@@ -173,6 +173,8 @@ pub struct Shared {
     pub proposals: OnceLock<Proposals>,
     /// Where the other replicas were found to differ.
     pub divergences: Divergences,
+    /// Versions of messages that readers were told are lost, since the shard was opened.
+    pub versions_lost: AtomicU64,
     /// Set once the router is there.
     pub outbound: OnceLock<Arc<dyn Outbound>>,
     /// Wall clock.
@@ -230,6 +232,7 @@ impl Shared {
             answers: around.answers.clone(),
             proposals: OnceLock::new(),
             divergences: Divergences::default(),
+            versions_lost: AtomicU64::new(0),
             outbound: OnceLock::new(),
             clock: around.clock.clone(),
             entropy: around.entropy.clone(),

@@ -1,8 +1,12 @@
 //! The versions of a message: what memory knows of them, and for the rest the rows.
 //!
-//! Rows of versions and of the message are not written at one instant, and an edit or a recall may come between a look at
-//! memory and one at rows. So memory is looked at again behind the rows, and if anything of the message has changed all is
-//! read anew: what is answered was so at one instant.
+//! Rows of versions and of the message are not written at one instant, and an edit, a recall or a checkpoint may come between a
+//! look at memory and one at rows. So memory is looked at again behind the rows, and if anything of the message has changed all
+//! is read anew. If nothing has, what memory knew at first stood all the time, and goes before what rows say, which is the same
+//! whichever checkpoint they are from: what is answered was so at one instant. That is why no lock is held here, neither while
+//! this waits for its turn among those who read nor after.
+
+use std::sync::atomic::Ordering;
 
 use rookery_wire::versions::{ListVersions, MAX_VERSIONS, VersionsPage};
 use rookery_wire::{ErrorBody, UserId};
@@ -14,7 +18,16 @@ use crate::state::RowFault;
 use crate::state::versions::{Listed, Remembered};
 
 /// How often a message may change while it is read, before the asker is sent to ask again.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
+
+/// How far a try has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Memory was looked at.
+    Remembered,
+    /// Rows were read.
+    Listed,
+}
 
 impl Reads {
     pub(super) async fn versions(
@@ -22,28 +35,49 @@ impl Reads {
         user: Option<UserId>,
         list: ListVersions,
     ) -> Result<ReadReply, ReadRefusal> {
+        self.versions_by_steps(user, list, |_| std::future::ready(())).await
+    }
+
+    /// The same, and waits behind each step for what `then` does.
+    pub(super) async fn versions_by_steps<F: Future<Output = ()>>(
+        &self,
+        user: Option<UserId>,
+        list: ListVersions,
+        mut then: impl FnMut(Step) -> F,
+    ) -> Result<ReadReply, ReadRefusal> {
         let (mut said, mut remembered) = self.remembered(user.clone(), &list).await?;
         for _ in 0..TRIES {
             let Some(before) = remembered else { return Ok(reply(list, said, Listed::default())) };
+            then(Step::Remembered).await;
             let (before, listed) = self.listed(before, &list).await?;
+            then(Step::Listed).await;
             let later;
             (said, later) = self.remembered(user.clone(), &list).await?;
-            let listed = match &later {
-                Some(later) if before.is_still(later) => listed,
-                _ => {
-                    remembered = later;
-                    continue;
-                }
-            };
-            let listed = listed.map_err(ReadRefusal::Refused)?;
-            if let Some(number) = listed.missing {
-                let (seq, session) = (list.seq, &list.session);
-                let text = format!("version {number} of message {seq} of {session} is not in its rows");
-                return Err(unreadable(RowFault::Store(text)));
+            if !later.as_ref().is_some_and(|later| before.is_still(later)) {
+                remembered = later;
+                continue;
             }
+            let listed = listed.map_err(ReadRefusal::Refused)?;
+            self.note_lost(&list, &listed)?;
             return Ok(reply(list, said, listed));
         }
         Err(ReadRefusal::Again { leader: None })
+    }
+
+    /// What rows should have and have not is a fault of this replica. A message is not answered for then; of a version its
+    /// line says so, and the rest is of use.
+    fn note_lost(&self, list: &ListVersions, listed: &Listed) -> Result<(), ReadRefusal> {
+        let ListVersions { session, seq, .. } = list;
+        if listed.absent {
+            let text = format!("message {seq} of {session} is not in its rows");
+            return Err(unreadable(RowFault::Store(text)));
+        }
+        if !listed.lost.is_empty() {
+            let lost = listed.lost.len() as u64;
+            self.shared.versions_lost.fetch_add(lost, Ordering::Relaxed);
+            tracing::error!(%session, seq, versions = ?listed.lost, "versions of a message are not in its rows");
+        }
+        Ok(())
     }
 
     /// What memory knows, and whether versions are kept, as far as that was said. Nothing of the message 0.
@@ -68,8 +102,6 @@ impl Reads {
     ) -> Result<(Remembered, Result<Listed, ErrorBody>), ReadRefusal> {
         let ListVersions { session, before, limit, .. } = list.clone();
         let most = limit.clamp(1, MAX_VERSIONS + 1) as usize;
-        // A checkpoint writes between no two of these rows.
-        let _one_index = self.shared.rows_lock.read().await;
         let read = query_in_use(&self.shared, move |rows| {
             let listed = known.list(rows, &session, before, most, MAX_PAGE_BYTES as usize)?;
             Ok((known, listed))

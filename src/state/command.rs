@@ -11,7 +11,7 @@ use rookery_wire::{DeviceId, Extension, GroupAction, RequestKey, Retention, Sess
 use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
-use super::joining::CodeHash;
+use super::doors::CodeHash;
 use super::keyed::KeyedOwn;
 use super::own::UserAct;
 use super::parts::PartOf;

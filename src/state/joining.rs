@@ -1,219 +1,25 @@
 //! Who comes into a group by itself: open groups, requests that somebody answers, codes of invitation, users kept out.
 //!
-//! Owns what a group knows of users who are no members: that they ask, that they were declined, that they are barred;
-//! and its codes, of which only the hash is kept. All of it is judged when the entry is applied, by the entry's time, so
+//! What a group knows of users who are no members, that they ask, that they were declined, that they are barred, and its codes, of
+//! which only the hash is kept, is in [`super::doors`]. All of it is judged when the entry is applied, by the entry's time, so
 //! order decides between a request, its answer, its withdrawal and the end of the group (G8, R10). Who joins does so as if
 //! added: by a record of members, with an intent for the user's list.
 //!
 //! Everything is bounded: requests, users kept out and codes by the protocol; of those who were declined the latest are
 //! remembered.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use bincode::{Decode, Encode};
-use rookery_wire::codec::{Blob, Source};
+use rookery_wire::codec::Blob;
 use rookery_wire::join::{
-    CODE_HASH, CodeLine, Join, ListRequests, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside,
-    RequestLine,
+    CodeLine, Join, ListRequests, MAX_BARRED, MAX_CODE_MS, MAX_CODES, MAX_REQUESTS, Outside, RequestLine,
 };
 use rookery_wire::{ErrorBody, ErrorCode, GroupAction, RecordKind, SessionId, Signal, UserId};
 
 use super::command::{Act, Actor, ChangeKind};
+use super::doors::{Code, CodeHash, Outsider};
 use super::manage::{least, not_allowed, own};
 use super::members::Turnover;
 use super::outcome::Outcome;
 use super::session::{At, Session};
-
-/// SHA-256 of a code.
-pub type CodeHash = [u8; CODE_HASH];
-
-/// Users who were declined, or took their request back, that a group remembers.
-const MAX_WAITING: usize = 1_000;
-
-/// What a group knows of a user who is no member. One that is barred may be a member still.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[bincode(decode_context = "Source")]
-pub enum Outsider {
-    /// It has asked to join.
-    Asks {
-        /// For those who answer.
-        text: Blob,
-        /// When.
-        since_ms: u64,
-    },
-    /// It was declined, or took its request back, and asks again only some time later.
-    Waits {
-        /// When that was.
-        since_ms: u64,
-    },
-    /// It is kept out.
-    Barred {
-        /// Since when.
-        since_ms: u64,
-    },
-    /// It has come by a code, and its list has not taken the group yet. If that is full, the use is given back.
-    Came {
-        /// The code's number.
-        code: u64,
-    },
-}
-
-/// A code of invitation.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Code {
-    /// Of the code.
-    pub hash: CodeHash,
-    /// Who made it.
-    pub maker: UserId,
-    /// When.
-    pub made_ms: u64,
-    /// Until when it is good.
-    pub until_ms: u64,
-    /// Users it lets in.
-    pub uses: u32,
-    /// Users it has let in.
-    pub used: u32,
-}
-
-impl Code {
-    fn state(&self, now_ms: u64) -> Result<(), ErrorCode> {
-        if self.until_ms <= now_ms {
-            return Err(ErrorCode::CodeExpired);
-        }
-        if self.used >= self.uses { Err(ErrorCode::CodeUsedUp) } else { Ok(()) }
-    }
-}
-
-/// The ways into a group.
-#[derive(Debug, Default)]
-pub(super) struct Doors {
-    outsiders: BTreeMap<UserId, Outsider>,
-    codes: BTreeMap<u64, Code>,
-    dirty: (BTreeSet<UserId>, BTreeSet<u64>),
-}
-
-impl Doors {
-    /// As rows have it.
-    pub(super) fn loaded(outsiders: BTreeMap<UserId, Outsider>, codes: BTreeMap<u64, Code>) -> Self {
-        Self { outsiders, codes, dirty: Default::default() }
-    }
-
-    pub(super) fn is_clean(&self) -> bool {
-        self.dirty.0.is_empty() && self.dirty.1.is_empty()
-    }
-
-    /// What has changed since this was last asked; none for what is there no more.
-    pub(super) fn collect(&mut self) -> (Vec<(UserId, Option<&Outsider>)>, Vec<(u64, Option<&Code>)>) {
-        let (users, ids) = std::mem::take(&mut self.dirty);
-        let outsiders = users.into_iter().map(|user| {
-            let found = self.outsiders.get(&user);
-            (user, found)
-        });
-        let codes = ids.into_iter().map(|id| (id, self.codes.get(&id)));
-        (outsiders.collect(), codes.collect())
-    }
-
-    pub(super) fn bars(&self, user: &UserId) -> bool {
-        matches!(self.outsiders.get(user), Some(Outsider::Barred { .. }))
-    }
-
-    fn asks(&self, user: &UserId) -> bool {
-        matches!(self.outsiders.get(user), Some(Outsider::Asks { .. }))
-    }
-
-    fn count(&self, which: impl Fn(&Outsider) -> bool) -> usize {
-        self.outsiders.values().filter(|outsider| which(outsider)).count()
-    }
-
-    fn set(&mut self, user: UserId, becomes: Outsider) {
-        self.dirty.0.insert(user.clone());
-        self.outsiders.insert(user, becomes);
-        self.forget_the_first_to_wait();
-    }
-
-    /// Nothing is known of the user any more.
-    pub(super) fn forget(&mut self, user: &UserId) {
-        if self.outsiders.remove(user).is_some() {
-            self.dirty.0.insert(user.clone());
-        }
-    }
-
-    /// Of those who wait the latest are remembered.
-    fn forget_the_first_to_wait(&mut self) {
-        let waiting = self.outsiders.iter().filter_map(|(user, outsider)| match outsider {
-            Outsider::Waits { since_ms } => Some((*since_ms, user)),
-            _ => None,
-        });
-        if waiting.clone().count() > MAX_WAITING
-            && let Some((_, first)) = waiting.min()
-        {
-            let first = first.clone();
-            self.forget(&first);
-        }
-    }
-
-    /// The group has come to its end.
-    pub(super) fn close(&mut self) {
-        self.dirty.0.extend(std::mem::take(&mut self.outsiders).into_keys());
-        self.dirty.1.extend(std::mem::take(&mut self.codes).into_keys());
-    }
-
-    /// The number of the code with this hash that lets somebody in now, or why none does.
-    fn opens(&self, hash: &CodeHash, now_ms: u64) -> Result<u64, ErrorCode> {
-        let found = self.codes.iter().filter(|(_, code)| code.hash == *hash);
-        let mut why = ErrorCode::CodeUnknown;
-        for (id, code) in found {
-            match code.state(now_ms) {
-                Ok(()) => return Ok(*id),
-                Err(state) => why = state,
-            }
-        }
-        Err(why)
-    }
-
-    fn make(&mut self, id: u64, code: Code) {
-        // Those that let nobody in any more are kept only to say so.
-        while self.codes.len() >= MAX_CODES {
-            let over = self.codes.iter().find(|(_, known)| known.state(code.made_ms).is_err());
-            let Some(over) = over.map(|(id, _)| *id) else { break };
-            self.revoke(over);
-        }
-        self.dirty.1.insert(id);
-        self.codes.insert(id, code);
-    }
-
-    fn revoke(&mut self, id: u64) {
-        self.codes.remove(&id);
-        self.dirty.1.insert(id);
-    }
-
-    /// Lets the user in, whose list is still to take the group.
-    fn uses(&mut self, id: u64, user: UserId) {
-        if let Some(code) = self.codes.get_mut(&id) {
-            code.used += 1;
-            self.dirty.1.insert(id);
-            self.set(user, Outsider::Came { code: id });
-        }
-    }
-
-    /// The list of one who has come by a code has taken the group, or it has left: the use stands.
-    pub(super) fn stays_used(&mut self, user: &UserId) {
-        if matches!(self.outsiders.get(user), Some(Outsider::Came { .. })) {
-            self.forget(user);
-        }
-    }
-
-    /// The list of this user does not take the group: what it came by may let in another, if it is still there.
-    pub(super) fn gives_back(&mut self, user: &UserId) {
-        let Some(Outsider::Came { code }) = self.outsiders.get(user) else { return };
-        let id = *code;
-        self.forget(user);
-        if let Some(code) = self.codes.get_mut(&id) {
-            code.used = code.used.saturating_sub(1);
-            self.dirty.1.insert(id);
-        }
-    }
-}
 
 /// What somebody's coming, or the answer to a request, leads to: decided and not yet carried out.
 pub(super) struct Entry {
@@ -392,7 +198,7 @@ impl Session {
                 if !on || self.doors.bars(user) {
                     return Ok(());
                 }
-                let barred = self.doors.count(|outsider| matches!(outsider, Outsider::Barred { .. }));
+                let barred = self.doors.count(|outsider| outsider.barred_ms().is_some());
                 self.bounded(barred, MAX_BARRED, "users kept out")
             }),
             // The gateway makes an act of its own of the one, and lets nobody ask for the other.
@@ -448,7 +254,7 @@ impl Session {
         }
         // Who joins is no outsider any more, so this comes last.
         if let Some(id) = code {
-            self.doors.uses(id, user);
+            self.doors.uses(id, user, self.version);
         }
         self.dirty.head = true;
     }
@@ -465,9 +271,9 @@ impl Session {
             }
             GroupAction::RevokeCode { id } => self.doors.revoke(*id),
             GroupAction::Bar { user, on: true } if !self.doors.bars(user) => {
-                self.doors.set(user.clone(), Outsider::Barred { since_ms: now_ms });
+                self.doors.bar(user, Some(now_ms));
             }
-            GroupAction::Bar { user, on: false } if self.doors.bars(user) => self.doors.forget(user),
+            GroupAction::Bar { user, on: false } if self.doors.bars(user) => self.doors.bar(user, None),
             _ => {}
         }
     }
@@ -519,7 +325,7 @@ impl Session {
         self.doors.outsiders.range::<UserId, _>(range).filter_map(move |(user, outsider)| {
             let (text, since_ms) = match (which, outsider) {
                 (Outside::Asking, Outsider::Asks { text, since_ms }) => (text.clone(), *since_ms),
-                (Outside::Barred, Outsider::Barred { since_ms }) => (Blob::default(), *since_ms),
+                (Outside::Barred, outsider) => (Blob::default(), outsider.barred_ms()?),
                 _ => return None,
             };
             Some(RequestLine { user: user.clone(), text, since_ms })

@@ -8,7 +8,7 @@ use rookery_wire::{
 };
 
 use super::command::{Act, ChangeKind};
-use super::joining::CodeHash;
+use super::doors::CodeHash;
 use super::tests::{
     Disk, LIMITS, actor, apply, arrived, at, change, code_of, group, last_number, new_group, seq_of, text,
     user,
@@ -19,16 +19,16 @@ use super::{Actor, Answer, At, Outcome, Session, Unwanted};
 const AGAIN_MS: u64 = 100;
 
 /// A group of ann, who owns it, and bob.
-struct Play {
-    session: Session,
+pub(super) struct Play {
+    pub(super) session: Session,
     disk: Disk,
-    index: u64,
+    pub(super) index: u64,
     /// Added to the time of the entries.
     later_ms: u64,
 }
 
 impl Play {
-    fn with(join: Join) -> Self {
+    pub(super) fn with(join: Join) -> Self {
         let disk = Disk::default();
         let session = new_group(&disk);
         let mut play = Self { session, disk, index: 1, later_ms: 0 };
@@ -46,7 +46,7 @@ impl Play {
         apply(&mut self.session, &self.disk, &at, who, number, act)
     }
 
-    fn now(&self) -> At {
+    pub(super) fn now(&self) -> At {
         At { time_ms: at(self.index).time_ms + self.later_ms, ..at(self.index) }
     }
 
@@ -54,7 +54,7 @@ impl Play {
         self.by(&actor(who), act)
     }
 
-    fn can(&mut self, who: &str, act: &Act) -> u64 {
+    pub(super) fn can(&mut self, who: &str, act: &Act) -> u64 {
         seq_of(&self.does(who, act))
     }
 
@@ -93,13 +93,13 @@ impl Play {
         decode(&record.content.0).expect("an action")
     }
 
-    fn makes(&mut self, who: &str, hash: CodeHash, until_ms: u64, uses: u32) -> u64 {
+    pub(super) fn makes(&mut self, who: &str, hash: CodeHash, until_ms: u64, uses: u32) -> u64 {
         let hash = Blob(Bytes::copy_from_slice(&hash));
         self.can(who, &act(GroupAction::MakeCode { hash, until_ms, uses }))
     }
 
     /// Written as rows and read from them.
-    fn reload(&mut self) {
+    pub(super) fn reload(&mut self) {
         self.session.reflect(self.index);
         self.disk.write(self.session.collect());
         self.session.written(&LIMITS);
@@ -108,11 +108,11 @@ impl Play {
     }
 }
 
-fn act(action: GroupAction) -> Act {
+pub(super) fn act(action: GroupAction) -> Act {
     Act::Manage { action }
 }
 
-fn join(code: Option<CodeHash>) -> Act {
+pub(super) fn join(code: Option<CodeHash>) -> Act {
     Act::Join { code, text: Blob::from("it is me"), most: 5, again_ms: AGAIN_MS }
 }
 

@@ -84,8 +84,10 @@ pub mod letter {
     pub const ERRAND: u8 = b'o';
     /// A request key of a user.
     pub const USER_KEY: u8 = b'Q';
+    /// How much was unread before an act moved cursors that comes in parts.
+    pub const COUNTED: u8 = b'y';
     /// Rows of a user beside its head.
-    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY];
+    pub const USER_PARTS: &[u8] = &[LINK, EXTRAS, SERIES, RELATION, ERRAND, USER_KEY, COUNTED];
     /// Rows of a session beside its head, its records with their versions, and its numbers: with these a snapshot has the whole of it.
     pub const SESSION_PARTS: &[u8] =
         &[MEMBER, SENDER, INTENT, RECALLED, EXPIRY, PROFILE, ATTRIBUTE, OUTSIDER, CODE, FREED, SESSION_KEY];

@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use rookery_wire::codec::Source;
 use rookery_wire::own::SelfAck;
-use rookery_wire::{ErrorBody, ErrorCode, RequestKey};
+use rookery_wire::{ErrorBody, ErrorCode, RequestKey, UserAction};
 
 use super::command::{Act, Actor};
 use super::outcome::{Answer, Outcome};
 use super::own::UserAct;
+use super::parts::PartOf;
 use super::session::{At, Session, SessionLimits, refused};
 use super::user::{User, frozen};
 use crate::plant::planted;
@@ -268,18 +269,24 @@ impl User {
                 return Outcome { gate, ..Outcome::answer(Answer::Own(ack)) };
             }
         }
+        let of = PartOf::Keyed(key.clone());
+        let reads_all = matches!(act, KeyedOwn::Act(act) if act.action == UserAction::ReadAll);
+        let first = self.counted_before(&of).filter(|_| reads_all);
         let done = match act {
             KeyedOwn::Create => self.create(at),
             KeyedOwn::Act(act) => self.carry_out_judged(at, act),
         };
         match done {
             Ok((value, mut outcome)) => {
+                let value = first.unwrap_or(value);
+                self.counts_no_more(&of);
                 self.keys.remember(key, fingerprint, at, Ok((at.time_ms, value)));
                 outcome.answer = Some(Answer::Own(SelfAck { number: 0, time_ms: at.time_ms, value }));
                 outcome.gate = concerns_others.then_some(self.version);
                 outcome
             }
             Err(refusal) => {
+                self.counts_no_more(&of);
                 self.keys.remember(key, fingerprint, at, Err((refusal.code, refusal.detail)));
                 Outcome::answer(Answer::Refused(refusal))
             }

@@ -14,7 +14,7 @@ use super::key::letter;
 use super::keyed::{KEY_LIVES_MS, KeyedOwn, MAX_KEYS};
 use super::own_tests::{act, pair, person};
 use super::tests::{Disk, LIMITS, actor, arrived, at, change, code_of, group, new_group, seq_of, text, user};
-use super::{Answer, At, Outcome, Session, User};
+use super::{Answer, At, Link, Outcome, Session, User};
 
 fn key(name: &str) -> RequestKey {
     RequestKey::new(name).expect("a key")
@@ -213,6 +213,8 @@ fn a_user_is_created_once_and_only_where_there_is_none() {
 #[test]
 fn what_a_backend_changes_of_a_users_own_is_done_once_and_waits_for_its_errands() {
     let mut ann = person("ann");
+    let session = pair("ann", "bob");
+    ann.link(&Link { session, version: 1, member: true, joined_seq: 1, from: None }, 9);
     let block = KeyedOwn::Act(act(0, UserAction::Block { user: user("bob") }));
     let first = ann.act_keyed(&at(2), &key("k"), &block);
     assert!(first.errands && first.gate.is_some());

@@ -99,12 +99,12 @@ impl Session {
     pub fn linked(&mut self, at: &At, done: &[(UserId, u64, bool)]) -> Outcome {
         let mut outcome = Outcome { answer: Some(Answer::Done), gates_moved: true, ..Outcome::default() };
         for (user, version, member) in done {
+            self.doors.stays_used(user, *version);
             match self.intents.get(user) {
                 Some(link) if link.version <= *version => {
                     let link = link.clone();
                     self.intents.remove(user);
                     self.dirty.intents.insert(user.clone());
-                    self.doors.stays_used(user);
                     if !self.exists && link.member {
                         self.found(user.clone(), link.version);
                     }
@@ -133,6 +133,10 @@ impl Session {
             self.intents.get(user).is_some_and(|link| link.member && link.version == *version)
         };
         let full: BTreeSet<UserId> = refused.iter().filter(pending).map(|(user, _)| user.clone()).collect();
+        // Of who was removed, or has left, before its list refused: it was never in.
+        for (user, version) in refused.iter().filter(|(user, _)| !self.frozen && !full.contains(user)) {
+            self.doors.gives_back(user, *version);
+        }
         let Some(first) = full.first().cloned() else { return outcome };
         if self.frozen {
             // Nothing is undone any more; only the carrying ends.
@@ -144,9 +148,9 @@ impl Session {
         let owner = self.owner_without(&full);
         self.next_version(at);
         for user in &full {
-            self.intents.remove(user);
             self.dirty.intents.insert(user.clone());
-            self.doors.gives_back(user);
+            let version = self.intents.remove(user).map_or(0, |link| link.version);
+            self.doors.gives_back(user, version);
             self.drop_member(user);
         }
         match leaving {
@@ -314,7 +318,6 @@ impl Session {
 
     fn leave(&mut self, user: &UserId, outcome: &mut Outcome) {
         if let Some(joined_seq) = self.drop_member(user) {
-            self.doors.stays_used(user);
             outcome.removed.push(user.clone());
             self.intend(user.clone(), false, joined_seq, outcome);
         }

@@ -11,6 +11,7 @@ mod at;
 mod bars;
 pub mod command;
 pub mod devices;
+pub mod doors;
 pub mod exceptions;
 pub mod fingerprint;
 pub mod joining;
@@ -54,7 +55,11 @@ pub use user::User;
 pub use versions::VersionBounds;
 
 #[cfg(test)]
+mod blocks_tests;
+#[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod codes_tests;
 #[cfg(test)]
 mod digest_tests;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::exceptions::{Deleted, Extras};
 use super::key::SenderKey;
 use super::manage::own;
 use super::outcome::{Answer, Outcome};
+use super::parts::PartOf;
 use super::privacy::Privacy;
 use super::relations::{ErrandKind, RelationEntry, Says, Step, Turned};
 use super::series::{Kept, taking};
@@ -127,8 +128,11 @@ impl User {
                 return Outcome { gate, ..Outcome::answer(answer) };
             }
         };
+        let of = PartOf::Numbered { actor: actor.clone(), number: act.number };
+        let reads_all = act.action == UserAction::ReadAll;
         let (fate, answer, change) = match self.decide(at, act) {
-            Ok(change) => {
+            Ok(mut change) => {
+                change.value = self.counted_before(&of).filter(|_| reads_all).unwrap_or(change.value);
                 let ack = SelfAck { number: act.number, time_ms: at.time_ms, value: change.value };
                 (Ok((at.time_ms, change.value)), Answer::Own(ack), Some(change))
             }
@@ -136,6 +140,7 @@ impl User {
         };
         let mut outcome = Outcome::answer(answer);
         self.consume_own(key, Kept { fingerprint, fate }, at.time_ms);
+        self.counts_no_more(&of);
         if let Some(change) = change {
             self.carry_out(at, act, change, &mut outcome);
             outcome.gate = act.concerns_others().then_some(self.version);

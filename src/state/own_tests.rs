@@ -425,6 +425,8 @@ fn deleted_ranges_are_bounded_and_clearing_makes_room() {
 fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
     let mut ann = person("ann");
     let bob = || user("bob");
+    let session = pair("ann", "bob");
+    ann.link(&Link { session, version: 1, member: true, joined_seq: 1, from: None }, 9);
     ann.act(&at(2), &actor("ann"), &act(1, UserAction::Block { user: bob() }));
     let key = (ErrandKind::Bar, bob());
     let first = ann.pending_errands().next().expect("one").1.version;

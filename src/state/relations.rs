@@ -6,7 +6,11 @@
 //! has a version, and an older one never takes the place of a newer (R12); so a relation that is over keeps its row for a
 //! while, and is no more shown. One in which neither ever wanted anything, of a block that was taken back, leaves none.
 //!
-//! A block is the blocking user's alone. It is carried to the direct session of the two, which enforces it.
+//! A block is the blocking user's alone. The direct session of the two enforces it, if this user's list has ever had it: then the
+//! block is carried there. Else there is nothing to carry it to, and nothing is stored for it but here: the session does not
+//! begin without this user's list, which refuses one that the blocked user begins, and has any other know of the block before
+//! it opens. So blocks of people one has nothing to do with, or of names that nobody has, leave nothing when they are taken
+//! back.
 
 use bincode::{Decode, Encode};
 use rookery_wire::codec::{Blob, Source};
@@ -251,14 +255,32 @@ impl User {
         Turned { entry, errands }
     }
 
-    /// Blocks another, or takes that back.
+    /// Blocks another, or takes that back. The direct session of the two hears of it if there may be one.
     pub(super) fn bar(&self, other: &UserId, on: bool, time_ms: u64) -> Turned {
         let mut entry = self.relations.get(other).cloned().unwrap_or_default();
         let moved = entry.blocked != on;
         entry.blocked = on;
         let before = entry.state();
         let entry = entry.settled(before, time_ms);
-        Turned { entry, errands: if moved { vec![(ErrandKind::Bar, Says::Bar(on))] } else { Vec::new() } }
+        let carried =
+            moved && self.direct_with(other).is_some_and(|session| self.links.contains_key(&session));
+        Turned { entry, errands: if carried { vec![(ErrandKind::Bar, Says::Bar(on))] } else { Vec::new() } }
+    }
+
+    /// Leaves the errand that tells a direct session which has just come to this user's list that the other is blocked; says
+    /// whether there is one.
+    pub(super) fn bar_from_the_beginning(&mut self, session: &SessionId) -> bool {
+        let Some(other) = session.peer_of(&self.id).filter(|other| self.blocks(other)).cloned() else {
+            return false;
+        };
+        self.send_errands_from(&other, vec![(ErrandKind::Bar, Says::Bar(true))], self.applying);
+        true
+    }
+
+    /// The version of the errand that is carrying a block, or the end of one, to this session.
+    pub(super) fn bar_under_way(&self, session: &SessionId) -> Option<u64> {
+        let other = session.peer_of(&self.id)?;
+        self.errands.get(&(ErrandKind::Bar, other.clone())).map(|errand| errand.version)
     }
 
     /// The frame that tells this user's devices how a relation is now, if that is another than before.
@@ -282,7 +304,8 @@ impl User {
         let is = entry.is_live();
         self.live_relations = self.live_relations.saturating_sub(u32::from(was)) + u32::from(is);
         if !is && entry.is_blank() {
-            // Nothing of it can come in the wrong order: the block that is over has its version where it was carried to.
+            // Nothing of it can come in the wrong order: the block that is over has its version where it was carried to, if it
+            // ever was.
             if self.relations.remove(other).is_some() {
                 self.dirty.relations.insert(other.clone());
             }
@@ -304,10 +327,14 @@ impl User {
 
     /// Leaves errands under one version.
     pub(super) fn send_errands(&mut self, other: &UserId, errands: Vec<(ErrandKind, Says)>, at: &At) {
+        self.send_errands_from(other, errands, at.index);
+    }
+
+    fn send_errands_from(&mut self, other: &UserId, errands: Vec<(ErrandKind, Says)>, index: u64) {
         if errands.is_empty() {
             return;
         }
-        self.version = self.version_after(at);
+        self.version = (self.version + 1).max(index);
         for (kind, says) in errands {
             let key = (kind, other.clone());
             self.errands.insert(key.clone(), Errand { version: self.version, says });

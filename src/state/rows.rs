@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use rookery_wire::SessionId;
 
+use super::key::{self, letter};
 use super::seal::Unsealed;
+use super::session_rows::row_value;
 
 /// Why rows could not be read: storage failed, or holds what no version of this program wrote. Never a refusal; it
 /// stops the node.
@@ -78,6 +80,20 @@ pub struct Freed {
     pub versions: u64,
 }
 
+impl Freed {
+    /// With what was to be deleted before and is still there, if anything.
+    #[must_use]
+    pub fn with(self, left: Option<&Self>) -> Self {
+        let Some(left) = left else { return self };
+        // What could not be deleted yet counts from where that began.
+        Self {
+            before: left.before.min(self.before),
+            first: left.first.max(self.first),
+            versions: left.versions.max(self.versions),
+        }
+    }
+}
+
 /// Row changes of one entity, written together or not at all (R7), but for those that may come before.
 #[derive(Debug, Default)]
 pub struct RowWrites {
@@ -85,7 +101,8 @@ pub struct RowWrites {
     pub ahead: Vec<(Bytes, Option<Bytes>)>,
     /// Key and new value, or none to remove it.
     pub rows: Vec<(Bytes, Option<Bytes>)>,
-    /// Records of this session, or versions of some, are no more: once the other rows are durable, those that no kept one needs are deleted.
+    /// Records of this session, or versions of some, are no more: once the other rows are durable, those that no kept one needs
+    /// are deleted. Who writes the rows has this remembered with them ([`RowWrites::remember`]).
     pub freed: Option<(SessionId, Freed)>,
     /// Records that [`RowWrites::seal`] makes rows of.
     pub unsealed: Option<Unsealed>,
@@ -98,6 +115,13 @@ impl RowWrites {
     pub fn put(&mut self, key: Vec<u8>, value: Bytes) {
         self.bytes += key.len() + value.len();
         self.rows.push((Bytes::from(key), Some(value)));
+    }
+    /// Has a row say what is to be deleted, together with what is left of earlier times.
+    pub fn remember(&mut self, left: impl FnOnce(&SessionId) -> Option<Freed>) {
+        let Some((session, freed)) = self.freed.take() else { return };
+        let freed = freed.with(left(&session).as_ref());
+        self.put(key::session(letter::FREED, &session), row_value(&freed));
+        self.freed = Some((session, freed));
     }
     /// Removes a row.
     pub fn delete(&mut self, key: Vec<u8>) {

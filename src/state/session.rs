@@ -16,8 +16,8 @@ use rookery_wire::{
 pub use super::at::At;
 use super::bars::Bars;
 use super::command::{Act, Actor, Link, NO_DEVICE};
+use super::doors::Doors;
 use super::fingerprint::{Fingerprint, is_gone};
-use super::joining::Doors;
 use super::keeping::Wishes;
 use super::key::SenderKey;
 use super::keyed::Keys;

@@ -8,8 +8,8 @@ use rookery_wire::codec::decode;
 use rookery_wire::{AttributeKey, Blob, Digest, Record, RequestKey, Retention, SessionId, UserId};
 
 use super::command::{Link, versioned};
+use super::doors::Doors;
 use super::fingerprint::Fingerprint;
-use super::joining::Doors;
 use super::key::{self, SenderKey, letter};
 use super::keyed::{KeptKey, Keys};
 use super::manage::Settings;
@@ -257,9 +257,7 @@ impl Session {
             Ok(true)
         })?;
         session.rewrites = Rewrites::loaded(head.revision, Recalled::loaded(recalled));
-        let freed = rows.get(&key::session(letter::FREED, id))?;
-        let freed: Option<Freed> = freed.map(|value| row(b"freed", value)).transpose()?;
-        session.versions = Versions::loaded(head.versions, freed.is_some_and(|freed| freed.versions > 0));
+        session.versions = Versions::loaded(head.versions);
         session.load_expiries(rows)?;
         session.keys = Keys::loaded(keys_under(rows, &key::session(letter::SESSION_KEY, id))?);
         session.load_profile(rows)?;
@@ -352,11 +350,10 @@ impl Session {
                 None => rows.delete(key),
             }
         }
-        if dirty.trimmed.is_some() || self.versions.gives_up() {
+        let versions = self.versions.given_up();
+        if dirty.trimmed.is_some() || versions > 0 {
             let (before, first) = (dirty.trimmed.unwrap_or(self.first_seq), self.first_seq);
-            let freed = Freed { before, first, versions: self.versions.given_up() };
-            rows.put(key::session(letter::FREED, &self.id), row_value(&freed));
-            rows.freed = Some((self.id.clone(), freed));
+            rows.freed = Some((self.id.clone(), Freed { before, first, versions }));
         }
         self.versions.collect(&self.id, &mut rows);
         self.collected_seq = self.last_seq;

@@ -13,7 +13,7 @@ use rookery_wire::{
 };
 
 use super::command::{Act, Actor, ChangeKind};
-use super::session_rows::read_last_number;
+use super::session_rows::{read_last_number, sessions_to_free};
 use super::{
     Answer, At, Command, DeviceBounds, Entry, Introduction, Outcome, ReadTo, RowFault, RowReader, RowWrites,
     Session, SessionLimits, User, VersionBounds,
@@ -32,6 +32,7 @@ impl Disk {
     pub(super) fn write(&mut self, writes: RowWrites) {
         let mut writes = writes;
         writes.seal().expect("records");
+        writes.remember(|id| sessions_to_free(self).expect("rows").remove(id));
         for (key, value) in writes.ahead.into_iter().chain(writes.rows) {
             match value {
                 Some(value) => self.0.insert(key, value),

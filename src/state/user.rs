@@ -16,6 +16,7 @@ use super::exceptions::Extras;
 use super::key::SenderKey;
 use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
+use super::parts::Counted;
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::series::Series;
@@ -70,6 +71,8 @@ pub struct User {
     pub(super) created_ms: u64,
     /// What was asked for under request keys: time and value of the answer.
     pub(super) keys: Keys<(u64, u64)>,
+    /// Of acts that come in parts.
+    pub(super) counted: Counted,
     pub(super) dirty: Dirty,
 }
 
@@ -82,6 +85,7 @@ pub(super) struct Dirty {
     pub(super) series: BTreeSet<SenderKey>,
     pub(super) relations: BTreeSet<UserId>,
     pub(super) errands: BTreeSet<ErrandKey>,
+    pub(super) counted: bool,
 }
 
 impl User {
@@ -107,6 +111,7 @@ impl User {
             errands: BTreeMap::new(),
             created_ms: 0,
             keys: Keys::default(),
+            counted: Counted::default(),
             dirty: Dirty::default(),
         }
     }
@@ -215,7 +220,8 @@ impl User {
     }
 
     /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
-    /// session more than `most` is refused, and leaves nothing here.
+    /// session more than `most` is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
+    /// waits until the session knows: it opens behind that.
     pub fn link(&mut self, link: &Link, most: u32) -> Outcome {
         if self.frozen {
             return frozen();
@@ -223,7 +229,8 @@ impl User {
         let known = self.links.get(&link.session);
         let stays = planted("left-listed") && !link.member;
         if stays || known.is_some_and(|known| link.version <= known.version) {
-            return Outcome::answer(Answer::Done);
+            // A block of the other is on its way to the session still: whoever carries this again waits for it too.
+            return Outcome { gate: self.bar_under_way(&link.session), ..Outcome::answer(Answer::Done) };
         }
         let was_member = known.is_some_and(|known| known.member);
         if link.member && !was_member && self.present >= most {
@@ -266,6 +273,9 @@ impl User {
         known.member = link.member;
         known.joined_seq = link.joined_seq;
         self.dirty.links.insert(link.session.clone());
+        if link.member && !was_member && self.bar_from_the_beginning(&link.session) {
+            (outcome.errands, outcome.gate) = (true, Some(self.version));
+        }
         outcome
     }
 }

@@ -109,6 +109,10 @@ impl User {
             user.errands.insert(place, errand);
             Ok(true)
         })?;
+        let key = key::user(letter::COUNTED, id);
+        if let Some(value) = rows.get(&key)? {
+            user.counted = row(&key, value)?;
+        }
         user.present = u32::try_from(user.sessions().count()).unwrap_or(u32::MAX);
         let live = user.relations.values().filter(|entry| entry.is_live()).count();
         user.live_relations = u32::try_from(live).unwrap_or(u32::MAX);
@@ -147,6 +151,10 @@ impl User {
         for (request, kept) in self.keys.collect() {
             set(key::user_key(&self.id, &request), kept.map(row_value));
         }
+        if dirty.counted {
+            let value = (!self.counted.is_empty()).then(|| row_value(&self.counted));
+            set(key::user(letter::COUNTED, &self.id), value);
+        }
         if dirty.head {
             rows.put(key::user(letter::USER, &self.id), row_value(&self.head_row()));
         }
@@ -169,8 +177,9 @@ impl User {
 
     /// Whether rows were collected for everything that is here.
     pub fn is_clean(&self) -> bool {
-        let Dirty { head, links, extras, series, relations, errands } = &self.dirty;
+        let Dirty { head, links, extras, series, relations, errands, counted } = &self.dirty;
         !head
+            && !counted
             && links.is_empty()
             && extras.is_empty()
             && series.is_empty()

@@ -100,10 +100,8 @@ pub(super) struct Versions {
     pending: BTreeMap<(u64, u64), Option<Bytes>>,
     /// Those of them that were not collected yet.
     dirty: BTreeSet<(u64, u64)>,
-    /// Versions were given up since this was loaded: rows of them may still be there.
+    /// Versions were given up since rows were last collected.
     given_up: bool,
-    /// The same since rows were last collected.
-    fresh: bool,
 }
 
 /// What a rewriting does to the versions of its message: decided with it.
@@ -124,12 +122,12 @@ impl Shift {
 }
 
 impl Versions {
-    pub(super) fn loaded(keeping: Keeping, given_up: bool) -> Self {
-        Self { keeping, given_up, ..Self::default() }
+    pub(super) fn loaded(keeping: Keeping) -> Self {
+        Self { keeping, ..Self::default() }
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        self.pending.is_empty() && !self.fresh
+        self.pending.is_empty() && !self.given_up
     }
 
     /// Carries out what was decided of the versions of a message; says how many bytes memory holds for it.
@@ -153,7 +151,7 @@ impl Versions {
 
     /// Rows to be written and deleted, which count as collected: before those of the records they follow from.
     pub(super) fn collect(&mut self, id: &SessionId, rows: &mut RowWrites) {
-        self.fresh = false;
+        self.given_up = false;
         for at in std::mem::take(&mut self.dirty) {
             if let Some(row) = self.pending.get(&at) {
                 rows.ahead.push((key::version(id, at.0, at.1).into(), row.clone()));
@@ -167,14 +165,10 @@ impl Versions {
         pending.retain(|at, _| dirty.contains(at));
     }
 
-    /// Up to which signal versions are given up whose rows may still be there; 0 if there are none.
+    /// Up to which signal versions were given up since rows were last collected; 0 if none were. What was given up before that
+    /// a row remembers until it is gone ([`Freed`](super::Freed)), so that nobody looks for it again at every trim.
     pub(super) fn given_up(&self) -> u64 {
         if self.given_up { self.keeping.gone } else { 0 }
-    }
-
-    /// Whether that is so since rows were last collected.
-    pub(super) fn gives_up(&self) -> bool {
-        self.fresh
     }
 }
 
@@ -204,11 +198,11 @@ impl Session {
 
     /// Carries out what somebody said about keeping versions, whose signal takes the next seq.
     pub(super) fn keep_versions(&mut self, user: &UserId, on: bool) {
-        let Versions { keeping, pending, dirty, given_up, fresh } = &mut self.versions;
+        let Versions { keeping, pending, dirty, given_up } = &mut self.versions;
         keeping.say(&self.id, user, on);
         if !on {
             keeping.gone = self.last_seq + 1;
-            (*given_up, *fresh) = (true, true);
+            *given_up = true;
             // Those that are on their way into rows go with the others there.
             pending.retain(|_, row| row.is_none());
             dirty.retain(|at| pending.contains_key(at));
@@ -259,8 +253,11 @@ pub struct Listed {
     pub lines: Vec<VersionLine>,
     /// There are older ones.
     pub more: bool,
-    /// One that should have been there was not: rows and memory are of different instants, or rows are damaged.
-    pub missing: Option<u64>,
+    /// Those of them that should have been there and were not: rows and memory are of different instants, or rows are damaged.
+    /// A line says so in the place of each.
+    pub lost: Vec<u64>,
+    /// The message itself should have been there and was not.
+    pub absent: bool,
 }
 
 impl Remembered {
@@ -288,7 +285,7 @@ impl Remembered {
             None => records::read_one(rows, id, self.seq)?,
         };
         let Some(present) = present else {
-            return Ok(Ok(Listed { missing: Some(0), ..Listed::default() }));
+            return Ok(Ok(Listed { absent: true, ..Listed::default() }));
         };
         let record = record_in(&present)?;
         match record.kind {
@@ -304,20 +301,20 @@ impl Remembered {
         let newest = if before == 0 { number } else { number.min(before - 1) };
         let mut listed = Listed::default();
         let mut left = bytes;
+        let sender = record.sender.clone();
         let mut present = Some(record);
         for wanted in (lowest..=newest).rev() {
             let known = if wanted == number { present.take() } else { self.version(rows, id, wanted)? };
-            let Some(record) = known else {
-                listed.missing = Some(wanted);
-                break;
-            };
-            let line = line_of(wanted, record);
+            let is_lost = known.is_none();
+            let line = known
+                .map_or_else(|| VersionLine::lost(wanted, sender.clone()), |record| line_of(wanted, record));
             let size = 128 + line.content.len() + line.content_type.len() + extension_bytes(&line);
             if !listed.lines.is_empty() && (listed.lines.len() >= most || size > left) {
                 listed.more = true;
                 break;
             }
             left = left.saturating_sub(size);
+            listed.lost.extend(is_lost.then_some(wanted));
             listed.lines.push(line);
         }
         Ok(Ok(listed))

@@ -35,7 +35,7 @@ pub(super) fn listed(session: &Session, disk: &Disk, seq: u64) -> Result<Vec<(u6
     let remembered = session.versions_of(None, seq).map_err(|refusal| refusal.code)?;
     let found = remembered.list(disk, session.id(), 0, 200, usize::MAX).expect("rows");
     let found = found.map_err(|refusal| refusal.code)?;
-    assert_eq!((found.missing, found.more), (None, false), "seq {seq}");
+    assert_eq!((&found.lost[..], found.absent, found.more), (&[][..], false, false), "seq {seq}");
     let text = |blob: &Blob| String::from_utf8(blob.as_ref().to_vec()).expect("text");
     Ok(found.lines.iter().map(|line| (line.number, text(&line.content))).collect())
 }
@@ -190,6 +190,29 @@ fn a_version_says_who_when_and_what_and_pages_end_where_they_must() {
         assert_eq!(page(&ann, 0, 9, 500), (vec![3], true), "the second is too long for this page");
         assert_eq!(page(&ann, 3, 9, 500), (vec![2], true), "at least one");
         ann.reload();
+    }
+}
+
+#[test]
+fn a_version_whose_row_is_missing_is_named_and_the_others_are_listed() {
+    let mut ann = Ann::new();
+    for content in ["second", "third", "fourth"] {
+        ann.does(&edit(2, content, KEPT));
+    }
+    ann.reload();
+    for (gone, shown) in [(2, [true, true, false, true]), (1, [true, true, false, false])] {
+        let mut row = RowWrites::default();
+        row.delete(key::version(&group(), 2, gone));
+        ann.disk.write(row);
+        let remembered = ann.session.versions_of(None, 2).expect("there is one");
+        let listed = remembered.list(&ann.disk, &group(), 0, 9, 9999).expect("rows").expect("content");
+        let lines = &listed.lines;
+        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [4, 3, 2, 1]);
+        assert_eq!(lines.iter().map(|line| !line.is_lost()).collect::<Vec<_>>(), shown);
+        assert!(lines[2].content.is_empty() && lines[2].by == user("ann"));
+        assert_eq!((listed.lost.last(), listed.more, listed.absent), (Some(&gone), false, false));
+        let older = remembered.list(&ann.disk, &group(), 3, 1, 9999).expect("rows").expect("content");
+        assert_eq!((older.lost, older.more), (vec![2], true), "a page may begin with it");
     }
 }
 
@@ -429,6 +452,39 @@ fn the_salt_of_what_was_said_first_goes_with_its_version_and_the_digest_stays() 
     ann.session = Session::load(&ann.disk, &group()).expect("rows");
     let again = apply(&mut ann.session, &ann.disk, &at(90), &actor("ann"), 2, &text("whatever"));
     assert_eq!(seq_of(&again), 2);
+}
+
+/// Where versions were once given up, trimming looks at no more rows than anywhere else: only rows tell for how long there is
+/// something to be deleted.
+#[test]
+fn versions_that_were_given_up_are_looked_for_until_they_are_gone_and_no_longer() {
+    let trimmed = |ann: &mut Ann, upto: u64| {
+        ann.index += 1;
+        ann.session.trim(upto, 0, Retention::default());
+        ann.session.reflect(ann.index);
+        let rows = ann.session.collect();
+        let found = rows.freed.clone().map(|(_, freed)| (freed.before, freed.first, freed.versions));
+        ann.disk.write(rows);
+        ann.session.written(&LIMITS);
+        found
+    };
+    let remembered = |ann: &Ann| sessions_to_free(&ann.disk).expect("rows").remove(&group());
+    let mut ann = Ann::new();
+    ann.does(&edit(2, "second", KEPT));
+    (0..8).for_each(|_| _ = ann.does(&text("chatter")));
+    let off = ann.does(&keep(false));
+    ann.disk.write(ann.session.collect());
+    ann.session.written(&LIMITS);
+    assert_eq!(remembered(&ann), Some(Freed { before: 1, first: 1, versions: off }));
+    // Nothing could be deleted yet; the row goes on saying so, and the session does not.
+    assert_eq!(trimmed(&mut ann, 3), Some((1, 4, 0)));
+    assert_eq!(remembered(&ann), Some(Freed { before: 1, first: 4, versions: off }));
+    free(&mut ann.disk);
+    assert_eq!((version_rows(&ann.disk), remembered(&ann)), (0, None));
+    assert_eq!(trimmed(&mut ann, 5), Some((4, 6, 0)), "in memory since");
+    assert_eq!(remembered(&ann), Some(Freed { before: 4, first: 6, versions: 0 }));
+    ann.session = Session::load(&ann.disk, &group()).expect("rows");
+    assert_eq!(trimmed(&mut ann, 6), Some((6, 7, 0)), "loaded");
 }
 
 #[test]

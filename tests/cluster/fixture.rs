@@ -11,7 +11,7 @@ use rookery::config::NodeConfig;
 use rookery::fleet::{self, Board, Fleet};
 use rookery::http::fetch;
 use rookery::status::{NodeStatus, ShardStatus};
-use rookery_wire::SessionId;
+use rookery_wire::{SessionId, UserId};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -250,7 +250,15 @@ impl Cluster {
 
     /// The node that leads a session's shard.
     pub async fn leader_of(&self, session: &SessionId) -> u16 {
-        let shard = self.shard_of(session);
+        self.leads(self.shard_of(session)).await
+    }
+
+    /// The node that leads a user's shard.
+    pub async fn leader_of_user(&self, user: &UserId) -> u16 {
+        self.leads((user.hash64() % u64::from(self.shards)) as u32 + 1).await
+    }
+
+    async fn leads(&self, shard: u32) -> u16 {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(leader) = self.board().await.leader(shard) {

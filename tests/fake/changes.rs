@@ -76,6 +76,7 @@ impl State {
             record.kind = RecordKind::RECALLED;
         }
         (record.content_type, record.content) = to.unwrap_or_default();
+        self.changes.of_session(name);
     }
 
     /// Whether the other one of a direct session takes nothing of this user.

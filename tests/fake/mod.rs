@@ -4,6 +4,7 @@
 
 mod changes;
 mod rules;
+mod since;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rookery_wire::reply::{Ack, Joined, Left, Limits, Message, Page, ReadMark, Summary, SyncPage, Welcome};
-use rookery_wire::request::{Consistency, Direction, Hello, Members, Pull, Read, Role, Send};
+use rookery_wire::request::{Consistency, Direction, Hello, Members, Pull, Read, Role, Send, Sync};
 use rookery_wire::{
     Blob, DeviceId, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, Retry, SessionId, Signal, UserId,
     decode, encode,
@@ -13,6 +13,7 @@ use rookery_wire::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::since::Changes;
 use super::{Connections, whole};
 
 /// The promise that is broken.
@@ -54,6 +55,8 @@ pub enum Plant {
     MarkUnpushed,
     /// Who was removed has the session in his list.
     LeftListed,
+    /// Now and then a list since a mark leaves out a session that has changed.
+    SinceMisses,
 }
 
 pub(super) struct Connection {
@@ -88,6 +91,7 @@ pub(super) struct State {
     /// The last number of each device's acts on its user's own things.
     pub(super) acts: HashMap<(UserId, DeviceId, u32), u64>,
     marks: HashMap<(UserId, SessionId), u64>,
+    pub(super) changes: Changes,
     epochs: HashMap<(UserId, DeviceId), u32>,
     pub(super) connections: Connections,
     pub(super) stalled_until: Instant,
@@ -103,6 +107,7 @@ impl State {
             bars: HashMap::new(),
             acts: HashMap::new(),
             marks: HashMap::new(),
+            changes: Changes::default(),
             epochs: HashMap::new(),
             connections: HashMap::new(),
             stalled_until: Instant::now(),
@@ -139,7 +144,7 @@ impl State {
     /// True now and then, when this plant is the one.
     fn now_and_then(&mut self, plant: Plant) -> bool {
         // There are fewer reads than pushes.
-        let every = if plant == Plant::StaleReads { 5 } else { 97 };
+        let every = if [Plant::StaleReads, Plant::SinceMisses].contains(&plant) { 5 } else { 97 };
         self.chance += u64::from(self.plant == plant);
         self.plant == plant && self.chance.is_multiple_of(every)
     }
@@ -160,7 +165,7 @@ impl State {
                 self.members(id, request, kind, decode(&frame.body).unwrap())
             }
             Some(Kind::Pull) => self.pull(id, request, &decode(&frame.body).unwrap()),
-            Some(Kind::Sync) => self.sync(id, request),
+            Some(Kind::Sync) => self.sync(id, request, &decode(&frame.body).unwrap()),
             Some(Kind::Read) => self.read(id, request, &decode(&frame.body).unwrap()),
             Some(Kind::Recall) => self.recall(id, request, &frame.body),
             Some(Kind::Edit) => self.edit(id, request, &frame.body),
@@ -271,6 +276,7 @@ impl State {
             connection.live.insert(session.clone(), live_from);
             let _ = connection.out.try_send(frame.clone());
         }
+        self.changes.of_session(session);
     }
 
     fn left(&mut self, user: &UserId, session: &SessionId) {
@@ -279,6 +285,7 @@ impl State {
             connection.live.remove(session);
             let _ = connection.out.try_send(frame.clone());
         }
+        self.changes.of_leaving(user, session);
     }
 
     pub(super) fn store(
@@ -338,6 +345,7 @@ impl State {
                 content,
                 extensions: Vec::new(),
             });
+            self.changes.of_session(name);
             self.publish(name, at, (&sender, &device));
         }
         let record = &self.sessions[name].log[at];
@@ -413,7 +421,7 @@ impl State {
         whole(Kind::Page, request, &page)
     }
 
-    fn sync(&mut self, id: u64, request: u32) -> Bytes {
+    fn sync(&mut self, id: u64, request: u32, asked: &Sync) -> Bytes {
         let (user, device, epoch, _) = self.who(id);
         let off = self.plant == Plant::UnreadOff;
         let mut lines = Vec::new();
@@ -453,15 +461,19 @@ impl State {
             connection.live.entry(line.session.clone()).or_insert(line.live_from);
         }
         let total = lines.len() as u32;
+        let left = self.changes.since(&asked.since, &user, &mut lines);
+        if left.is_some() && self.now_and_then(Plant::SinceMisses) {
+            lines.pop();
+        }
         let page = SyncPage {
             sessions: lines,
             unresolved: Vec::new(),
             total,
             next: Blob::default(),
             badge: None,
-            left: vec![],
-            mark: Blob::default(),
-            full: true,
+            full: left.is_none(),
+            left: left.unwrap_or_default(),
+            mark: self.changes.mark(),
         };
         whole(Kind::SyncPage, request, &page)
     }
@@ -477,6 +489,7 @@ impl State {
         let back = self.plant == Plant::CursorBack;
         let mark = self.marks.entry((user.clone(), read.session.clone())).or_default();
         *mark = if back { read.seq } else { (*mark).max(read.seq) };
+        self.changes.of_cursor(&user, &read.session);
         let mark = ReadMark { session: read.session.clone(), seq: *mark, count: session.count(*mark) };
         let push = whole(Kind::ReadMark, 0, &mark);
         let told = self.connections.values().filter(|connection| connection.is(&user));

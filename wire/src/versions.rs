@@ -56,7 +56,7 @@ pub struct ListVersions {
 pub struct VersionLine {
     /// 1 is what was said first.
     pub number: u64,
-    /// When it was said, unix milliseconds.
+    /// When it was said, unix milliseconds; 0 if it is lost.
     pub time_ms: u64,
     /// In whose name.
     pub by: UserId,
@@ -66,6 +66,19 @@ pub struct VersionLine {
     pub content: Blob,
     /// Those that came with it; none with the protocol's own tags.
     pub extensions: Vec<Extension>,
+}
+
+impl VersionLine {
+    /// Stands for a version that should be there and is not: nothing is known of it but its number, and whose message it is of.
+    pub fn lost(number: u64, sender: UserId) -> Self {
+        let (content_type, content) = (Blob::default(), Blob::default());
+        Self { number, time_ms: 0, by: sender, content_type, content, extensions: Vec::new() }
+    }
+
+    /// Whether it only says that the cluster has lost this version.
+    pub fn is_lost(&self) -> bool {
+        self.time_ms == 0
+    }
 }
 
 /// `VERSIONS_PAGE`: the answer to LIST_VERSIONS.

@@ -30,6 +30,9 @@ pub(super) fn help() -> Popup {
 /// What a message says and said, the newest first.
 pub(super) fn versions(page: &VersionsPage) -> Popup {
     let line = |version: &rookery_client::wire::versions::VersionLine| {
+        if version.is_lost() {
+            return format!("{} (the cluster has lost it)", version.number);
+        }
         let text = match std::str::from_utf8(version.content.as_ref()) {
             Ok(text) => harmless(text),
             Err(_) => format!("({} bytes)", version.content.len()),

@@ -92,7 +92,8 @@ async fn reading_everything_asks_sessions_where_they_stand() {
         .iter()
         .filter_map(|command| match command {
             Command::ReadMany { of, cursors, .. } => {
-                assert!(matches!(of, PartOf::Numbered { number: 8, actor } if actor.user == user("ada")));
+                let PartOf::CountedNumber { actor, number: 8, unread } = of else { panic!("{of:?}") };
+                assert!(actor.user == user("ada") && *unread > 700, "{of:?}");
                 Some(cursors.clone())
             }
             Command::UserAct { act, .. } => match &act.given {

@@ -83,7 +83,7 @@ async fn versions(shard: &Shard) -> usize {
     read.await.expect("rows")
 }
 
-fn acts(number: u64, act: Act) -> Command {
+pub(super) fn acts(number: u64, act: Act) -> Command {
     match send(pair("bob"), number) {
         Command::Act { actor, session, client_seq, .. } => Command::Act { actor, session, client_seq, act },
         other => other,
@@ -138,6 +138,29 @@ fn versions_that_were_given_up_before_a_restart_go_after_it() {
         shard.apply(7, send(pair("eve"), 1)).await;
         checkpoint::write(&shard.machine, None).await.expect("written");
         assert_eq!((versions(&shard).await, runs_and_note(&shard).await.1), (0, false));
+    });
+}
+
+#[test]
+fn versions_that_are_given_up_are_remembered_over_a_trim_and_a_restart() {
+    in_system(async {
+        let store = Store::in_memory(MemoryDisk::new(1));
+        let shard = Shard::over(store.clone()).await;
+        let mark = given_up_under_a_snapshot(&shard).await;
+        let streams = shard.shared.streaming.read().await;
+        shard
+            .apply(10, Command::Trim { session: pair("bob"), upto: 1, count: 1, by: Retention::default() })
+            .await;
+        checkpoint::write(&shard.machine, mark.as_ref()).await.expect("written");
+        drop(streams);
+        let left = shard.shared.freed.lock().get(&pair("bob")).copied().expect("to be freed");
+        assert_eq!((left.first, left.versions), (2, 4));
+        let again = Shard::over(store).await;
+        assert_eq!(
+            again.shared.freed.lock().get(&pair("bob")).copied(),
+            Some(left),
+            "the row says all of it"
+        );
     });
 }
 

@@ -12,6 +12,7 @@ mod idle;
 mod purging;
 mod turnover;
 mod unread;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
