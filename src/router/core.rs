@@ -214,6 +214,7 @@ impl Core {
         for run in requests.chunk_by(|a, b| a.session == b.session) {
             let session = run.first().and_then(|request| request.session);
             let quiet = session.is_some_and(|session| fair.asked(session, run.len() as u32, now));
+            let share = if quiet { usize::MAX } else { share };
             standings.extend(run.iter().map(|request| Standing { quiet: quiet && request.message, share }));
         }
         standings
