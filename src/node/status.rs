@@ -64,7 +64,13 @@ impl Node {
 
     fn requests(&self) -> RequestStatus {
         let stats = self.gateway.stats();
-        RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
+        let routed = self.router.stats();
+        RequestStatus {
+            total: stats.requests(),
+            busy: stats.busy(),
+            in_flight: routed.waiting,
+            held: routed.held,
+        }
     }
 }
 

@@ -13,7 +13,9 @@
 
 mod answers;
 mod core;
+mod fair;
 mod feed;
+mod held;
 pub mod lane;
 mod passing;
 mod peer;
@@ -51,6 +53,8 @@ pub struct RouterOptions {
     pub shards: u32,
     /// Bounds of each shard's lane, and the deadline of requests.
     pub lane: LaneLimits,
+    /// An answer to a session with little traffic that takes longer than this holds those with much back; zero never does.
+    pub late_after: Duration,
     /// Reads in flight on this node; beyond it BUSY.
     pub reads: usize,
     /// Where its tasks run.
@@ -64,6 +68,8 @@ pub struct RouterStats {
     pub waiting: u64,
     /// Their bytes.
     pub waiting_bytes: u64,
+    /// Of those, requests that wait for others of their session, so that the rest of the node stays responsive.
+    pub held: u64,
     /// Commands sent to leaders, repeats included.
     pub sent: u64,
     /// Of those, repeats.
@@ -194,7 +200,15 @@ impl Router {
 
     async fn ask(&self, command: &Command, carried: bool) -> Answer {
         let (once, answer) = Once::new();
-        let request = Request { command: command.encode(), order: None, waiter: once, ticket: 0, carried };
+        let request = Request {
+            command: command.encode(),
+            order: None,
+            session: None,
+            message: false,
+            waiter: once,
+            ticket: 0,
+            carried,
+        };
         self.submit(self.shard_of(&command.entity()), [request]);
         match answer.await {
             Ok(answer) => answer,
@@ -282,5 +296,7 @@ impl Waiter for Once {
     }
 }
 
+#[cfg(test)]
+mod held_tests;
 #[cfg(test)]
 mod tests;
