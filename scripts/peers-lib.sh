@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # what it sets and takes is shared with who sources it
 # Sourced by bench-peers.sh: fetches the servers that Rookery is measured beside, starts three nodes of one of them on free
 # ports of loopback, and ends them. Wants from its caller: `root`, `peers` (a folder that is kept), `work` (one that is not).
 #
