@@ -72,19 +72,39 @@ done
     cargo build --release --locked --no-default-features --features "$(IFS=,; echo "${drivers[*]}")") >&2
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/rookery-peers.XXXXXX")
-trap 'stop_peer; rm -rf "$work"' EXIT
+# The driver that runs now, if one does: `rookery bench`, which ends its nodes, or that of a peer.
+running=""
+clean_up() {
+    if [[ -n $running ]]; then
+        kill "$running" 2>/dev/null || true
+        wait "$running" 2>/dev/null || true
+    fi
+    stop_peer
+    rm -rf "$work"
+}
+trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# drive COMMAND…: within the bound; what it prints in `report`. In the background, so that a signal is heard at once.
+drive() {
+    local code=0
+    timeout --kill-after=10 "$bound" "$@" >"$work/report" &
+    running=$!
+    wait "$running" || code=$?
+    running=""
+    report=$(<"$work/report")
+    return $code
+}
 
 # measure SYSTEM LOAD…: one run; its figures as JSON in `report`.
 measure() {
     local name=$1 code=0
     shift
     if [[ $name == rookery ]]; then
-        report=$(timeout --kill-after=10 "$bound" "$rookery" bench --json --folder "$work" "$@") || code=$?
+        drive "$rookery" bench --json --folder "$work" "$@" || code=$?
     elif start_peer "$name"; then
-        report=$(timeout --kill-after=10 "$bound" "$peers/build/release/rookery-bench-peers" \
-            --system "$driver" --servers "$servers" "$@") || code=$?
+        drive "$peers/build/release/rookery-bench-peers" --system "$driver" --servers "$servers" "$@" || code=$?
         ((code == 0)) || tail -n 2 "$work"/server-*.log >&2 || true
         stop_peer
     else
