@@ -58,7 +58,7 @@ own_apt() {
 
 # fetch_rabbitmq: RabbitMQ and the Erlang it runs on, unpacked; `rabbit` is where, `erlang` its Erlang.
 fetch_rabbitmq() {
-    local log=$peers/fetch.log deb=$peers/deb kind name wanted sum package
+    local log=$peers/fetch.log deb=$peers/deb all kind name wanted sum package
     rabbit=$peers/rabbitmq-$(pin deb rabbitmq-server 3) erlang=$peers/rabbitmq-$(pin deb rabbitmq-server 3)/usr/lib/erlang
     ! erlang_runs || return 0
     if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null || [[ $(dpkg --print-architecture) != amd64 ]]; then
@@ -71,13 +71,14 @@ fetch_rabbitmq() {
         failed "Debian's archive gives no index: $(why "$log")" "see whether apt-get update works here; the whole answer is in $log"
         return
     fi
+    mapfile -t all < <(awk '$1 == "deb" { print $2 "=" $3 }' "$pins")
+    if ! (cd "$deb" && own_apt download "${all[@]}") >>"$log" 2>&1; then
+        failed "RabbitMQ cannot be had from Debian's archive: $(why "$log")" \
+            "run on Debian 12, or put the version and sum that the archive has now into $pins"
+        return
+    fi
     while read -r kind name wanted sum; do
         [[ $kind == deb ]] || continue
-        if ! (cd "$deb" && own_apt download "$name=$wanted") >>"$log" 2>&1; then
-            failed "$name $wanted cannot be had from Debian's archive: $(why "$log")" \
-                "run on Debian 12, or put the version and sum that the archive has now into $pins"
-            return
-        fi
         package=("$deb/${name}_"*.deb)
         if ! echo "$sum  ${package[0]}" | sha256sum --check --status; then
             failed "$name $wanted is not what was pinned: its SHA-256 differs" "find out why before it is used; pins: $pins"
@@ -140,6 +141,8 @@ serve() {
     shift
     setsid timeout --kill-after=5 "$server_life" "$@" >>"$log" 2>&1 </dev/null &
     groups+=($!)
+    # Its end is no news to the shell.
+    disown
 }
 
 # stop_peer: ends what runs, waits until nothing of it is left, and takes its data away.
@@ -149,7 +152,6 @@ stop_peer() {
         kill -KILL -- "-$group" 2>/dev/null || true
     done
     for group in "${groups[@]}"; do
-        wait "$group" 2>/dev/null || true
         for _ in $(seq 100); do
             kill -0 -- "-$group" 2>/dev/null || break
             sleep 0.1
