@@ -341,7 +341,7 @@ fn groups_are_joined(folder: &Path) {
     let joined = good(folder, &["group", "--user", "kim", "join", "club", "--json"]);
     assert!(joined.contains(r#""member":true"#), "{joined}");
     let page = good(folder, &["pull", "--user", "bob", "#club"]);
-    assert!(page.contains("kim: asks that kim may join") && page.contains("keeps kim out"), "{page}");
+    assert!(page.contains("kim: asks to join") && page.contains("keeps kim out"), "{page}");
     assert!(!page.contains(code.trim()), "{page}");
 }
 

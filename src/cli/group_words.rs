@@ -31,12 +31,14 @@ pub(crate) fn action_words(action: &GroupAction) -> String {
         GroupAction::Answer { user, accept: true } => format!("let {user} in"),
         GroupAction::Answer { user, accept: false } => format!("closed the request of {user} to join"),
         GroupAction::MakeCode { until_ms, uses, .. } => {
-            format!("made a code of invitation for {uses}, good {}", until_words(*until_ms))
+            let times = if *uses == 1 { "one".to_owned() } else { uses.to_string() };
+            format!("made a code of invitation for {times}, good {}", until_words(*until_ms))
         }
         GroupAction::RevokeCode { id } => format!("took back the code of invitation {id}"),
         GroupAction::Bar { user, on: true } => format!("keeps {user} out"),
         GroupAction::Bar { user, on: false } => format!("keeps {user} out no more"),
-        GroupAction::Asked { user } => format!("asks that {user} may join"),
+        // By the one who wrote it, always.
+        GroupAction::Asked { .. } => "asks to join".to_owned(),
         GroupAction::KeepVersions { on: true } => "set that what is said before an edit is kept".to_owned(),
         GroupAction::KeepVersions { on: false } => {
             "set that what is said before an edit is not kept".to_owned()
