@@ -32,7 +32,10 @@ impl Nats {
                 let info = context.get_stream(name(at)).await?.get_info().await?;
                 let cluster = info.cluster.context("the stream has no cluster")?;
                 anyhow::ensure!(cluster.leader.is_some(), "no leader");
-                anyhow::ensure!(cluster.replicas.iter().filter(|replica| replica.current).count() == 2, "not current");
+                anyhow::ensure!(
+                    cluster.replicas.iter().filter(|replica| replica.current).count() == 2,
+                    "not current"
+                );
                 Ok(())
             })
             .await?;
