@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the fault scripts: finds or builds the program, runs `rookery check` within a bound, passes its exit on.
 # ROOKERY names another program.
 
