@@ -65,7 +65,7 @@ impl Wanted {
 
 impl Session {
     /// What must be read before these commands can be applied, in this order and as one batch; none when memory has it all.
-    pub fn wanted<'a>(&self, commands: &mut dyn Iterator<Item = &'a Command>) -> Option<Wanted> {
+    pub fn wanted(&self, commands: &mut dyn Iterator<Item = &Command>) -> Option<Wanted> {
         let mut wanted = Wanted::default();
         let mut coming: BTreeSet<&UserId> = BTreeSet::new();
         for command in commands {
