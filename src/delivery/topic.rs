@@ -186,8 +186,9 @@ impl Subscribers {
             if lists.gone {
                 return Attached::Gone;
             }
-            // A node stands for all who are attached there.
-            if lists.topics.len() >= max_topics && to.receiver.origin().is_some() {
+            // A node stands for all who are attached there, and has a bound only in that of this one (which then says none).
+            let is_bound = to.receiver.origin().is_some() || max_topics == 0;
+            if is_bound && lists.topics.len() >= max_topics {
                 return Attached::Full;
             }
             lists.topics.insert(topic.clone());

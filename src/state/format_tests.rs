@@ -54,7 +54,7 @@ fn the_rows_of_a_session_have_the_layout_of_their_number() {
     disk.write(session.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
-        (7, 0x7fc9_7f02_6b19_635f),
+        (8, 0xc1fb_6d18_cb33_c950),
         "see the words at the top of this file"
     );
 }
@@ -80,7 +80,7 @@ fn the_rows_of_a_user_have_the_layout_of_their_number() {
     disk.write(ann.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
-        (7, 0x9162_f7d6_be05_6bf2),
+        (8, 0x5138_cb66_3644_8118),
         "see the words at the top of this file"
     );
 }
@@ -105,6 +105,11 @@ fn a_log_entry_has_the_layout_of_its_number() {
             of: PartOf::Numbered { actor: actor("ann"), number: 3 },
             cursors: vec![ReadTo { session: session.clone(), seq: 7, count: 5, burns: false }],
         },
+        Command::ReadMany {
+            user: user("ann"),
+            of: PartOf::CountedNumber { actor: actor("ann"), number: 4, unread: 300 },
+            cursors: vec![ReadTo { session: session.clone(), seq: 9, count: 7, burns: false }],
+        },
     ];
     let mut entry = Entry::begin(1_700_000_000_000, true, [7; 16], 100);
     for command in &commands {
@@ -113,7 +118,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let key = encode(&session).to_vec();
     assert_eq!(
         (ENTRY_VERSION, hash(&[(key, entry.to_vec())])),
-        (8, 0x53ec_2aa8_a17c_2a20),
+        (9, 0x48af_c651_9d55_634b),
         "see the words at the top of this file"
     );
 }
