@@ -531,6 +531,6 @@ fn an_entry_gives_back_its_commands_and_refuses_what_it_does_not_know() {
         }
     }
     let mut other = payload.to_vec();
-    other[0] = 9;
+    other[0] = super::command::ENTRY_VERSION + 1;
     assert!(Entry::decode(Bytes::from(other)).is_err());
 }
