@@ -445,7 +445,6 @@ fn router_options(config: &Config, node: u16, shards: u32) -> RouterOptions {
             bytes: config.limits.lane_bytes as usize,
             deadline: Duration::from_millis(config.timing.request_deadline_ms),
         },
-        late_after: Duration::from_millis(config.timing.late_ms),
         reads: READS,
         runtime: tokio::runtime::Handle::current(),
     }

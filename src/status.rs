@@ -158,7 +158,4 @@ pub struct RequestStatus {
     pub busy: u64,
     /// Waiting for an answer now.
     pub in_flight: u64,
-    /// Of those, waiting for others of their session, so that the rest of the node stays responsive (`timing.late_ms`).
-    #[serde(default)]
-    pub held: u64,
 }

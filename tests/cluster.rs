@@ -39,8 +39,6 @@ mod folders;
 mod formation;
 #[path = "cluster/groups.rs"]
 mod groups;
-#[path = "cluster/hot.rs"]
-mod hot;
 #[path = "cluster/in_vain.rs"]
 mod in_vain;
 #[path = "cluster/joining.rs"]

@@ -78,7 +78,6 @@ async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Nod
                 node: id,
                 shards: SHARDS,
                 lane: LaneLimits { requests: 4096, bytes: 8 << 20, deadline: Duration::from_secs(10) },
-                late_after: Duration::from_millis(5),
                 reads: 1024,
                 runtime: tokio::runtime::Handle::current(),
             },

@@ -219,8 +219,6 @@ section! {
         election_ms: (u64, u64) = (100, 200), pair(50, 60_000, "ms");
         /// How long a node goes on trying a request, elections included, before it answers UNAVAILABLE.
         request_deadline_ms: u64 = 10_000, number(500, 120_000, "ms");
-        /// While answers to sessions with little traffic take longer than this, sessions with much have fewer requests under way on the node; 0 never holds them back.
-        late_ms: u64 = 5, number(0, 10_000, "ms");
         /// A connection that says nothing for so long is closed.
         idle_ms: u32 = 60_000, number(1_000, 3_600_000, "ms");
         /// How long a connection may take to say HELLO.

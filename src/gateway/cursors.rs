@@ -95,15 +95,7 @@ fn send(connection: &Arc<Connection>, cursors: HashMap<SessionId, u64>, request:
             }
             _ => (Arc::new(Sent::new(connection, part)), 0),
         };
-        Request {
-            command: command.encode(),
-            order: None,
-            session: None,
-            message: false,
-            waiter,
-            ticket,
-            carried: false,
-        }
+        Request { command: command.encode(), order: None, waiter, ticket, carried: false }
     });
     core.router.submit(shard, requests.collect::<Vec<_>>());
 }

@@ -16,7 +16,7 @@ use super::{
     watch,
 };
 use crate::router::{Order, Request, Waiter};
-use crate::state::{Act, ChangeKind, Command, EntityKey};
+use crate::state::{ChangeKind, Command, EntityKey};
 
 /// Requests of one visit to the read buffer, by shard, in the order in which they came.
 #[derive(Default)]
@@ -143,18 +143,16 @@ fn change(connection: &Arc<Connection>, frame: &Frame, kind: ChangeKind, batch: 
 fn act(connection: &Arc<Connection>, request: u32, command: Result<Command, ErrorBody>, batch: &mut Batch) {
     match command {
         Ok(command) => {
-            let (shard, order, session) = match &command {
+            let (shard, order) = match &command {
                 Command::Act { session, client_seq, .. } => (
                     connection.core.router.shard_of(&EntityKey::Session(session.clone())),
                     Some(Order { sender: connection.series(session), number: *client_seq }),
-                    Some(session.hash64()),
                 ),
-                other => (connection.core.router.shard_of(&other.entity()), None, None),
+                other => (connection.core.router.shard_of(&other.entity()), None),
             };
-            let message = matches!(&command, Command::Act { act: Act::Send { .. }, .. });
             let waiter = Arc::clone(connection) as Arc<dyn Waiter>;
             let (command, ticket) = (command.encode(), u64::from(request));
-            batch.add(shard, Request { command, order, session, message, waiter, ticket, carried: false });
+            batch.add(shard, Request { command, order, waiter, ticket, carried: false });
         }
         Err(error) => connection.refuse(request, &error),
     }

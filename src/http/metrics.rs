@@ -40,11 +40,6 @@ impl Collector for Scrape {
             ("memory_bytes", "Resident memory of the process", status.memory_bytes),
             ("connections", "Connections of clients", status.connections),
             ("requests_in_flight", "Requests waiting for an answer", status.requests.in_flight),
-            (
-                "requests_held",
-                "Of those, requests that wait for others of their session",
-                status.requests.held,
-            ),
             ("delivery_topics", "Sessions and users with a subscription here", status.delivery.topics),
             ("delivery_subscriptions", "Subscriptions of connections", status.delivery.subscriptions),
             ("delivery_index_bytes", "Memory of the index of subscriptions", status.delivery.index_bytes),

@@ -64,13 +64,7 @@ impl Node {
 
     fn requests(&self) -> RequestStatus {
         let stats = self.gateway.stats();
-        let routed = self.router.stats();
-        RequestStatus {
-            total: stats.requests(),
-            busy: stats.busy(),
-            in_flight: routed.waiting,
-            held: routed.held,
-        }
+        RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
     }
 }
 

@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answers::AnswerBoxes;
-use super::fair::Fair;
 use super::feed::Feeds;
-use super::lane::{self, LaneState, Standing};
+use super::lane::{self, LaneState};
 use super::passing::Passings;
 use super::places::Greetings;
 use super::presence::Presence;
@@ -58,8 +57,6 @@ pub(super) struct Core {
     pub(super) placement: watch::Receiver<Arc<Placement>>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) lanes: Vec<Lane>,
-    /// What sessions may have under way. Never locked together with the state of a lane.
-    pub(super) fair: Mutex<Fair>,
     pub(super) reads: Semaphore,
     pub(super) boxes: AnswerBoxes,
     pub(super) feeds: Feeds,
@@ -90,7 +87,6 @@ impl Core {
         };
         Self {
             lanes: (1..=options.shards).map(lane).collect(),
-            fair: Mutex::new(Fair::new(options.late_after, now)),
             reads: Semaphore::new(options.reads),
             boxes: AnswerBoxes::default(),
             feeds: Feeds::default(),
@@ -177,9 +173,6 @@ impl Core {
                 requests.into_iter().map(|r| (r, Answer::Refused(lane::unavailable()))).collect(),
             );
         };
-        let requests: Vec<Request> = requests.into_iter().collect();
-        let standings = self.standings(&requests, now);
-        let mut standings = standings.into_iter();
         let mut refused = Vec::new();
         let stopped = {
             let mut state = lane.state.lock();
@@ -187,10 +180,7 @@ impl Core {
             for request in requests {
                 if stopped {
                     refused.push((request, Answer::Refused(self.going_down())));
-                    continue;
-                }
-                let standing = standings.next().unwrap_or(Standing::FREE);
-                if let Err(settled) = state.admit_as(request, standing, now) {
+                } else if let Err(settled) = state.admit(request, now) {
                     refused.push(settled);
                 }
             }
@@ -202,47 +192,13 @@ impl Core {
         lane::complete(refused);
     }
 
-    /// How the sessions of these requests stand; nothing when nobody is ever held back.
-    fn standings(&self, requests: &[Request], now: Instant) -> Vec<Standing> {
-        let mut fair = self.fair.lock();
-        if fair.is_off() {
-            return Vec::new();
-        }
-        let share = fair.share(now);
-        let mut standings = Vec::with_capacity(requests.len());
-        // Those of one visit to a connection are mostly of one session.
-        for run in requests.chunk_by(|a, b| a.session == b.session) {
-            let session = run.first().and_then(|request| request.session);
-            let quiet = session.is_some_and(|session| fair.asked(session, run.len() as u32, now));
-            let share = if quiet { usize::MAX } else { share };
-            standings.extend(run.iter().map(|request| Standing { quiet: quiet && request.message, share }));
-        }
-        standings
-    }
-
-    /// Requests that one session may have under way now.
-    pub(super) fn share(&self) -> usize {
-        let mut fair = self.fair.lock();
-        if fair.is_off() { usize::MAX } else { fair.share(Instant::now()) }
-    }
-
     /// Judges answers that came for a lane, from the shard here or from another node.
     pub(super) fn settle(&self, shard: u32, answers: Vec<(u64, Answer)>) {
         let Some(lane) = self.lane(shard) else { return };
-        let now = Instant::now();
-        let (judged, held) = {
-            let mut state = lane.state.lock();
-            (state.answers(answers, now), state.holds_back())
-        };
+        let judged = lane.state.lock().answers(answers, Instant::now());
         if judged.again {
             self.heard_of_leader(lane, judged.leader);
-        }
-        if judged.again || held {
             lane.wake.notify_one();
-        }
-        if !judged.quiet.is_empty() {
-            let mut fair = self.fair.lock();
-            judged.quiet.iter().for_each(|took| fair.answered(*took, now));
         }
         lane::complete(judged.settled);
     }
@@ -267,7 +223,6 @@ impl Core {
             let state = lane.state.lock();
             stats.waiting += state.len() as u64;
             stats.waiting_bytes += state.bytes() as u64;
-            stats.held += state.held() as u64;
             stats.sent += state.counts.sent;
             stats.resent += state.counts.resent;
             stats.busy += state.counts.busy;

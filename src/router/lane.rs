@@ -5,7 +5,7 @@
 //! in order. Replicated deduplication makes that safe (G3), and the order keeps a device's sends in the order in
 //! which it made them (G2).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use bytes::Bytes;
 use rookery_wire::{ErrorBody, ErrorCode, Retry};
 use tokio::time::Instant;
 
-use super::held::Held;
 use super::seam::{Order, Request};
 use super::turned::Turned;
 use crate::shard::Answer;
@@ -53,8 +52,6 @@ struct Pending {
     low: bool,
     /// Since when it is refused so.
     low_since: Option<Instant>,
-    /// Its session was quiet when it came.
-    quiet: bool,
 }
 
 /// A request and its final answer.
@@ -69,22 +66,6 @@ pub struct Judged {
     pub again: bool,
     /// The node that was named as leader.
     pub leader: Option<u16>,
-    /// How long requests of quiet sessions took that were settled.
-    pub(super) quiet: Vec<Duration>,
-}
-
-/// How a session stands among the others when it sends something (see [`super::fair`]).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
-    /// It has little to say.
-    pub(super) quiet: bool,
-    /// Requests it may have under way in this lane.
-    pub(super) share: usize,
-}
-
-impl Standing {
-    /// Nobody is held back.
-    pub(super) const FREE: Self = Self { quiet: false, share: usize::MAX };
 }
 
 /// Counters of a lane.
@@ -118,12 +99,6 @@ pub struct LaneState {
     patience: Duration,
     heard_at: Instant,
     turned: Turned,
-    /// What sessions sent beyond their share; counts against the bounds like the rest.
-    held: Held,
-    /// Requests by session in `slots`.
-    under_way: HashMap<u64, usize>,
-    /// Below this number are requests that were held before: their deadlines may be before those of the ones in front.
-    uneven: u64,
     pub(super) counts: LaneCounts,
 }
 
@@ -145,9 +120,6 @@ impl LaneState {
             patience: PATIENCE.0,
             heard_at: now,
             turned: Turned::default(),
-            held: Held::default(),
-            under_way: HashMap::new(),
-            uneven: 0,
             counts: LaneCounts::default(),
         }
     }
@@ -164,32 +136,12 @@ impl LaneState {
         self.bytes
     }
 
-    /// Requests that wait for the answers to others of their session.
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Whether there are any.
-    pub(super) fn holds_back(&self) -> bool {
-        !self.held.is_empty()
-    }
-
     /// Takes a request, or gives it back with BUSY: when the lane is full, or a number before it of the same device was
     /// turned away so a moment ago.
     ///
     /// # Errors
     /// The request, and BUSY.
     pub fn admit(&mut self, request: Request, now: Instant) -> Result<(), Settled> {
-        self.admit_as(request, Standing::FREE, now)
-    }
-
-    /// The same of a session with this standing: what is beyond its share waits until [`Self::refill`].
-    pub(super) fn admit_as(
-        &mut self,
-        request: Request,
-        standing: Standing,
-        now: Instant,
-    ) -> Result<(), Settled> {
         let size = request.command.len();
         let full = self.live >= self.limits.requests
             || self.slots.len() >= self.limits.requests * SPAN
@@ -211,25 +163,6 @@ impl LaneState {
         self.live += 1;
         self.bytes += size;
         let deadline = now + self.limits.deadline;
-        match request.session {
-            Some(session) if self.held.holds(session) || self.has_share(session, standing.share) => {
-                self.held.put(session, (request, deadline));
-            }
-            _ => self.number(request, deadline, standing.quiet),
-        }
-        Ok(())
-    }
-
-    /// Whether a session has as much under way as it may have.
-    fn has_share(&self, session: u64, share: usize) -> bool {
-        share != usize::MAX && self.under_way.get(&session).is_some_and(|under_way| *under_way >= share)
-    }
-
-    /// Gives a request its number: it is sent behind those that have theirs.
-    fn number(&mut self, request: Request, deadline: Instant, quiet: bool) {
-        if let Some(session) = request.session {
-            *self.under_way.entry(session).or_insert(0) += 1;
-        }
         self.slots.push_back(Some(Pending {
             request,
             deadline,
@@ -238,19 +171,8 @@ impl LaneState {
             unsure: false,
             low: false,
             low_since: None,
-            quiet,
         }));
-    }
-
-    /// Takes what was held back, sessions in turn, as far as each now has a share of so many.
-    pub(super) fn refill(&mut self, share: usize) {
-        while !self.held.is_empty() {
-            let under_way = &self.under_way;
-            let may = |session| under_way.get(&session).is_none_or(|under_way| *under_way < share);
-            let Some((_, (request, deadline))) = self.held.next(may) else { return };
-            self.number(request, deadline, false);
-            self.uneven = self.end();
-        }
+        Ok(())
     }
 
     /// Whether there is something to send now.
@@ -335,7 +257,7 @@ impl LaneState {
                         continue; // The answer to the last attempt decides.
                     }
                     if self.still_no_room(number, now) {
-                        self.settle(number, Answer::Refused(error), now, &mut judged);
+                        self.settle(number, Answer::Refused(error), &mut judged);
                     } else {
                         self.rewind(number);
                         judged.again = true;
@@ -361,10 +283,10 @@ impl LaneState {
                             self.rewind(earlier);
                             judged.again = true;
                         }
-                        None => self.settle(number, Answer::Refused(error), now, &mut judged),
+                        None => self.settle(number, Answer::Refused(error), &mut judged),
                     }
                 }
-                answer => self.settle(number, answer, now, &mut judged),
+                answer => self.settle(number, answer, &mut judged),
             }
         }
         if judged.again {
@@ -419,13 +341,7 @@ impl LaneState {
         Some(self.base + at as u64)
     }
 
-    fn settle(&mut self, number: u64, answer: Answer, now: Instant, judged: &mut Judged) {
-        if let Some(pending) = self.get(number)
-            && pending.quiet
-        {
-            let left = pending.deadline.saturating_duration_since(now);
-            judged.quiet.push(self.limits.deadline.saturating_sub(left));
-        }
+    fn settle(&mut self, number: u64, answer: Answer, judged: &mut Judged) {
         if let Some(request) = self.take(number) {
             judged.settled.push((request, answer));
         }
@@ -436,14 +352,6 @@ impl LaneState {
         let pending = self.slots.get_mut(at)?.take()?;
         self.live -= 1;
         self.bytes -= pending.request.command.len();
-        if let Some(session) = pending.request.session
-            && let std::collections::hash_map::Entry::Occupied(mut under_way) = self.under_way.entry(session)
-        {
-            *under_way.get_mut() -= 1;
-            if *under_way.get() == 0 {
-                under_way.remove();
-            }
-        }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.base += 1;
@@ -455,30 +363,18 @@ impl LaneState {
         Some(pending.request)
     }
 
-    /// Gives up what has waited for its whole deadline. Deadlines ascend with the numbers, but for what was held back.
+    /// Gives up what has waited for its whole deadline. Deadlines ascend with the numbers.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Settled> {
         let mut out = Vec::new();
-        for request in self.held.expired(now) {
-            self.live -= 1;
-            self.bytes -= request.command.len();
-            out.push(request);
-        }
-        if self.uneven > self.base {
-            let late = |slot: &Option<Pending>| slot.as_ref().is_some_and(|pending| pending.deadline <= now);
-            let late: Vec<u64> = (self.base..)
-                .zip(&self.slots)
-                .filter(|(_, slot)| late(slot))
-                .map(|(number, _)| number)
-                .collect();
-            out.extend(late.into_iter().filter_map(|number| self.take(number)));
-        }
         while let Some(Some(pending)) = self.slots.front()
             && pending.deadline <= now
         {
-            out.extend(self.take(self.base));
+            if let Some(request) = self.take(self.base) {
+                self.counts.expired += 1;
+                out.push((request, Answer::Refused(unavailable())));
+            }
         }
-        self.counts.expired += out.len() as u64;
-        out.into_iter().map(|request| (request, Answer::Refused(unavailable()))).collect()
+        out
     }
 
     /// Another node was sent something and has not answered for too long: send it again. Returns whether.
@@ -519,10 +415,8 @@ impl LaneState {
         self.bytes = 0;
         self.base += self.slots.len() as u64;
         self.cursor = self.base;
-        self.under_way.clear();
         let slots = std::mem::take(&mut self.slots);
-        let requests = slots.into_iter().flatten().map(|pending| pending.request).chain(self.held.drain());
-        requests.map(|request| (request, Answer::Refused(error.clone()))).collect()
+        slots.into_iter().flatten().map(|p| (p.request, Answer::Refused(error.clone()))).collect()
     }
 }
 

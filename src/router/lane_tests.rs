@@ -36,8 +36,6 @@ impl Bench {
         let request = Request {
             command: Bytes::from(format!("{client_seq}")),
             order: Some(Order { sender: 1, number: client_seq }),
-            session: Some(1),
-            message: true,
             waiter: Arc::new(Nobody),
             ticket: client_seq,
             carried: false,
@@ -414,8 +412,6 @@ fn a_word_between_shards_has_room_in_a_full_lane() {
     let request = Request {
         command: Bytes::from("word"),
         order: None,
-        session: None,
-        message: false,
         waiter: Arc::new(Nobody),
         ticket: 0,
         carried: true,

@@ -13,9 +13,7 @@
 
 mod answers;
 mod core;
-mod fair;
 mod feed;
-mod held;
 pub mod lane;
 mod passing;
 mod peer;
@@ -53,8 +51,6 @@ pub struct RouterOptions {
     pub shards: u32,
     /// Bounds of each shard's lane, and the deadline of requests.
     pub lane: LaneLimits,
-    /// An answer to a session with little traffic that takes longer than this holds those with much back; zero never does.
-    pub late_after: Duration,
     /// Reads in flight on this node; beyond it BUSY.
     pub reads: usize,
     /// Where its tasks run.
@@ -68,8 +64,6 @@ pub struct RouterStats {
     pub waiting: u64,
     /// Their bytes.
     pub waiting_bytes: u64,
-    /// Of those, requests that wait for others of their session, so that the rest of the node stays responsive.
-    pub held: u64,
     /// Commands sent to leaders, repeats included.
     pub sent: u64,
     /// Of those, repeats.
@@ -200,15 +194,7 @@ impl Router {
 
     async fn ask(&self, command: &Command, carried: bool) -> Answer {
         let (once, answer) = Once::new();
-        let request = Request {
-            command: command.encode(),
-            order: None,
-            session: None,
-            message: false,
-            waiter: once,
-            ticket: 0,
-            carried,
-        };
+        let request = Request { command: command.encode(), order: None, waiter: once, ticket: 0, carried };
         self.submit(self.shard_of(&command.entity()), [request]);
         match answer.await {
             Ok(answer) => answer,
@@ -296,7 +282,5 @@ impl Waiter for Once {
     }
 }
 
-#[cfg(test)]
-mod held_tests;
 #[cfg(test)]
 mod tests;

@@ -36,10 +36,6 @@ pub struct Request {
     pub command: Bytes,
     /// Its place among the sends of its device, if it is one.
     pub order: Option<Order>,
-    /// A hash of the session that it is sent to by a client, which has its share of what is under way and no more.
-    pub session: Option<u64>,
-    /// A message and nothing else: how soon it is answered says how responsive the node is.
-    pub message: bool,
     /// Who waits.
     pub waiter: Arc<dyn Waiter>,
     /// What the waiter knows it by.

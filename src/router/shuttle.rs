@@ -38,12 +38,10 @@ pub(super) async fn run(core: Arc<Core>, shard: u32) {
 
 /// Sends what can be sent and gives up what is too old; returns when to look again without news.
 fn work(core: &Core, lane: &Lane, route: &Route) -> Option<Instant> {
-    let share = core.share();
     loop {
         let now = Instant::now();
         let batch = {
             let mut state = lane.state.lock();
-            state.refill(share);
             match route {
                 Route::Nowhere => break,
                 // The replica here answers everything it is given, so its silence means nothing.

@@ -119,8 +119,6 @@ impl Work for Lane {
             self.requests.push(Request {
                 command: command.clone(),
                 order: Some(Order { sender: 7, number }),
-                session: Some(7),
-                message: true,
                 waiter: self.waiter.clone(),
                 ticket: number,
                 carried: false,

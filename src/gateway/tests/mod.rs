@@ -409,14 +409,7 @@ pub(super) async fn bench_at(
         bytes: 64 << 20,
         deadline: Duration::from_millis(timing.request_deadline_ms),
     };
-    let options = RouterOptions {
-        node,
-        shards,
-        lane,
-        late_after: Duration::ZERO,
-        reads: 1000,
-        runtime: runtime.clone(),
-    };
+    let options = RouterOptions { node, shards, lane, reads: 1000, runtime: runtime.clone() };
     let placement = Placement { shards: vec![vec![node]; shards as usize] };
     let placement = watch::channel(Arc::new(placement)).1;
     let router = Router::start(options, peers, placement, Arc::clone(&delivery), &SeededEntropy::new(1));

@@ -302,7 +302,6 @@ pub(super) fn cluster_within(nodes: u16, replicas: u16, limits: fn(u16) -> Deliv
             node,
             shards: 1,
             lane: LaneLimits { requests: 4096, bytes: 1 << 20, deadline: Duration::from_secs(10) },
-            late_after: Duration::from_millis(5),
             reads: 64,
             runtime: tokio::runtime::Handle::current(),
         };
@@ -349,8 +348,6 @@ pub(super) fn request(sender: u64, number: u64, waiter: &Arc<Notes>) -> Request 
     Request {
         command: Bytes::from(format!("{sender}:{number}")),
         order: Some(Order { sender, number }),
-        session: Some(sender),
-        message: true,
         waiter: Arc::clone(waiter) as Arc<dyn Waiter>,
         ticket: number,
         carried: false,
