@@ -7,6 +7,7 @@ mod rules;
 mod since;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use rookery::check::cluster::Cluster;
 use rookery::check::drive::Power;
 use rookery_wire::{Decoder, Frame, Kind, SessionId, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -29,7 +30,9 @@ const ELECTION: Duration = Duration::from_millis(150);
 const QUEUE: usize = 20_000;
 
 struct Node {
-    addr: String,
+    addr: SocketAddr,
+    /// Bound and never listening: the address stays this node's while it is down.
+    _held: TcpSocket,
     tasks: Option<JoinSet<()>>,
     paused: Arc<AtomicBool>,
 }
@@ -44,11 +47,9 @@ impl FakeCluster {
     pub async fn start(plant: Plant) -> Self {
         let mut cluster = Self { state: Arc::new(Mutex::new(State::new(plant))), nodes: Vec::new() };
         for _ in 0..3 {
-            let addr = {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                listener.local_addr().unwrap().to_string()
-            };
-            cluster.nodes.push(Node { addr, tasks: None, paused: Arc::default() });
+            let held = shared(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let addr = held.local_addr().unwrap();
+            cluster.nodes.push(Node { addr, _held: held, tasks: None, paused: Arc::default() });
         }
         for node in 1..=3 {
             cluster.start(node).await.unwrap();
@@ -63,7 +64,7 @@ impl FakeCluster {
 
 impl Cluster for FakeCluster {
     fn nodes(&self) -> Vec<(u16, String)> {
-        self.nodes.iter().enumerate().map(|(at, node)| (at as u16 + 1, node.addr.clone())).collect()
+        self.nodes.iter().enumerate().map(|(at, node)| (at as u16 + 1, node.addr.to_string())).collect()
     }
     async fn leader_of(&self, session: &SessionId) -> Option<u16> {
         Some((session.hash64() % 3) as u16 + 1)
@@ -83,7 +84,7 @@ impl Cluster for FakeCluster {
     async fn start(&mut self, node: u16) -> anyhow::Result<()> {
         let state = self.state.clone();
         let slot = self.node(node);
-        let listener = TcpListener::bind(&slot.addr).await?;
+        let listener = shared(slot.addr)?.listen(1024)?;
         let paused = slot.paused.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, node, state, paused));
@@ -103,6 +104,15 @@ impl Power for FakeCluster {
         }
         Ok(())
     }
+}
+
+/// A socket beside others that are bound to the same address.
+fn shared(addr: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
 }
 
 async fn accept(listener: TcpListener, node: u16, state: Arc<Mutex<State>>, paused: Arc<AtomicBool>) {
