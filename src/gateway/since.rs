@@ -8,8 +8,8 @@
 //!   *before* the shard looks at what it vouches for: the list, or its table of sessions. What is looked at later may be
 //!   newer and never older. So a command that comes in between, at whichever step, either is seen and has an index beyond
 //!   the mark, and is told again next time; or is not seen, and has an index beyond the mark, and is told next time.
-//! - The list is read twice; the mark has the index of the first reading. A session that joins between the two is not on
-//!   these pages, and its line changed after that index. One that leaves between them, or later, likewise.
+//! - The list is read twice; the mark has the index of the first reading. A session that joins between the two stands on
+//!   these pages, and its line changed after that index. One that leaves between them, or later, is told next time.
 //! - Heads are read after the table, so a line of a page is at least as new as the index of its shard.
 //! - Of a session that could not be asked, the page says so, and the mark keeps what the mark before had for its shard and for
 //!   the list (either may be what changed): the next SYNC tells all of both since then. With no mark before, its shard has 0,

@@ -263,6 +263,10 @@ async fn begin(
     let (active, reached) = activity(connection, &named).await;
     // Read again: where nothing was on its way to it, the list is right by now.
     let second = own_sessions(connection, since.as_ref().map(Mark::own)).await?;
+    // Who was let in between the two readings may have been let go since the mark, and then neither is "as before" nor left.
+    let joined: Vec<SessionId> =
+        second.listed.keys().filter(|session| !first.listed.contains_key(*session)).cloned().collect();
+    attach(connection, &joined).await;
     let mut comparison = Comparison::new(connection, since, &first, &second, &reached);
     let OwnList { listed, left, .. } = second;
     let tells = |session: &SessionId, changed: u64| {
@@ -297,7 +301,8 @@ async fn begin(
             }
         }
     }
-    let asked: Vec<SessionId> = doubtful.iter().map(|(session, _)| session.clone()).collect();
+    let doubted = doubtful.iter().map(|(session, _)| session.clone());
+    let asked: Vec<SessionId> = doubted.chain(joined).collect();
     let active: HashMap<SessionId, SessionActivity> = doubtful.into_iter().collect();
     let mut left = left.sessions;
     for (session, found) in visit(connection, &asked, &listed).await {
@@ -306,8 +311,10 @@ async fn begin(
             left.push(session);
             continue;
         }
-        let (Ok((head, live_from)), Some(active)) = (found, active.get(&session)) else { continue };
-        if live_from > active.last_seq + 1 || tells(&session, active.changed) {
+        let Ok((head, live_from)) = found else { continue };
+        let is_as_before =
+            |active: &SessionActivity| live_from <= active.last_seq + 1 && !tells(&session, active.changed);
+        if !active.get(&session).is_some_and(is_as_before) {
             order.push((head.time_ms, session));
         }
     }

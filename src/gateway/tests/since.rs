@@ -364,6 +364,30 @@ async fn what_comes_in_while_a_sync_is_answered_is_told_or_pushed() {
     }
 }
 
+/// Of a session that was left since the mark and is joined again, between any two steps of a SYNC: a page that says nothing
+/// of it would say that it is as before.
+#[tokio::test]
+async fn a_session_that_is_joined_again_while_a_sync_is_answered_is_told_or_named_as_left() {
+    for step in 0..6 {
+        let bench = bench(|_, _| {}).await;
+        fill(&bench, 3);
+        let mut client = bench.client("ada", "phone").await;
+        let mark = sync(&mut client, &Blob::default(), 200).await.mark;
+        bench.shard.leave(&group("g2"));
+        let mut steps = 0..;
+        *bench.shard.past.step.lock() = Some(Box::new(move |shard| {
+            if steps.next() == Some(step) {
+                shard.join(&group("g2"));
+            }
+        }));
+        let changes = sync(&mut client, &mark, 200).await;
+        let told = [names(&changes), changes.left].concat();
+        assert_eq!((changes.full, told), (false, vec![group("g2")]), "joined at step {step}");
+        assert!(bench.shard.list.lock().iter().any(|line| line.session == group("g2")), "no step {step}");
+        bench.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_is_letting_the_user_go_is_named_as_left_and_pushed_to_its_end() {
     let bench = bench_at(1, 4, Arc::new(Alone), Arc::default(), |_, _| {}).await;
