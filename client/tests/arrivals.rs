@@ -235,6 +235,33 @@ async fn leaving_ends_a_session_and_joining_again_goes_on() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_older_than_a_left_brings_nothing_back() {
+    let fake = Fake::start().await;
+    let (_client, mut events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
+    let other = SessionId::group("other".parse().unwrap());
+    peer.joined(other.clone(), 1).await;
+    assert_eq!(next(&mut events).await, Event::Joined(other.clone()));
+    let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
+    peer.send(Kind::Left, 0, &Left { session: room() }).await;
+    let mut line = summary(0, 0);
+    line.session = other.clone();
+    let page = SyncPage {
+        sessions: vec![summary(0, 0), line],
+        unresolved: vec![],
+        total: 2,
+        next: Blob::default(),
+        badge: None,
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
+    };
+    peer.send(Kind::SyncPage, id, &page).await;
+    peer.send(Kind::Left, 0, &Left { session: other.clone() }).await;
+    assert_eq!(next(&mut events).await, Event::Left(room()));
+    assert_eq!(next(&mut events).await, Event::Left(other));
+}
+
+#[tokio::test]
 async fn read_marks_and_delivered_cursors() {
     let fake = Fake::start().await;
     let (client, mut events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;

@@ -111,7 +111,7 @@ impl Engine {
             }
             Kind::Left => {
                 let left: Left = body(frame)?;
-                self.left(&left.session);
+                self.told_left(&left.session);
             }
             Kind::Lagged => {
                 let lagged: Lagged = body(frame)?;

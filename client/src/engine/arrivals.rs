@@ -258,6 +258,7 @@ impl Engine {
         let generation = self.sync.generation;
         let session = &mut self.sessions[slot];
         session.seen = generation;
+        session.left_in = None;
         if session.inbox.tracked {
             session.inbox.exists(before_live(joined.live_from));
             return self.check_gap(now, slot, true);
@@ -288,6 +289,13 @@ impl Engine {
         session.handled = session.handled.max(session.inbox.cursor);
         self.give_held(now, slot);
         self.check_gap(now, slot, true);
+    }
+
+    /// LEFT. A list that is being read may have been looked at before: what it still says of the session is older.
+    pub(crate) fn told_left(&mut self, session: &SessionId) {
+        let slot = self.sessions.slot(session);
+        self.sessions[slot].left_in = self.sync.active.then_some(self.sync.generation);
+        self.left(session);
     }
 
     /// LEFT, or what amounts to it.

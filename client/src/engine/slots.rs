@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) reported: u64,
     /// The last full sync that named it (or could not resolve it).
     pub(crate) seen: u32,
+    /// The reading of the list while which a LEFT of it came, and no JOINED after that.
+    pub(crate) left_in: Option<u32>,
     /// The application was told of it by a JOINED of this membership.
     pub(crate) announced: bool,
     /// A sync could not resolve it; its first summary is then no sign of having joined.
@@ -60,6 +62,7 @@ impl Sessions {
             handled: 0,
             reported: 0,
             seen: 0,
+            left_in: None,
             announced: false,
             unresolved: false,
             stray_since: None,

@@ -27,7 +27,7 @@ pub(crate) struct SyncRun {
     pub(crate) done_once: bool,
     /// A list was read on this connection.
     pub(crate) done_here: bool,
-    active: bool,
+    pub(crate) active: bool,
     /// Read to the end, even if all that was unclear is clear before.
     full: bool,
     again_at: Option<Millis>,
@@ -217,6 +217,9 @@ impl Engine {
         if session.seen != generation {
             session.seen = generation;
             self.sync.counted += 1;
+        }
+        if session.left_in == Some(generation) {
+            return;
         }
         session.outbox.raise(summary.last_client_seq);
         session.reported = session.reported.max(summary.delivered_seq);

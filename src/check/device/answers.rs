@@ -172,6 +172,7 @@ impl Device {
                 let Some(session) = self.stage.cast.find_session(&joined.session) else { return Ok(()) };
                 self.saw(connection, session, Seen::Live(joined.live_from));
                 connection.live.insert(session);
+                connection.left.remove(&session);
                 self.joined.insert(session);
                 let view = self.views.entry(session).or_default();
                 view.told = self.stage.now();
@@ -183,6 +184,9 @@ impl Device {
                 let Some(session) = self.stage.cast.find_session(&left.session) else { return Ok(()) };
                 self.saw(connection, session, Seen::Left);
                 self.joined.remove(&session);
+                if connection.syncing {
+                    connection.left.insert(session);
+                }
             }
             Some(Kind::Lagged) => self.lagged(connection, body(frame)?),
             Some(Kind::GoAway) => {

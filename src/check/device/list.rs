@@ -71,6 +71,7 @@ impl Device {
     fn begin_sync(&mut self, connection: &mut Connection, since: Blob) {
         self.want_sync = false;
         connection.syncing = true;
+        connection.left.clear();
         let invoke = self.stage.now();
         let (lines, unresolved) = (Vec::new(), Vec::new());
         let list = Sync {
@@ -121,8 +122,11 @@ impl Device {
                 invoke: page,
                 done,
             });
-            self.is_in(session, line.joined_seq, done);
-            self.live_from(connection, session, line.live_from);
+            // A LEFT that came meanwhile goes before a page that may have been looked at earlier.
+            if !connection.left.contains(&session) {
+                self.is_in(session, line.joined_seq, done);
+                self.live_from(connection, session, line.live_from);
+            }
         }
         asked.left.extend(body.left.iter().filter_map(|session| self.stage.cast.find_session(session)));
         asked.full |= body.full;
@@ -160,7 +164,8 @@ impl Device {
 
     /// The last page has come: what it leaves out is as it was.
     fn list_is_whole(&mut self, connection: &mut Connection, asked: Asked, mark: Blob) {
-        let Asked { mut list, left, full } = asked;
+        let Asked { mut list, mut left, full } = asked;
+        left.extend(&connection.left);
         let open = |session: &SessionIx| list.unresolved.iter().any(|(known, _)| known == session);
         self.list.lines.retain(|session, _| open(session) || !(full || left.contains(session)));
         let named: Vec<SessionIx> = list.lines.iter().map(|line| line.session).collect();

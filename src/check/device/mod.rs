@@ -131,6 +131,8 @@ struct Connection {
     syncing: bool,
     /// Sessions of which it is known here from where on pushes are whole.
     live: BTreeSet<SessionIx>,
+    /// Sessions of which LEFT came, and no JOINED after it, while the list is being given.
+    left: BTreeSet<SessionIx>,
     /// All is quiet: so often the list has been asked for once more.
     leaving: u8,
     stream: Stream,
@@ -270,6 +272,7 @@ impl Device {
             pinged: false,
             syncing: false,
             live: BTreeSet::new(),
+            left: BTreeSet::new(),
             leaving: 0,
             stream,
         })
