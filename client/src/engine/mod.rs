@@ -227,10 +227,11 @@ impl Engine {
         self.gaps.clear();
         self.pulls = 0;
         self.sync.cut();
+        let ghosts_until = now + self.link.hold();
         for (slot, session) in self.sessions.iter_mut() {
             session.inbox.pulling = false;
             if session.outbox.len() > 0 {
-                session.outbox.cut(now);
+                session.outbox.cut(ghosts_until);
                 self.writable.push(slot);
             }
         }
