@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) agent: String,
     pub(crate) platform: String,
     pub(crate) start: StartAt,
+    /// The application keeps the cursors: what the cluster believes this device to have had does not count.
+    pub(crate) own_cursors: bool,
     pub(crate) echo_own: bool,
     pub(crate) request_deadline: Millis,
     pub(crate) hello_deadline: Millis,

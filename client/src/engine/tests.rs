@@ -290,6 +290,7 @@ fn settings() -> Settings {
         agent: "test".to_owned(),
         platform: "test".to_owned(),
         start: StartAt::Resume,
+        own_cursors: false,
         echo_own: true,
         request_deadline: Millis::MAX / 2,
         hello_deadline: 2000,
