@@ -12,7 +12,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 use super::connection::Connection;
 use super::core::Core;
 use super::{
-    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
+    admin, check, cursors, delivered, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
     watch,
 };
 use crate::router::{Order, Request, Waiter};
@@ -176,8 +176,7 @@ fn loud_delivered(connection: &Arc<Connection>, frame: &Frame) {
     });
     match checked {
         Ok(cursors) if cursors.is_empty() => connection.reply(Kind::Ok, request, &()),
-        Ok(cursors) => cursors::commit(connection, cursors, request),
-        Err(error) => connection.refuse(request, &error),
+        checked => with(connection, request, checked, delivered::delivered),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::error::ClientError;
 
 /// First and longest pause before a number is tried again when the server gave no hint.
 const RETRY_PAUSE: (Millis, Millis) = (2, 500);
+/// No device counts so far: whoever names such a number is wrong, and is not followed.
+const NO_NUMBER: u64 = 1 << 62;
 /// So many answers in a row must ask for a number that is known to be used before that is believed.
 const STALE_GAPS: u32 = 3;
 
@@ -204,7 +206,7 @@ impl Outbox {
     pub(crate) fn gap(&mut self, number: u64, expected: u64, now: Millis) {
         let pause = self.pause(number);
         self.retry(number, now + pause);
-        if self.find(expected).is_some() {
+        if self.find(expected).is_some() || expected >= NO_NUMBER {
             return;
         }
         // Nothing here has the number it wants. Either that one was answered while this answer was on its way,
@@ -237,7 +239,7 @@ impl Outbox {
 
     /// What the cluster says this device's last number is; believed only while nothing is under way.
     pub(crate) fn raise(&mut self, last: u64) {
-        if self.flights.is_empty() && self.renumber_from.is_none() {
+        if self.flights.is_empty() && self.renumber_from.is_none() && last < NO_NUMBER {
             self.next = self.next.max(last + 1);
         }
     }

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::options::StartAt;
 
 mod hold;
+mod hostile;
 
 type Answer = oneshot::Receiver<Result<Ack, ClientError>>;
 
