@@ -12,8 +12,8 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 use super::connection::Connection;
 use super::core::Core;
 use super::{
-    admin, check, cursors, delivered, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
-    watch,
+    admin, check, cursors, delivered, digests, groups, join, own, passing, places, reads, receipts, sync,
+    versions, watch,
 };
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
