@@ -304,13 +304,15 @@ impl Subscribers {
     }
 
     /// Items up to `head` were skipped, and with them perhaps the news of who is a member, or that something was recalled.
-    /// Nodes lag; devices are detached, with what still waits for them, and returned, for they must sync again.
+    /// Nodes lag, devices are detached and returned, for they must sync again; both lose what still waits for them.
     pub(super) fn reset(&mut self, topic: &Topic, head: u64) -> (u64, Vec<Arc<Registered>>) {
         self.head = self.head.max(head);
         let (mut lags, mut detached) = (0, Vec::new());
         self.list.retain_mut(|sub| {
-            if sub.to.receiver.origin().is_some() && matches!(topic, Topic::Session(_)) {
+            if matches!(topic, Topic::Session(_)) {
                 sub.to.receiver.discard(topic);
+            }
+            if sub.to.receiver.origin().is_some() && matches!(topic, Topic::Session(_)) {
                 sub.to.forget(topic);
                 detached.push(Arc::clone(&sub.to));
                 return false;
