@@ -69,7 +69,8 @@ impl GroupLog {
         let room = self.room(SMALL).await?;
         let (reply, durable) = oneshot::channel();
         let number = change(&self.group);
-        self.submit(Op { group: self.group.clone(), work, number, done: Done::Reply(reply), _room: room })?;
+        let (group, committed) = (self.group.clone(), self.group.take_committed());
+        self.submit(Op { group, work, committed, number, done: Done::Reply(reply), _room: room })?;
         match tokio::time::timeout(DURABLE_DEADLINE, durable).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_stopped)) => Err(StoreError::Closed.into()),
@@ -81,6 +82,11 @@ impl GroupLog {
     /// of this group's `own` bytes at least. None for nothing.
     pub(crate) fn beyond(&self, own: usize, all: u64) -> Option<u64> {
         self.group.beyond(own, all)
+    }
+
+    /// The commit point as it was noted.
+    pub(crate) fn noted(&self) -> Option<LogId> {
+        self.group.meta().committed
     }
 
     /// Waits until everything that was purged has left the database too.
@@ -192,8 +198,11 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         Ok(())
     }
 
+    /// Never beyond the last entry: openraft reads up to it at a start. A folder of an older build may have a note that became
+    /// durable before the entries it covers; what there is of these is committed.
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        Ok(self.group.meta().committed)
+        let meta = self.group.meta();
+        Ok(meta.committed.min(meta.last))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -213,9 +222,9 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         crate::plant::appended(self.group.id, &shown(&entries));
         let number =
             self.group.append(&entries).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        let done = Done::Flushed(callback);
-        let op = Op { group: self.group.clone(), work: Work::Append(entries), number, done, _room: room };
-        Ok(self.submit(op)?)
+        let (group, committed) = (self.group.clone(), self.group.take_committed());
+        let (work, done) = (Work::Append(entries), Done::Flushed(callback));
+        Ok(self.submit(Op { group, work, committed, number, done, _room: room })?)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {

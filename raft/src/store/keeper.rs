@@ -103,7 +103,8 @@ impl Keeper {
         let waiting: Vec<_> = self.groups.lock().values().filter(|g| g.committed_waits()).cloned().collect();
         for group in waiting {
             // Number 0: covers no entry.
-            let op = Op { group, work: Work::Note, number: 0, done: Done::Nobody, _room: None };
+            let committed = group.take_committed();
+            let op = Op { group, work: Work::Note, committed, number: 0, done: Done::Nobody, _room: None };
             drop(self.queue.push(op));
         }
     }

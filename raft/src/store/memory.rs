@@ -217,10 +217,10 @@ impl MemoryStore {
 
     /// Writes an operation; it is told when it is synced.
     pub(crate) fn submit(self: &Arc<Self>, op: Op) -> Result<(), StoreError> {
-        let Op { group, work, done, .. } = op;
+        let Op { group, work, committed, done, .. } = op;
         let latency = {
             let mut disk = self.disk()?;
-            if let Some(committed) = group.take_committed() {
+            if let Some(committed) = committed {
                 disk.log_tail.push_back((group.id, Change::Committed(Some(committed))));
             }
             let change = match work {

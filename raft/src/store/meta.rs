@@ -55,7 +55,8 @@ impl GroupMeta {
     pub(crate) fn fold(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
         match record.kind {
             Kind::Vote => self.vote = Some(record.vote()),
-            Kind::Committed => self.committed = record.log_id(),
+            // Two who take notes may come in another order than they took them in.
+            Kind::Committed => self.committed = self.committed.max(record.log_id()),
             Kind::Truncate => self.truncate(record.log_id()),
             Kind::Purge => self.purge(record.log_id().ok_or("a purge without a point")?),
             Kind::Entry => {

@@ -107,6 +107,11 @@ impl LogProbe {
         Ok(self.0.read_committed().await?.map(plain))
     }
 
+    /// The commit point as it was noted, be there such an entry or not.
+    pub fn noted(&self) -> Option<ProbeId> {
+        self.0.noted().map(plain)
+    }
+
     /// Vote, purge point, last id.
     pub async fn state(&mut self) -> io::Result<ProbeState> {
         let ids = self.0.get_log_state().await?;

@@ -62,6 +62,9 @@ impl std::fmt::Debug for Done {
 pub(crate) struct Op {
     pub(crate) group: Arc<Group>,
     pub(crate) work: Work,
+    /// The commit point that travels with it, in front of it. Taken when the operation is made: every entry that it covers is in
+    /// an operation before this one then, and in no later batch.
+    pub(crate) committed: Option<LogId>,
     /// The group's own number of this operation.
     pub(crate) number: u64,
     pub(crate) done: Done,

@@ -148,7 +148,7 @@ impl Group {
         }
     }
 
-    /// The commit point if no batch carries it yet; the caller is about to write it.
+    /// The commit point if no operation carries it yet; the caller is about to submit one.
     pub(crate) fn take_committed(&self) -> Option<LogId> {
         let mut front = self.front.lock();
         if std::mem::replace(&mut front.committed_noted, true) { None } else { front.meta.committed }

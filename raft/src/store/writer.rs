@@ -73,7 +73,7 @@ impl Writer {
     fn encode(&mut self, mut op: Op) -> Result<(), JournalStop> {
         let group = op.group.clone();
         let group = &group;
-        if let Some(committed) = group.take_committed() {
+        if let Some(committed) = op.committed {
             self.small(group, |out| record::push_point(out, Kind::Committed, group.id, Some(committed)))?;
         }
         match std::mem::replace(&mut op.work, Work::Note) {
