@@ -84,12 +84,13 @@ impl Checkpointer {
 
 /// Purges the log each time a checkpoint covers a recall, so that the content leaves it too (G7). Runs for ever; aborted
 /// by its owner.
-pub async fn purge_recalled(shared: Arc<Shared>, group: Group<EntryWaiter>) {
+pub async fn purge_recalled(machine: Arc<Machine>, group: Group<EntryWaiter>) {
+    let shared = &machine.shared;
     loop {
         shared.purge_wanted.notified().await;
         let purged =
             group.purge_all().await.map_err(|fault| Fault::with_source("the log is not purged", fault));
-        if let Err(fault) = note_purged(&shared, purged).await {
+        if let Err(fault) = note_purged(&machine, purged).await {
             tracing::warn!(shard = shared.shard, %fault, "recalled content is still in the log; tried again");
             tokio::time::sleep(shared.options.checkpoint_every).await;
             shared.purge_wanted.notify_one();
@@ -98,9 +99,10 @@ pub async fn purge_recalled(shared: Arc<Shared>, group: Group<EntryWaiter>) {
 }
 
 /// Takes the note away, unless more was recalled meanwhile.
-pub(super) async fn note_purged(shared: &Shared, purged: Result<u64, Fault>) -> Result<(), Fault> {
-    let purged = purged?;
-    let _one_at_a_time = shared.noting.lock().await;
+pub(super) async fn note_purged(machine: &Machine, purged: Result<u64, Fault>) -> Result<(), Fault> {
+    let (purged, shared) = (purged?, &*machine.shared);
+    // No checkpoint writes another note meanwhile, and no snapshot takes the map away.
+    let _one_generation = machine.turnover.lock().await;
     // A purge takes a while: more may have been recalled and be covered by a checkpoint, that asks for a purge of its own.
     if shared.unpurged.lock().is_some() || purged < shared.purge_asked.load(Ordering::Acquire) {
         return Ok(());
@@ -141,14 +143,11 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
         }
     }
     let stale = std::mem::take(&mut *shared.stale_pages.lock());
-    {
-        let _one_at_a_time = shared.noting.lock().await;
-        if shared.unpurged.lock().is_some() {
-            // Before the rows: who starts with them must know.
-            let mut note = rookery_raft::Batch::default();
-            note.put(Bytes::from_static(&UNPURGED_KEY), Bytes::from_static(&[1]));
-            map.apply(note).await.map_err(store_fault)?;
-        }
+    if shared.unpurged.lock().is_some() {
+        // Before the rows: who starts with them must know.
+        let mut note = rookery_raft::Batch::default();
+        note.put(Bytes::from_static(&UNPURGED_KEY), Bytes::from_static(&[1]));
+        map.apply(note).await.map_err(store_fault)?;
     }
     sessions.write().await?;
     users.write().await?;
@@ -285,8 +284,10 @@ impl<'a, E: Entity> Collected<'a, E> {
 
     async fn take(&mut self, actor: Option<Addr<EntityActor<E>>>) -> Result<(), Fault> {
         let Some(actor) = actor else { return Ok(()) };
-        // An actor that is gone was reset by a snapshot, which is newer than what it held.
-        let Ok(rows) = actor.send(Collect).await else { return Ok(()) };
+        // No snapshot is installed meanwhile: an actor that is gone had a fault, and what it held is in no row. No mark may
+        // say that it is.
+        let gone = || Fault::new("an entity with changes that are in no row yet has ended");
+        let rows = actor.send(Collect).await.map_err(|_| gone())?;
         let mut rows = seal(rows).await?;
         rows.remember(|session| self.shared.freed.lock().get(session).copied());
         self.write_ahead(std::mem::take(&mut rows.ahead)).await?;

@@ -126,12 +126,12 @@ impl ShardHandle {
             let _ = proposing.await;
         });
         tasks.spawn(drop_replaced(around.store.clone(), shard, generation));
+        tasks.spawn(purge_recalled(machine.clone(), group.clone()));
         tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
         tasks.spawn(passivate(actor.clone(), options.checkpoint_every.min(PASSIVATE_EVERY)));
         if unpurged {
             shared.purge_wanted.notify_one();
         }
-        tasks.spawn(purge_recalled(shared.clone(), group.clone()));
         tasks.spawn(carrier::run(shared.clone(), actor.clone()));
         tasks.spawn(errands::run(shared.clone(), actor.clone()));
         tasks.spawn(retention::run(shared.clone(), actor.clone()));

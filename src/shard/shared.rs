@@ -127,8 +127,6 @@ pub struct Shared {
     /// Log index up to which checkpoints have asked for a purge: before the log is purged so far, rows go on saying that it
     /// must be.
     pub purge_asked: AtomicU64,
-    /// Held while rows are told that the log must be purged, or need not be any more.
-    pub noting: tokio::sync::Mutex<()>,
     /// A checkpoint covers a recall.
     pub purge_wanted: Notify,
     /// Registry of session actors.
@@ -213,7 +211,6 @@ impl Shared {
             stale_pages: Mutex::default(),
             unpurged: Mutex::default(),
             purge_asked: AtomicU64::new(0),
-            noting: tokio::sync::Mutex::new(()),
             purge_wanted: Notify::new(),
             table: tables.table.into_iter().collect(),
             sessions: DashMap::new(),

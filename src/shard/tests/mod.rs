@@ -5,6 +5,7 @@
 mod batches;
 mod carried;
 mod compare;
+mod ended;
 mod expiry;
 mod freed;
 mod frozen;
@@ -107,6 +108,18 @@ impl Shard {
     /// Applies entries from `first` on with a command each, as one batch; returns the answers that there were at once.
     async fn apply_all(&self, first: u64, commands: Vec<Command>) -> Vec<Option<Answer>> {
         let indices = first..first + commands.len() as u64;
+        self.offer(first, commands).await.expect("applied");
+        let mut heard = self.heard.0.lock();
+        let answer = |index| {
+            let at = heard.iter().position(|(to, _)| *to == Origin { node: 1, request: index })?;
+            Some(heard.remove(at).1)
+        };
+        indices.map(answer).collect()
+    }
+
+    /// The same; the answers stay where they are heard.
+    async fn offer(&self, first: u64, commands: Vec<Command>) -> Result<(), Fault> {
+        let indices = first..first + commands.len() as u64;
         let origin = |index| Origin { node: 1, request: index };
         let committed = indices.clone().zip(commands).map(|(index, command)| {
             let mut entry = Entry::begin(1, true, [1; 16], 64);
@@ -117,13 +130,7 @@ impl Shard {
             Committed { index, term: 1, payload: entry.freeze(), waiter: Some(waiter) }
         });
         let mark = probe::mark((1, indices.end - 1));
-        self.machine.apply(committed.collect(), mark).await.expect("applied");
-        let mut heard = self.heard.0.lock();
-        let answer = |index| {
-            let at = heard.iter().position(|(to, _)| *to == origin(index))?;
-            Some(heard.remove(at).1)
-        };
-        indices.map(answer).collect()
+        self.machine.apply(committed.collect(), mark).await
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Shard, in_system};
 use crate::shard::checkpoint::{self, UNPURGED_KEY};
 use crate::state::{Act, Command};
 
-fn recall(client_seq: u64, seq: u64) -> Command {
+pub(super) fn recall(client_seq: u64, seq: u64) -> Command {
     let act = Act::Recall { seq, window_ms: u64::MAX };
     match send(pair("bob"), client_seq) {
         Command::Act { actor, session, client_seq, .. } => Command::Act { actor, session, client_seq, act },
@@ -75,7 +75,7 @@ fn an_older_purge_does_not_take_away_the_note_of_a_newer_recall() {
         let second = checkpoint::write(&shard.machine, Some(&first)).await.expect("written").expect("a mark");
         assert!(shard.shared.must_purge(second.index()));
         for (purged, stays) in [(first.index(), true), (second.index(), false)] {
-            checkpoint::note_purged(&shard.shared, Ok(purged)).await.expect("noted");
+            checkpoint::note_purged(&shard.machine, Ok(purged)).await.expect("noted");
             let note = shard.shared.map().read(|view| view.get(&UNPURGED_KEY)).await.expect("rows");
             assert_eq!(note.is_some(), stays, "purged up to {purged}");
         }
