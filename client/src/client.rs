@@ -17,7 +17,9 @@ use crate::driver;
 use crate::error::ClientError;
 use crate::event::Events;
 use crate::options::Options;
-use crate::outgoing::{MAX_CONTENT_TYPE, MAX_EXTENSIONS, MAX_USERS, Outgoing};
+use crate::outgoing::{
+    AROUND_USERS, MAX_CONTENT_TYPE, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_USERS, Outgoing,
+};
 use crate::shared::{Shared, Stats};
 use crate::since::{Mark, SyncChanges};
 
@@ -274,6 +276,11 @@ impl Client {
         if content.extensions.len() > MAX_EXTENSIONS {
             return Err(ClientError::Invalid(format!("a message has at most {MAX_EXTENSIONS} extensions")));
         }
+        let bytes: usize = content.extensions.iter().map(|extension| extension.data.len()).sum();
+        if bytes > MAX_EXTENSION_BYTES {
+            let text = format!("extensions of {bytes} bytes, a message has at most {MAX_EXTENSION_BYTES}");
+            return Err(ClientError::Invalid(text));
+        }
         Ok(())
     }
 
@@ -285,6 +292,13 @@ impl Client {
     ) -> Result<Ack, ClientError> {
         if users.len() > MAX_USERS {
             return Err(ClientError::Invalid(format!("one request names at most {MAX_USERS} users")));
+        }
+        // A frame that is too long would end the connection, and be written again on the next one.
+        let size = users.iter().fold(AROUND_USERS, |size, user| size + user.as_str().len() + 3);
+        let limit = self.shared.frame_limit.load(Ordering::Relaxed) as usize;
+        if limit > 0 && size > limit {
+            let text = format!("{} users take {size} bytes, a request has at most {limit}", users.len());
+            return Err(ClientError::Invalid(format!("{text}; name fewer at a time")));
         }
         self.numbered(session, Op::Members { kind, users: users.to_vec() }).await?.await
     }

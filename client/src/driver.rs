@@ -247,7 +247,8 @@ impl Driver {
             Wake::Io(Io::End(reason)) => return Err(Broken::reconnect(reason, 0)),
             Wake::Deaf => {
                 self.deaf = true;
-                self.engine.deafen();
+                let handled = self.shared.handled.load(Ordering::Acquire);
+                self.engine.deafen(self.now(), handled);
             }
             Wake::Saved(result) => self.saved(result),
             Wake::Time => {
@@ -353,7 +354,9 @@ impl Driver {
         let node = self.engine.node().map_or(0, |node| u32::from(node) + 1);
         self.shared.node.store(node, Ordering::Relaxed);
         self.shared.epoch.store(self.engine.epoch(), Ordering::Relaxed);
-        self.shared.content_limit.store(self.engine.content_limit(), Ordering::Relaxed);
+        let limits = self.engine.limits();
+        self.shared.content_limit.store(limits.content, Ordering::Relaxed);
+        self.shared.frame_limit.store(limits.frame, Ordering::Relaxed);
         self.shared.publish(&self.engine.stats);
     }
 

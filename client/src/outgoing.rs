@@ -5,10 +5,14 @@ use rookery_wire::{Blob, Burns, Expires, Extension, UserId};
 
 /// Most extensions a message may carry.
 pub(crate) const MAX_EXTENSIONS: usize = 16;
+/// Most bytes they may have together.
+pub(crate) const MAX_EXTENSION_BYTES: usize = 4096;
 /// Longest media type, bytes.
 pub(crate) const MAX_CONTENT_TYPE: usize = 64;
 /// Most users one membership request may name.
 pub(crate) const MAX_USERS: usize = 1000;
+/// Bytes of such a request around its users, at most: header, session, numbers.
+pub(crate) const AROUND_USERS: usize = 256;
 
 /// One message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub struct Outgoing {
     pub content_type: Bytes,
     /// The content, opaque; bounded by the server's `limits.content`.
     pub content: Bytes,
-    /// Skippable additions, at most 16.
+    /// Skippable additions, at most 16, with at most 4,096 bytes of data together.
     pub extensions: Vec<Extension>,
     /// In whose name, for a service only.
     pub on_behalf_of: Option<UserId>,

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: AtomicU32,
     /// `limits.content` of the last WELCOME; 0 = not known yet.
     pub(crate) content_limit: AtomicU32,
+    /// `limits.frame` of it.
+    pub(crate) frame_limit: AtomicU32,
     stats: [AtomicU64; 5],
     /// How far histories were verified, by session.
     proofs: Mutex<BTreeMap<SessionId, Proof>>,

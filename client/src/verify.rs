@@ -107,7 +107,12 @@ impl Client {
 
     async fn verify_once(&self, session: &SessionId, known: Option<Proof>) -> Result<Verified, Fault> {
         let end = self.digest(session, 0, Consistency::Linearizable).await?;
-        let known = known.filter(|known| known.seq + 1 >= end.first_seq && known.seq <= end.seq);
+        if let Some(proof) = known.filter(|known| known.seq > end.seq) {
+            // A session does not get shorter: its end was read linearizably then and now.
+            let differs = Some((end.seq + 1, proof.seq));
+            return Ok(Verified { from_seq: proof.seq + 1, proof, cluster: end.digest, differs });
+        }
+        let known = known.filter(|known| known.seq + 1 >= end.first_seq);
         if let Some(known) = known {
             let cluster = self.cluster_at(session, known.seq).await?;
             if cluster != known.digest {

@@ -56,6 +56,31 @@ async fn lag_is_made_up_for() {
 }
 
 #[tokio::test]
+async fn a_lag_that_is_told_before_the_list_is_made_up_for() {
+    let fake = Fake::start().await;
+    let connecting = support::connect(fake.options());
+    let mut peer = fake.accept().await;
+    peer.welcome(support::welcome()).await;
+    let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
+    peer.lagged(6).await;
+    let page = SyncPage {
+        sessions: vec![summary(3, 3)],
+        unresolved: vec![],
+        total: 1,
+        next: Blob::default(),
+        badge: None,
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
+    };
+    peer.send(Kind::SyncPage, id, &page).await;
+    let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
+    assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+    assert_eq!(peer.serve_pull(4..=5, 5).await.from_seq, 4);
+    texts(&mut events, &["4", "5"]).await;
+}
+
+#[tokio::test]
 async fn a_busy_pull_is_made_again() {
     let fake = Fake::start().await;
     let (_client, mut events, mut peer) = fake.client(fake.options(), vec![summary(1, 0)]).await;

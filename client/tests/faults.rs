@@ -9,8 +9,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_client::wire::reply::{Ack, GoAway, Joined, Page, Welcome};
-use rookery_client::wire::request::{Direction, Hello, Pull};
-use rookery_client::wire::{Blob, ErrorCode, Kind, Retry};
+use rookery_client::wire::request::{self, Direction, Hello, Pull};
+use rookery_client::wire::{Blob, ErrorCode, Extension, Kind, Retry};
 use rookery_client::{Client, ClientError, Event, Memory, Options, Outgoing};
 use support::{Fake, connect, next, record, room, summary, texts, welcome, within};
 
@@ -263,6 +263,36 @@ async fn a_client_without_handles_hangs_up() {
     peer.ended().await;
 }
 
+#[tokio::test]
+async fn what_no_frame_holds_is_refused_at_once_and_written_nowhere() {
+    let fake = Fake::start().await;
+    let connecting = connect(fake.options());
+    let mut peer = fake.accept().await;
+    let mut told = welcome();
+    told.limits.frame = 16_384;
+    peer.welcome(told).await;
+    peer.sync(vec![summary(0, 0)]).await;
+    let (client, _events) = within("connect", connecting).await.unwrap().unwrap();
+    let long = |at| format!("{at:064}").parse().unwrap();
+    let many: Vec<_> = (0..400).map(long).collect();
+    for refused in [
+        client.add_members(&room(), &many).await.map(drop),
+        client.send(&room(), extended(4097)).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(ClientError::Invalid(_))), "{refused:?}");
+    }
+    let adding = tokio::spawn(async move { client.add_members(&room(), &many[..100]).await });
+    let (_, members) = peer.expect::<request::Members>(Kind::AddMembers).await;
+    assert_eq!((members.client_seq, members.users.len()), (1, 100));
+    adding.abort();
+}
+
+fn extended(bytes: usize) -> Outgoing {
+    let mut outgoing = Outgoing::text("x");
+    outgoing.extensions.push(Extension { tag: 2000, data: Blob(vec![0u8; bytes].into()) });
+    outgoing
+}
+
 fn remembering(fake: &Fake, folder: &tempfile::TempDir) -> Options {
     let mut options = fake.options();
     options.memory = Memory::File(folder.path().join("deep/memory.json"));
@@ -282,6 +312,8 @@ async fn a_closed_device_goes_on_where_it_was() {
     peer.push(2).await;
     texts(&mut events, &["x", "2"]).await;
     drop(events);
+    // It is told that nobody listens before it is told to end.
+    peer.expect::<request::Delivered>(Kind::Delivered).await;
     within("close", client.close()).await;
 
     let connecting = connect(remembering(&fake, &folder));

@@ -149,6 +149,13 @@ async fn what_was_proved_is_remembered_and_a_change_of_it_is_seen() {
     let found = within("a verdict", play.client.verify(&room())).await.unwrap();
     assert_eq!((found.from_seq, found.proof.seq, found.differs), (51, 60, None));
     play.end().await;
+    // The whole cluster has lost what came last, and a second look finds that too.
+    for _ in 0..2 {
+        let play = Play::begin(&fake, options(), Server::of(50, 1)).await;
+        let found = within("a verdict", play.client.verify(&room())).await.unwrap();
+        assert_eq!((found.proof.seq, found.differs), (60, Some((51, 60))));
+        play.end().await;
+    }
     // The whole cluster tells it another way now.
     let mut other = Server::of(70, 1).wrong_at(13);
     for seq in 13..=70 {

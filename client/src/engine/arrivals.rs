@@ -325,8 +325,9 @@ impl Engine {
         for (session, live_from) in &lagged.sessions {
             let slot = self.sessions.slot(session);
             let session = &mut self.sessions[slot];
+            // Also of one that a list which is on its way will begin: it was pushed already, from where the list will say.
+            session.inbox.exists(before_live(*live_from));
             if session.inbox.tracked {
-                session.inbox.exists(before_live(*live_from));
                 self.check_gap(now, slot, true);
             }
         }

@@ -182,8 +182,8 @@ impl Engine {
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
     }
-    pub(crate) fn content_limit(&self) -> u32 {
-        self.link.limits.content
+    pub(crate) fn limits(&self) -> &rookery_wire::reply::Limits {
+        &self.link.limits
     }
     pub(crate) fn max_frame(&self) -> u32 {
         self.link.max_frame()
@@ -260,8 +260,10 @@ impl Engine {
         self.link.heard(now);
     }
 
-    /// The application takes no events from now on.
-    pub(crate) fn deafen(&mut self) {
+    /// The application takes no events from now on; it is done with `handled` of them.
+    pub(crate) fn deafen(&mut self, now: Millis, handled: u64) {
+        self.settle_handled(handled);
+        self.report_delivered(now);
         self.deaf = true;
         self.ready.clear();
         self.ring.clear();
