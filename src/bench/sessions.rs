@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{bail, ensure};
+use indicatif::ProgressBar;
 use rookery_wire::request::{Role, Send};
 use rookery_wire::{Blob, ErrorBody, Kind, Retry, SessionId, UserId};
 use serde::Serialize;
@@ -55,11 +56,11 @@ pub(super) async fn run(args: &BenchArgs, sessions: &SessionsArgs) -> anyhow::Re
     }
     // The first ones pay for what is made once.
     let few = sessions.sessions / 100;
-    links = begin(links, &tag, ground.seed, 0..few).await?;
-    settle(&mut links).await?;
+    links = begin(links, &tag, &ground, 0..few).await?;
+    settle(&ground.progress, &mut links).await?;
     let before = resident(&mut ground)?;
-    links = begin(links, &tag, ground.seed, few..sessions.sessions).await?;
-    settle(&mut links).await?;
+    links = begin(links, &tag, &ground, few..sessions.sessions).await?;
+    settle(&ground.progress, &mut links).await?;
     let after = resident(&mut ground)?;
     let caches = caches(&mut ground).await?;
     let woken_ms = wake(&mut links, &tag, ground.seed, sessions.sessions).await?;
@@ -114,14 +115,16 @@ fn message(tag: &str, seed: u64, number: u64, client_seq: u64) -> anyhow::Result
 async fn begin(
     links: Vec<Link>,
     tag: &str,
-    seed: u64,
+    ground: &Ground,
     numbers: std::ops::Range<u64>,
 ) -> anyhow::Result<Vec<Link>> {
+    let begun = ground.progress.counted("beginning sessions", numbers.end - numbers.start);
+    let seed = ground.seed;
     let mut writing = JoinSet::new();
     for (at, link) in links.into_iter().enumerate() {
         let own: Vec<u64> = numbers.clone().filter(|number| number % WRITERS == at as u64).collect();
-        let tag = tag.to_owned();
-        writing.spawn(async move { Ok::<_, anyhow::Error>((at, write(link, &tag, seed, own).await?)) });
+        let (tag, bar) = (tag.to_owned(), begun.counter());
+        writing.spawn(async move { Ok::<_, anyhow::Error>((at, write(link, &tag, seed, own, bar).await?)) });
     }
     let mut back = Vec::new();
     while let Some(written) = writing.join_next().await {
@@ -131,7 +134,13 @@ async fn begin(
     Ok(back.into_iter().map(|(_, link)| link).collect())
 }
 
-async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> anyhow::Result<Link> {
+async fn write(
+    mut link: Link,
+    tag: &str,
+    seed: u64,
+    mut numbers: Vec<u64>,
+    begun: ProgressBar,
+) -> anyhow::Result<Link> {
     let mut flights: HashMap<u32, u64> = HashMap::new();
     while !(numbers.is_empty() && flights.is_empty()) {
         while flights.len() < WINDOW
@@ -148,6 +157,8 @@ async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> a
             let Retry::After(ms) = error.retry else { bail!("session {number}: {error}") };
             numbers.push(number);
             sleep(Duration::from_millis(ms.into())).await;
+        } else {
+            begun.inc(1);
         }
     }
     Ok(link)
