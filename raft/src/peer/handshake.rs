@@ -481,9 +481,9 @@ mod tests {
             (options(2), options(2), [None, None], 2, "its own number"),
             (options(1), options(2), [Some([1; 16]), Some([2; 16])], 2, "another cluster"),
             (newer, options(2), [None, None], 2, "upgrade node 2"),
-            (speaks(8, 0, 0), options(2), [None, None], 2, "messages 8, entries 0, records 0; the nodes"),
-            (speaks(0, 9, 0), options(2), [None, None], 2, "messages 0, entries 9, records 0; the nodes"),
-            (speaks(0, 0, 1), options(2), [None, None], 2, "messages 0, entries 0, records 1; the nodes"),
+            (speaks(8, 0, 0), options(2), [None, None], 2, "messages 8, entries 0, records 0"),
+            (speaks(0, 9, 0), options(2), [None, None], 2, "messages 0, entries 9, records 0"),
+            (speaks(0, 0, 1), options(2), [None, None], 2, "messages 0, entries 0, records 1"),
             (options(1), unknown, [None, None], 2, "store 71 of node 1 is retired"),
         ];
         for (dialler, acceptor, clusters, meant, text) in cases {
