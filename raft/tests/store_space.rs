@@ -27,7 +27,9 @@ const TURNS: u64 = 24;
 /// What the files of a folder take on the disk.
 fn taken(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { taken(&path) } else { path.metadata().unwrap().blocks() * 512 }).sum()
+    entries
+        .map(|path| if path.is_dir() { taken(&path) } else { path.metadata().unwrap().blocks() * 512 })
+        .sum()
 }
 
 fn keys(turn: u64) -> impl Iterator<Item = bytes::Bytes> {
