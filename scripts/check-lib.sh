@@ -14,7 +14,8 @@ build_rookery() {
     fi
 }
 
-# run_check NAME ARGUMENTS…: the check cleans up after itself; should it hang, it is ended, and its nodes end with it.
+# run_check NAME ARGUMENTS…: the check cleans up after itself; should it hang, it is ended, and its nodes end with it, frozen ones
+# too: timeout signals the whole group, with SIGCONT, and a node that loses its parent is continued and ends.
 run_check() {
     local name=$1 rounds=20 at
     shift

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rookery_raft::{
-    Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Store,
+    Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Speaks, Store,
     StoreOptions,
 };
 use tokio::sync::watch;
@@ -26,15 +26,19 @@ use crate::config::{Config, NodeConfig};
 use crate::delivery::{Delivery, DeliveryLimits};
 use crate::gateway::{Gateway, GatewayOptions, Neighbours};
 use crate::identity::Authenticator;
-use crate::router::{LaneLimits, Router, RouterOptions};
+use crate::router::{LaneLimits, PEER_VERSION, Router, RouterOptions};
 use crate::shard::{ShardHandle, Surroundings};
 use crate::stage::Stages;
+use crate::state::command::ENTRY_VERSION;
+use crate::state::session_rows::ROW_VERSION;
 use crate::system::facts::cluster_text;
 use crate::system::forming::{FolderIdentity, Forming};
 use crate::system::{FORMAT, Facts, Placement, SYSTEM_GROUP, SystemMachine, SystemWaiter, Times};
 
 /// How long a shard waits for its preferred leader to initialise it before another replica does.
 const INITIALISE_AFTER: Duration = Duration::from_secs(2);
+/// How long a transfer waits for what the system group has noted to be known here too.
+const NOTED: Duration = Duration::from_secs(1);
 /// Reads of this node's clients under way; beyond it BUSY.
 const READS: usize = 4096;
 
@@ -87,6 +91,15 @@ pub enum StartError {
     /// Something broke on the way.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+/// What this program says to other nodes, in which versions: two that differ in any of them refuse each other.
+pub fn speaks() -> Speaks {
+    Speaks {
+        messages: u16::from(PEER_VERSION),
+        entries: u16::from(ENTRY_VERSION),
+        records: u16::from(ROW_VERSION),
+    }
 }
 
 /// A running node.
@@ -289,7 +302,8 @@ impl Node {
         if orphans.is_empty() { Ok(()) } else { Err(format!("shard(s) {orphans:?} have no leader")) }
     }
 
-    /// Hands the leadership of a shard to another node.
+    /// Hands the leadership of a shard, which this node leads, to another node, or keeps it here: for good, for the system
+    /// group notes that node as the one that is to lead it.
     ///
     /// # Errors
     /// Why it cannot be done here.
@@ -301,7 +315,29 @@ impl Node {
         if !facts.placement.nodes(shard).contains(&to) {
             return Err(format!("node {to} has no replica of shard {shard}"));
         }
-        handle.group().transfer_leader(target).await.map_err(|fault| fault.to_string())
+        if !handle.status().leading {
+            return Err(format!("node {} does not lead shard {shard}", self.number));
+        }
+        if to != self.number && !self.forming.ask_room(to).await {
+            return Err(format!(
+                "node {to} cannot take leads now: it does not answer, is stopping, has a clock that is off or a disk \
+                 that is nearly full"
+            ));
+        }
+        // First what lasts: a lead that moves before that would be given back.
+        self.forming.prefer(shard, to).await?;
+        let mut facts = self.facts.clone();
+        // Who led the system group knows it first; here it is on its way.
+        let here = facts.wait_for(|facts| facts.placement.preferred(shard) == Some(to));
+        let _ = tokio::time::timeout(NOTED, here).await;
+        if to == self.number {
+            return Ok(());
+        }
+        handle.group().transfer_leader(target).await.map_err(|fault| {
+            format!(
+                "{fault}; shard {shard} is node {to}'s from now on, and goes to it as soon as that can be"
+            )
+        })
     }
 
     /// Stops in order: leads handed over while clients are still served, then clients answered and sent away, shards ended,
@@ -408,6 +444,7 @@ async fn meet(
     let mut options = PeerOptions::new(mine.id, store.store_id(), &mine.peer, addrs, secret);
     options.cluster = identity.cluster;
     options.format = FORMAT;
+    options.speaks = speaks();
     options.client_refusal = peers::client_refusal();
     let facts = facts.clone();
     options.admit = Some(Arc::new(move |node, store| facts.borrow().admit(node, store)));

@@ -60,6 +60,8 @@ pub struct ShardStatus {
     pub applied: u64,
     /// The nodes that vote.
     pub voters: Vec<u16>,
+    /// The node that is to lead it whenever it can, as far as this node knows; none for the system group.
+    pub preferred: Option<u16>,
     /// Snapshots installed since the process began; not counted for the system group.
     pub snapshots_installed: u64,
     /// Sessions compared with another replica since the process began.

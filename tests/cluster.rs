@@ -45,6 +45,8 @@ mod in_vain;
 mod joining;
 #[path = "cluster/large.rs"]
 mod large;
+#[path = "cluster/leads.rs"]
+mod leads;
 #[path = "cluster/live.rs"]
 mod live;
 #[path = "cluster/own.rs"]

@@ -13,6 +13,10 @@
 
 #[path = "command_line/help.rs"]
 mod help;
+#[path = "command_line/orphans.rs"]
+mod orphans;
+#[path = "command_line/readme.rs"]
+mod readme;
 
 use std::fs;
 use std::net::TcpListener;
@@ -105,6 +109,13 @@ fn mistakes_are_one_clear_error_with_a_remedy() {
     assert!(bad(folder, &["send", "--user", "ann", "@ann", "hi"], 1).contains("two different users"));
     assert!(bad(folder, &["send", "--user", "ann", "bob", "hi"], 1).contains("write @USER"));
     bad(folder, &["explode"], 2);
+    // What nodes compare when they meet; whoever upgrades compares it before.
+    let version = good(folder, &["--version"]);
+    let said = format!("(between nodes: {}; format {})", rookery::node::speaks(), rookery::system::FORMAT);
+    assert!(
+        version.contains(&said) && version.contains("messages ") && version.lines().count() == 1,
+        "{version}"
+    );
     let nobody = bad(folder, &["sessions", "--user", "ann", "--seed", "127.0.0.1:1", "--timeout", "1"], 1);
     assert!(nobody.contains("cannot connect as ann to 127.0.0.1:1"), "{nobody}");
     fs::write(folder.join("cluster.toml"), "[cluster]\nshrads = 3\n").expect("write");
@@ -175,6 +186,11 @@ fn a_cluster_comes_up_talks_loses_a_node_and_goes_down() {
     good(folder, &["cluster", "up"]);
     let moved = good(folder, &["cluster", "transfer", "1", "2"]);
     assert!(moved.contains("shard 1") && moved.contains("node 2"), "{moved}");
+    let moved = good(folder, &["cluster", "transfer", "1", "2"]);
+    assert!(moved.contains("node 2 leads shard 1 already, and keeps it"), "{moved}");
+    let shards = good(folder, &["cluster", "status", "--shards"]);
+    let of_1 = shards.lines().skip_while(|line| !line.starts_with("shard")).nth(1).expect("a line");
+    assert_eq!(of_1.split_whitespace().take(3).collect::<Vec<_>>(), ["1", "2", "2"], "{shards}");
     good(folder, &["cluster", "pause", "3"]);
     assert!(good(folder, &["cluster", "status"]).contains("paused"));
     good(folder, &["cluster", "resume", "3"]);

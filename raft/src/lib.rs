@@ -19,7 +19,7 @@ pub use error::{PeerError, RaftError, ReadError};
 pub use group::{Envelope, Group, GroupStatus, ReadPoint};
 pub use host::{Fatal, Host, HostOptions};
 pub use machine::{Committed, Fault, Mark, ProposeError, StateMachine, Waiter};
-pub use peer::{Admit, AppHandler, LinkState, PeerNet, PeerOptions};
+pub use peer::{Admit, AppHandler, LinkState, PeerNet, PeerOptions, Speaks};
 #[doc(hidden)]
 pub use plant::planted;
 #[cfg(feature = "planted-bugs")]

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use kit::{eventually, id, peer_options};
 use rookery_raft::{
-    AppHandler, BoxStream, Listener, Network, OsEntropy, PeerNet, PeerOptions, RaftId, SeededEntropy,
+    AppHandler, BoxStream, Listener, Network, OsEntropy, PeerNet, PeerOptions, RaftId, SeededEntropy, Speaks,
     TcpNetwork,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -57,6 +57,13 @@ async fn what_differs_is_named_with_the_remedy() {
     assert!(refusal(other(1, 1), other(2, 2), 2).await.contains("another cluster"));
     let newer = PeerOptions { format: 7, ..plain(1) };
     assert!(refusal(newer, plain(2), 2).await.contains("upgrade"));
+    let speaks = Speaks { messages: 7, entries: 9, records: 8 };
+    let here = PeerOptions { speaks, ..plain(2) };
+    let other = PeerOptions { speaks: Speaks { messages: 8, ..speaks }, ..plain(1) };
+    let text = refusal(other, here, 2).await;
+    for said in ["messages 7, entries 9, records 8", "messages 8, entries 9, records 8", "stop them all"] {
+        assert!(text.contains(said), "{text} lacks {said}");
+    }
     assert!(refusal(plain(1), plain(3), 2).await.contains("mixed up"), "dialled 2, met 3");
     let retired = PeerOptions {
         admit: Some(Arc::new(|node, store| Err(format!("folder {store:x} of node {node} was replaced")))),

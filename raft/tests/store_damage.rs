@@ -21,18 +21,34 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rookery_raft::probe::LogProbe;
-use rookery_raft::{Batch, Store};
+use rookery_raft::{Batch, Store, StoreOptions};
 use store_history::{GROUPS, MAP, Model, options, read_back};
 
 const CHECK: &str = "ROOKERY_STORE_CHECK";
+/// Write the content there, and die.
+const DIE: &str = "ROOKERY_STORE_DIE";
+/// The store has the options of [`unsettled`].
+const UNSETTLED: &str = "ROOKERY_STORE_UNSETTLED";
 
-/// Not a test of its own: compares the folder named by the environment with the expected content.
+/// Not a test of its own: does to the folder named by the environment what that says.
 #[test]
 fn child() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if let Ok(dir) = std::env::var(DIE) {
+        runtime().block_on(write_and_die(Path::new(&dir)));
+    }
     let Ok(dir) = std::env::var(CHECK) else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let verdict = runtime.block_on(check(Path::new(&dir)));
-    println!("\nverdict: {verdict}");
+    let dir = Path::new(&dir);
+    let options = if std::env::var_os(UNSETTLED).is_some() { unsettled(dir) } else { options(dir) };
+    println!("\nverdict: {}", runtime().block_on(check(options)));
+}
+
+/// Everything that is written stays in the journal: there is room for all of it in what is left alone.
+fn unsettled(dir: &Path) -> StoreOptions {
+    let mut options = options(dir);
+    options.journal_segment_bytes = 1 << 20;
+    options.settle_lag_bytes = usize::MAX;
+    options
 }
 
 /// The same content every time: three groups and a map.
@@ -49,8 +65,8 @@ fn content() -> (BTreeMap<u32, Model>, BTreeMap<Vec<u8>, Vec<u8>>) {
     (groups, map.collect())
 }
 
-async fn write(dir: &Path) {
-    let store = Store::open(options(dir)).unwrap();
+async fn write(options: StoreOptions) -> Store {
+    let store = Store::open(options).unwrap();
     let mut rng = StdRng::seed_from_u64(5);
     for group in 1..=GROUPS {
         let mut model = Model::default();
@@ -74,12 +90,24 @@ async fn write(dir: &Path) {
     let mut batch = Batch::new();
     content().1.into_iter().for_each(|(key, value)| batch.put(key, value));
     map.apply(batch).await.unwrap();
-    store.close().await;
+    store
+}
+
+/// Leaves the whole content of the logs in the journal, and behind it something of a group that nobody looks at: damage to
+/// the journal's last batch alone looks like one that was never written whole.
+async fn write_and_die(dir: &Path) {
+    let store = write(unsettled(dir)).await;
+    store.sync().await.unwrap();
+    let mut log = LogProbe::open(&store, GROUPS + 1).unwrap();
+    for index in 0..3 {
+        log.append(1, index, vec![vec![7; 100].into()]).await.unwrap().await.unwrap();
+    }
+    println!("\nverdict: written");
+    std::process::abort();
 }
 
 /// `refused: why`, `good`, or `WRONG: what`.
-async fn check(dir: &Path) -> String {
-    let mut options = options(dir);
+async fn check(mut options: StoreOptions) -> String {
     options.watchdog = Duration::from_secs(2);
     let store = match Store::open(options) {
         Ok(store) => store,
@@ -113,11 +141,11 @@ async fn check(dir: &Path) -> String {
     }
 }
 
-/// Runs `check` in a process; a process that dies counts as a refusal with what it said.
-fn verdict(dir: &Path) -> String {
+/// Runs `child` in a process with these variables; one that says nothing counts as a refusal, with what it died of.
+fn verdict(variables: &[(&str, &Path)]) -> String {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHECK, dir)
+        .envs(variables.iter().copied())
         .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -157,7 +185,7 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
 fn written() -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(write(&temp.path().join("base")));
+    runtime.block_on(async { write(options(&temp.path().join("base"))).await.close().await });
     runtime.block_on(async {
         let store = Store::open(options(&temp.path().join("base"))).unwrap();
         for (group, model) in content().0 {
@@ -168,9 +196,19 @@ fn written() -> tempfile::TempDir {
     temp
 }
 
+/// The same left by a process that died, so that the logs are read from the journal.
+fn died() -> tempfile::TempDir {
+    let temp = tempfile::tempdir().unwrap();
+    let base = temp.path().join("base");
+    assert_eq!(verdict(&[(DIE, &base)]), "written");
+    let whole = temp.path().join("whole");
+    copy(&base, &whole);
+    assert_eq!(verdict(&[(CHECK, &whole), (UNSETTLED, &whole)]), "good", "the undamaged store");
+    temp
+}
+
 /// Flips one random bit in each of `per_file` parts of every file of `part`; returns (good, refused).
-fn flip_through(part: &str, per_file: u64, rng: &mut StdRng) -> (u32, u32) {
-    let temp = written();
+fn flip_through(temp: &tempfile::TempDir, part: &str, per_file: u64, rng: &mut StdRng) -> (u32, u32) {
     let (base, copied) = (temp.path().join("base"), temp.path().join("copy"));
     let mut names = Vec::new();
     files(&base.join(part), &mut names);
@@ -187,7 +225,9 @@ fn flip_through(part: &str, per_file: u64, rng: &mut StdRng) -> (u32, u32) {
             let mut bytes = fs::read(&target).unwrap();
             bytes[at as usize] ^= 1 << rng.random_range(0..8);
             fs::write(&target, bytes).unwrap();
-            let verdict = verdict(&copied);
+            let mut told: Vec<(&str, &Path)> = vec![(CHECK, &copied)];
+            told.extend((part == "journal").then_some((UNSETTLED, &*copied)));
+            let verdict = verdict(&told);
             assert!(!verdict.starts_with("WRONG"), "{} byte {at} of {length}: {verdict}", target.display());
             if verdict == "good" { good += 1 } else { refused += 1 }
         }
@@ -204,19 +244,21 @@ fn rng() -> StdRng {
 
 #[test]
 fn flipped_bits_in_sleds_log_are_never_served() {
-    let (_, refused) = flip_through("log", 10, &mut rng());
+    let (_, refused) = flip_through(&written(), "log", 10, &mut rng());
     assert!(refused > 0, "no flip was noticed: the test flips nothing that matters");
 }
 
 #[test]
 fn flipped_bits_in_sleds_state_are_never_served() {
-    let (_, refused) = flip_through("state", 10, &mut rng());
+    let (_, refused) = flip_through(&written(), "state", 10, &mut rng());
     assert!(refused > 0, "no flip was noticed: the test flips nothing that matters");
 }
 
 #[test]
 fn flipped_bits_in_the_journal_are_never_served() {
-    flip_through("journal", 12, &mut rng());
+    let (_, refused) = flip_through(&died(), "journal", 12, &mut rng());
+    // What is written fills most of one file, and none of it is anywhere else.
+    assert!(refused >= 6, "only {refused} flips were noticed: the entries are not read from the journal");
 }
 
 #[test]
@@ -236,6 +278,6 @@ fn a_missing_part_is_refused_by_name() {
     let log = temp.path().join("base").join("log");
     fs::remove_dir_all(&log).unwrap();
     fs::create_dir(&log).unwrap();
-    let verdict = verdict(&temp.path().join("base"));
+    let verdict = verdict(&[(CHECK, &temp.path().join("base"))]);
     assert!(!verdict.starts_with("WRONG"), "{verdict}");
 }

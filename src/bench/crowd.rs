@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bincode::Encode;
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 use rookery_wire::reply::{Page, ReadMark};
 use rookery_wire::request::{Consistency, Direction, Pull, Read, Role};
 use rookery_wire::{Frame, GroupId, Kind, SessionId, UserId};
@@ -68,11 +69,14 @@ pub(super) async fn run(args: &BenchArgs, crowd: &CrowdArgs) -> anyhow::Result<E
     let session = SessionId::group(GroupId::new(&tag)?);
     let users: Vec<UserId> =
         (0..crowd.clients).map(|at| UserId::new(&format!("{tag}-{at:06}"))).collect::<Result<_, _>>()?;
-    let last = write(&ground, &session, &tag, &users).await?;
+    let writing = ground.progress.counted("writing messages", WRITTEN);
+    let last = write(&ground, &session, &tag, &users, writing.counter()).await?;
+    drop(writing);
     let nodes = ground.nodes.clone();
     let placed = users.into_iter().enumerate().map(|(at, user)| (nodes[at % nodes.len()].1.clone(), user));
     let token = ground.token.clone();
-    let mut links = in_parts(placed.collect(), |(addr, user)| {
+    let connecting = ground.progress.counted("connecting", crowd.clients.into());
+    let mut links = in_parts(connecting, placed.collect(), |(addr, user)| {
         let token = token.clone();
         async move { connect(&addr, &user, Role::User, &token).await }
     })
@@ -86,7 +90,9 @@ pub(super) async fn run(args: &BenchArgs, crowd: &CrowdArgs) -> anyhow::Result<E
         max_bytes: 1 << 20,
         consistency: Consistency::Linearizable,
     };
+    let waiting = ground.progress.open("waiting until old messages are out of memory");
     wait_until_cold(&mut ground, &mut links, &pull(1, 1)).await?;
+    drop(waiting);
     let before = caches(&mut ground).await?;
     let records = |seq: u64, count: usize| {
         move |frame: &Frame| {
@@ -130,13 +136,20 @@ pub(super) async fn run(args: &BenchArgs, crowd: &CrowdArgs) -> anyhow::Result<E
 }
 
 /// A group of all these users with many messages; gives its last seq.
-async fn write(ground: &Ground, session: &SessionId, tag: &str, users: &[UserId]) -> anyhow::Result<u64> {
+async fn write(
+    ground: &Ground,
+    session: &SessionId,
+    tag: &str,
+    users: &[UserId],
+    written: ProgressBar,
+) -> anyhow::Result<u64> {
     let (_, addr) = ground.nodes.first().context("a cluster has nodes")?;
     let backend = UserId::new(&format!("{tag}-backend"))?;
     let mut link = connect(addr, &backend, Role::Service, &ground.token).await?;
     create_group(&mut link, session, users).await?;
     let first = users.chunks(1_000).len() as u64 + 1;
-    let sender = Sender::new(link, session.clone(), 256, Contents::new(ground.seed, 0, 256), first)?;
+    let sender =
+        Sender::new(link, session.clone(), 256, Contents::new(ground.seed, 0, 256), first)?.telling(written);
     let now = Instant::now();
     let sent = sender.run(Span { from: now, to: now + Duration::from_secs(120), most: WRITTEN }).await?;
     ensure!(sent.acked >= WRITTEN, "{} of {WRITTEN} messages were written in time", sent.acked);

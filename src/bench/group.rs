@@ -14,6 +14,7 @@ use super::Ground;
 use super::args::{BenchArgs, GroupArgs};
 use super::connect::{ask, connect, create_group, sync};
 use super::idle::settle;
+use super::progress::{Bar, Progress};
 use super::report::print;
 use crate::check::link::{Link, body};
 use crate::config::Limits;
@@ -61,7 +62,7 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
         create_group(&mut owner, session, &online).await?;
     }
     let begin = Instant::now();
-    let batches = join(&mut owner, &large, &members).await?;
+    let batches = join(&ground.progress, &mut owner, &large, &members).await?;
     let joined_in_s = begin.elapsed().as_secs_f64();
     let mut receivers = Vec::new();
     for (at, user) in online.iter().enumerate() {
@@ -70,21 +71,28 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
         receivers.push(tokio::spawn(async move { while link.next().await.is_ok() {} }));
     }
     let (mut of_large, mut of_small) = (members.chunks(BATCH).count() as u64 + 1, 1);
-    let in_large = send(&mut owner, &large, &mut of_large, group.sends).await?;
-    let in_small = send(&mut owner, &small, &mut of_small, group.sends).await?;
+    let sends = ground.progress.counted("sends", 2 * u64::from(group.sends.max(1)));
+    let in_large = send(&mut owner, &large, &mut of_large, group.sends, &sends).await?;
+    let in_small = send(&mut owner, &small, &mut of_small, group.sends, &sends).await?;
+    drop(sends);
     receivers.iter().for_each(tokio::task::JoinHandle::abort);
     let (mut without, mut with) = (Vec::new(), Vec::new());
+    let logins = ground.progress.counted("logins", LOGINS as u64);
     for at in 0..LOGINS {
+        logins.inc(1);
         let nobody = user(format!("nobody-{at}"))?;
         without.push(login(node(at), &nobody, 0, &ground.token).await?);
         let member = &members[at * members.len() / LOGINS];
         with.push(login(node(at), member, 1, &ground.token).await?);
     }
+    drop(logins);
     let mut owner = [owner];
-    settle(&mut owner).await?;
+    settle(&ground.progress, &mut owner).await?;
     let [mut owner] = owner;
-    let woken_small = send(&mut owner, &small, &mut of_small, 1).await?;
-    let woken_large = send(&mut owner, &large, &mut of_large, 1).await?;
+    let woken = ground.progress.counted("first sends after that", 2);
+    let woken_small = send(&mut owner, &small, &mut of_small, 1, &woken).await?;
+    let woken_large = send(&mut owner, &large, &mut of_large, 1, &woken).await?;
+    drop(woken);
     let report = GroupReport {
         members: members.len() + online.len() + 1,
         online: group.online.max(1),
@@ -125,7 +133,13 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
 }
 
 /// Adds all, a batch at a time; milliseconds of each.
-async fn join(owner: &mut Link, session: &SessionId, members: &[UserId]) -> anyhow::Result<Vec<f64>> {
+async fn join(
+    progress: &Progress,
+    owner: &mut Link,
+    session: &SessionId,
+    members: &[UserId],
+) -> anyhow::Result<Vec<f64>> {
+    let joined = progress.counted("members join", members.len() as u64);
     let mut times = Vec::new();
     for (at, users) in members.chunks(BATCH).enumerate() {
         let (session, client_seq) = (session.clone(), at as u64 + 2);
@@ -133,6 +147,7 @@ async fn join(owner: &mut Link, session: &SessionId, members: &[UserId]) -> anyh
         let begin = Instant::now();
         ask(owner, Kind::AddMembers, &add).await?;
         times.push(begin.elapsed().as_secs_f64() * 1000.0);
+        joined.inc(users.len() as u64);
     }
     Ok(times)
 }
@@ -143,6 +158,7 @@ async fn send(
     session: &SessionId,
     number: &mut u64,
     count: u32,
+    sent: &Bar,
 ) -> anyhow::Result<Vec<f64>> {
     let mut times = Vec::new();
     for _ in 0..count.max(1) {
@@ -159,6 +175,7 @@ async fn send(
         let ack: Ack = body(&ask(owner, Kind::Send, &send).await?)?;
         ensure!(ack.client_seq == *number, "another's answer");
         times.push(begin.elapsed().as_secs_f64() * 1000.0);
+        sent.inc(1);
     }
     Ok(times)
 }

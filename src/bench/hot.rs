@@ -57,12 +57,16 @@ pub(super) async fn run(args: &BenchArgs, hot: &HotArgs) -> anyhow::Result<ExitC
     for at in 0..hot.quiet {
         quiet.push(Talker::new(&ground, &tag, at).await?);
     }
+    let talking = ground.progress.timed("quiet sessions alone", WARMUP + length);
     let (quiet, alone) = talk(quiet, length).await?;
+    drop(talking);
     let heard = hot_senders(&ground, &tag, hot.senders).await?;
     let from = Instant::now() + WARMUP;
     let span = Span { from, to: from + length + WARMUP, most: u64::MAX };
     let mut sending: JoinSet<_> = heard.into_iter().map(|sender| sender.run(span)).collect();
+    let talking = ground.progress.timed("quiet sessions beside a hot one", WARMUP + length);
     let (_, beside) = talk(quiet, length).await?;
+    drop(talking);
     let mut acked = 0;
     while let Some(sent) = sending.join_next().await {
         acked += sent??.latency.len();

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::Ground;
 use super::args::{BenchArgs, IdleArgs};
 use super::connect::{Registration, ask, reconnect, register, sync};
+use super::progress::{Bar, Progress};
 use super::report::print;
 use crate::check::link::Link;
 use crate::config::Limits;
@@ -47,15 +48,15 @@ pub(super) async fn run(args: &BenchArgs, idle: &IdleArgs) -> anyhow::Result<Exi
     let tag = format!("i{:x}", rand::random::<u32>());
     // The first ones pay for what is made once.
     let few: Vec<Known> = make_known(&ground, &format!("{tag}-first"), AT_ONCE as u32).await?;
-    let mut links = open(few).await?;
-    settle(&mut links).await?;
+    let mut links = open(&ground.progress, few).await?;
+    settle(&ground.progress, &mut links).await?;
     let start = resident(&mut ground)?;
     let known = make_known(&ground, &tag, idle.connections).await?;
     let users = known.len();
-    settle(&mut links).await?;
+    settle(&ground.progress, &mut links).await?;
     let before = resident(&mut ground)?;
-    links.extend(open(known).await?);
-    settle(&mut links).await?;
+    links.extend(open(&ground.progress, known).await?);
+    settle(&ground.progress, &mut links).await?;
     let after = resident(&mut ground)?;
     let report = IdleReport {
         connections_per_node: idle.connections,
@@ -96,9 +97,10 @@ pub(super) fn most(bytes: &PerNode<f64>) -> f64 {
 }
 
 /// Nothing but PINGs until the actors of the users have left memory.
-pub(super) async fn settle(links: &mut [Link]) -> anyhow::Result<()> {
+pub(super) async fn settle(progress: &Progress, links: &mut [Link]) -> anyhow::Result<()> {
     let idle = Duration::from_millis(Limits::default().resident_idle_ms);
     let until = Instant::now() + idle + SETTLE;
+    let _waiting = progress.timed("memory settles", idle + SETTLE);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         sleep(left.min(PING)).await;
@@ -126,7 +128,7 @@ async fn make_known(ground: &Ground, tag: &str, each: u32) -> anyhow::Result<Vec
         }
     }
     let token = &ground.token;
-    in_parts(users, |(addr, user)| {
+    in_parts(ground.progress.counted("making users known", users.len() as u64), users, |(addr, user)| {
         let token = token.clone();
         async move {
             let (_, device) = register(&addr, &user, Role::User, &token).await?;
@@ -137,17 +139,21 @@ async fn make_known(ground: &Ground, tag: &str, each: u32) -> anyhow::Result<Vec
 }
 
 /// Connects these devices, welcomed and synced.
-async fn open(known: Vec<Known>) -> anyhow::Result<Vec<Link>> {
-    in_parts(known, |Known { addr, device }| async move {
-        let mut link = reconnect(&addr, &device).await?;
-        sync(&mut link).await?;
-        Ok(link)
-    })
+async fn open(progress: &Progress, known: Vec<Known>) -> anyhow::Result<Vec<Link>> {
+    in_parts(
+        progress.counted("opening connections", known.len() as u64),
+        known,
+        |Known { addr, device }| async move {
+            let mut link = reconnect(&addr, &device).await?;
+            sync(&mut link).await?;
+            Ok(link)
+        },
+    )
     .await
 }
 
-/// Does `work` for all, a few at a time.
-pub(super) async fn in_parts<T, R, F>(all: Vec<T>, work: impl Fn(T) -> F) -> anyhow::Result<Vec<R>>
+/// Does `work` for all, a few at a time; the bar says how many are done.
+pub(super) async fn in_parts<T, R, F>(bar: Bar, all: Vec<T>, work: impl Fn(T) -> F) -> anyhow::Result<Vec<R>>
 where
     R: Send + 'static,
     F: Future<Output = anyhow::Result<R>> + Send + 'static,
@@ -161,6 +167,7 @@ where
         }
         while let Some(result) = working.join_next().await {
             done.push(result??);
+            bar.inc(1);
         }
     }
 }

@@ -18,6 +18,7 @@ use super::content::Contents;
 use super::library::LibrarySender;
 use super::mix::Plan;
 use super::pace::Schedule;
+use super::progress::Bar;
 use super::report::{LoadReport, markdown, print};
 use super::send::{Sender, Sent, Span};
 use super::slices::Slices;
@@ -66,6 +67,7 @@ pub(super) async fn measure(
 ) -> anyhow::Result<LoadReport> {
     let (_, first) = ground.nodes.first().context("a cluster has nodes")?;
     let mut backend = connect(first, &plan.backend()?, Role::Service, &ground.token).await?;
+    let making = ground.progress.counted("making sessions", plan.sessions.len() as u64);
     for (at, session) in plan.sessions.iter().enumerate() {
         let senders = (0..load.senders.max(1)).filter(|sender| plan.session_of(*sender) == Some(session));
         let mut users = senders.map(|sender| plan.sender(sender)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -73,15 +75,20 @@ pub(super) async fn measure(
             users.push(plan.receiver(at, receiver)?);
         }
         create_group(&mut backend, session, &users).await?;
+        making.inc(1);
     }
+    drop(making);
     let from = Instant::now() + warmup + BREATH;
     let mut span = Span { from, to: from + length, most };
-    let receivers = receivers(ground, load, plan).await?;
+    let many = u64::from(load.senders.max(1)) + (plan.sessions.len() * load.receivers as usize) as u64;
+    let connecting = ground.progress.counted("connecting", many + plan.direct.len() as u64);
+    let receivers = receivers(ground, load, plan, &connecting).await?;
     let (mut senders, mut clients) = (Vec::new(), Vec::new());
     for at in 0..load.senders.max(1) {
         let (session, addr) = place(ground, load, plan, at).await?;
         let user = plan.sender(at)?;
         let contents = Contents::new(ground.seed, u64::from(at), load.size);
+        connecting.inc(1);
         if load.library {
             let everyone = ground.nodes.iter().map(|(_, addr)| addr.clone());
             let seeds = std::iter::once(addr).chain(everyone).collect();
@@ -92,6 +99,7 @@ pub(super) async fn measure(
             senders.push((at, Sender::new(link, session, load.window.max(1), contents, 1)?));
         }
     }
+    drop(connecting);
     // Connecting takes its time: the clock starts when everybody is there.
     let begin = Instant::now();
     span.from = begin + warmup;
@@ -101,8 +109,13 @@ pub(super) async fn measure(
     for link in receivers {
         listening.spawn(receive::count(link, span, pushed.clone(), lagged.clone()));
     }
+    let waited = match most {
+        u64::MAX => ground.progress.timed("sending", warmup + length),
+        most => ground.progress.counted("sending", most.saturating_mul(senders.len() as u64)),
+    };
     let mut sending = JoinSet::new();
     for (at, sender) in senders {
+        let sender = if most == u64::MAX { sender } else { sender.telling(waited.counter()) };
         let sender = match load.rate {
             Some(rate) => sender.paced(Schedule::new(begin, rate, load.senders.max(1), at))?,
             None => sender,
@@ -116,7 +129,7 @@ pub(super) async fn measure(
     while let Some(sent) = sending.join_next().await {
         all.push(sent??);
     }
-    drop(listening);
+    drop((listening, waited));
     let read_back = read_back(ground, plan, &all).await?;
     let pushed = pushed.load(Ordering::Relaxed);
     report(load, &all, length, pushed, lagged.load(Ordering::Relaxed), read_back, ground.seed)
@@ -126,6 +139,7 @@ async fn receivers(
     ground: &Ground,
     load: &LoadArgs,
     plan: &Plan,
+    connected: &Bar,
 ) -> anyhow::Result<Vec<crate::check::link::Link>> {
     let mut links = Vec::new();
     for at in 0..plan.sessions.len() {
@@ -136,6 +150,7 @@ async fn receivers(
             let mut link = connect(addr, &user, Role::User, &ground.token).await?;
             sync(&mut link).await?;
             links.push(link);
+            connected.inc(1);
         }
     }
     // Whoever is written to directly is there too: at another node than the one who writes, where there are several.
@@ -145,6 +160,7 @@ async fn receivers(
         let mut link = connect(addr, &plan.peer(at as u32)?, Role::User, &ground.token).await?;
         sync(&mut link).await?;
         links.push(link);
+        connected.inc(1);
     }
     Ok(links)
 }
@@ -172,7 +188,9 @@ async fn place(
 async fn read_back(ground: &Ground, plan: &Plan, all: &[Sent]) -> anyhow::Result<u64> {
     let reader = plan.backend()?;
     let mut found = 0;
+    let read = ground.progress.counted("reading back sessions", plan.all().count() as u64);
     for (at, (session, unsent)) in plan.all().enumerate() {
+        read.inc(1);
         let (_, addr) = ground.nodes.get(at % ground.nodes.len().max(1)).context("a cluster has nodes")?;
         // A run that ended before a direct session's first message has nothing to read there.
         if all.iter().all(|sent| sent.session != *session || sent.acked == 0) {

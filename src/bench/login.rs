@@ -92,7 +92,9 @@ pub(super) async fn run(args: &BenchArgs, login: &LoginArgs) -> anyhow::Result<E
         ask(&mut link, Kind::ManageSelf, &read_all).await?;
     }
     drop(link);
+    let measuring = ground.progress.open("logins, one after the other");
     let mut report = measure(&addr, &device, peers, login).await?;
+    drop(measuring);
     if login.logins > 0 {
         report.storm = Some(storm(&mut ground, &tag, login.logins).await?);
     }
@@ -127,7 +129,8 @@ impl Peer {
 async fn write_to(ground: &Ground, tag: &str, user: &UserId, sessions: u32) -> anyhow::Result<Vec<Peer>> {
     let nodes = ground.nodes.clone();
     let each: Vec<u32> = (0..sessions.max(CHANGED as u32)).collect();
-    let peers = in_parts(each, |at| {
+    let bar = ground.progress.counted("users write to one", each.len() as u64);
+    let peers = in_parts(bar, each, |at| {
         let (addr, token) = (nodes[at as usize % nodes.len()].1.clone(), ground.token.clone());
         let (user, name) = (user.clone(), format!("{tag}-{at:06}"));
         async move {
@@ -237,7 +240,8 @@ async fn storm(ground: &mut Ground, tag: &str, logins: u32) -> anyhow::Result<St
     may_open(u64::from(logins) + 1_000)?;
     let nodes = ground.nodes.clone();
     let each: Vec<u32> = (0..logins).collect();
-    let known = in_parts(each, |at| {
+    let bar = ground.progress.counted("making devices known", each.len() as u64);
+    let known = in_parts(bar, each, |at| {
         let (addr, token) = (nodes[at as usize % nodes.len()].1.clone(), ground.token.clone());
         // Every one has a session with a neighbour.
         let names = (format!("{tag}-s{:06}", at ^ 1), format!("{tag}-s{at:06}"));
@@ -253,6 +257,7 @@ async fn storm(ground: &mut Ground, tag: &str, logins: u32) -> anyhow::Result<St
     })
     .await?;
     let after_outage = ground.own.is_some();
+    let coming_back = ground.progress.open("all nodes come back after kill -9");
     if let Some(own) = &mut ground.own {
         for (node, _) in &nodes {
             own.kill(*node).await?;
@@ -266,6 +271,8 @@ async fn storm(ground: &mut Ground, tag: &str, logins: u32) -> anyhow::Result<St
             sleep(Duration::from_millis(10)).await;
         }
     }
+    drop(coming_back);
+    let bar = ground.progress.counted("logins at once", known.len() as u64);
     let begin = Instant::now();
     let mut all: JoinSet<anyhow::Result<(Duration, u64, Link)>> = JoinSet::new();
     for (addr, device) in known {
@@ -276,6 +283,7 @@ async fn storm(ground: &mut Ground, tag: &str, logins: u32) -> anyhow::Result<St
         let (took, again, link) = done??;
         each.push(took);
         repeated += again;
+        bar.inc(1);
         // It stays connected while the others come.
         open.push(link);
     }

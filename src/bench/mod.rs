@@ -18,6 +18,7 @@ mod login;
 mod mix;
 mod pace;
 mod plot;
+mod progress;
 mod readback;
 mod receipts;
 mod receive;
@@ -39,6 +40,7 @@ pub use args::{
     SessionsArgs, SweepArgs,
 };
 
+use self::progress::Progress;
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
 use crate::config::Config;
 
@@ -83,23 +85,27 @@ struct Ground {
     token: String,
     /// What messages say is drawn from it.
     seed: u64,
+    progress: Progress,
 }
 
 impl Ground {
     async fn prepare(args: &BenchArgs) -> anyhow::Result<Self> {
         let (token, seed) = (args.token.clone(), args.seed.unwrap_or_else(rand::random));
+        let progress = Progress::new(args.json);
         if let Some(path) = &args.config {
             let config = Config::load(path)?;
             let nodes = config.nodes.iter().map(|node| (node.id, node.client.clone())).collect();
-            return Ok(Self { nodes, own: None, _folder: None, token, seed });
+            return Ok(Self { nodes, own: None, _folder: None, token, seed, progress });
         }
         let folder = match &args.folder {
             Some(parent) => tempfile::TempDir::with_prefix_in("rookery-bench-", parent),
             None => tempfile::TempDir::with_prefix("rookery-bench-"),
         };
         let folder = folder.context("making a folder for the cluster")?;
+        let forming = progress.open("the nodes form a cluster");
         let own = own_cluster(args, folder.path()).await?;
-        Ok(Self { nodes: own.nodes(), own: Some(own), _folder: Some(folder), token, seed })
+        drop(forming);
+        Ok(Self { nodes: own.nodes(), own: Some(own), _folder: Some(folder), token, seed, progress })
     }
 
     /// The cluster we started.

@@ -62,7 +62,8 @@ pub(super) async fn run(args: &BenchArgs, receipts: &ReceiptsArgs) -> anyhow::Re
     let reading: Vec<(String, UserId)> =
         readers.into_iter().enumerate().map(|(at, user)| (nodes[at % nodes.len()].1.clone(), user)).collect();
     let read = Read { session: session.clone(), seq: ack.seq };
-    in_parts(reading, |(addr, user)| {
+    let bar = ground.progress.counted("members read", count as u64);
+    in_parts(bar, reading, |(addr, user)| {
         let (read, token) = (read.clone(), token.clone());
         async move {
             let mut link = connect(&addr, &user, Role::User, &token).await?;
@@ -72,6 +73,8 @@ pub(super) async fn run(args: &BenchArgs, receipts: &ReceiptsArgs) -> anyhow::Re
     .await?;
     let request = Receipts { session, seq: ack.seq, which: Which::Unread, after: None, limit: LIMIT };
     let expected = (count, members.len() - count);
+    let _measuring =
+        ground.progress.open("asking who has read; in between all are idle until they leave memory");
     let warm = measure(&mut link, &request, receipts.rounds, expected).await?;
     rest(&mut link).await?;
     let cold = measure(&mut link, &request, receipts.rounds, expected).await?;

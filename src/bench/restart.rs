@@ -64,16 +64,22 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
         bail!("only {} of {} messages were stored within {STORING:?}", stored.acked_in_all, restart.messages);
     }
     let mut probe = Probe::prepare(&ground, &plan, restart.size).await?;
+    let progress = ground.progress.clone();
     let own = ground.own()?;
     let ids: Vec<u16> = own.nodes().iter().map(|(node, _)| *node).collect();
     for node in &ids {
         own.kill(*node).await?;
     }
+    let starting = progress.open("all nodes come back after kill -9");
     let after_kill_all_ms = back(own, &ids, &mut probe).await?;
+    drop(starting);
+    let stopping = progress.open("all nodes stop, and come back");
     for node in &ids {
         own.stop(*node).await?;
     }
     let after_stop_all_ms = back(own, &ids, &mut probe).await?;
+    drop(stopping);
+    let _starting = progress.open("one node comes back after kill -9");
     let one = ids.first().copied().context("a cluster has nodes")?;
     own.kill(one).await?;
     let after_kill_one_ms = back(own, &[one], &mut probe).await?;

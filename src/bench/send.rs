@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 use rookery_wire::reply::Ack;
 use rookery_wire::request::Send;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Retry, SessionId};
@@ -65,7 +66,12 @@ pub(super) struct Sent {
     pub(super) busy: u64,
     /// Highest seq acknowledged.
     pub(super) last_seq: u64,
+    /// Moves with what is acknowledged, where somebody waits for a number of messages.
+    told: Option<ProgressBar>,
 }
+
+/// Every so many acknowledged messages the bar moves.
+const TOLD_EVERY: u64 = 64;
 
 impl Sent {
     pub(super) fn new(session: SessionId) -> anyhow::Result<Self> {
@@ -82,6 +88,7 @@ impl Sent {
             unsent: 0,
             busy: 0,
             last_seq: 0,
+            told: None,
         })
     }
 
@@ -104,6 +111,11 @@ impl Sent {
 
     fn answered(&mut self, now: Instant, span: Span, seq: u64) {
         self.acked += 1;
+        if let Some(bar) = &self.told
+            && self.acked.is_multiple_of(TOLD_EVERY)
+        {
+            bar.inc(TOLD_EVERY);
+        }
         self.acked_in_span += u64::from(span.holds(now));
         self.last_seq = self.last_seq.max(seq);
     }
@@ -174,6 +186,12 @@ impl Sender {
             first,
             schedule: None,
         })
+    }
+
+    /// Tells this bar how many are acknowledged.
+    pub(super) fn telling(mut self, bar: ProgressBar) -> Self {
+        self.sent.told = Some(bar);
+        self
     }
 
     /// Sends by this schedule.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{bail, ensure};
+use indicatif::ProgressBar;
 use rookery_wire::request::{Role, Send};
 use rookery_wire::{Blob, ErrorBody, Kind, Retry, SessionId, UserId};
 use serde::Serialize;
@@ -51,10 +52,10 @@ pub(super) async fn run(args: &BenchArgs, sessions: &SessionsArgs) -> anyhow::Re
     // The first ones pay for what is made once.
     let few = sessions.sessions / 100;
     begin(&ground, &tag, 0..few).await?;
-    settle(&mut []).await?;
+    settle(&ground.progress, &mut []).await?;
     let before = resident(&mut ground)?;
     begin(&ground, &tag, few..sessions.sessions).await?;
-    settle(&mut []).await?;
+    settle(&ground.progress, &mut []).await?;
     let after = resident(&mut ground)?;
     let caches = caches(&mut ground).await?;
     let mut links = Vec::new();
@@ -118,11 +119,13 @@ async fn join(ground: &Ground, tag: &str, at: u64) -> anyhow::Result<Link> {
 /// The first message of each of these sessions. Who is done hangs up: a connection that waits for the others would be ended as
 /// idle.
 async fn begin(ground: &Ground, tag: &str, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
+    let begun = ground.progress.counted("beginning sessions", numbers.end - numbers.start);
     let mut writing = JoinSet::new();
     for at in 0..WRITERS {
         let own: Vec<u64> = numbers.clone().filter(|number| number % WRITERS == at).collect();
         let (link, tag, seed) = (join(ground, tag, at).await?, tag.to_owned(), ground.seed);
-        writing.spawn(async move { write(link, &tag, seed, own).await });
+        let bar = begun.counter();
+        writing.spawn(async move { write(link, &tag, seed, own, bar).await });
     }
     while let Some(written) = writing.join_next().await {
         written??;
@@ -130,7 +133,13 @@ async fn begin(ground: &Ground, tag: &str, numbers: std::ops::Range<u64>) -> any
     Ok(())
 }
 
-async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> anyhow::Result<()> {
+async fn write(
+    mut link: Link,
+    tag: &str,
+    seed: u64,
+    mut numbers: Vec<u64>,
+    begun: ProgressBar,
+) -> anyhow::Result<()> {
     let mut flights: HashMap<u32, u64> = HashMap::new();
     while !(numbers.is_empty() && flights.is_empty()) {
         while flights.len() < WINDOW
@@ -147,6 +156,8 @@ async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> a
             let Retry::After(ms) = error.retry else { bail!("session {number}: {error}") };
             numbers.push(number);
             sleep(Duration::from_millis(ms.into())).await;
+        } else {
+            begun.inc(1);
         }
     }
     Ok(())

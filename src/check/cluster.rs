@@ -25,6 +25,9 @@ const ASK: Duration = Duration::from_millis(500);
 /// How long an orderly stop may take before it is made disorderly.
 const STOP: Duration = Duration::from_secs(10);
 
+/// How long a hook may take.
+const HOOK: Duration = Duration::from_secs(10);
+
 /// Something that can be loaded and hurt.
 pub trait Cluster: Send {
     /// Numbers and client addresses of the nodes.
@@ -161,7 +164,7 @@ impl OwnCluster {
         let mut command = Command::new(&self.options.program);
         command.arg("serve").arg("--config").arg(&self.config).arg("--node").arg(id.to_string());
         // kill_on_drop ends them with us; this ends them when we are killed ourselves.
-        command.arg("--with-parent");
+        command.arg("--with-parent").arg(std::process::id().to_string());
         command.envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let child =
@@ -214,7 +217,11 @@ impl OwnCluster {
 
     async fn hook(&self, what: &str, id: u16) -> anyhow::Result<()> {
         let hook = self.options.power_hook.as_ref().context("no --power-hook was given")?;
-        let status = Command::new(hook).arg(what).arg(id.to_string()).stdin(Stdio::null()).status().await?;
+        let mut command = Command::new(hook);
+        command.arg(what).arg(id.to_string()).stdin(Stdio::null()).kill_on_drop(true);
+        let status = timeout(HOOK, command.status()).await;
+        let status =
+            status.with_context(|| format!("{} {what} {id} took over {HOOK:?}", hook.display()))??;
         if !status.success() {
             bail!("{} {what} {id} ended with {status}", hook.display());
         }

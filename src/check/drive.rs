@@ -101,7 +101,16 @@ async fn one<C: Power>(
     })
     .await;
     let fault_at = loaded.unwrap_or_else(|| stage.now());
-    hurt(cluster, stage, fault, &nodes, until).await?;
+    match tokio::time::timeout_at(until, hurt(cluster, stage, fault, &nodes, until)).await {
+        Ok(done) => done?,
+        Err(_) => {
+            let text =
+                format!("round {number}: {fault:?} was not over within {ROUND:?} of the round's begin");
+            // What cuts the power is none of the cluster's parts.
+            let hooked = matches!(fault, FaultKind::Powercut | FaultKind::Blackout);
+            return Err(if hooked { anyhow::anyhow!(text) } else { fault::cluster(text) });
+        }
+    }
     while !cluster.whole().await {
         cluster.alive()?;
         if Instant::now() >= until {

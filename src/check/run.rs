@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use rookery_wire::SessionId;
 
 use super::campaign::{self, Campaign};
 use super::cast::CastSize;
 use super::cluster::{Cluster, OwnCluster, OwnOptions};
-use super::drive::{Plan, Power};
+use super::drive::{self, Plan, Power};
 use super::history::{FaultKind, History, Parts};
 use super::judge::{Standing, judge};
 use super::settings::{self, Setting};
@@ -294,14 +295,24 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
     }
 }
 
+/// A line for each round; and, where somebody looks, a bar below that says how many there are to come.
 fn tell(args: &CheckArgs) -> impl FnMut(&super::history::Round) {
     let all = args.rounds;
+    let bar = if args.json { ProgressBar::hidden() } else { crate::terminal::spinner("") };
+    let now = move |round: u32| match round < all {
+        true => format!("check: round {} of {all}, at most {} s", round + 1, drive::ROUND.as_secs()),
+        false => "check: the last answers and copies are gathered, and judged".to_owned(),
+    };
+    bar.set_message(now(0));
     move |round| {
         let ms = (round.healed - round.fault_at) / 1000;
-        note(format_args!(
-            "round {} of {all}: nodes {:?}, whole again after {ms} ms",
-            round.number, round.nodes
-        ));
+        bar.suspend(|| {
+            note(format_args!(
+                "round {} of {all}: nodes {:?}, whole again after {ms} ms",
+                round.number, round.nodes
+            ));
+        });
+        bar.set_message(now(round.number));
     }
 }
 

@@ -27,6 +27,7 @@ mod versions;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -38,6 +39,7 @@ use crate::terminal as out;
 #[command(
     name = "rookery",
     version,
+    long_version = LONG_VERSION.as_str(),
     max_term_width = 100,
     after_help = "Examples:
   rookery demo                             three nodes, a conversation, a leader killed: see it work
@@ -52,6 +54,12 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// With what nodes compare when they meet.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, speaks) = (env!("CARGO_PKG_VERSION"), crate::node::speaks());
+    format!("{version} (between nodes: {speaks}; format {})", crate::system::FORMAT)
+});
 
 #[derive(Debug, Subcommand)]
 enum Command {

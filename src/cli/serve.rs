@@ -43,9 +43,9 @@ pub(super) struct ServeArgs {
     /// Take the place of this node after its data folder was lost; only with an empty folder
     #[arg(long)]
     replace: bool,
-    /// End when the process that started this one ends
-    #[arg(long, hide = true)]
-    with_parent: bool,
+    /// End when the process of this number, which started this one, ends
+    #[arg(long, hide = true, value_name = "PID")]
+    with_parent: Option<i32>,
 }
 
 pub(super) fn run(args: ServeArgs) -> Result<ExitCode> {
@@ -210,22 +210,26 @@ fn cannot_listen(key: &str, addr: &str, fault: &std::io::Error) -> String {
 }
 
 /// SIGTERM and SIGINT begin an orderly stop, the second of them ends the process; SIGHUP is for nobody.
-async fn watch_signals(stop: CancellationToken, with_parent: bool) {
+///
+/// The parent is named by who is it: asked for here, it may have ended already, and whoever adopts orphans is no parent.
+async fn watch_signals(stop: CancellationToken, parent: Option<i32>) {
     let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
         tracing::error!("cannot listen for signals; stop this node with POST /shutdown");
         return;
     };
-    let parent = rustix::process::getppid();
+    if parent.is_some() {
+        follow_into_the_end();
+    }
     let mut look = tokio::time::interval(PARENT_CHECK);
     loop {
         let name = tokio::select! {
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
             _ = hup.recv() => continue,
-            _ = look.tick(), if with_parent && !stop.is_cancelled() => {
-                if rustix::process::getppid() == parent {
+            _ = look.tick(), if parent.is_some() && !stop.is_cancelled() => {
+                if rustix::process::getppid().map(|pid| pid.as_raw_pid()) == parent {
                     continue;
                 }
                 "the parent's end"
@@ -238,5 +242,13 @@ async fn watch_signals(stop: CancellationToken, with_parent: bool) {
         }
         tracing::info!(signal = name, "told to stop");
         stop.cancel();
+    }
+}
+
+/// Frozen as it may be by then, a process looks at nothing: its parent's end lets it go on, and find that it has none.
+fn follow_into_the_end() {
+    #[cfg(target_os = "linux")]
+    if let Err(why) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT)) {
+        tracing::warn!(%why, "a frozen node would outlive its parent");
     }
 }

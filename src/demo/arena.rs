@@ -46,7 +46,11 @@ impl Arena {
         let mut started = Vec::new();
         for node in &self.fleet.config.nodes {
             if !self.children.iter().any(|(id, _)| *id == node.id) {
-                let child = self.fleet.spawn(node, &self.program, &["--with-parent"])?;
+                let child = self.fleet.spawn(
+                    node,
+                    &self.program,
+                    &["--with-parent", &std::process::id().to_string()],
+                )?;
                 self.children.push((node.id, child));
                 started.push(node.id);
             }

@@ -73,7 +73,7 @@ pub(super) async fn keep(shard: ShardHandle, view: View) {
             steady = 0;
             continue;
         }
-        let preferred = facts.placement.nodes(shard.id()).first().copied().unwrap_or(me);
+        let preferred = facts.placement.preferred(shard.id()).unwrap_or(me);
         let reachable = preferred != me && peers.link(preferred).borrow().up;
         steady = if reachable { steady + 1 } else { 0 };
         if steady < STEADY_LOOKS {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Node, replicas};
 use crate::gateway;
 use crate::status::{
-    CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, KindTimes, NodeStatus, RequestStatus,
+    CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, KindTimes, NodeStatus, RequestStatus, ShardStatus,
 };
 use crate::system::SYSTEM_GROUP;
 use crate::system::facts::cluster_text;
@@ -17,7 +17,10 @@ impl Node {
         let health = self.store.health();
         let delivery = self.delivery.stats();
         let system = replicas::of_group(SYSTEM_GROUP, &self.system.status());
-        let shards = self.shards.iter().map(replicas::of_shard);
+        let shards = self.shards.iter().map(|shard| ShardStatus {
+            preferred: facts.placement.preferred(shard.id()),
+            ..replicas::of_shard(shard)
+        });
         NodeStatus {
             node: self.number,
             cluster: self.config.cluster.name.clone(),

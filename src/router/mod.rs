@@ -36,6 +36,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
 pub use self::lane::LaneLimits;
+pub use self::peer::VERSION as PEER_VERSION;
 pub use self::seam::{Arrival, Order, Peers, Places, Replica, Request, Waiter};
 use crate::delivery::{Delivery, Passing, Receiver, Topic};
 use crate::shard::{Answer, Answers, Freshness, Outbound, Read, ReadRefusal, ReadReply};

@@ -10,8 +10,9 @@ use super::seam::Arrival;
 use crate::delivery::{Passing, Topic};
 use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
-/// First byte of every message between routers. A node of another version is not guessed at.
-const VERSION: u8 = 7;
+/// First byte of every message between routers. A node of another version is not guessed at: the handshake of the link
+/// compares it, and the two refuse each other.
+pub const VERSION: u8 = 7;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]

@@ -23,6 +23,19 @@ impl Placement {
         };
         Self { shards: (0..shards as usize).map(replicas).collect() }
     }
+    /// Makes a replica's node the preferred leader.
+    fn prefer(&mut self, shard: u32, node: u16) -> Result<(), String> {
+        let nodes = shard.checked_sub(1).and_then(|at| self.shards.get_mut(at as usize));
+        let nodes = nodes.ok_or_else(|| format!("there is no shard {shard}"))?;
+        let at = nodes.iter().position(|known| *known == node);
+        let at = at.ok_or_else(|| format!("node {node} has no replica of shard {shard}"))?;
+        nodes[..=at].rotate_right(1);
+        Ok(())
+    }
+    /// The node that is to lead a shard whenever it can.
+    pub fn preferred(&self, shard: u32) -> Option<u16> {
+        self.nodes(shard).first().copied()
+    }
     /// Number of shards.
     pub fn count(&self) -> u32 {
         self.shards.len() as u32
@@ -87,6 +100,13 @@ pub enum FactsCommand {
     },
     /// Lines for the audit, which is none of the facts: [`super::machine`] has it.
     Audit(AuditCommand),
+    /// A node is to lead a shard from now on, whenever it can.
+    Prefer {
+        /// The shard, from 1.
+        shard: u32,
+        /// The node; it must hold a replica.
+        node: u16,
+    },
 }
 
 impl Facts {
@@ -119,6 +139,7 @@ impl Facts {
                 }
             },
             FactsCommand::Audit(_) => Ok(()),
+            FactsCommand::Prefer { shard, node } => self.placement.prefer(shard, node),
         }
     }
 
@@ -178,6 +199,24 @@ mod tests {
             assert!((3..=4).contains(&leads), "node {node} leads {leads}");
         }
         assert!(placement.shards.iter().all(|nodes| nodes.len() == 3));
+    }
+
+    #[test]
+    fn a_preferred_leader_is_chosen_among_the_replicas_and_nothing_else_changes() {
+        let placement = Placement::spread(5, &[1, 2, 3, 4, 5], 3);
+        let mut facts = Facts { placement: placement.clone(), ..Facts::default() };
+        let mut prefer =
+            |shard, node| facts.apply(FactsCommand::Prefer { shard, node }).map(|()| facts.clone());
+        assert_eq!(placement.nodes(2), [2, 3, 4]);
+        // Again is the same; and each of them can be it.
+        for (node, now) in [(4, [4, 2, 3]), (4, [4, 2, 3]), (2, [2, 4, 3]), (3, [3, 2, 4]), (2, [2, 3, 4])] {
+            let known = prefer(2, node).expect("it has a replica");
+            assert_eq!((known.placement.nodes(2), known.placement.preferred(2)), (&now[..], Some(node)));
+        }
+        for (shard, node) in [(2, 1), (2, 9), (0, 1), (6, 1), (u32::MAX, 1)] {
+            prefer(shard, node).expect_err("no such shard, or no replica");
+        }
+        assert_eq!(facts.placement, placement);
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn framed(question: &[u8]) -> Bytes {
 }
 
 /// Between two rounds of questions.
-const ROUND: Duration = Duration::from_millis(200);
+pub(super) const ROUND: Duration = Duration::from_millis(200);
 /// A node that most of the others will not have for so long ends.
 const SHUT_OUT: Duration = Duration::from_secs(3);
 /// Deadline of one question.
@@ -100,6 +100,13 @@ pub enum Question {
     /// May this node go away: can every group that you lead go on without it?
     Leave {
         /// The node that is about to stop.
+        node: u16,
+    },
+    /// To the leader of the system group: this node is to lead the shard from now on.
+    Prefer {
+        /// The shard.
+        shard: u32,
+        /// The node.
         node: u16,
     },
 }
@@ -183,15 +190,15 @@ impl Forming {
                 _ => Reply::Done,
             },
             Question::Replace { node, store } => {
-                match self.propose(FactsCommand::Replace { node, store }).await {
-                    Ok(()) => Reply::Done,
-                    Err(why) => Reply::No(why),
-                }
+                said(self.propose(FactsCommand::Replace { node, store }).await)
+            }
+            Question::Prefer { shard, node } => {
+                said(self.propose(FactsCommand::Prefer { shard, node }).await)
             }
         }
     }
 
-    async fn propose(&self, command: FactsCommand) -> Result<(), String> {
+    pub(super) async fn propose(&self, command: FactsCommand) -> Result<(), String> {
         let group = self.group.lock().clone();
         let Some(group) = group else { return Err("the node is starting".to_owned()) };
         let (waiter, answered) = SystemWaiter::new();
@@ -392,7 +399,7 @@ impl Forming {
         !matches!(self.ask(node, rookery_wire::encode(&question)).await, Some(Reply::No(_)))
     }
 
-    async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {
+    pub(super) async fn ask(&self, node: u16, question: Bytes) -> Option<Reply> {
         let body = framed(&question);
         let answer = self.peers.call(node, body, ASK).await.ok()?;
         decode(&answer).ok()
@@ -425,6 +432,10 @@ fn founders(
     }
     stores.sort_unstable();
     if missing.is_empty() { Ok(stores) } else { Err(missing) }
+}
+
+fn said(outcome: Result<(), String>) -> Reply {
+    outcome.map_or_else(Reply::No, |()| Reply::Done)
 }
 
 fn is_off(clock_ahead: i64) -> bool {

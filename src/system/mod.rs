@@ -1,14 +1,15 @@
 //! The system group: the cluster's own facts, replicated like everything else.
 //!
 //! [`facts`] is the plain state and its commands, [`audit`] the lines that tell what backends asked for, [`machine`] keeps
-//! both in the node's store, [`forming`] brings a cluster into being and decides who may take part in it, [`trail`] takes
-//! lines for the audit to whoever leads the group.
+//! both in the node's store, [`forming`] brings a cluster into being and decides who may take part in it, `preferring`
+//! has the facts say who is to lead a shard, [`trail`] takes lines for the audit to whoever leads the group.
 
 pub mod audit;
 mod audit_rows;
 pub mod facts;
 pub mod forming;
 pub mod machine;
+mod preferring;
 pub mod trail;
 
 pub use facts::{Facts, FactsCommand, NodeFacts, Placement};

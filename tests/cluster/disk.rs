@@ -84,8 +84,8 @@ impl SmallDisk {
         match made {
             Ok(()) => Some(disk),
             Err(why) => {
-                println!("SKIPPED: a disk that is really full: {why}");
-                eprintln!("SKIPPED: a disk that is really full: {why}");
+                // Not by a macro: the harness would keep that of a test that passes to itself.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: a disk that is really full: {why}");
                 None
             }
         }

@@ -153,7 +153,8 @@ impl Cluster {
         assert!(!self.running.contains_key(&id), "node {id} runs already");
         let node = fleet.node(id).expect("a node of the configuration");
         // Should this process be killed, its nodes end by themselves.
-        let arguments = [&["--with-parent"], more].concat();
+        let me = std::process::id().to_string();
+        let arguments = [&["--with-parent", &me], more].concat();
         let child = fleet.spawn(node, Path::new(PROGRAM), &arguments).expect("the program starts");
         self.running.insert(id, child);
     }
@@ -212,7 +213,9 @@ impl Cluster {
     /// Starts a node that must not serve, under this or another configuration; gives the error it ends with.
     pub async fn refused(&self, fleet: &Fleet, id: u16) -> String {
         let node = fleet.node(id).expect("a node of the configuration");
-        let child = fleet.spawn(node, Path::new(PROGRAM), &["--with-parent"]).expect("the program starts");
+        let child = fleet
+            .spawn(node, Path::new(PROGRAM), &["--with-parent", &std::process::id().to_string()])
+            .expect("the program starts");
         let mut child = Ends(child);
         let mut status = None;
         until(&format!("node {id} is refused"), async || {
@@ -313,7 +316,8 @@ impl Drop for Ends {
 /// What `serve` says that must fail at once; not through the fleet, which would look at the pid file first.
 pub fn serve_fails(config: &Path, id: u16) -> String {
     let mut serve = Command::new(PROGRAM);
-    serve.arg("serve").arg("--config").arg(config).args(["--node", &id.to_string(), "--with-parent"]);
+    serve.arg("serve").arg("--config").arg(config).args(["--node", &id.to_string()]);
+    serve.args(["--with-parent", &std::process::id().to_string()]);
     let mut child = Ends(serve.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts"));
     let end = Instant::now() + PATIENCE;
     let status = loop {

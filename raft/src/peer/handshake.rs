@@ -1,7 +1,7 @@
 //! The handshake of the peer link: who is there, of which cluster, and can prove it.
 //!
 //! ```text
-//! hello    magic 8, protocol u16, node u16, meant u16, store u64, cluster 0 | 1 + 16, format u32, nonce 32
+//! hello    magic 8, protocol u16, node u16, meant u16, store u64, cluster 0 | 1 + 16, format u32, speaks 3 × u16, nonce 32
 //! dialler → hello
 //!         ← 0, hello, proof          or 1, text
 //! dialler → 0, proof                 or 1, text
@@ -10,11 +10,12 @@
 //! text     u16 length, UTF-8
 //! ```
 //! `meant` is the number under which the other side was dialled (0 in the acceptor's hello). Each side checks the other
-//! only after the other proved the secret. A stranger who dials learns what stands in the acceptor's hello (node, store,
-//! cluster, format), and gets a proof to which it can try secrets at leisure: the secret must be one that cannot be
-//! guessed. The link is authenticated when it is made; it is not encrypted.
+//! only after the other proved the secret. Only `protocol` is judged before that, as soon as it is there: it says how to
+//! read the rest, and a hello of another protocol may be shorter. A stranger who dials learns what stands in the
+//! acceptor's hello (node, store, cluster, format, versions), and gets a proof to which it can try secrets at leisure: the
+//! secret must be one that cannot be guessed. The link is authenticated when it is made; it is not encrypted.
 //!
-//! Owns: those bytes and the checks. Must never take a peer whose proof, cluster, number or format is wrong.
+//! Owns: those bytes and the checks. Must never take a peer whose proof, cluster, number, format or versions are wrong.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::PeerOptions;
+use super::{PeerOptions, Speaks};
 use crate::codec::{Sink, Take};
 use crate::seam::{BoxStream, Entropy};
 
@@ -31,9 +32,11 @@ use crate::seam::{BoxStream, Entropy};
 const MAGIC: [u8; 8] = *b"\x89RKpeer\n";
 
 /// Version of everything in `peer/`.
-const PROTOCOL: u16 = 1;
+const PROTOCOL: u16 = 2;
 
-const HELLO: usize = 8 + 2 + 2 + 2 + 8 + 17 + 4 + 32;
+/// A hello up to and with its protocol.
+const HELLO_HEAD: usize = 8 + 2;
+const HELLO: usize = HELLO_HEAD + 2 + 2 + 8 + 17 + 4 + 6 + 32;
 const PROOF: usize = 32;
 
 /// The longest refusal text that is read, in bytes.
@@ -57,6 +60,7 @@ pub(super) struct Hello {
     pub(super) store: u64,
     cluster: Option<[u8; 16]>,
     format: u32,
+    speaks: Speaks,
     nonce: [u8; 32],
 }
 
@@ -97,6 +101,7 @@ impl Hello {
             store: options.store,
             cluster,
             format: options.format,
+            speaks: options.speaks,
             nonce,
         }
     }
@@ -111,6 +116,10 @@ impl Hello {
         Sink::put_u8(&mut out, u8::from(self.cluster.is_some()));
         out.put_slice(&self.cluster.unwrap_or_default());
         Sink::put_u32(&mut out, self.format);
+        let Speaks { messages, entries, records } = self.speaks;
+        for version in [messages, entries, records] {
+            Sink::put_u16(&mut out, version);
+        }
         out.put_slice(&self.nonce);
         out
     }
@@ -128,6 +137,7 @@ impl Hello {
                 formed.then_some(id)
             },
             format: take.u32()?,
+            speaks: Speaks { messages: take.u16()?, entries: take.u16()?, records: take.u16()? },
             nonce: take.bytes(32)?.try_into().ok()?,
         })
     }
@@ -159,6 +169,14 @@ fn proof(secret: &[u8], role: Role, dialler: &[u8], acceptor: &[u8]) -> [u8; PRO
 const BAD_SECRET: &str =
     "the cluster secret differs; both nodes need the same cluster.secret in cluster.toml";
 
+/// The remedy where two builds cannot talk.
+const SAME_BUILD: &str =
+    "the nodes of a cluster run the same version of the program: stop them all, then start that one on each";
+
+fn other_protocol(me: u16, theirs: u16) -> String {
+    format!("node {me} speaks peer protocol {PROTOCOL}, and the other node {theirs}; {SAME_BUILD}")
+}
+
 /// Dials side: `meant` is the node number this address should belong to.
 pub(super) async fn dial(
     stream: &mut BoxStream,
@@ -186,6 +204,7 @@ pub(super) async fn dial(
         {
             Err(BAD_SECRET.to_owned())
         }
+        Some(hello) if hello.protocol != PROTOCOL => Err(other_protocol(options.node, hello.protocol)),
         Some(hello) => check(options, cluster, &hello, Some(meant)).map(|()| hello),
     };
     match checked {
@@ -209,14 +228,8 @@ pub(super) async fn accept(
     entropy: &dyn Entropy,
 ) -> Result<Hello, Failure> {
     let theirs = read_first_hello(stream, options).await?;
-    let hello = match Hello::decode(&theirs) {
-        Some(hello) if hello.protocol == PROTOCOL => hello,
-        Some(hello) => {
-            let text =
-                format!("peer protocol {} here, {} there; run the same version", PROTOCOL, hello.protocol);
-            return refuse(stream, text).await;
-        }
-        None => return refuse(stream, "unreadable hello".to_owned()).await,
+    let Some(hello) = Hello::decode(&theirs) else {
+        return refuse(stream, "unreadable hello".to_owned()).await;
     };
     let known = known(hello.node);
     let mine = Hello::of(options, cluster, 0, entropy).encode();
@@ -256,6 +269,10 @@ async fn read_first_hello(stream: &mut BoxStream, options: &PeerOptions) -> Resu
         have += read;
         let magic = have.min(MAGIC.len());
         if bytes[..magic] == MAGIC[..magic] {
+            let theirs = u16::from_le_bytes([bytes[8], bytes[9]]);
+            if have >= HELLO_HEAD && theirs != PROTOCOL {
+                return refuse(stream, other_protocol(options.node, theirs)).await;
+            }
             continue;
         }
         // Six bytes tell a client; fewer that are not ours are waited for until the deadline of the handshake.
@@ -316,6 +333,12 @@ fn check(
         return Err(format!(
             "node {} writes format {}, node {me} knows formats up to {}; upgrade node {me} first",
             hello.node, hello.format, options.format
+        ));
+    }
+    if hello.speaks != options.speaks {
+        return Err(format!(
+            "node {me} speaks {}, and node {} {}; {SAME_BUILD} (`rookery --version` says what it speaks)",
+            options.speaks, hello.node, hello.speaks
         ));
     }
     match &options.admit {
@@ -414,9 +437,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_hello_of_another_protocol_is_answered_before_it_is_whole() {
+        let mut hello = Hello::of(&options(1), None, 2, &SeededEntropy::new(1)).encode();
+        hello[8] = 1;
+        // As short as the first protocol's was, and shorter: no more may be waited for.
+        for sent in [HELLO - 6, HELLO_HEAD] {
+            let (mut a, b) = tokio::io::duplex(4096);
+            let mut b: BoxStream = Box::new(b);
+            a.write_all(&hello[..sent]).await.unwrap();
+            let mut known = |_| true;
+            let mine = options(2);
+            let entropy = SeededEntropy::new(1);
+            let (accepted, heard) =
+                tokio::join!(accept(&mut b, &mine, None, &mut known, &entropy), async move {
+                    let mut heard = Vec::new();
+                    a.read_to_end(&mut heard).await.unwrap();
+                    String::from_utf8_lossy(&heard).into_owned()
+                });
+            let said = accepted.unwrap_err().to_string();
+            for text in [said, heard] {
+                assert!(text.contains("peer protocol 2, and the other node 1; the nodes"), "{text}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn both_sides_learn_what_differs() {
         let stranger = PeerOptions { secret: b"another secret altogether".to_vec(), ..options(1) };
         let newer = PeerOptions { format: 2, ..options(1) };
+        let speaks = |messages, entries, records| PeerOptions {
+            speaks: Speaks { messages, entries, records },
+            ..options(1)
+        };
         let unknown = PeerOptions {
             admit: Some(std::sync::Arc::new(|node, store| {
                 Err(format!("store {store} of node {node} is retired"))
@@ -429,6 +481,9 @@ mod tests {
             (options(2), options(2), [None, None], 2, "its own number"),
             (options(1), options(2), [Some([1; 16]), Some([2; 16])], 2, "another cluster"),
             (newer, options(2), [None, None], 2, "upgrade node 2"),
+            (speaks(8, 0, 0), options(2), [None, None], 2, "messages 8, entries 0, records 0"),
+            (speaks(0, 9, 0), options(2), [None, None], 2, "messages 0, entries 9, records 0"),
+            (speaks(0, 0, 1), options(2), [None, None], 2, "messages 0, entries 0, records 1"),
             (options(1), unknown, [None, None], 2, "store 71 of node 1 is retired"),
         ];
         for (dialler, acceptor, clusters, meant, text) in cases {

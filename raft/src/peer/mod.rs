@@ -35,6 +35,24 @@ const MIN_SECRET: usize = 16;
 /// Decides whether a peer with this node number and store id may link; the text of a no goes to the peer.
 pub type Admit = Arc<dyn Fn(u16, u64) -> Result<(), String> + Send + Sync>;
 
+/// Versions of what the application has carried to its peers as opaque bytes. A build that has another one of any of them
+/// would drop messages, or stop at an entry that it cannot read, so the two refuse each other when they meet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Speaks {
+    /// Of calls and casts.
+    pub messages: u16,
+    /// Of the payloads of log entries.
+    pub entries: u16,
+    /// Of the records in snapshots.
+    pub records: u16,
+}
+
+impl fmt::Display for Speaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "messages {}, entries {}, records {}", self.messages, self.entries, self.records)
+    }
+}
+
 /// How this node meets its peers.
 #[derive(Clone)]
 pub struct PeerOptions {
@@ -52,6 +70,8 @@ pub struct PeerOptions {
     pub cluster: Option<[u8; 16]>,
     /// The format version this node writes; a peer with a newer one is refused by this node, and this node by older ones.
     pub format: u32,
+    /// What the application speaks; a peer that speaks anything else is refused.
+    pub speaks: Speaks,
     /// Asked for each peer after the secret was proven. `None` admits every store.
     pub admit: Option<Admit>,
     /// Sent to a client that comes to this port by mistake, before it is hung up on: an error frame of its protocol.
@@ -89,6 +109,7 @@ impl PeerOptions {
             secret,
             cluster: None,
             format: 1,
+            speaks: Speaks::default(),
             admit: None,
             client_refusal: Bytes::from_static(
                 b"this is the peer port of a rookery node; clients connect to its `client` address\n",
@@ -198,7 +219,8 @@ impl PeerNet {
         self.0.nodes()
     }
 
-    /// What is between this node and each configured peer (secret, cluster, number, format, a folder that was replaced),
+    /// What is between this node and each configured peer (secret, cluster, number, format, versions, a folder that was
+    /// replaced),
     /// in words; gone once their link is up. A stranger who can reach the peer port can put words here for a node
     /// that has no link, so one voice alone must not decide anything.
     pub fn refusals(&self) -> BTreeMap<u16, String> {

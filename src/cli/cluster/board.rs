@@ -59,13 +59,17 @@ fn state(seen: &Seen) -> &'static str {
 
 /// One row a shard.
 pub(super) fn shards(fleet: &Fleet, board: &Board) -> String {
-    let mut table = table(&["shard", "leader", "term", "committed", "applied on each node", "voters"]);
+    let mut table =
+        table(&["shard", "leader", "kept for", "term", "committed", "applied on each node", "voters"]);
     for id in 1..=fleet.config.cluster.shards {
         let replicas: Vec<_> = board
             .statuses()
             .filter_map(|status| Some((status.node, status.shards.iter().find(|shard| shard.id == id)?)))
             .collect();
         let leader = board.leader(id).map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+        // The leader's word, for it acts on it.
+        let kept = replicas.iter().max_by_key(|(_, shard)| (shard.leading, shard.applied));
+        let kept = kept.and_then(|(_, shard)| shard.preferred).map(|node| node.to_string());
         let term = replicas.iter().map(|(_, shard)| shard.term).max().unwrap_or(0);
         let committed = replicas.iter().map(|(_, shard)| shard.committed).max().unwrap_or(0);
         let applied: Vec<_> =
@@ -76,6 +80,7 @@ pub(super) fn shards(fleet: &Fleet, board: &Board) -> String {
         table.add_row([
             id.to_string(),
             leader,
+            kept.unwrap_or_default(),
             term.to_string(),
             committed.to_string(),
             applied.join("  "),

@@ -28,7 +28,7 @@ const TRANSFER: Duration = Duration::from_secs(12);
   rookery cluster up                       start what is not running; returns when every shard has a leader
   rookery cluster status
   rookery cluster kill 2                   kill -9, to see that nobody minds; `up` starts it again
-  rookery cluster transfer 5 3             let node 3 lead shard 5
+  rookery cluster transfer 5 3             let node 3 lead shard 5 from now on
   rookery cluster logs 1 --follow
   rookery cluster down
 
@@ -77,7 +77,10 @@ enum ClusterCommand {
         /// Which
         node: u16,
     },
-    /// Move the leadership of a shard
+    /// Move the leadership of a shard, for good
+    ///
+    /// The node leads the shard from now on whenever it can, also after restarts, until another transfer says otherwise;
+    /// `status --shards` shows for which node each lead is kept.
     Transfer {
         /// Shard, from 1
         shard: u32,
@@ -172,23 +175,18 @@ async fn transfer(fleet: &Fleet, shard: u32, to: u16) -> Result<()> {
     if !(1..=shards).contains(&shard) {
         bail!("there is no shard {shard}: there are 1 to {shards}");
     }
-    let board = fleet::ask_all(fleet, ASK).await;
-    let leader = board.leader(shard);
-    let leader =
-        leader.with_context(|| format!("shard {shard} has no leader that answers; see `cluster status`"))?;
-    if leader == to {
-        out::line(format_args!("node {to} leads shard {shard} already"))?;
-        return Ok(());
-    }
-    let http = &fleet.node(leader)?.http;
-    let order = format!("/transfer?shard={shard}&to={to}");
     let begun = std::time::Instant::now();
-    // Soon after a start the leader may not have its link to the heir yet.
-    while let Err(why) = fetch::post(http, &order, TRANSFER).await {
-        if begun.elapsed() > SETTLING {
-            return Err(why.into());
+    // Soon after a start, or a freeze, there may be no leader yet, or it may have no link to the heir.
+    let leader = loop {
+        match order_transfer(fleet, shard, to).await {
+            Ok(leader) => break leader,
+            Err(why) if begun.elapsed() > SETTLING => return Err(why),
+            Err(_) => tokio::time::sleep(fleet::POLL).await,
         }
-        tokio::time::sleep(fleet::POLL).await;
+    };
+    if leader == to {
+        out::line(format_args!("node {to} leads shard {shard} already, and keeps it"))?;
+        return Ok(());
     }
     let end = std::time::Instant::now() + TRANSFER;
     while fleet::ask_all(fleet, ASK).await.leader(shard) != Some(to) {
@@ -197,6 +195,16 @@ async fn transfer(fleet: &Fleet, shard: u32, to: u16) -> Result<()> {
         }
         tokio::time::sleep(fleet::POLL).await;
     }
-    out::line(format_args!("shard {shard}: node {leader} → node {to}"))?;
+    out::line(format_args!("shard {shard}: node {leader} → node {to}, which keeps it"))?;
     Ok(())
+}
+
+/// Tells the leader of a shard who is to lead it; gives that leader.
+async fn order_transfer(fleet: &Fleet, shard: u32, to: u16) -> Result<u16> {
+    let leader = fleet::ask_all(fleet, ASK).await.leader(shard);
+    let leader =
+        leader.with_context(|| format!("shard {shard} has no leader that answers; see `cluster status`"))?;
+    let order = format!("/transfer?shard={shard}&to={to}");
+    fetch::post(&fleet.node(leader)?.http, &order, TRANSFER).await?;
+    Ok(leader)
 }
