@@ -12,7 +12,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 use super::connection::Connection;
 use super::core::Core;
 use super::{
-    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
+    admin, check, cursors, digests, groups, join, own, passing, reads, receipts, standing, sync, versions,
     watch,
 };
 use crate::router::{Order, Request, Waiter};
@@ -46,7 +46,7 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
     }
     connection.begin();
     if kind != Some(Kind::Sync) {
-        places::look_once(connection);
+        standing::look_once(connection);
     }
     let limits = &connection.core.options.limits;
     match kind {
@@ -160,6 +160,7 @@ fn act(connection: &Arc<Connection>, request: u32, command: Result<Command, Erro
 
 /// DELIVERED without a request id is answered by nothing, not even an error.
 fn quiet_delivered(connection: &Arc<Connection>, frame: &Frame) {
+    standing::look_once(connection);
     if let Ok(delivered) = body::<Delivered>(frame)
         && check::cursors(&delivered.cursors).is_ok()
         && !delivered.cursors.is_empty()

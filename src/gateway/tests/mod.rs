@@ -12,6 +12,7 @@ mod live;
 mod own;
 mod places;
 mod since;
+mod standing;
 mod versions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -237,7 +238,7 @@ impl FakeShard {
                 let turn = Turn { term: 1, count };
                 ReadReply::Arrived { epoch: 1, turn, last_number: 7, ended_ms: 0 }
             }
-            Read::Epoch { .. } => ReadReply::Count(1),
+            Read::Epoch { .. } => ReadReply::Count(self.past.troubles.epoch()),
             Read::OwnNumber { .. } => ReadReply::Count(7),
             Read::KnowsKey { .. } => ReadReply::Count(0),
             Read::Settings { sessions, .. } => {
