@@ -23,6 +23,7 @@ use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
 use super::outbox::{FRAME_HEADER, KIND_AT, Outbox};
+use super::own::frames_of;
 use super::pace::Pace;
 use super::standing::{self, Standing};
 use super::stats::GatewayStats;
@@ -261,8 +262,8 @@ impl Connection {
             standing::hears_again(self);
             super::news::tell_to_sync(self);
         }
-        for chunk in sessions.chunks(LAGGED_SESSIONS) {
-            let body = Lagged { sessions: chunk.to_vec() };
+        for part in frames_of(&self.core, &sessions, LAGGED_SESSIONS) {
+            let body = Lagged { sessions: part.to_vec() };
             self.out.answer(frame_bytes(Kind::Lagged, 0, &body));
         }
         true

@@ -118,7 +118,7 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
         let text = format!("{} sessions could not be asked; SYNC again in a moment", unresolved.len());
         return Err(ErrorBody::new(ErrorCode::Unavailable, text));
     }
-    let fitting = how_many_fit(&connection, &sessions, beside);
+    let fitting = how_many_fit(&connection.core, &sessions, beside);
     let next = match sessions.get(fitting) {
         // Drafts are long: the page ends before this one.
         Some(first) => order.iter().position(|session| *session == first.session).map(|at| start + at),

@@ -4,6 +4,7 @@ mod admin;
 mod bad_input;
 mod bounds;
 mod digests;
+mod frames;
 mod groups;
 mod lags;
 mod life;
@@ -328,7 +329,7 @@ impl Replica for Numbered {
         _: Freshness,
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
-        let reply = self.1.past.troubles.judge(&read).map(|()| self.1.answer(read));
+        let reply = self.1.past.troubles.judge(&read).map(|()| frames::reply(&self.1, read));
         self.1.meanwhile();
         Box::pin(async move { reply })
     }
