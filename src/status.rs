@@ -56,6 +56,8 @@ pub struct ShardStatus {
     pub committed: u64,
     /// Index of the last entry applied here.
     pub applied: u64,
+    /// Index up to which its log is purged here.
+    pub purged: u64,
     /// The nodes that vote.
     pub voters: Vec<u16>,
     /// Snapshots installed since the process began; not counted for the system group.
