@@ -38,6 +38,7 @@ mod since;
 mod standing;
 mod stats;
 mod sync;
+mod times;
 mod versions;
 mod watch;
 mod writer;
@@ -55,6 +56,7 @@ use tokio_util::task::TaskTracker;
 
 use self::core::Core;
 pub use self::stats::GatewayStats;
+pub use self::times::KindTimes;
 use crate::config::{Limits, Timing};
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
@@ -134,6 +136,7 @@ impl Gateway {
             authenticator,
             clock,
             stats: Arc::new(GatewayStats::new()),
+            times: times::Times::new(),
             devices: dashmap::DashMap::new(),
             flusher: cursors::Flusher::default(),
             marks: receipts::Marks::default(),
@@ -166,6 +169,11 @@ impl Gateway {
     /// The counters.
     pub fn stats(&self) -> &Arc<GatewayStats> {
         &self.core.stats
+    }
+
+    /// How long requests took, by kind.
+    pub fn times(&self) -> Vec<KindTimes> {
+        self.core.times.all()
     }
 
     /// Takes no more connections, tells those that are there to go, answers what they have asked, waits a moment for
