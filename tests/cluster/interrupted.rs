@@ -115,8 +115,9 @@ async fn scene() -> Scene {
     phone.ask::<_, ()>(Kind::Delivered, &delivered).await.expect("durable");
     let mark = request::Read { session: session.clone(), seq: READ };
     phone.ask::<_, ReadMark>(Kind::Read, &mark).await.expect("read");
-    let phone = Hello { epoch: phone.welcome.epoch, ..hello("xanthe", "phone") };
-    let scene = Scene { cluster, session, phone, texts };
+    let known = Hello { epoch: phone.welcome.epoch, ..hello("xanthe", "phone") };
+    drop(phone);
+    let scene = Scene { cluster, session, phone: known, texts };
     for node in 1..=3 {
         settled(&scene, node).await;
     }
