@@ -7,18 +7,21 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rookery_raft::probe::LogProbe;
 use rookery_raft::{
-    Host, HostOptions, OsEntropy, PeerNet, PeerOptions, RaftId, Store, StoreOptions, SystemClock, TcpNetwork,
+    GroupStatus, Host, HostOptions, OsEntropy, PeerNet, PeerOptions, RaftId, Store, StoreOptions,
+    SystemClock, TcpNetwork,
 };
 use rookery_wire::{Blob, SessionId};
 use tokio::time::{Instant, timeout};
 
-use super::{Heard, PATIENCE, device, in_system, options, user};
+use super::{Heard, device, in_system, options, user};
 use crate::delivery::{Delivery, DeliveryLimits};
 use crate::shard::Outbound;
 use crate::shard::api::{Answer, Freshness, Origin, Read, ReadRefusal, ReadReply, Submission};
 use crate::shard::handle::{ShardHandle, Stage, Surroundings};
 use crate::state::{Act, Actor, ChangeKind, Command};
 
+/// No step takes as long.
+const SOON: Duration = Duration::from_secs(5);
 const SECRET: &str = "what nobody is to find again";
 
 /// Lists learn at once whatever they are told.
@@ -85,17 +88,18 @@ impl Alone {
             time_agrees: Arc::new(|| true),
             stop: Arc::new(|fault| panic!("{fault}")),
         };
-        let options = crate::shard::ShardOptions { checkpoint_every: Duration::from_millis(50), ..options() };
+        let options = crate::shard::ShardOptions {
+            checkpoint_every: Duration::from_millis(50),
+            resident_idle: Duration::from_secs(60),
+            ..options()
+        };
         let handle = ShardHandle::open(1, options, &around, &host, &Stage::Here).await.expect("a shard");
         handle.connect(Arc::new(Lists));
         // Refused where the folder holds a log already.
         let _ = handle.initialize(&[me]).await;
-        let led = async {
-            while !handle.leading() {
-                handle.watch_leader().changed().await.expect("it lives");
-            }
-        };
-        timeout(PATIENCE, led).await.expect("it leads");
+        let mut leader = handle.watch_leader();
+        let led = leader.wait_for(|leader| *leader == Some(1));
+        timeout(SOON, led).await.expect("it leads").expect("it lives");
         Self { handle, host, peers, store, heard, asked: 0 }
     }
 
@@ -103,8 +107,8 @@ impl Alone {
         self.asked += 1;
         let origin = Origin { node: 1, request: self.asked };
         let command = command.encode();
-        self.handle.submit(vec![Submission { origin, command }]);
-        let end = Instant::now() + PATIENCE;
+        self.handle.submit(vec![Submission { origin, command: command.clone() }]);
+        let end = Instant::now() + SOON;
         loop {
             let found = {
                 let mut heard = self.heard.0.lock();
@@ -113,7 +117,7 @@ impl Alone {
             };
             match found {
                 Some(answer) => return answer,
-                None => assert!(Instant::now() < end, "no answer"),
+                None => assert!(Instant::now() < end, "no answer to {:?}", Command::decode(&command)),
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -134,12 +138,11 @@ impl Alone {
         self.act(client_seq, Act::Send { content_type, content, extensions: Vec::new() }).await
     }
 
-    /// Waits until so many checkpoints have passed that nothing is left to be written or purged, unless it is purged sooner.
-    async fn settled(&self, index: u64) {
-        let end = Instant::now() + Duration::from_secs(5);
-        while self.handle.status().purged < index && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    /// Waits until its log is in that state.
+    async fn comes_to(&self, what: &str, holds: impl Fn(&GroupStatus) -> bool) {
+        let mut status = self.handle.group().watch();
+        let came = timeout(SOON, status.wait_for(|status| holds(status))).await;
+        drop(came.unwrap_or_else(|_| panic!("{what}: {:?}", self.handle.status())).expect("it lives"));
     }
 
     async fn stop(self) {
@@ -175,7 +178,7 @@ fn a_recall_takes_its_content_out_of_a_log_that_is_to_be_kept() {
         let said = shard.say(3, SECRET).await;
         shard.say(4, "after").await;
         // Checkpoints alone keep it: 4,096 entries behind the last one.
-        shard.settled(u64::MAX).await;
+        shard.comes_to("a checkpoint", |status| status.snapshot > said).await;
         assert!(shard.handle.status().purged < said);
         shard.stop().await;
         let (says_so, entries) = log_says(folder.path(), SECRET).await;
@@ -183,8 +186,7 @@ fn a_recall_takes_its_content_out_of_a_log_that_is_to_be_kept() {
 
         let mut shard = Alone::over(opened(folder.path())).await;
         let recalled = shard.act(5, Act::Recall { seq: 3, window_ms: u64::MAX }).await;
-        shard.settled(recalled).await;
-        assert!(shard.handle.status().purged >= recalled, "nothing was purged for the recall");
+        shard.comes_to("purged for the recall", |status| status.purged >= recalled).await;
         shard.stop().await;
         assert!(!log_says(folder.path(), SECRET).await.0, "it is in the log still");
     });
