@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use rookery_raft::probe::LogProbe;
 use rookery_raft::{
     GroupStatus, Host, HostOptions, OsEntropy, PeerNet, PeerOptions, RaftId, Store, StoreOptions,
@@ -20,15 +22,24 @@ use crate::shard::api::{Answer, Freshness, Origin, Read, ReadRefusal, ReadReply,
 use crate::shard::handle::{ShardHandle, Stage, Surroundings};
 use crate::state::{Act, Actor, ChangeKind, Command};
 
+/// Numbers of what is carried begin here.
+const CARRIED: u64 = 1 << 40;
 /// No step takes as long.
 const SOON: Duration = Duration::from_secs(5);
 const SECRET: &str = "what nobody is to find again";
 
-/// Lists learn at once whatever they are told.
-struct Lists;
+/// Lists learn at once whatever they are told; what else is carried is for the shard itself.
+#[derive(Default)]
+struct Lists(Mutex<Option<ShardHandle>>, AtomicU64);
 
 impl Outbound for Lists {
-    fn execute(&self, _: Command, _: Duration) -> BoxFuture<'static, Answer> {
+    fn execute(&self, command: Command, _: Duration) -> BoxFuture<'static, Answer> {
+        let shard = self.0.lock().clone().filter(|_| !matches!(command, Command::Link { .. }));
+        if let Some(shard) = shard {
+            let request = CARRIED + self.1.fetch_add(1, Ordering::Relaxed);
+            let origin = Origin { node: 1, request };
+            shard.submit(vec![Submission { origin, command: command.encode() }]);
+        }
         Box::pin(async { Answer::Done })
     }
     fn holders(&self, _: u32) -> Vec<u16> {
@@ -53,6 +64,7 @@ struct Alone {
     peers: PeerNet,
     store: Store,
     heard: Arc<Heard>,
+    lists: Arc<Lists>,
     asked: u64,
 }
 
@@ -94,13 +106,15 @@ impl Alone {
             ..options()
         };
         let handle = ShardHandle::open(1, options, &around, &host, &Stage::Here).await.expect("a shard");
-        handle.connect(Arc::new(Lists));
+        let lists = Arc::new(Lists::default());
+        *lists.0.lock() = Some(handle.clone());
+        handle.connect(lists.clone());
         // Refused where the folder holds a log already.
         let _ = handle.initialize(&[me]).await;
         let mut leader = handle.watch_leader();
         let led = leader.wait_for(|leader| *leader == Some(1));
         timeout(SOON, led).await.expect("it leads").expect("it lives");
-        Self { handle, host, peers, store, heard, asked: 0 }
+        Self { handle, host, peers, store, heard, lists, asked: 0 }
     }
 
     async fn execute(&mut self, command: Command) -> Answer {
@@ -146,6 +160,8 @@ impl Alone {
     }
 
     async fn stop(self) {
+        // It holds the shard, which holds it.
+        self.lists.0.lock().take();
         self.handle.stop().await;
         self.host.stop().await;
         self.peers.stop().await;
