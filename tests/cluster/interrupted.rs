@@ -175,7 +175,10 @@ async fn up_to(scene: &Scene, node: u16, last: Step) -> Raw {
     for step in STEPS {
         match step {
             Step::Connected => {}
-            Step::Greeted => drop(phone.greet(&scene.phone).await),
+            Step::Greeted => {
+                let welcome = phone.greet(&scene.phone).await;
+                assert_eq!(welcome.epoch, scene.phone.epoch, "it is the device that it was");
+            }
             Step::SyncAsked => {
                 let sync = Sync { after: Blob::default(), limit: 200, since: Blob::default() };
                 phone.write(&frame_bytes(Kind::Sync, 2, &sync)).await;
