@@ -58,6 +58,8 @@ pub struct ShardStatus {
     pub committed: u64,
     /// Index of the last entry applied here.
     pub applied: u64,
+    /// Index up to which its log is purged here.
+    pub purged: u64,
     /// The nodes that vote.
     pub voters: Vec<u16>,
     /// The node that is to lead it whenever it can, as far as this node knows; none for the system group.

@@ -23,6 +23,8 @@ mod admin;
 mod against_model;
 #[path = "cluster/blocks.rs"]
 mod blocks;
+#[path = "cluster/both_begin.rs"]
+mod both_begin;
 #[path = "cluster/devices.rs"]
 mod devices;
 #[path = "cluster/digest.rs"]
@@ -41,6 +43,8 @@ mod formation;
 mod groups;
 #[path = "cluster/in_vain.rs"]
 mod in_vain;
+#[path = "cluster/interrupted.rs"]
+mod interrupted;
 #[path = "cluster/joining.rs"]
 mod joining;
 #[path = "cluster/large.rs"]
@@ -55,6 +59,8 @@ mod own;
 mod people;
 #[path = "cluster/pressure.rs"]
 mod pressure;
+#[path = "cluster/purged.rs"]
+mod purged;
 #[path = "cluster/recall.rs"]
 mod recall;
 #[path = "cluster/reference.rs"]

@@ -245,7 +245,7 @@ async fn sessions(
             read_seq: line.read_seq,
         })
         .collect();
-    let kept = own::how_many_fit(connection, &lines, 0).min(limit);
+    let kept = own::how_many_fit(&connection.core, &lines, 0).min(limit);
     more |= lines.len() > kept;
     lines.truncate(kept);
     let outcome = AdminOutcome::Sessions { sessions: lines, more };
@@ -259,7 +259,7 @@ pub(super) async fn audit(connection: Arc<Connection>, request: u32, audit: Audi
     let _turn = turn(&connection).await?;
     let limit = audit.limit.clamp(1, MAX_ADMIN_PAGE);
     let mut page = connection.core.audit.page(audit.after, limit).await?;
-    let kept = own::how_many_fit(&connection, &page.lines, 0);
+    let kept = own::how_many_fit(&connection.core, &page.lines, 0);
     page.lines.truncate(kept);
     connection.reply(Kind::AuditPage, request, &page);
     Ok(())

@@ -23,7 +23,9 @@ use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
 use super::outbox::{FRAME_HEADER, KIND_AT, Outbox};
+use super::own::frames_of;
 use super::pace::Pace;
+use super::standing::{self, Standing};
 use super::stats::GatewayStats;
 use super::sync::SyncPages;
 use super::watch::Watching;
@@ -59,8 +61,8 @@ pub(super) struct Connection {
     pub(super) cancel: CancellationToken,
     /// The writer ends once all that was asked is answered and all is written.
     closing: AtomicBool,
-    /// Whether the device is still registered was asked since pushes would say so: by SYNC, or on its own.
-    pub(super) looked: AtomicBool,
+    /// Whether its device is still registered.
+    pub(super) standing: Standing,
     /// GOAWAY was said: once is enough.
     told_to_go: AtomicBool,
     lagging: AtomicBool,
@@ -87,7 +89,7 @@ impl Connection {
             watching: Mutex::default(),
             cancel: core.cancel.child_token(),
             closing: AtomicBool::new(false),
-            looked: AtomicBool::new(false),
+            standing: Standing::default(),
             told_to_go: AtomicBool::new(false),
             lagging: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
@@ -257,11 +259,11 @@ impl Connection {
         }
         if sync_again {
             // The notice that the device has ended may be among what was missed.
-            self.looked.store(false, Ordering::Release);
+            standing::hears_again(self);
             super::news::tell_to_sync(self);
         }
-        for chunk in sessions.chunks(LAGGED_SESSIONS) {
-            let body = Lagged { sessions: chunk.to_vec() };
+        for part in frames_of(&self.core, &sessions, LAGGED_SESSIONS) {
+            let body = Lagged { sessions: part.to_vec() };
             self.out.answer(frame_bytes(Kind::Lagged, 0, &body));
         }
         true
@@ -381,8 +383,11 @@ impl Receiver for Handle {
         holds
     }
 
-    fn lagged(&self, _topic: &Topic) {
+    fn lagged(&self, topic: &Topic) {
         GatewayStats::add(&self.0.core.stats.lags, 1);
+        if matches!(topic, Topic::User(_)) {
+            standing::deafened(&self.0);
+        }
         self.0.lagging.store(true, Ordering::Release);
         self.0.out.wake();
     }

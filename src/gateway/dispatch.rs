@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::core::Core;
 use super::times::Arrival;
 use super::{
-    admin, check, cursors, delivered, digests, groups, join, own, passing, places, reads, receipts, sync,
+    admin, check, cursors, delivered, digests, groups, join, own, passing, reads, receipts, standing, sync,
     versions, watch,
 };
 use crate::router::{Order, Request, Waiter};
@@ -53,7 +53,7 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
     }
     connection.begin();
     if kind != Some(Kind::Sync) {
-        places::look_once(connection);
+        standing::look_once(connection);
     }
     let limits = &connection.core.options.limits;
     match kind {
@@ -170,6 +170,7 @@ fn act(connection: &Arc<Connection>, frame: &Frame, command: Result<Command, Err
 
 /// DELIVERED without a request id is answered by nothing, not even an error.
 fn quiet_delivered(connection: &Arc<Connection>, frame: &Frame) {
+    standing::look_once(connection);
     if let Ok(delivered) = body::<Delivered>(frame)
         && check::cursors(&delivered.cursors).is_ok()
         && !delivered.cursors.is_empty()

@@ -10,6 +10,7 @@ use rookery_wire::{Blob, ErrorBody, ErrorCode, GroupAction, Kind, MemberRole, Se
 use super::check::{MAX_USERS, is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
 use super::join;
+use super::own::fit;
 use super::reads::{turn, unexpected};
 use crate::config::Limits;
 use crate::shard::{Freshness, Read, ReadReply};
@@ -112,7 +113,8 @@ pub(super) async fn roles(
     let user = (!connection.identity.service).then(|| connection.user().clone());
     let session = list.session.clone();
     match read(&connection, &session, Read::Roles { user, list }).await? {
-        ReadReply::Roles(page) => {
+        ReadReply::Roles(mut page) => {
+            page.more |= fit(&connection, &mut page.roles);
             connection.reply(Kind::RolePage, request, &page);
             Ok(())
         }

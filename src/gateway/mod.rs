@@ -1,7 +1,7 @@
 //! The gateway: the part of every node that holds connections. It keeps no durable state.
 //!
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
-//! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
+//! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`standing`] (is that still registered), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
 //! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
 //! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] (with
@@ -36,6 +36,7 @@ mod reader;
 mod reads;
 mod receipts;
 mod since;
+mod standing;
 mod stats;
 mod sync;
 mod times;

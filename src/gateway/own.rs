@@ -16,6 +16,7 @@ use rookery_wire::{
 use super::badge::{self, ToRead};
 use super::check::{is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
+use super::core::Core;
 use super::reads::{turn, unexpected};
 use super::receipts;
 use crate::config::Limits;
@@ -273,20 +274,38 @@ pub(super) async fn devices(
 
 /// Keeps as many lines as the largest frame holds, at least one; says whether some went.
 pub(super) fn fit<T: Encode>(connection: &Connection, lines: &mut Vec<T>) -> bool {
-    let kept = how_many_fit(connection, lines, 0);
+    let kept = how_many_fit(&connection.core, lines, 0);
     let cut = kept < lines.len();
     lines.truncate(kept);
     cut
 }
 
 /// How many of these lines one frame holds in which so many bytes are taken, at least one.
-pub(super) fn how_many_fit<T: Encode>(connection: &Connection, lines: &[T], taken: usize) -> usize {
-    let most =
-        (connection.core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize).saturating_sub(taken);
+pub(super) fn how_many_fit<T: Encode>(core: &Core, lines: &[T], taken: usize) -> usize {
+    let most = frame_room(core).saturating_sub(taken);
     let mut total = 0;
     let fits = |line: &&T| {
         total += rookery_wire::encode(*line).len();
         total <= most
     };
     lines.iter().take_while(fits).count().max(1)
+}
+
+/// Bytes of lines that a frame holds.
+pub(super) fn frame_room(core: &Core) -> usize {
+    core.options.limits.frame.saturating_sub(FRAME_SPARE) as usize
+}
+
+/// The lines in parts that one frame holds, of so many lines at most: for pushes, of which there may be several.
+pub(super) fn frames_of<'a, T: Encode>(
+    core: &'a Core,
+    mut lines: &'a [T],
+    most: usize,
+) -> impl Iterator<Item = &'a [T]> {
+    std::iter::from_fn(move || {
+        let part = lines.get(..lines.len().min(most)).filter(|part| !part.is_empty())?;
+        let (part, rest) = lines.split_at(how_many_fit(core, part, 0).min(part.len()));
+        lines = rest;
+        Some(part)
+    })
 }

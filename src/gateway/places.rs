@@ -4,12 +4,10 @@
 //! nodes is compared. The connection that comes is announced to the other nodes; an older one that is found, here or
 //! there, is told DEVICE_REPLACED and closed.
 //!
-//! A device that is ended is told by a notice on its user's topic, on every node. A connection that came while it was
-//! ended looks once, after it is attached to that topic, whether its registration still stands.
+//! A device that is ended is told by a notice on its user's topic, on every node; [`super::standing`] looks where that may be
+//! missed.
 
 use std::sync::Arc;
-
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dashmap::mapref::entry::Entry;
@@ -20,8 +18,6 @@ use super::core::Core;
 use super::watch;
 use crate::delivery::{NOT_LIVE, Topic};
 use crate::router::{Arrival, Places};
-use crate::shard::{Freshness, Read, ReadReply};
-use crate::state::EntityKey;
 use crate::state::devices::read_end_notice;
 
 fn arrival(connection: &Connection) -> Arrival {
@@ -54,44 +50,6 @@ pub(super) fn heard_of_end(connection: &Connection, notice: &Bytes) {
         && epoch == connection.epoch
     {
         connection.ended();
-    }
-}
-
-/// What a look has found: the epoch of the connection's device as the user's shard has it.
-pub(super) fn stands(connection: &Connection, epoch: u32) {
-    connection.looked.store(true, Ordering::Release);
-    if epoch != connection.epoch {
-        connection.ended();
-    }
-}
-
-/// Looks whether the device is still registered, unless that was done. SYNC does it for itself.
-pub(super) fn look_once(connection: &Arc<Connection>) {
-    if connection.looked.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let connection = Arc::clone(connection);
-    let core = Arc::clone(&connection.core);
-    core.spawn(async move {
-        tokio::select! {
-            () = connection.cancel.cancelled() => {}
-            () = look(&connection) => {}
-        }
-    });
-}
-
-async fn look(connection: &Arc<Connection>) {
-    let (router, user) = (&connection.core.router, connection.user().clone());
-    let shard = router.shard_of(&EntityKey::User(user.clone()));
-    let is_attached = attach_to_user(connection).await;
-    let read = Read::Epoch { user, device: connection.device().clone() };
-    let epoch = router.read(shard, read, Freshness::Linearizable).await;
-    if let Ok(ReadReply::Count(epoch)) = &epoch {
-        stands(connection, u32::try_from(*epoch).unwrap_or(0));
-    }
-    if !is_attached || !matches!(epoch, Ok(ReadReply::Count(_))) {
-        // Asked again with the next request.
-        connection.looked.store(false, Ordering::Release);
     }
 }
 

@@ -11,6 +11,7 @@ use rookery_wire::request::{self, Consistency, Direction, ListMembers, Pull};
 use rookery_wire::{ErrorBody, ErrorCode, Kind, SessionId, decode};
 
 use super::connection::Connection;
+use super::own::fit;
 use super::{check, mask, receipts};
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Command, EntityKey, ReadTo};
@@ -134,7 +135,8 @@ pub(super) async fn list(
     let user = (!service).then(|| connection.user().clone());
     let read = Read::Members { user, list };
     match connection.core.router.read(shard, read, Freshness::Linearizable).await? {
-        ReadReply::Members(page) => {
+        ReadReply::Members(mut page) => {
+            page.more |= fit(&connection, &mut page.users);
             connection.reply(Kind::MemberPage, request, &page);
             Ok(())
         }

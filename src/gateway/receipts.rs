@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::check::{self, MAX_USERS};
 use super::connection::Connection;
 use super::core::Core;
+use super::own::frame_room;
 use super::reads::{turn, unexpected};
 use crate::delivery::Passing;
 use crate::shard::{Audience, Freshness, MAX_HEADS, Read, ReadReply};
@@ -26,6 +27,9 @@ use crate::state::EntityKey;
 
 /// Members that are looked at for a page. The first page looks at all of a group of the default size, and counts them.
 const LOOKED_AT: (usize, usize) = (MAX_HEADS, 2 * MAX_USERS);
+/// Most bytes of a line besides the name: a read cursor, or the code why there is none.
+const CURSOR: usize = 9;
+const FAILED: usize = 3;
 /// How long the cursors of one shard's users may take.
 const CURSORS: Duration = Duration::from_secs(2);
 /// How long marks are gathered before the other side is told.
@@ -65,7 +69,9 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, ask: Receipt
         Freshness::Linearizable,
         |users| Read::Cursors { session: ask.session.clone(), users, to: to.clone() },
     );
-    let page = fold(&ask, first, audience, cursors.await);
+    let room =
+        Room { lines: ask.limit.clamp(1, MAX_USERS as u32) as usize, bytes: frame_room(&connection.core) };
+    let page = fold(&ask, first, room, audience, cursors.await);
     connection.reply(Kind::ReceiptPage, request, &page);
     Ok(())
 }
@@ -112,19 +118,34 @@ pub(super) async fn of_users<T: Clone>(
     all
 }
 
+/// What a page has room for: lines of both lists, and their bytes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    lines: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes a line in, if there is room for it; the first one finds room in any case.
+    fn take(&mut self, held: usize, bytes: usize) -> bool {
+        let fits = held == 0 || (held < self.lines && bytes <= self.bytes);
+        self.bytes = if fits { self.bytes.saturating_sub(bytes) } else { self.bytes };
+        fits
+    }
+}
+
 /// The page, from those whom the message concerns and how far each has read.
 fn fold(
     ask: &Receipts,
     first: bool,
+    mut room: Room,
     audience: Audience,
     cursors: Vec<Result<Option<u64>, ErrorCode>>,
 ) -> ReceiptPage {
-    let limit = ask.limit.clamp(1, MAX_USERS as u32) as usize;
     let mut page = ReceiptPage { users: Vec::new(), unresolved: Vec::new(), next: None, counts: None };
     let mut counts = ReceiptCounts::default();
     let (mut full, mut known, mut last) = (false, true, None);
     for ((user, wrote), cursor) in audience.members.into_iter().zip(cursors) {
-        let room = page.users.len() + page.unresolved.len() < limit;
         // What is beyond the page is only counted, and nothing is counted any more once somebody is unknown.
         let line = match cursor {
             Err(code) => {
@@ -141,7 +162,13 @@ fn fold(
                 (read == (ask.which == Which::Read)).then_some(Ok(read_seq))
             }
         };
-        full |= line.is_some() && !room;
+        if let Some(line) = &line
+            && !full
+        {
+            let held = page.users.len() + page.unresolved.len();
+            let bytes = rookery_wire::encode(&user).len() + line.as_ref().map_or(FAILED, |_| CURSOR);
+            full = !room.take(held, bytes);
+        }
         if full {
             continue;
         }
@@ -214,6 +241,10 @@ mod tests {
         Receipts { session, seq: 10, which, after: None, limit }
     }
 
+    fn lines(lines: usize) -> Room {
+        Room { lines, bytes: usize::MAX }
+    }
+
     /// Bob has read, cat wrote later, dan hides it, eve has not read, nobody knows of fay.
     fn people() -> (Audience, Vec<Result<Option<u64>, ErrorCode>>) {
         let members = ["bob", "cat", "dan", "eve", "fay"].map(|name| (user(name), name == "cat"));
@@ -228,22 +259,43 @@ mod tests {
     #[test]
     fn readers_and_the_others_are_told_apart_and_the_unknown_are_named() {
         let (audience, cursors) = people();
-        let page = fold(&ask(Which::Read, 100), true, audience.clone(), cursors.clone());
+        let page = fold(&ask(Which::Read, 100), true, lines(100), audience.clone(), cursors.clone());
         assert_eq!(names(&page), ["bob", "cat"]);
         assert_eq!(page.unresolved, [(user("fay"), ErrorCode::Busy)]);
         assert_eq!((page.next, page.counts), (None, None), "no counts while somebody is unknown");
-        let page = fold(&ask(Which::Unread, 100), true, audience.clone(), cursors.clone());
+        let page = fold(&ask(Which::Unread, 100), true, lines(100), audience.clone(), cursors.clone());
         assert_eq!(names(&page), ["eve"]);
         let (mut audience, mut cursors) = (audience, cursors);
         audience.members.pop();
         cursors.pop();
-        let page = fold(&ask(Which::Read, 1), true, audience.clone(), cursors.clone());
+        let page = fold(&ask(Which::Read, 1), true, lines(1), audience.clone(), cursors.clone());
         assert_eq!((names(&page), page.next.clone()), (vec!["bob"], Some(user("bob"))));
         assert_eq!(page.counts, Some(ReceiptCounts { read: 2, unread: 1, hidden: 1 }));
         let rest = audience.members.split_off(1);
         let rest = Audience { members: rest, more: true };
-        let page = fold(&ask(Which::Read, 1), false, rest, cursors.split_off(1));
+        let page = fold(&ask(Which::Read, 1), false, lines(1), rest, cursors.split_off(1));
         assert_eq!((names(&page), page.next.clone()), (vec!["cat"], Some(user("eve"))));
         assert_eq!(page.counts, None, "there are more members than were looked at");
+    }
+
+    #[test]
+    fn a_page_ends_where_its_frame_does_and_has_one_line_at_least() {
+        // A line of bob has 4 bytes of name and 9 of cursor; who hides takes no room, and who is unknown less.
+        let page = |bytes, after: Option<&str>| {
+            let (audience, cursors) = people();
+            let known = audience.members.into_iter().zip(cursors);
+            let rest = known.filter(|((user, _), _)| after.is_none_or(|after| user.as_str() > after));
+            let (members, cursors) = rest.unzip();
+            let audience = Audience { members, more: false };
+            fold(&ask(Which::Read, 100), false, Room { lines: 100, bytes }, audience, cursors)
+        };
+        let first = page(25, None);
+        assert_eq!((names(&first), first.next.as_ref().map(UserId::as_str)), (vec!["bob"], Some("bob")));
+        let first = page(26, None);
+        assert_eq!((names(&first), first.unresolved.len()), (vec!["bob", "cat"], 0));
+        assert_eq!(first.next, Some(user("eve")), "behind those of whom nothing is to be said");
+        let rest = page(26, Some("eve"));
+        assert_eq!((names(&rest), rest.unresolved.len(), rest.next.as_ref()), (vec![], 1, None));
+        assert_eq!(names(&page(0, None)), ["bob"]);
     }
 }

@@ -32,9 +32,10 @@ use super::badge::{Active, badge};
 use super::connection::{Connection, Handle};
 use super::mask;
 use super::own::how_many_fit;
-use super::places::{attach_to_user, stands};
+use super::places::attach_to_user;
 use super::reads::{turn, unexpected};
 use super::since::{Comparison, Mark, Reached};
+use super::standing::stands;
 use crate::delivery::{Receiver, Topic};
 use crate::shard::{
     Asked, Freshness, LeftSince, MAX_HEADS, Read, ReadReply, SessionActivity, SessionHead, UserSession,
@@ -117,7 +118,7 @@ pub(super) async fn page(connection: Arc<Connection>, request: u32, sync: Sync) 
         let text = format!("{} sessions could not be asked; SYNC again in a moment", unresolved.len());
         return Err(ErrorBody::new(ErrorCode::Unavailable, text));
     }
-    let fitting = how_many_fit(&connection, &sessions, beside);
+    let fitting = how_many_fit(&connection.core, &sessions, beside);
     let next = match sessions.get(fitting) {
         // Drafts are long: the page ends before this one.
         Some(first) => order.iter().position(|session| *session == first.session).map(|at| start + at),
@@ -165,8 +166,9 @@ fn failure(session: &SessionId, found: &Found) -> Option<(SessionId, ErrorCode)>
 
 /// The user's sessions with the user's own cursors. A connection whose device was ended meanwhile is told so.
 async fn own_sessions(connection: &Connection, left_since: Option<u64>) -> Result<OwnList, ErrorBody> {
+    let doubt = connection.standing.doubt();
     let own = sessions_of(connection, connection.user(), left_since).await?;
-    stands(connection, own.epoch);
+    stands(connection, doubt, own.epoch);
     Ok(own)
 }
 

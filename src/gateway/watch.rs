@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_wire::frame::frame_bytes;
-use rookery_wire::live::{Presence, PresenceLine, PresencePage, Watch, WatchMode};
+use rookery_wire::live::{Presence, PresenceLine, PresencePage, Watch, WatchMode, watched_at_once};
 use rookery_wire::{ErrorBody, ErrorCode, Kind, UserId};
 use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::core::Core;
+use super::own::frames_of;
 use super::reads::{turn, unexpected};
 use super::receipts::of_users;
 use crate::shard::{Freshness, Read, ReadReply};
@@ -91,6 +92,7 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
         );
         return Ok(());
     }
+    answerable(&users, core.options.limits.frame)?;
     let (known, mut refused) = acquainted(&connection, users).await?;
     let pairs: Vec<Pair> = known.iter().map(|user| (user.clone(), told_one(&connection))).collect();
     let seen = seen(core, &pairs, Freshness::Linearizable).await;
@@ -121,6 +123,20 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
     refused.sort_unstable();
     connection.reply(Kind::PresencePage, request, &PresencePage { users, refused });
     Ok(())
+}
+
+/// Whether a frame holds the answer, whatever it says of each: judged before anybody is asked, and without a page to turn
+/// that nobody could turn back to.
+fn answerable(users: &[UserId], frame: u32) -> Result<(), ErrorBody> {
+    let most = watched_at_once(users, frame);
+    if most == users.len() {
+        return Ok(());
+    }
+    let text = format!(
+        "the answer for {} users would be larger than limits.frame ({frame}); WATCH {most} of them, then Add the others",
+        users.len()
+    );
+    Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(most as u64))
 }
 
 fn too_many(limit: usize) -> ErrorBody {
@@ -336,7 +352,7 @@ async fn permitted(core: &Core, told: Told) -> Told {
 
 /// All of it or, if there is no room, a part of it and `false`.
 fn push(connection: &Connection, lines: &[PresenceLine]) -> bool {
-    lines.chunks(LINES).all(|part| {
+    frames_of(&connection.core, lines, LINES).all(|part| {
         let frame = frame_bytes(Kind::Presence, 0, &Presence { users: part.to_vec() });
         connection.out.spare(&frame)
     })

@@ -115,7 +115,7 @@ fn times(to: &mut DescriptorEncoder<'_>, times: &[KindTimes]) -> Result<(), fmt:
 
 fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), fmt::Error> {
     type Value = fn(&ShardStatus) -> u64;
-    let families: [(&str, &str, Value); 6] = [
+    let families: [(&str, &str, Value); 7] = [
         ("shard_leading", "Whether this node leads the shard", |shard| u64::from(shard.leading)),
         ("shard_leader", "The node that leads the shard, 0 for none known", |shard| {
             u64::from(shard.leader.unwrap_or(0))
@@ -124,6 +124,7 @@ fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), 
         ("shard_last_index", "Last log entry", |shard| shard.last),
         ("shard_committed_index", "Last entry known to be committed", |shard| shard.committed),
         ("shard_applied_index", "Last entry applied", |shard| shard.applied),
+        ("shard_purged_index", "Up to here the log is purged", |shard| shard.purged),
     ];
     let counters: [(&str, &str, Value); 4] = [
         ("shard_snapshots_installed", "Snapshots installed over the replica", |shard| {

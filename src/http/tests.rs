@@ -28,6 +28,7 @@ impl Subject for Fake {
             id: 7,
             leader: Some(2),
             committed: 41,
+            purged: 29,
             divergence_total: 3,
             versions_lost: 2,
             ..ShardStatus::default()
@@ -113,6 +114,7 @@ async fn figures_are_prometheus_text() {
     for line in [
         "rookery_connections 5",
         "rookery_shard_committed_index{shard=\"7\"} 41",
+        "rookery_shard_purged_index{shard=\"7\"} 29",
         "rookery_divergence_total{shard=\"7\"} 3",
         "rookery_versions_lost_total{shard=\"7\"} 2",
         "rookery_requests_total 0",

@@ -34,6 +34,7 @@ pub(super) fn of_group(id: u32, status: &GroupStatus) -> ShardStatus {
         last: status.last_log,
         committed: status.committed,
         applied: status.applied,
+        purged: status.purged,
         voters: status.voters.iter().map(|voter| voter.node).collect(),
         ..ShardStatus::default()
     }

@@ -411,6 +411,17 @@ impl Raw {
         }
     }
 
+    /// Reads so many bytes of what comes, and no more than one read beyond.
+    pub async fn bytes(&mut self, count: usize) {
+        while self.inbox.len() < count {
+            let read = timeout(ANSWER, self.socket.read_buf(&mut self.inbox)).await;
+            assert!(
+                read.expect("the node writes").expect("it reads") > 0,
+                "the stream ends before {count} bytes"
+            );
+        }
+    }
+
     /// Every frame until the end.
     pub async fn frames(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();

@@ -152,10 +152,29 @@ pub struct PresenceLine {
     pub last_seen_ms: u64,
 }
 
+/// Most bytes that a line of a [`PresencePage`] has besides the name of its user, whichever line it comes to be.
+const PRESENCE_LINE: usize = 1 + 1 + 9;
+/// Bytes of a frame that these lines do not use.
+const PRESENCE_SPARE: usize = 1024;
+
+/// How many of these users one WATCH may name, from the first on, so that the answer is no larger than `limits.frame`,
+/// whatever it says of them.
+pub fn watched_at_once<'a>(users: impl IntoIterator<Item = &'a UserId>, frame: u32) -> usize {
+    let mut room = (frame as usize).saturating_sub(PRESENCE_SPARE);
+    let fits = |user: &&UserId| match room.checked_sub(user.as_str().len() + PRESENCE_LINE) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
+    users.into_iter().take_while(fits).count()
+}
+
 /// `PRESENCE` (push): what has changed of the users that are watched.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Presence {
-    /// At most 1,000.
+    /// At most 1,000, and no more than fit a frame.
     pub users: Vec<PresenceLine>,
 }
 

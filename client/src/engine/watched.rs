@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rookery_wire::live::{PresencePage, Watch, WatchMode};
+use rookery_wire::live::{PresencePage, Watch, WatchMode, watched_at_once};
 use rookery_wire::{ErrorCode, Kind, UserId, encode_frame};
 
 use crate::engine::answers::PAUSE;
@@ -57,9 +57,11 @@ impl Engine {
         if self.watched.users.is_empty() {
             return;
         }
-        let watch = Watch { mode: WatchMode::Replace, users: self.watched.users.iter().cloned().collect() };
-        let id = self.link.request(Purpose::Watch, now);
-        encode_frame(Kind::Watch, id, &watch, &mut self.out);
+        let users: Vec<UserId> = self.watched.users.iter().cloned().collect();
+        for watch in parts(users, self.link.limits.frame) {
+            let id = self.link.request(Purpose::Watch, now);
+            encode_frame(Kind::Watch, id, &watch, &mut self.out);
+        }
     }
 
     pub(crate) fn watch_refused(&mut self, now: Millis, verdict: Verdict) {
@@ -72,5 +74,40 @@ impl Engine {
         if self.watched.due.is_some_and(|due| due <= now) {
             self.watch_again(now);
         }
+    }
+}
+
+/// All of them in as many requests as answers that fit a frame need. Several are answered in any order, so none of those
+/// takes the place of the others.
+fn parts(users: Vec<UserId>, frame: u32) -> Vec<Watch> {
+    let mut rest = users.as_slice();
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(watched_at_once(rest, frame).clamp(1, rest.len()));
+        parts.push(Watch { mode: WatchMode::Add, users: part.to_vec() });
+        rest = after;
+    }
+    if let [only] = parts.as_mut_slice() {
+        only.mode = WatchMode::Replace;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_are_asked_for_in_parts_whose_answers_fit_a_frame() {
+        let users = |count: usize| -> Vec<UserId> {
+            (0..count).map(|at| UserId::new(&format!("{at:0>64}")).expect("a name")).collect()
+        };
+        let few = parts(users(200), 16_384);
+        assert_eq!((few.len(), few[0].mode, few[0].users.len()), (1, WatchMode::Replace, 200));
+        let many = parts(users(5_000), 16_384);
+        assert!(many.iter().all(|part| part.mode == WatchMode::Add && part.users.len() <= 204));
+        assert_eq!(many.into_iter().flat_map(|part| part.users).collect::<Vec<_>>(), users(5_000));
+        assert_eq!(parts(users(5_000), 1 << 20).len(), 1, "one, with the default");
+        assert!(parts(Vec::new(), 16_384).is_empty());
     }
 }

@@ -13,21 +13,34 @@ use super::*;
 pub(super) struct Troubles {
     /// Topics to which nobody can be attached.
     pub(super) shut: Mutex<HashSet<Topic>>,
-    /// Reads that are refused.
-    refuses: Mutex<Option<fn(&Read) -> bool>>,
+    /// Reads that are refused, and how many were.
+    pub(super) refuses: Mutex<Option<fn(&Read) -> bool>>,
+    pub(super) refused: AtomicU64,
+    /// Devices are registered no more, and how often it was looked.
+    pub(super) ended: AtomicBool,
+    pub(super) looks: AtomicU64,
+    /// There are very many of everything.
+    pub(super) crowd: AtomicBool,
 }
 
 impl Troubles {
     pub(super) fn judge(&self, read: &Read) -> Result<(), ReadRefusal> {
         let is_refused = self.refuses.lock().is_some_and(|refuses| refuses(read));
         let refusal = || ReadRefusal::Refused(ErrorBody::new(ErrorCode::Unavailable, "in trouble"));
+        self.refused.fetch_add(u64::from(is_refused), Ordering::Relaxed);
         if is_refused { Err(refusal()) } else { Ok(()) }
+    }
+
+    /// The epoch of any device.
+    pub(super) fn epoch(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        u64::from(!self.ended.load(Ordering::Relaxed))
     }
 }
 
 const QUEUE: u32 = 256 << 10;
 
-async fn slow_bench() -> Bench {
+pub(super) async fn slow_bench() -> Bench {
     bench(|limits, _| limits.queue_bytes = QUEUE).await
 }
 
@@ -37,11 +50,11 @@ fn held(bench: &Bench, name: &str) -> usize {
 }
 
 /// More than half of the queue, or less: large answers and news are written, or wait. There is room in any case.
-const MUCH: usize = 160_000;
+pub(super) const MUCH: usize = 160_000;
 const LITTLE: usize = 100_000;
 
 /// Pushes until the client's sockets take no more and its queue holds so many bytes.
-async fn stall(bench: &Bench, name: &str, bytes: usize) {
+pub(super) async fn stall(bench: &Bench, name: &str, bytes: usize) {
     let noise = group("noise");
     bench.delivery.member_added(&noise, &user(name), 0);
     let mut seq = 0;
@@ -60,7 +73,7 @@ async fn stall(bench: &Bench, name: &str, bytes: usize) {
     }
 }
 
-fn news(frame: Bytes) -> Push {
+pub(super) fn news(frame: Bytes) -> Push {
     Push { seq: 0, frame, from: None, replaces: None }
 }
 
@@ -77,7 +90,7 @@ async fn ask(client: &mut Client) {
 }
 
 /// Reads on until a LAGGED comes; what came before it, but the noise.
-async fn until_lagged(client: &mut Client) -> (Vec<Frame>, Vec<(SessionId, u64)>) {
+pub(super) async fn until_lagged(client: &mut Client) -> (Vec<Frame>, Vec<(SessionId, u64)>) {
     let mut before = Vec::new();
     loop {
         let frame = client.next().await.unwrap();
@@ -176,7 +189,7 @@ async fn no_list_is_given_to_one_who_is_not_attached_to_its_user() {
     ask(&mut client).await;
     client.refused(60, ErrorCode::Unavailable).await;
     // Nor is it taken for looked after by what any other request looks for.
-    let looked = || bench.gateway.core.devices.iter().all(|entry| entry.looked.load(Ordering::Acquire));
+    let looked = || bench.gateway.core.devices.iter().all(|entry| entry.standing.is_settled());
     for number in 1..=2 {
         let attaches = bench.shard.attaches.load(Ordering::Relaxed);
         client.send(Kind::Send, 5, &send(&group("g1"), number, b"x")).await;

@@ -4,6 +4,7 @@ mod admin;
 mod bad_input;
 mod bounds;
 mod digests;
+mod frames;
 mod groups;
 mod lags;
 mod life;
@@ -12,6 +13,7 @@ mod live;
 mod own;
 mod places;
 mod since;
+mod standing;
 mod versions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -237,7 +239,7 @@ impl FakeShard {
                 let turn = Turn { term: 1, count };
                 ReadReply::Arrived { epoch: 1, turn, last_number: 7, ended_ms: 0 }
             }
-            Read::Epoch { .. } => ReadReply::Count(1),
+            Read::Epoch { .. } => ReadReply::Count(self.past.troubles.epoch()),
             Read::OwnNumber { .. } => ReadReply::Count(7),
             Read::KnowsKey { .. } => ReadReply::Count(0),
             Read::Settings { sessions, .. } => {
@@ -327,7 +329,7 @@ impl Replica for Numbered {
         _: Freshness,
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
-        let reply = self.1.past.troubles.judge(&read).map(|()| self.1.answer(read));
+        let reply = self.1.past.troubles.judge(&read).map(|()| frames::reply(&self.1, read));
         self.1.meanwhile();
         Box::pin(async move { reply })
     }

@@ -10,6 +10,7 @@ mod expiry;
 mod freed;
 mod frozen;
 mod idle;
+mod purged;
 mod purging;
 mod turnover;
 mod unread;
@@ -48,6 +49,27 @@ impl Answers for Heard {
     }
 }
 
+/// Bounds of a small shard that writes checkpoints when it is told to.
+fn options() -> ShardOptions {
+    ShardOptions {
+        limits: SessionLimits { ring: 8, ring_bytes: 64 << 10 },
+        checkpoint_every: PATIENCE,
+        unwritten_bytes: 4 << 20,
+        resident_idle: Duration::ZERO,
+        resident_sessions: 16,
+        resident_users: 16,
+        entries_in_flight: 4,
+        entry_bytes: 64 << 10,
+        queue: 16,
+        page_cache_bytes: 1 << 20,
+        retention: crate::shard::retention::Defaults::default(),
+        sweep_every: Duration::from_secs(1),
+        compare_every: Duration::ZERO,
+        sessions_per_user: 16,
+        relations_per_user: 16,
+    }
+}
+
 /// The only shard of its cluster.
 struct Shard {
     shared: Arc<Shared>,
@@ -63,23 +85,6 @@ impl Shard {
     async fn over(store: Store) -> Self {
         let faults = Arc::new(Mutex::new(Vec::new()));
         let told = faults.clone();
-        let options = ShardOptions {
-            limits: SessionLimits { ring: 8, ring_bytes: 64 << 10 },
-            checkpoint_every: PATIENCE,
-            unwritten_bytes: 4 << 20,
-            resident_idle: Duration::ZERO,
-            resident_sessions: 16,
-            resident_users: 16,
-            entries_in_flight: 4,
-            entry_bytes: 64 << 10,
-            queue: 16,
-            page_cache_bytes: 1 << 20,
-            retention: crate::shard::retention::Defaults::default(),
-            sweep_every: Duration::from_secs(1),
-            compare_every: Duration::ZERO,
-            sessions_per_user: 16,
-            relations_per_user: 16,
-        };
         let heard = Arc::new(Heard::default());
         let around = Surroundings {
             node: 1,
@@ -94,7 +99,7 @@ impl Shard {
         };
         let map = open_map(&store, 1, 0).expect("a map");
         let tables = read_tables(&map).await.expect("tables");
-        let shared = Arc::new(Shared::new(1, options, &around, map, tables));
+        let shared = Arc::new(Shared::new(1, options(), &around, map, tables));
         let actor = ShardActor::new(shared.clone()).start();
         let machine = Arc::new(Machine::new(shared.clone(), actor.clone(), store.clone(), None, 0));
         Self { shared, machine, actor, store, heard, faults }
