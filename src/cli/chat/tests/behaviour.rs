@@ -4,7 +4,7 @@ use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
 use rookery_client::wire::reply::ReadMark;
 use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction, Retention};
-use rookery_client::{ClientError, Event};
+use rookery_client::{ClientError, Event, Goes};
 
 use super::super::acts::{About, Action, Outcome};
 use super::super::conversation::Body;
@@ -21,7 +21,9 @@ fn a_message_is_pending_then_stored_whichever_comes_first() {
         chat.open(bob());
         typed(&mut chat, "hi");
         let sent = actions(&mut chat);
-        let [Action::Send { session, id, text }] = sent.as_slice() else { panic!("{sent:?}") };
+        let [Action::Send { session, id, text, goes: Goes::Never }] = sent.as_slice() else {
+            panic!("{sent:?}")
+        };
         assert_eq!((session, text.as_str()), (&bob(), "hi"));
         assert_eq!(chat.current().unwrap().pending.len(), 1);
         let mut own = record(1, "ann", "hi");
