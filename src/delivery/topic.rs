@@ -127,8 +127,8 @@ impl Subscribers {
     }
 
     /// Subscribes from `last_seq + 1` on: at once in a user topic or for a node, quietly for a device in a session.
-    /// One that is there stays as it is. Also a device's that lags: who reads what the caller reads now may be another than who
-    /// keeps what is pushed, so it lags until it resumes and that is told. A node's begins anew, for the answer is told to all.
+    /// One that is there stays as it is. Also one that lags: who reads what the caller reads now may be another than who keeps
+    /// what is pushed, so it lags until it resumes and that is told.
     pub(super) fn attach(
         &mut self,
         topic: &Topic,
@@ -141,14 +141,15 @@ impl Subscribers {
         self.head = self.head.max(last_seq);
         let head = self.head;
         if let Some(sub) = self.find(to.receiver.id()) {
-            if sub.state == State::Lagging && sub.to.receiver.origin().is_some() {
-                return Attached::Already(head + 1);
-            }
-            if matches!(sub.state, State::Lagging | State::Parted) {
-                sub.last = last_seq;
-                sub.set(topic, begins);
-            }
-            return Attached::Already(sub.last + 1);
+            return Attached::Already(match sub.state {
+                State::Lagging => head + 1,
+                State::Parted => {
+                    sub.last = last_seq;
+                    sub.set(topic, begins);
+                    last_seq + 1
+                }
+                State::Live | State::Quiet => sub.last + 1,
+            });
         }
         self.add(topic, to, last_seq, begins, max_topics)
     }

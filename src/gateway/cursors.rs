@@ -77,27 +77,59 @@ fn flush(connection: &Arc<Connection>) {
     send(connection, gathered, None);
 }
 
-/// With a request, its OK follows when the last part is replicated.
+/// With a request, its OK follows when all parts are replicated, and a refusal if one is refused.
 fn send(connection: &Arc<Connection>, cursors: HashMap<SessionId, u64>, request: Option<u32>) {
     let core = &connection.core;
     let cursors: Vec<(SessionId, u64)> = cursors.into_iter().collect();
     let shard = core.router.shard_of(&EntityKey::User(connection.user().clone()));
-    let parts = cursors.len().div_ceil(COMMAND_CURSORS);
-    let requests = cursors.chunks(COMMAND_CURSORS).enumerate().map(|(at, part)| {
+    let asked = request.map(|request| {
+        let left = cursors.len().div_ceil(COMMAND_CURSORS);
+        Arc::new(Asked {
+            connection: Arc::clone(connection),
+            request,
+            told: Mutex::new((left, Answer::Done)),
+        })
+    });
+    let requests = cursors.chunks(COMMAND_CURSORS).map(|part| {
         let command = Command::Delivered {
             user: connection.user().clone(),
             device: connection.device().clone(),
+            epoch: connection.epoch,
             cursors: part.to_vec(),
         };
-        let (waiter, ticket): (Arc<dyn Waiter>, u64) = match request {
-            Some(request) if at + 1 == parts => {
-                (Arc::clone(connection) as Arc<dyn Waiter>, u64::from(request))
-            }
-            _ => (Arc::new(Sent::new(connection, part)), 0),
+        let waiter: Arc<dyn Waiter> = match &asked {
+            Some(asked) => Arc::clone(asked) as Arc<dyn Waiter>,
+            None => Arc::new(Sent::new(connection, part)),
         };
-        Request { command: command.encode(), order: None, waiter, ticket, carried: false }
+        Request { command: command.encode(), order: None, waiter, ticket: 0, carried: false }
     });
     core.router.submit(shard, requests.collect::<Vec<_>>());
+}
+
+/// A request whose answer is that of all its parts together.
+struct Asked {
+    connection: Arc<Connection>,
+    request: u32,
+    /// Parts without an answer, and the worst of those that came.
+    told: Mutex<(usize, Answer)>,
+}
+
+impl Waiter for Asked {
+    fn complete(&self, answers: Vec<(u64, Answer)>) {
+        let all = {
+            let mut told = self.told.lock();
+            for (_, answer) in answers {
+                told.0 = told.0.saturating_sub(1);
+                if told.1 == Answer::Done {
+                    told.1 = answer;
+                }
+            }
+            (told.0 == 0).then(|| told.1.clone())
+        };
+        if let Some(answer) = all {
+            self.connection.complete(vec![(u64::from(self.request), answer)]);
+        }
+    }
 }
 
 /// Cursors on their way. They only move forward, so what was not taken is gathered again.

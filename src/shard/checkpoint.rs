@@ -2,6 +2,7 @@
 //! may the log be purged (R7). Entities may be ahead of the mark; replay passes over what they reflect.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::Addr;
 use bytes::Bytes;
@@ -97,9 +98,11 @@ pub async fn purge_recalled(shared: Arc<Shared>, group: Group<EntryWaiter>) {
 }
 
 /// Takes the note away, unless more was recalled meanwhile.
-async fn note_purged(shared: &Shared, purged: Result<u64, Fault>) -> Result<(), Fault> {
-    purged?;
-    if shared.unpurged.lock().is_some() {
+pub(super) async fn note_purged(shared: &Shared, purged: Result<u64, Fault>) -> Result<(), Fault> {
+    let purged = purged?;
+    let _one_at_a_time = shared.noting.lock().await;
+    // A purge takes a while: more may have been recalled and be covered by a checkpoint, that asks for a purge of its own.
+    if shared.unpurged.lock().is_some() || purged < shared.purge_asked.load(Ordering::Acquire) {
         return Ok(());
     }
     let mut note = rookery_raft::Batch::default();
@@ -138,11 +141,14 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
         }
     }
     let stale = std::mem::take(&mut *shared.stale_pages.lock());
-    if shared.unpurged.lock().is_some() {
-        // Before the rows: who starts with them must know.
-        let mut note = rookery_raft::Batch::default();
-        note.put(Bytes::from_static(&UNPURGED_KEY), Bytes::from_static(&[1]));
-        map.apply(note).await.map_err(store_fault)?;
+    {
+        let _one_at_a_time = shared.noting.lock().await;
+        if shared.unpurged.lock().is_some() {
+            // Before the rows: who starts with them must know.
+            let mut note = rookery_raft::Batch::default();
+            note.put(Bytes::from_static(&UNPURGED_KEY), Bytes::from_static(&[1]));
+            map.apply(note).await.map_err(store_fault)?;
+        }
     }
     sessions.write().await?;
     users.write().await?;

@@ -222,7 +222,9 @@ impl Entity for User {
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
             Command::Read { to, .. } => self.read(at, to),
-            Command::Delivered { device, cursors, .. } => self.delivered(device, cursors, at.time_ms),
+            Command::Delivered { device, epoch, cursors, .. } => {
+                self.delivered((device, *epoch), cursors, at.time_ms)
+            }
             Command::Link { link, most, .. } => self.link(link, *most),
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),

@@ -207,6 +207,8 @@ impl<E: Entity> EntityActor<E> {
     /// Starts the actor on the current arbiter. `begins_empty` when the shard knows that there are no rows.
     pub fn begin(key: E::Key, begins_empty: bool, shared: Arc<Shared>) -> Resident<E> {
         let flags = Arc::new(Flags::default());
+        // Not let go before it is loaded: what a successor writes would be torn in what this one reads.
+        flags.dirty.store(!begins_empty, Ordering::Release);
         let actor = Self {
             key,
             state: None,
@@ -381,7 +383,10 @@ impl<E: Entity> Actor for EntityActor<E> {
         let shared = self.shared.clone();
         let load = async move { super::rows::read_in_use(&shared, move |rows| E::load(rows, &key)).await };
         ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| match loaded {
-            Ok(Some(state)) => actor.state = Some(state),
+            Ok(Some(state)) => {
+                actor.state = Some(state);
+                actor.flags.dirty.store(false, Ordering::Release);
+            }
             // The shard has forgotten this actor with the rows; whoever still holds its address is told to ask again.
             Ok(None) => tracing::debug!(entity = ?actor.key, "a snapshot came while it was loaded"),
             Err(fault) => {

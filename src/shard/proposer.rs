@@ -37,6 +37,9 @@ impl Proposer {
     pub fn submit(&self, mut batch: Vec<Submission>) {
         let room = self.waiting.available_permits().min(batch.len());
         let refused = batch.split_off(room);
+        if batch.is_empty() {
+            return self.refuse(refused);
+        }
         if let Ok(permits) = self.waiting.try_acquire_many(room as u32) {
             match self.queue.try_send(batch) {
                 // The task gives the permits back, one per command, when it takes the batch.
@@ -89,7 +92,7 @@ impl Task {
         let in_flight = Arc::new(Semaphore::new(self.shared.options.entries_in_flight));
         let mut left: std::collections::VecDeque<Submission> = std::collections::VecDeque::new();
         loop {
-            if left.is_empty() {
+            while left.is_empty() {
                 match self.batches.recv().await {
                     Some(batch) => self.take(batch, &mut left),
                     None => return,

@@ -124,6 +124,11 @@ pub struct Shared {
     /// Log indices of the first and the last recall or edit that the log still holds: each checkpoint that covers some of
     /// them has the log purged up to itself (G7).
     pub unpurged: Mutex<Option<(u64, u64)>>,
+    /// Log index up to which checkpoints have asked for a purge: before the log is purged so far, rows go on saying that it
+    /// must be.
+    pub purge_asked: AtomicU64,
+    /// Held while rows are told that the log must be purged, or need not be any more.
+    pub noting: tokio::sync::Mutex<()>,
     /// A checkpoint covers a recall.
     pub purge_wanted: Notify,
     /// Registry of session actors.
@@ -207,6 +212,8 @@ impl Shared {
             pages: Pages::new(options.page_cache_bytes),
             stale_pages: Mutex::default(),
             unpurged: Mutex::default(),
+            purge_asked: AtomicU64::new(0),
+            noting: tokio::sync::Mutex::new(()),
             purge_wanted: Notify::new(),
             table: tables.table.into_iter().collect(),
             sessions: DashMap::new(),
@@ -286,6 +293,7 @@ impl Shared {
         let Some((first, last)) = *unpurged else { return false };
         if first <= index {
             *unpurged = (last > index).then_some((index + 1, last));
+            self.purge_asked.fetch_max(index, Ordering::AcqRel);
         }
         first <= index
     }

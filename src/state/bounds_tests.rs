@@ -87,7 +87,7 @@ fn bob_with_all_devices() -> User {
 #[test]
 fn the_device_least_recently_used_makes_room_and_not_the_one_in_use() {
     let mut bob = bob_with_all_devices();
-    bob.delivered(&device("phone"), &[(group(), 5)], 500_000);
+    bob.delivered((&device("phone"), 1), &[(group(), 5)], 500_000);
     // A registration repeated counts as use as well, and gives the same epoch.
     bob.register(&device("script-1"), &says(1), &DeviceBounds::default(), 600_000);
     bob.register(&device("tablet"), &says(1), &DeviceBounds::default(), 700_000);
@@ -113,10 +113,12 @@ fn only_registered_devices_have_cursors() {
     let mut bob = bob_with_all_devices();
     let cursors =
         |bob: &User| bob.sessions().map(|(_, link)| link.delivered.clone()).next().expect("a session");
-    bob.delivered(&device("nobody"), &[(group(), 3)], 1);
+    bob.delivered((&device("nobody"), 1), &[(group(), 3)], 1);
     assert!(cursors(&bob).is_empty(), "a name that was never registered leaves nothing");
+    bob.delivered((&device("phone"), 2), &[(group(), 9)], 1);
+    assert!(cursors(&bob).is_empty(), "nor does another registration of that name");
     bob.delivered(
-        &device("phone"),
+        (&device("phone"), 1),
         &[(group(), 5), (SessionId::group(GroupId::new("other").expect("a name")), 1)],
         1,
     );
@@ -130,7 +132,7 @@ fn only_registered_devices_have_cursors() {
     disk.write(bob.collect());
     bob.register(&device("tablet"), &says(1), &DeviceBounds::default(), 700_000);
     assert_eq!(bob.epoch(&device("phone")), 0);
-    bob.delivered(&device("phone"), &[(group(), 8)], 800_000);
+    bob.delivered((&device("phone"), 1), &[(group(), 8)], 800_000);
     bob.reflect(10);
     disk.write(bob.collect());
     for user in [bob, User::load(&disk, &user("bob")).expect("rows")] {

@@ -19,7 +19,7 @@ use super::relations::{ErrandKey, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 9;
+pub const ENTRY_VERSION: u8 = 10;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -329,6 +329,8 @@ pub enum Command {
         user: UserId,
         /// Which device.
         device: DeviceId,
+        /// The registration that says so: another device of that name takes over nothing.
+        epoch: u32,
         /// Session and seq.
         cursors: Vec<(SessionId, u64)>,
     },

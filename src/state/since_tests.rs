@@ -120,7 +120,7 @@ fn a_line_changed_by_cursors_settings_and_membership_and_not_by_what_a_device_ha
     ann.link(&link(1, true), 9);
     assert_eq!(changed(&ann, &session), joined, "the same intent again");
     step(&mut ann);
-    ann.delivered(&actor("ann").device, &[(session.clone(), 7)], 5);
+    ann.delivered((&actor("ann").device, 1), &[(session.clone(), 7)], 5);
     assert_eq!(changed(&ann, &session), joined, "the device knows what it has had");
     let read = step(&mut ann);
     ann.read(&at(read), &to(7));
@@ -203,4 +203,18 @@ fn a_device_began_when_it_was_not_there_before() {
     ann.reflect(9);
     disk.write(ann.collect());
     assert_eq!(User::load(&disk, &user("ann")).expect("rows").device_began(&tv), 9);
+}
+
+#[test]
+fn a_membership_that_ended_and_began_again_on_its_way_is_told() {
+    let mut ann = User::new(user("ann"));
+    let told = |ann: &mut User, version, joined_seq| {
+        let link = Link { session: pair("ann", "bob"), version, member: true, joined_seq, from: None };
+        ann.link(&link, 9).user_frames.iter().map(|frame| frame[5]).collect::<Vec<u8>>()
+    };
+    let joined = vec![rookery_wire::Kind::Joined as u8];
+    assert_eq!(told(&mut ann, 1, 1), joined);
+    assert!(told(&mut ann, 2, 1).is_empty(), "the same membership");
+    assert_eq!(told(&mut ann, 4, 11), joined, "removed at version 3: that intent was never carried");
+    assert!(told(&mut ann, 3, 1).is_empty(), "an older one");
 }

@@ -199,13 +199,19 @@ impl User {
         outcome
     }
 
-    /// Moves delivered cursors of a device forward. A device that is not registered (any more) has none, and sessions
-    /// that are not in the user's list are passed over.
-    pub fn delivered(&mut self, device: &DeviceId, cursors: &[(SessionId, u64)], time_ms: u64) -> Outcome {
+    /// Moves delivered cursors of a device forward. A device that is not registered (any more, or is so anew, by its epoch) has
+    /// none, and sessions that are not in the user's list are passed over.
+    pub fn delivered(
+        &mut self,
+        (device, epoch): (&DeviceId, u32),
+        cursors: &[(SessionId, u64)],
+        time_ms: u64,
+    ) -> Outcome {
         if self.frozen {
             return frozen();
         }
-        let Some(known) = self.devices.get_mut(device) else { return Outcome::answer(Answer::Done) };
+        let known = self.devices.get_mut(device).filter(|known| known.epoch == epoch);
+        let Some(known) = known else { return Outcome::answer(Answer::Done) };
         known.used_ms = known.used_ms.max(time_ms);
         for (session, seq) in cursors {
             if let Some(link) = self.links.get_mut(session) {
@@ -256,6 +262,12 @@ impl User {
                 let left = Left { session: link.session.clone() };
                 outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
                 self.present = self.present.saturating_sub(1);
+            }
+            // Let go and let in again, and the intent between took the newer one's place: whoever heard of the first by the
+            // session's log alone has ended its subscription.
+            (true, true) if known.is_some_and(|known| known.joined_seq != link.joined_seq) => {
+                let joined = Joined { session: link.session.clone(), live_from: 0 };
+                outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
             }
             (true, true) | (false, false) => {}
         }

@@ -211,6 +211,30 @@ async fn cursors_refused_for_good_do_not_come_back() {
 }
 
 #[tokio::test]
+async fn ok_to_a_delivered_speaks_for_all_its_parts() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    for refused in [Some(0), Some(1), None] {
+        bench.shard.mute.store(true, Ordering::Relaxed);
+        let cursors = (0..1001).map(|number| (group(&format!("g{number}")), 1)).collect();
+        client.send(Kind::Delivered, 7, &Delivered { cursors }).await;
+        let taken = || bench.shard.taken.lock().len();
+        until("in three parts", || taken() == 3).await;
+        for (at, part) in std::mem::take(&mut *bench.shard.taken.lock()).into_iter().enumerate() {
+            let full = ErrorBody::new(ErrorCode::Frozen, "no");
+            let answer = if refused == Some(at) { Answer::Refused(full) } else { Answer::Done };
+            bench.shard.answers.answer(1, vec![(part.origin, answer)]);
+        }
+        match refused {
+            Some(_) => drop(client.refused(7, ErrorCode::Frozen).await),
+            None => assert_eq!(client.expect::<()>(Kind::Ok).await.0.request_id, 7),
+        }
+        bench.shard.mute.store(false, Ordering::Relaxed);
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn news_to_one_who_does_not_read_is_bounded() {
     const QUEUE: u32 = 64 << 10;
     let bench = bench(|limits, _| limits.queue_bytes = QUEUE).await;

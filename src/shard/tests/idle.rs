@@ -46,6 +46,12 @@ fn an_idle_actor_leaves_and_one_in_use_stays() {
         assert_eq!(residents(), ["bob"]);
 
         let ann = shard.actor.send(FindUser(user("ann"))).await.expect("an actor");
+        shard.actor.send(Passivate).await.expect("told");
+        assert_eq!(
+            residents(),
+            ["ann", "bob"],
+            "not while she is loaded: another would write what is being read"
+        );
         assert_eq!(ann.send(Look::new(epoch)).await.expect("loaded"), 1, "from her rows");
     });
 }

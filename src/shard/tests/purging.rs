@@ -58,3 +58,26 @@ fn the_places_of_what_must_leave_the_log_may_become_known_in_any_order() {
         assert!(shard.shared.must_purge(12), "the last of them is still there");
     });
 }
+
+#[test]
+fn an_older_purge_does_not_take_away_the_note_of_a_newer_recall() {
+    in_system(async {
+        let shard = Shard::over(Store::in_memory(MemoryDisk::new(1))).await;
+        shard.apply(3, send(pair("bob"), 1)).await;
+        shard.apply(4, both_linked("bob", 3)).await;
+        shard.apply(5, send(pair("bob"), 1)).await;
+        shard.apply(6, recall(2, 1)).await;
+        let first = checkpoint::write(&shard.machine, None).await.expect("written").expect("a mark");
+        assert!(shard.shared.must_purge(first.index()));
+        // While that purge is under way.
+        shard.apply(7, send(pair("bob"), 3)).await;
+        shard.apply(8, recall(4, 3)).await;
+        let second = checkpoint::write(&shard.machine, Some(&first)).await.expect("written").expect("a mark");
+        assert!(shard.shared.must_purge(second.index()));
+        for (purged, stays) in [(first.index(), true), (second.index(), false)] {
+            checkpoint::note_purged(&shard.shared, Ok(purged)).await.expect("noted");
+            let note = shard.shared.map().read(|view| view.get(&UNPURGED_KEY)).await.expect("rows");
+            assert_eq!(note.is_some(), stays, "purged up to {purged}");
+        }
+    });
+}
