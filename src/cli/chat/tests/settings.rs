@@ -83,6 +83,7 @@ fn pinned_sessions_stand_at_the_top_whatever_is_written() {
     set(&mut chat, cat(), Settings::default());
     assert_eq!(listed(&chat), [bob(), team(), cat()]);
     // So they do when the list is read, which says all there is.
+    chat.connected();
     let mut pinned = summary(cat(), 2, 0);
     pinned.settings.pinned = Some(9);
     synced(&mut chat, vec![pinned, summary(bob(), 5, 0)]);
