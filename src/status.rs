@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub delivery: DeliveryStatus,
     /// Requests of clients.
     pub requests: RequestStatus,
+    /// How long those took that were answered, by kind; what was never asked is left out.
+    pub times: Vec<KindTimes>,
     /// What is kept in memory.
     pub caches: CacheStatus,
     /// Lines of the audit that made room for others since the start, though they were not too old.
@@ -158,4 +160,16 @@ pub struct RequestStatus {
     pub busy: u64,
     /// Waiting for an answer now.
     pub in_flight: u64,
+}
+
+/// How long requests of one kind took since the start, from their arrival to their answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KindTimes {
+    /// The kind, as docs/protocol.md names it.
+    pub kind: String,
+    /// Of all together, microseconds.
+    pub sum_us: u64,
+    /// Upper bound of a bucket in microseconds (the last has none and says the greatest number) and how many are in it.
+    pub buckets: Vec<(u64, u64)>,
 }

@@ -48,20 +48,19 @@ struct SessionsReport {
 pub(super) async fn run(args: &BenchArgs, sessions: &SessionsArgs) -> anyhow::Result<ExitCode> {
     let mut ground = Ground::prepare(args).await?;
     let tag = format!("s{:x}", rand::random::<u32>());
-    let mut links = Vec::new();
-    for at in 0..WRITERS {
-        let (_, addr) = &ground.nodes[at as usize % ground.nodes.len()];
-        links.push(connect(addr, &writer(&tag, at)?, Role::User, &ground.token).await?);
-    }
     // The first ones pay for what is made once.
     let few = sessions.sessions / 100;
-    links = begin(links, &tag, ground.seed, 0..few).await?;
-    settle(&mut links).await?;
+    begin(&ground, &tag, 0..few).await?;
+    settle(&mut []).await?;
     let before = resident(&mut ground)?;
-    links = begin(links, &tag, ground.seed, few..sessions.sessions).await?;
-    settle(&mut links).await?;
+    begin(&ground, &tag, few..sessions.sessions).await?;
+    settle(&mut []).await?;
     let after = resident(&mut ground)?;
     let caches = caches(&mut ground).await?;
+    let mut links = Vec::new();
+    for at in 0..WRITERS {
+        links.push(join(&ground, &tag, at).await?);
+    }
     let woken_ms = wake(&mut links, &tag, ground.seed, sessions.sessions).await?;
     let nodes = ground.nodes.len() as u64;
     let report = SessionsReport {
@@ -110,28 +109,28 @@ fn message(tag: &str, seed: u64, number: u64, client_seq: u64) -> anyhow::Result
     })
 }
 
-/// The first message of each of these sessions.
-async fn begin(
-    links: Vec<Link>,
-    tag: &str,
-    seed: u64,
-    numbers: std::ops::Range<u64>,
-) -> anyhow::Result<Vec<Link>> {
-    let mut writing = JoinSet::new();
-    for (at, link) in links.into_iter().enumerate() {
-        let own: Vec<u64> = numbers.clone().filter(|number| number % WRITERS == at as u64).collect();
-        let tag = tag.to_owned();
-        writing.spawn(async move { Ok::<_, anyhow::Error>((at, write(link, &tag, seed, own).await?)) });
-    }
-    let mut back = Vec::new();
-    while let Some(written) = writing.join_next().await {
-        back.push(written??);
-    }
-    back.sort_by_key(|(at, _)| *at);
-    Ok(back.into_iter().map(|(_, link)| link).collect())
+/// A writer's connection.
+async fn join(ground: &Ground, tag: &str, at: u64) -> anyhow::Result<Link> {
+    let (_, addr) = &ground.nodes[at as usize % ground.nodes.len()];
+    connect(addr, &writer(tag, at)?, Role::User, &ground.token).await
 }
 
-async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> anyhow::Result<Link> {
+/// The first message of each of these sessions. Who is done hangs up: a connection that waits for the others would be ended as
+/// idle.
+async fn begin(ground: &Ground, tag: &str, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
+    let mut writing = JoinSet::new();
+    for at in 0..WRITERS {
+        let own: Vec<u64> = numbers.clone().filter(|number| number % WRITERS == at).collect();
+        let (link, tag, seed) = (join(ground, tag, at).await?, tag.to_owned(), ground.seed);
+        writing.spawn(async move { write(link, &tag, seed, own).await });
+    }
+    while let Some(written) = writing.join_next().await {
+        written??;
+    }
+    Ok(())
+}
+
+async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> anyhow::Result<()> {
     let mut flights: HashMap<u32, u64> = HashMap::new();
     while !(numbers.is_empty() && flights.is_empty()) {
         while flights.len() < WINDOW
@@ -150,7 +149,7 @@ async fn write(mut link: Link, tag: &str, seed: u64, mut numbers: Vec<u64>) -> a
             sleep(Duration::from_millis(ms.into())).await;
         }
     }
-    Ok(link)
+    Ok(())
 }
 
 /// The second message of some of them, one after the other.

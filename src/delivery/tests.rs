@@ -426,16 +426,20 @@ fn who_comes_back_before_all_is_written_is_pushed_everything() {
 
 #[test]
 fn what_waits_is_let_go_where_a_recall_may_have_been_skipped() {
-    let (delivery, ada) = (delivery(), Fake::device("ada", "phone"));
+    let (delivery, ada, node) = (delivery(), Fake::device("ada", "phone"), Fake::node());
     delivery.connect(ada.as_dyn());
+    delivery.connect(node.as_dyn());
     for name in ["a", "b"] {
         join(&delivery, &topic(name), &ada, 0);
+        delivery.attach(&topic(name), &node.as_dyn(), 0);
     }
     delivery.lag(&topic("a"), 7);
     assert_eq!((ada.said.lock().len(), ada.lags.lock().len()), (1, 1));
     delivery.lag_all(|at| (*at == topic("b")).then_some(3));
     assert_eq!(*ada.said.lock(), [("discard", 0), ("discard", 0)]);
     assert_eq!(delivery.resume(ada.id), [(Topic::User(user("ada")), 0)], "and it is told to sync");
+    assert_eq!(*node.said.lock(), [("discard", 0), ("discard", 0)]);
+    assert_eq!(delivery.resume(node.id).len(), 2, "it goes on behind what was skipped");
 }
 
 #[test]

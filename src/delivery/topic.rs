@@ -55,6 +55,8 @@ enum State {
 }
 
 struct Subscription {
+    /// Its receiver's.
+    id: u64,
     to: Arc<Registered>,
     /// Last seq pushed, passed over as the receiver's own, or known to it from its sync.
     last: u64,
@@ -106,6 +108,7 @@ pub(super) enum Resumed {
 pub(super) struct Subscribers {
     /// Highest seq published or known from an attach.
     head: u64,
+    /// By the receiver's id, which the newest have the greatest of: a group's members come back by the thousand.
     list: Vec<Subscription>,
 }
 
@@ -119,7 +122,7 @@ impl Subscribers {
     }
 
     pub(super) fn is_live(&self, receiver: u64) -> bool {
-        self.list.iter().any(|sub| sub.to.receiver.id() == receiver && sub.state == State::Live)
+        self.place(receiver).is_ok_and(|at| self.list[at].state == State::Live)
     }
 
     pub(super) fn of_user(&self, user: &UserId) -> Vec<Arc<Registered>> {
@@ -194,12 +197,19 @@ impl Subscribers {
             }
             lists.topics.insert(topic.clone());
         }
-        self.list.push(Subscription { to: Arc::clone(to), last, since: last + 1, state });
+        let id = to.receiver.id();
+        let (Ok(at) | Err(at)) = self.place(id);
+        self.list.insert(at, Subscription { id, to: Arc::clone(to), last, since: last + 1, state });
         Attached::New(last + 1)
     }
 
     fn find(&mut self, receiver: u64) -> Option<&mut Subscription> {
-        self.list.iter_mut().find(|sub| sub.to.receiver.id() == receiver)
+        let at = self.place(receiver).ok()?;
+        self.list.get_mut(at)
+    }
+
+    fn place(&self, receiver: u64) -> Result<usize, usize> {
+        self.list.binary_search_by_key(&receiver, |sub| sub.id)
     }
 
     /// The receiver's user is a member since `joined_seq`: a quiet subscription goes live, with what comes after the
@@ -218,23 +228,29 @@ impl Subscribers {
 
     /// Ends the subscription of one receiver; says how many are gone (0 or 1).
     pub(super) fn detach(&mut self, topic: &Topic, receiver: u64) -> u64 {
-        self.detach_where(topic, |sub| sub.to.receiver.id() == receiver)
+        self.detach_if(topic, receiver, |_| true)
     }
 
     /// The same, if it is quiet.
     pub(super) fn dismiss(&mut self, topic: &Topic, receiver: u64) -> u64 {
-        self.detach_where(topic, |sub| sub.to.receiver.id() == receiver && sub.state == State::Quiet)
+        self.detach_if(topic, receiver, |state| state == State::Quiet)
     }
 
     /// Ends the subscriptions of all of a user's receivers; says how many are gone.
     pub(super) fn detach_user(&mut self, topic: &Topic, user: &UserId) -> u64 {
-        self.detach_where(topic, |sub| sub.to.is_of(user))
+        let before = self.list.len();
+        self.list.retain_mut(|sub| !sub.to.is_of(user) || sub.part(topic));
+        (before - self.list.len()) as u64
     }
 
-    fn detach_where(&mut self, topic: &Topic, ends: impl Fn(&Subscription) -> bool) -> u64 {
-        let before = self.list.len();
-        self.list.retain_mut(|sub| !ends(sub) || sub.part(topic));
-        (before - self.list.len()) as u64
+    fn detach_if(&mut self, topic: &Topic, receiver: u64, ends: impl Fn(State) -> bool) -> u64 {
+        let Ok(at) = self.place(receiver) else { return 0 };
+        let sub = &mut self.list[at];
+        if !ends(sub.state) || sub.part(topic) {
+            return 0;
+        }
+        self.list.remove(at);
+        1
     }
 
     /// Pushes to everyone who is to have it. `items` of a session are consecutive and ascending.
@@ -288,13 +304,15 @@ impl Subscribers {
     }
 
     /// Items up to `head` were skipped, and with them perhaps the news of who is a member, or that something was recalled.
-    /// Nodes lag; devices are detached, with what still waits for them, and returned, for they must sync again.
+    /// Nodes lag, devices are detached and returned, for they must sync again; both lose what still waits for them.
     pub(super) fn reset(&mut self, topic: &Topic, head: u64) -> (u64, Vec<Arc<Registered>>) {
         self.head = self.head.max(head);
         let (mut lags, mut detached) = (0, Vec::new());
         self.list.retain_mut(|sub| {
-            if sub.to.receiver.origin().is_some() && matches!(topic, Topic::Session(_)) {
+            if matches!(topic, Topic::Session(_)) {
                 sub.to.receiver.discard(topic);
+            }
+            if sub.to.receiver.origin().is_some() && matches!(topic, Topic::Session(_)) {
                 sub.to.forget(topic);
                 detached.push(Arc::clone(&sub.to));
                 return false;
@@ -321,7 +339,7 @@ impl Subscribers {
                 Resumed::From(if matches!(topic, Topic::Session(_)) { head + 1 } else { 0 })
             }
             Some(sub) if sub.state == State::Parted => {
-                Resumed::Gone(self.detach_where(topic, |sub| sub.to.receiver.id() == receiver))
+                Resumed::Gone(self.detach_if(topic, receiver, |_| true))
             }
             _ => Resumed::Gone(0),
         }

@@ -272,6 +272,7 @@ impl Waiter for Connection {
     /// All answers of one batch in one buffer: one lock, one wake.
     fn complete(&self, answers: Vec<(u64, Answer)>) {
         let count = answers.len();
+        self.core.times.answered(answers.iter().map(|(ticket, _)| *ticket));
         let mut out = BytesMut::with_capacity(count * 96);
         let mut acks = 0;
         for (ticket, answer) in answers {

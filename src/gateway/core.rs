@@ -16,6 +16,7 @@ use super::pace::Paces;
 use super::passing::Typists;
 use super::receipts::Marks;
 use super::stats::GatewayStats;
+use super::times::Times;
 use super::watch::Watches;
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<GatewayStats>,
+    pub(super) times: Times,
     /// One connection per device; a newer one takes the place of the older.
     pub(super) devices: DashMap<(UserId, DeviceId), Arc<Connection>>,
     pub(super) flusher: Flusher,

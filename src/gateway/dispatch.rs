@@ -11,6 +11,7 @@ use rookery_wire::{ErrorBody, ErrorCode, Frame, Kind, decode};
 
 use super::connection::Connection;
 use super::core::Core;
+use super::times::Arrival;
 use super::{
     admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
     watch,
@@ -19,19 +20,25 @@ use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
 
 /// Requests of one visit to the read buffer, by shard, in the order in which they came.
-#[derive(Default)]
-pub(super) struct Batch(Vec<(u32, Vec<Request>)>);
+pub(super) struct Batch {
+    came: Arrival,
+    shards: Vec<(u32, Vec<Request>)>,
+}
 
 impl Batch {
+    pub(super) fn new(core: &Core) -> Self {
+        Self { came: core.times.arrival(), shards: Vec::new() }
+    }
+
     fn add(&mut self, shard: u32, request: Request) {
-        match self.0.iter_mut().find(|(known, _)| *known == shard) {
+        match self.shards.iter_mut().find(|(known, _)| *known == shard) {
             Some((_, requests)) => requests.push(request),
-            None => self.0.push((shard, vec![request])),
+            None => self.shards.push((shard, vec![request])),
         }
     }
 
     pub(super) fn submit(self, core: &Core) {
-        for (shard, requests) in self.0 {
+        for (shard, requests) in self.shards {
             core.router.submit(shard, requests);
         }
     }
@@ -55,21 +62,21 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
                 let actor = connection.actor(send.on_behalf_of.take());
                 check::send(actor, send, limits)
             });
-            act(connection, request, command, batch);
+            act(connection, &frame, command, batch);
         }
         Some(Kind::Recall) => {
             let command = body::<Recall>(&frame).and_then(|mut recall| {
                 let actor = connection.actor(recall.on_behalf_of.take());
                 check::recall(actor, recall, limits)
             });
-            act(connection, request, command, batch);
+            act(connection, &frame, command, batch);
         }
         Some(Kind::Edit) => {
             let command = body::<Edit>(&frame).and_then(|mut edit| {
                 let actor = connection.actor(edit.on_behalf_of.take());
                 check::edit(actor, edit, limits)
             });
-            act(connection, request, command, batch);
+            act(connection, &frame, command, batch);
         }
         Some(Kind::CreateGroup) => change(connection, &frame, ChangeKind::Create, batch),
         Some(Kind::AddMembers) => change(connection, &frame, ChangeKind::Add, batch),
@@ -79,7 +86,7 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
                 let actor = connection.actor(manage.on_behalf_of.take());
                 groups::manage(actor, manage, limits)
             });
-            act(connection, request, command, batch);
+            act(connection, &frame, command, batch);
         }
         Some(Kind::JoinGroup) => {
             let command = body::<JoinGroup>(&frame).and_then(|mut asked| {
@@ -88,31 +95,33 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
                 join::in_turn(connection)?;
                 Ok(command)
             });
-            act(connection, request, command, batch);
+            act(connection, &frame, command, batch);
         }
-        Some(Kind::ListRequests) => with(connection, request, body(&frame), join::requests),
-        Some(Kind::ListCodes) => with(connection, request, body(&frame), join::codes),
-        Some(Kind::ListVersions) => with(connection, request, body(&frame), versions::list),
-        Some(Kind::GroupInfo) => with(connection, request, body(&frame), groups::info),
-        Some(Kind::ListRoles) => with(connection, request, body(&frame), groups::roles),
-        Some(Kind::ManageSelf) => with(connection, request, body(&frame), own::manage),
-        Some(Kind::ListRelations) => with(connection, request, body(&frame), own::relations),
-        Some(Kind::ListDevices) => with(connection, request, body(&frame), own::devices),
-        Some(Kind::Receipts) => with(connection, request, body(&frame), receipts::page),
+        Some(Kind::ListRequests) => with(connection, (&frame, batch.came), body(&frame), join::requests),
+        Some(Kind::ListCodes) => with(connection, (&frame, batch.came), body(&frame), join::codes),
+        Some(Kind::ListVersions) => with(connection, (&frame, batch.came), body(&frame), versions::list),
+        Some(Kind::GroupInfo) => with(connection, (&frame, batch.came), body(&frame), groups::info),
+        Some(Kind::ListRoles) => with(connection, (&frame, batch.came), body(&frame), groups::roles),
+        Some(Kind::ManageSelf) => with(connection, (&frame, batch.came), body(&frame), own::manage),
+        Some(Kind::ListRelations) => with(connection, (&frame, batch.came), body(&frame), own::relations),
+        Some(Kind::ListDevices) => with(connection, (&frame, batch.came), body(&frame), own::devices),
+        Some(Kind::Receipts) => with(connection, (&frame, batch.came), body(&frame), receipts::page),
         Some(Kind::Ephemeral) => {
             let checked = body(&frame).and_then(|asked| passing::check(connection, asked));
-            with(connection, request, checked, passing::pass);
+            with(connection, (&frame, batch.came), checked, passing::pass);
         }
-        Some(Kind::Digest) => with(connection, request, body(&frame), digests::digest),
-        Some(Kind::Watch) => with(connection, request, body(&frame), watch::watch),
-        Some(Kind::Admin) => with(connection, request, body(&frame), admin::admin),
-        Some(Kind::Audit) => with(connection, request, body(&frame), admin::audit),
+        Some(Kind::Digest) => with(connection, (&frame, batch.came), body(&frame), digests::digest),
+        Some(Kind::Watch) => with(connection, (&frame, batch.came), body(&frame), watch::watch),
+        Some(Kind::Admin) => with(connection, (&frame, batch.came), body(&frame), admin::admin),
+        Some(Kind::Audit) => with(connection, (&frame, batch.came), body(&frame), admin::audit),
         Some(Kind::Delivered) => loud_delivered(connection, &frame),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
-        Some(Kind::Pull) => with(connection, request, body::<Pull>(&frame), reads::pull),
-        Some(Kind::ListMembers) => with(connection, request, body::<ListMembers>(&frame), reads::list),
-        Some(Kind::Read) => with(connection, request, body(&frame), reads::read_mark),
-        Some(Kind::Sync) => with(connection, request, body::<Sync>(&frame), sync::page),
+        Some(Kind::Pull) => with(connection, (&frame, batch.came), body::<Pull>(&frame), reads::pull),
+        Some(Kind::ListMembers) => {
+            with(connection, (&frame, batch.came), body::<ListMembers>(&frame), reads::list)
+        }
+        Some(Kind::Read) => with(connection, (&frame, batch.came), body(&frame), reads::read_mark),
+        Some(Kind::Sync) => with(connection, (&frame, batch.came), body::<Sync>(&frame), sync::page),
         Some(Kind::Hello) => {
             let text = "this connection was welcomed already; open another for another identity";
             connection.refuse(request, &ErrorBody::new(ErrorCode::AlreadyWelcome, text));
@@ -136,11 +145,11 @@ fn change(connection: &Arc<Connection>, frame: &Frame, kind: ChangeKind, batch: 
         let actor = connection.actor(members.on_behalf_of.take());
         check::members(actor, members, kind, &connection.core.options.limits)
     });
-    act(connection, frame.request_id, command, batch);
+    act(connection, frame, command, batch);
 }
 
 /// Puts a numbered act on its way to its session's shard.
-fn act(connection: &Arc<Connection>, request: u32, command: Result<Command, ErrorBody>, batch: &mut Batch) {
+fn act(connection: &Arc<Connection>, frame: &Frame, command: Result<Command, ErrorBody>, batch: &mut Batch) {
     match command {
         Ok(command) => {
             let (shard, order) = match &command {
@@ -151,10 +160,11 @@ fn act(connection: &Arc<Connection>, request: u32, command: Result<Command, Erro
                 other => (connection.core.router.shard_of(&other.entity()), None),
             };
             let waiter = Arc::clone(connection) as Arc<dyn Waiter>;
-            let (command, ticket) = (command.encode(), u64::from(request));
+            let ticket = batch.came.ticket(frame.kind, frame.request_id);
+            let command = command.encode();
             batch.add(shard, Request { command, order, waiter, ticket, carried: false });
         }
-        Err(error) => connection.refuse(request, &error),
+        Err(error) => connection.refuse(frame.request_id, &error),
     }
 }
 
@@ -184,12 +194,13 @@ fn loud_delivered(connection: &Arc<Connection>, frame: &Frame) {
 /// Gives a request that has to wait for reads a task of its own, bounded by the window.
 fn with<T, F>(
     connection: &Arc<Connection>,
-    request: u32,
+    (frame, came): (&Frame, Arrival),
     body: Result<T, ErrorBody>,
     serve: impl FnOnce(Arc<Connection>, u32, T) -> F,
 ) where
     F: Future<Output = Result<(), ErrorBody>> + core::marker::Send + 'static,
 {
+    let (kind, request) = (frame.kind, frame.request_id);
     let body = match body {
         Ok(body) => body,
         Err(error) => return connection.refuse(request, &error),
@@ -205,5 +216,6 @@ fn with<T, F>(
         if let Err(error) = served {
             connection.refuse(request, &error);
         }
+        connection.core.times.served(kind, came);
     });
 }

