@@ -189,11 +189,11 @@ impl Conversation {
         if let Some(entry) = self.entries.get(&record.seq) {
             self.preview = preview(&entry.sender, &entry.body, &self.id, me);
         }
-        if own {
+        let counts = record.kind.is_countable();
+        if own && counts {
             self.unread = 0;
             return false;
         }
-        let counts = record.kind.is_countable();
         self.unread += u64::from(counts);
         counts
     }
@@ -307,6 +307,12 @@ impl Conversation {
     fn put(&mut self, record: &Record, me: &UserId, device: &DeviceId) {
         let body = body(record.kind, &record.sender, record.content_type.as_ref(), record.content.as_ref());
         let (seq, mine) = (record.seq, record.sender == *me);
+        let has_gone =
+            self.entries.get(&seq).is_some_and(|known| is_content(known.kind) && !known.is_content());
+        if has_gone && record.kind == RecordKind::CONTENT {
+            // A page from before that; what has gone does not come back.
+            return;
+        }
         let goes = Goes::of(record);
         let entry = Entry {
             time_ms: record.time_ms,

@@ -170,6 +170,21 @@ fn a_recalled_message_is_unread_no_longer() {
 }
 
 #[test]
+fn what_has_gone_does_not_come_back_with_a_late_page_and_own_signals_read_nothing() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(team(), 5, 0), summary(bob(), 1, 0)]);
+    chat.open(bob());
+    message(&mut chat, team(), record(6, "cat", "a secret"));
+    message(&mut chat, team(), record(7, "cat", "x"));
+    message(&mut chat, team(), recall(8, "cat", 6, 7));
+    page(&mut chat, team(), vec![record(6, "cat", "a secret"), record(7, "cat", "x")], 7);
+    assert_eq!((shown(&chat, &team(), 6).as_str(), chat.unread_elsewhere()), ("cat recalled this", 1));
+    // This user took something back on another device; that is no message, and says nothing of what it has read.
+    message(&mut chat, team(), recall(9, "ann", 3, 7));
+    assert_eq!(chat.unread_elsewhere(), 1);
+}
+
+#[test]
 fn of_a_recalled_message_that_was_never_here_the_list_is_asked() {
     let mut chat = chat();
     synced(&mut chat, vec![summary(team(), 9, 4), summary(bob(), 1, 0)]);
