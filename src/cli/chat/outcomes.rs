@@ -31,10 +31,8 @@ impl Chat {
                     self.session(&summary.session).learn(summary, &me);
                 }
                 self.list_is_read();
-                let users = self.company.begin_to_watch(&me, self.sessions.keys());
-                if !users.is_empty() {
-                    self.actions.push(Action::Watch { users });
-                }
+                // Those that were only opened here are not there yet, and their users not to be watched.
+                self.watch(list.sessions.iter().map(|summary| &summary.session));
             }
             Outcome::Present(Ok(page)) => self.company.present(page.users),
             // Presence is an extra: without it the header says less.
@@ -121,6 +119,14 @@ impl Chat {
             | About::Members(Err(error))
             | About::Requests(Err(error))
             | About::Versions(Err(error)) => self.say(brief(&error)),
+        }
+    }
+
+    /// Whoever the user has a direct session with is watched from now on.
+    pub(super) fn watch<'a>(&mut self, sessions: impl Iterator<Item = &'a SessionId>) {
+        let users = self.company.begin_to_watch(&self.me, sessions);
+        if !users.is_empty() {
+            self.actions.push(Action::Watch { users });
         }
     }
 

@@ -388,8 +388,10 @@ impl Chat {
                 let joined = self.session(&session);
                 joined.member = true;
                 joined.facts.changed();
-                if !known {
-                    self.want_list();
+                match known {
+                    // Opened here before anything was written there.
+                    true => self.watch(std::iter::once(&session)),
+                    false => self.want_list(),
                 }
             }
             Event::Left(session) => {

@@ -273,6 +273,22 @@ fn who_is_there_and_has_read_stands_at_the_top() {
 }
 
 #[test]
+fn one_who_is_written_to_first_is_watched_once_the_session_is_there() {
+    let mut chat = chat();
+    chat.open(bob());
+    let watches = |chat: &mut Chat| {
+        let actions = chat.take_actions().into_iter();
+        actions.filter(|action| matches!(action, Action::Watch { .. })).collect::<Vec<_>>()
+    };
+    synced(&mut chat, vec![summary(team(), 3, 0)]);
+    assert_eq!(watches(&mut chat), [], "there is no session yet, so it would be refused");
+    chat.event(Event::Joined(bob()));
+    assert_eq!(watches(&mut chat), [Action::Watch { users: vec!["bob".parse().unwrap()] }]);
+    chat.event(Event::Joined(bob()));
+    assert_eq!(watches(&mut chat), [], "once is enough");
+}
+
+#[test]
 fn what_lasts_for_a_time_is_shown_no_longer() {
     let mut chat = chat();
     chat.open(bob());
