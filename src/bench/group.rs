@@ -1,4 +1,5 @@
-//! A large group: how long joining takes, what a send costs beside one in a small group, what a member's login costs.
+//! A large group: how long joining takes, what a send costs beside one in a small group, what a member's login costs, and
+//! what the first send costs when the group has left memory.
 
 use std::process::ExitCode;
 
@@ -12,8 +13,10 @@ use tokio::time::Instant;
 use super::Ground;
 use super::args::{BenchArgs, GroupArgs};
 use super::connect::{ask, connect, create_group, sync};
+use super::idle::settle;
 use super::report::print;
 use crate::check::link::{Link, body};
+use crate::config::Limits;
 
 /// Users added by one request.
 const BATCH: usize = 1_000;
@@ -35,6 +38,8 @@ struct GroupReport {
     large_ms: (f64, f64),
     /// Milliseconds of a session list: of a user in no session, and of a member; medians.
     login_ms: (f64, f64),
+    /// Milliseconds of the first send after nobody used the small group, and the large one, until it left memory.
+    woken_ms: (f64, f64),
 }
 
 /// Runs `rookery bench group`.
@@ -64,10 +69,9 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
         sync(&mut link).await?;
         receivers.push(tokio::spawn(async move { while link.next().await.is_ok() {} }));
     }
-    let mut number = members.chunks(BATCH).count() as u64 + 1;
-    let in_large = send(&mut owner, &large, &mut number, group.sends).await?;
-    number = 1;
-    let in_small = send(&mut owner, &small, &mut number, group.sends).await?;
+    let (mut of_large, mut of_small) = (members.chunks(BATCH).count() as u64 + 1, 1);
+    let in_large = send(&mut owner, &large, &mut of_large, group.sends).await?;
+    let in_small = send(&mut owner, &small, &mut of_small, group.sends).await?;
     receivers.iter().for_each(tokio::task::JoinHandle::abort);
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for at in 0..LOGINS {
@@ -76,6 +80,11 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
         let member = &members[at * members.len() / LOGINS];
         with.push(login(node(at), member, 1, &ground.token).await?);
     }
+    let mut owner = [owner];
+    settle(&mut owner).await?;
+    let [mut owner] = owner;
+    let woken_small = send(&mut owner, &small, &mut of_small, 1).await?;
+    let woken_large = send(&mut owner, &large, &mut of_large, 1).await?;
     let report = GroupReport {
         members: members.len() + online.len() + 1,
         online: group.online.max(1),
@@ -89,11 +98,12 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
         small_ms: (quantile(&in_small, 0.5), quantile(&in_small, 0.99)),
         large_ms: (quantile(&in_large, 0.5), quantile(&in_large, 0.99)),
         login_ms: (quantile(&without, 0.5), quantile(&with, 0.5)),
+        woken_ms: (quantile(&woken_small, 0.5), quantile(&woken_large, 0.5)),
     };
     let line = format!(
         "bench group: {} members joined in {:.1} s (a batch of 1000 in {:.0}, {:.0} at most, the last in {:.0} ms); \
          a send with {} online {:.2} ms (p99 {:.2}) in a small group, {:.2} ms (p99 {:.2}) in this one; \
-         a login {:.2} ms without and {:.2} ms with it",
+         a login {:.2} ms without and {:.2} ms with it; the first send after {} s without any {:.2} ms and {:.2} ms",
         report.members,
         report.joined_in_s,
         report.batch_ms.0,
@@ -106,6 +116,9 @@ pub(super) async fn run(args: &BenchArgs, group: &GroupArgs) -> anyhow::Result<E
         report.large_ms.1,
         report.login_ms.0,
         report.login_ms.1,
+        Limits::default().resident_idle_ms / 1000,
+        report.woken_ms.0,
+        report.woken_ms.1,
     );
     print(args.json, &report, &line)?;
     Ok(ExitCode::SUCCESS)
