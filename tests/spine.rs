@@ -33,6 +33,9 @@ use rookery_wire::{
     AttributeKey, DeviceId, ErrorCode, GroupAction, GroupId, MemberRole, RecordKind, SessionId, UserId,
 };
 
+#[path = "spine/full.rs"]
+mod full;
+
 const SHARDS: u32 = 4;
 /// One group, forty peers, and room for one session more.
 const SESSIONS_PER_USER: u32 = 42;
@@ -46,13 +49,19 @@ struct Node {
     stages: Stages,
 }
 
-async fn start(nodes: &[(u16, String, std::path::PathBuf)]) -> BTreeMap<u16, Node> {
+async fn start(nodes: &Nodes) -> BTreeMap<u16, Node> {
+    start_over(nodes, |_, _| {}).await
+}
+
+/// Over stores that are opened as `adjust` says.
+async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> BTreeMap<u16, Node> {
     let addrs: BTreeMap<u16, String> = nodes.iter().map(|(id, addr, _)| (*id, addr.clone())).collect();
     let mut stores = BTreeMap::new();
     for (id, _, dir) in nodes {
         let mut options = StoreOptions::new(dir);
         options.journal_segment_bytes = 1 << 20;
         options.free_disk_low_water = 0;
+        adjust(*id, &mut options);
         stores.insert(*id, Store::open(options).expect("a store"));
     }
     let voters: Vec<RaftId> =

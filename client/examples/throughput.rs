@@ -115,6 +115,7 @@ fn answer(frame: &Frame, seq: &mut u64, out: &mut BytesMut) -> Result<(), Failur
                 idle_ms,
                 limits,
                 last_number: 0,
+                deadline_ms: 10_000,
             };
             encode_frame(Kind::Welcome, id, &welcome, out);
         }

@@ -1,6 +1,7 @@
 //! The driver task: all the IO of one client, and the clock. It decides nothing: what to write, what to tell and
 //! when to give a connection up, the engine says.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rookery_wire::Decoder;
+use rookery_wire::{Decoder, SessionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -18,7 +19,7 @@ use crate::connector::{BoxFuture, BoxedStream};
 use crate::engine::{Broken, Engine, Millis, Next, Phase, Settings};
 use crate::error::ClientError;
 use crate::event::Event;
-use crate::memory::{MemoryFile, Remembered};
+use crate::memory::{MemoryFile, Remembered, SessionMemory};
 use crate::options::{Memory, Options};
 use crate::saver::Saver;
 use crate::shared::Shared;
@@ -131,6 +132,7 @@ fn settings(options: &Options) -> Settings {
         agent: options.agent.clone(),
         platform: options.platform.clone(),
         start: options.start,
+        own_cursors: matches!(options.memory, Memory::Cursors(_)),
         echo_own: options.echo_own,
         request_deadline: millis(options.request_deadline),
         hello_deadline: millis(options.connect_timeout),
@@ -139,10 +141,20 @@ fn settings(options: &Options) -> Settings {
     }
 }
 
+/// What the application says that it is done with, as a file would say it whose run did not close.
+fn had(cursors: &BTreeMap<SessionId, u64>) -> BTreeMap<SessionId, SessionMemory> {
+    let memory = |cursor| SessionMemory { cursor, last_client_seq: 0, listed: None };
+    cursors.iter().map(|(session, cursor)| (session.clone(), memory(*cursor))).collect()
+}
+
 /// Reads the memory and marks it as open, before anything is sent.
 async fn open_memory(options: &Options, nonce: u64) -> Result<(Remembered, Option<Saver>), ClientError> {
     let fresh = Remembered { nonce, ..Remembered::default() };
-    let Memory::File(path) = &options.memory else { return Ok((fresh, None)) };
+    let path = match &options.memory {
+        Memory::Volatile => return Ok((fresh, None)),
+        Memory::Cursors(cursors) => return Ok((Remembered { sessions: had(cursors), ..fresh }, None)),
+        Memory::File(path) => path,
+    };
     let file = MemoryFile::new(path.clone(), options.user.clone(), options.device.clone());
     let mut saver = Saver::new(file.clone());
     let mut remembered = tokio::task::spawn_blocking(move || file.load())

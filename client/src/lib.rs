@@ -3,7 +3,7 @@
 //!
 //! For: programs that talk to a cluster — the terminal client, the load generator, the checker, bots. Owns the
 //! protocol's client half: epochs and numbering, what is in flight, the order of what arrives, gaps, lag,
-//! reconnection and the file in which a device remembers them. It knows frames ([`wire`]) and nothing of the
+//! reconnection and the file in which a device remembers them, unless the application keeps its own cursors ([`Memory`]). It knows frames ([`wire`]) and nothing of the
 //! server's inside, and it must never tell the application a message twice or out of order within one run.
 //!
 //! Read in the order in which a send meets the modules: [`Client`] (the handle) puts a command into a bounded

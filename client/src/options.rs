@@ -1,11 +1,12 @@
 //! What a client is told before it connects. Plain data; every bound of the client is here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rookery_wire::request::Role;
-use rookery_wire::{DeviceId, UserId};
+use rookery_wire::{DeviceId, SessionId, UserId};
 
 use crate::connector::{Connector, TcpConnector};
 
@@ -18,14 +19,42 @@ pub enum Memory {
     /// In this file, replaced atomically and synced, about once a second while something changes. One process at a
     /// time.
     File(PathBuf),
+    /// With the application, which keeps its cursors beside what it makes of the messages, in one transaction perhaps: for
+    /// each session the last seq that it is done with, of an [`Event::Message`](crate::Event::Message) or the `to` of an
+    /// [`Event::Skipped`](crate::Event::Skipped). With [`StartAt::Resume`] this run begins behind these, whatever the cluster
+    /// believes the device to have had, so what a run that died had been given and was not done with comes again, and nothing
+    /// else. Of a session that is not named, nothing was had: it is given from where the user joined. A cursor beyond a
+    /// session's end counts as its end. As with `Volatile`, every run registers the device anew.
+    ///
+    /// ```no_run
+    /// # use std::collections::BTreeMap;
+    /// # use rookery_client::wire::{Record, SessionId};
+    /// # fn load() -> BTreeMap<SessionId, u64> { BTreeMap::new() }
+    /// # fn store(session: &SessionId, cursor: u64, record: Option<&Record>) {}
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use rookery_client::{Client, Event, Memory, Options};
+    /// let mut options = Options::new(["127.0.0.1:7401"], "ann".parse()?, "archive".parse()?);
+    /// options.memory = Memory::Cursors(load());
+    /// let (_client, mut events) = Client::connect(options).await?;
+    /// while let Some(event) = events.recv().await {
+    ///     match event {
+    ///         // The record and the cursor in one transaction: a crash comes before both or after both.
+    ///         Event::Message { session, record } => store(&session, record.seq, Some(&record)),
+    ///         Event::Skipped { session, to, .. } => store(&session, to, None),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    Cursors(BTreeMap<SessionId, u64>),
 }
 
 /// Which messages the application is given, per session, on its first connection. Later connections of the same
 /// [`Client`](crate::Client) always continue where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {
-    /// What this device has not had: after the memory's cursor, else after the delivered cursor the cluster keeps
-    /// for the device, and nothing from before the user joined.
+    /// What this device has not had: after the memory's cursor or the delivered cursor that the cluster keeps for the device,
+    /// whichever is further (after the memory's alone with [`Memory::Cursors`]), and nothing from before the user joined.
     Resume,
     /// Only what is sent from now on; of sessions joined later, all since joining.
     Now,

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from .frames import (
     CREATE_GROUP, DELIVERED, GOAWAY, HELLO, JOINED, LAGGED, LEFT, MESSAGE, PING, PULL, READ_MARK, SEND, SYNC,
 )  # fmt: skip
-from .link import Link, Lost, Refused
+from .link import MARGIN, PATIENCE, Link, Lost, Refused
 
 BAD_REQUEST, CLIENT_SEQ_GAP, DEVICE_REPLACED = 300, 400, 204
 # Refusals after which the number is taken, by docs/errors.md. After any other the next request has the same number, and
@@ -112,6 +112,7 @@ class Device:
         )  # fmt: skip
         self.epoch = self.welcome.epoch
         link.limit = self.welcome.limits.frame
+        link.patience = max(PATIENCE, self.welcome.deadline_ms / 1000 + MARGIN)
 
     async def serve(self, link):
         """Everything a connection needs besides answers and pushes. Ends with the link."""

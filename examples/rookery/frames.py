@@ -154,7 +154,7 @@ AUDIT = kind(29, "AUDIT", after=U64, limit=U32)
 LIST_VERSIONS = kind(30, "LIST_VERSIONS", session=SESSION, seq=U64, before=U64, limit=U32)
 LIMITS = Struct(frame=U32, content=U32, window=U32, page=U32)
 WELCOME = kind(129, "WELCOME", version=U8, cluster=Fixed(16), node=U16, epoch=U32, time_ms=U64, idle_ms=U32,
-               limits=LIMITS, last_number=U64)  # fmt: skip
+               limits=LIMITS, last_number=U64, deadline_ms=U32)  # fmt: skip
 ACK = kind(130, "ACK", session=SESSION, client_seq=U64, seq=U64, message_id=U64, time_ms=U64, count=U64)
 OK = kind(131, "OK")
 PAGE = kind(132, "PAGE", session=SESSION, first_seq=U64, last_seq=U64, records=ListOf(RECORD))

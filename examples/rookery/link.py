@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from .frames import ERROR, KINDS, MAX_FRAME, FrameFault, cut_frame, frame
 from .values import Malformed, decode
 
-# A node tries for 10 seconds before it says UNAVAILABLE; one that says nothing for longer is gone.
+# A node tries for so long before it says UNAVAILABLE, as WELCOME tells, 10 seconds mostly; one that says nothing for
+# longer is gone.
 PATIENCE = 15
+MARGIN = 5
 
 
 class Lost(Exception):
@@ -27,7 +29,7 @@ class Link:
         self.reader, self.writer, self.on_push = reader, writer, on_push
         self.waiting = {}  # request id -> the future of its answer
         self.last_id = 0
-        self.limit = MAX_FRAME
+        self.limit, self.patience = MAX_FRAME, PATIENCE
         self.syncing = asyncio.Lock()
         self.heard = self.said = asyncio.get_running_loop().time()
         self.why = "closed by the node"
@@ -48,7 +50,7 @@ class Link:
         self.waiting[request_id] = answer = asyncio.get_running_loop().create_future()
         try:
             await self.tell(kind, request_id, **fields)
-            return await asyncio.wait_for(answer, PATIENCE)
+            return await asyncio.wait_for(answer, self.patience)
         except asyncio.TimeoutError:
             self.close("the node says nothing")
             raise Lost(self.why) from None

@@ -173,7 +173,7 @@ section! {
     Storage, "storage" {
         /// Size of one journal segment; preallocated and used again.
         journal_segment_mib: u32 = 64, number(1, 1024, "MiB");
-        /// Most journal segments; when all are in use, writes are BUSY until the databases have caught up.
+        /// Most journal segments; when three quarters are in use, nothing new is written until the databases have caught up, and what waits for that for a second is told BUSY.
         journal_segments: u32 = 8, number(2, 64, "segments");
         /// Cache of log entries, all shards together.
         entry_cache_mib: u32 = 64, number(1, 16_384, "MiB");

@@ -103,6 +103,7 @@ fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
         idle_ms: core.options.timing.idle_ms,
         limits: core.announced(),
         last_number,
+        deadline_ms: u32::try_from(core.options.timing.request_deadline_ms).unwrap_or(u32::MAX),
     };
     connection.out.answer(frame_bytes(Kind::Welcome, request, &body));
     core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));

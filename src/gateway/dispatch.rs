@@ -13,8 +13,8 @@ use super::connection::Connection;
 use super::core::Core;
 use super::times::Arrival;
 use super::{
-    admin, check, cursors, digests, groups, join, own, passing, places, reads, receipts, sync, versions,
-    watch,
+    admin, check, cursors, delivered, digests, groups, join, own, passing, places, reads, receipts, sync,
+    versions, watch,
 };
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
@@ -114,7 +114,7 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         Some(Kind::Watch) => with(connection, (&frame, batch.came), body(&frame), watch::watch),
         Some(Kind::Admin) => with(connection, (&frame, batch.came), body(&frame), admin::admin),
         Some(Kind::Audit) => with(connection, (&frame, batch.came), body(&frame), admin::audit),
-        Some(Kind::Delivered) => loud_delivered(connection, &frame),
+        Some(Kind::Delivered) => loud_delivered(connection, &frame, batch.came),
         Some(Kind::Ping) => connection.reply(Kind::Pong, request, &()),
         Some(Kind::Pull) => with(connection, (&frame, batch.came), body::<Pull>(&frame), reads::pull),
         Some(Kind::ListMembers) => {
@@ -178,16 +178,14 @@ fn quiet_delivered(connection: &Arc<Connection>, frame: &Frame) {
     }
 }
 
-fn loud_delivered(connection: &Arc<Connection>, frame: &Frame) {
-    let request = frame.request_id;
+fn loud_delivered(connection: &Arc<Connection>, frame: &Frame, came: Arrival) {
     let checked = body::<Delivered>(frame).and_then(|delivered| {
         check::cursors(&delivered.cursors)?;
         Ok(delivered.cursors)
     });
     match checked {
-        Ok(cursors) if cursors.is_empty() => connection.reply(Kind::Ok, request, &()),
-        Ok(cursors) => cursors::commit(connection, cursors, request),
-        Err(error) => connection.refuse(request, &error),
+        Ok(cursors) if cursors.is_empty() => connection.reply(Kind::Ok, frame.request_id, &()),
+        checked => with(connection, (frame, came), checked, delivered::delivered),
     }
 }
 

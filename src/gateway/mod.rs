@@ -4,8 +4,8 @@
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`connection`] (what it is), [`reader`] and
 //! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
 //! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
-//! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] and
-//! [`news`] (delivered cursors, sessions joined and left),
+//! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] (with
+//! [`delivered`]) and [`news`] (delivered cursors, sessions joined and left),
 //! [`receipts`], [`passing`] and [`watch`] (who has read, what is kept nowhere, who is online), [`outbox`] and
 //! [`writer`] (the way out).
 //!
@@ -19,6 +19,7 @@ pub mod check;
 mod connection;
 mod core;
 mod cursors;
+mod delivered;
 mod digests;
 mod dispatch;
 mod groups;

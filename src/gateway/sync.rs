@@ -512,7 +512,8 @@ fn summary(
         unread: head.unread,
         joined_seq: head.joined_seq,
         read_seq: own.read_seq,
-        delivered_seq: own.delivered_seq,
+        // No device has what is not there, whatever one of them has said.
+        delivered_seq: own.delivered_seq.min(head.last_seq),
         last_client_seq: head.last_client_seq,
         live_from,
         time_ms: head.time_ms,

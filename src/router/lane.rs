@@ -25,8 +25,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// How long a shard whose leader has little disk space may take to find another, before DISK_LOW is the answer.
 const LOW_PATIENCE: Duration = Duration::from_secs(4);
-/// Pause before it is asked again.
-const LOW_PAUSE: Duration = Duration::from_millis(100);
+/// How long a leader whose journal is full may take to make room, before BUSY is the answer: a hitch of the disk is not worth a
+/// word, and what waits here is bounded.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause before one that had no room is asked again.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Places of answered requests behind an unanswered one, as a multiple of the bound on requests.
 const SPAN: usize = 4;
 
@@ -48,10 +51,10 @@ struct Pending {
     sent_at: Option<Instant>,
     /// An attempt before the last may have been appended somewhere.
     unsure: bool,
-    /// The last attempt was refused for want of disk space, before it was appended.
-    low: bool,
+    /// The last attempt was refused for want of room, on the disk or in the journal, before it was appended.
+    no_room: bool,
     /// Since when it is refused so.
-    low_since: Option<Instant>,
+    no_room_since: Option<Instant>,
 }
 
 /// A request and its final answer.
@@ -75,7 +78,7 @@ pub(super) struct LaneCounts {
     pub(super) sent: u64,
     /// Of those, repeats.
     pub(super) resent: u64,
-    /// Refused because the lane was full.
+    /// Refused because the lane was full, or the journal of who leads.
     pub(super) busy: u64,
     /// Given up at their deadline.
     pub(super) expired: u64,
@@ -169,8 +172,8 @@ impl LaneState {
             attempt: 0,
             sent_at: None,
             unsure: false,
-            low: false,
-            low_since: None,
+            no_room: false,
+            no_room_since: None,
         }));
         Ok(())
     }
@@ -204,7 +207,7 @@ impl LaneState {
                 self.counts.sent += 1;
                 self.counts.resent += u64::from(pending.sent_at.is_some());
                 pending.attempt = pending.attempt.wrapping_add(1);
-                pending.unsure |= pending.sent_at.is_some() && !std::mem::take(&mut pending.low);
+                pending.unsure |= pending.sent_at.is_some() && !std::mem::take(&mut pending.no_room);
                 pending.sent_at = Some(now);
                 let tag = number << ATTEMPT_BITS | u64::from(pending.attempt);
                 out.push((tag, pending.request.command.clone()));
@@ -252,16 +255,18 @@ impl LaneState {
             let Some(pending) = self.get(number) else { continue };
             let current = pending.attempt == tag as u8;
             match answer {
-                Answer::Refused(error) if error.code == ErrorCode::DiskLow => {
+                Answer::Refused(error) if matches!(error.code, ErrorCode::DiskLow | ErrorCode::Busy) => {
                     if !current {
                         continue; // The answer to the last attempt decides.
                     }
-                    if self.still_no_room(number, now) {
-                        self.settle(number, Answer::Refused(error), &mut judged);
+                    let patience =
+                        if error.code == ErrorCode::DiskLow { LOW_PATIENCE } else { BUSY_PATIENCE };
+                    if self.still_no_room(number, patience, now) {
+                        self.turn_away(number, error, now, &mut judged);
                     } else {
                         self.rewind(number);
                         judged.again = true;
-                        wait = wait.max(LOW_PAUSE);
+                        wait = wait.max(ROOM_PAUSE);
                     }
                 }
                 Answer::Again { leader, after_ms } => {
@@ -305,22 +310,33 @@ impl LaneState {
         judged
     }
 
-    /// Whether a request that was refused for want of disk space is given up: not before somebody else has had the time
-    /// to lead the shard, and only if "nothing was stored" is true of every attempt.
-    fn still_no_room(&mut self, number: u64, now: Instant) -> bool {
+    /// Whether a request that was refused for want of room is given up: not before there has been the time to make some, or
+    /// for somebody else to lead the shard, and only if "nothing was stored" is true of every attempt.
+    fn still_no_room(&mut self, number: u64, patience: Duration, now: Instant) -> bool {
         let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
         let Some(pending) = at.and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut) else {
             return false;
         };
-        pending.low = true;
-        let since = *pending.low_since.get_or_insert(now);
-        !pending.unsure && now.saturating_duration_since(since) >= LOW_PATIENCE
+        pending.no_room = true;
+        let since = *pending.no_room_since.get_or_insert(now);
+        !pending.unsure && now.saturating_duration_since(since) >= patience
+    }
+
+    /// Gives a request back for want of room. What its device sends behind one that is to come back soon would only be a gap.
+    fn turn_away(&mut self, number: u64, error: ErrorBody, now: Instant, judged: &mut Judged) {
+        if error.code == ErrorCode::Busy {
+            if let Some(order) = self.get(number).and_then(|pending| pending.request.order) {
+                self.turned.note(order, now);
+            }
+            self.counts.busy += 1;
+        }
+        self.settle(number, Answer::Refused(error), judged);
     }
 
     fn room_again(&mut self, number: u64) {
         let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
         if let Some(pending) = at.and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut) {
-            pending.low_since = None;
+            pending.no_room_since = None;
         }
     }
 

@@ -379,6 +379,96 @@ fn disk_low_is_not_said_of_what_may_be_stored() {
     }
 }
 
+fn full() -> Answer {
+    Answer::Refused(ErrorBody::new(ErrorCode::Busy, "full").with_retry(Retry::After(250)))
+}
+
+impl Bench {
+    /// Everything that is sent now is refused, for a while; what was given back meanwhile, and after how many milliseconds.
+    fn refuse_all(&mut self, rounds: u64, answer: fn() -> Answer) -> Vec<(u64, u64, Answer)> {
+        let (begun, mut told) = (self.ms, Vec::new());
+        for _ in 0..rounds {
+            let sent = self.take();
+            let settled = self.answer(sent.into_iter().map(|(tag, _)| (tag, answer())).collect());
+            told.extend(settled.into_iter().map(|(number, answer)| (number, self.ms - begun, answer)));
+            self.ms += 100;
+        }
+        told
+    }
+}
+
+#[test]
+fn a_full_journal_is_given_a_moment_and_then_busy_is_the_answer() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    assert!(bench.refuse_all(5, full).is_empty(), "a hitch");
+    let sent = bench.take();
+    assert_eq!(bench.answer(vec![(sent[0].0, Answer::Done)]), [(1, Answer::Done)]);
+
+    bench.send(2).unwrap();
+    bench.send(3).unwrap();
+    let told = bench.refuse_all(30, full);
+    assert_eq!(told.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [2, 3]);
+    for (_, after, answer) in &told {
+        assert!((1000..=1200).contains(after), "after {after} ms, and the deadline is 10 s");
+        let Answer::Refused(error) = answer else { panic!("{answer:?}") };
+        assert_eq!((error.code, error.retry), (ErrorCode::Busy, Retry::After(250)));
+    }
+    assert!(bench.lane.is_empty());
+}
+
+#[test]
+fn busy_is_not_said_of_what_may_be_stored() {
+    // Its outcome is unknown to a leader that is gone; or no answer came at all.
+    for answered in [true, false] {
+        let mut bench = Bench::new();
+        bench.send(1).unwrap();
+        let sent = bench.take();
+        if answered {
+            assert!(bench.answer(vec![(sent[0].0, again())]).is_empty());
+        } else {
+            bench.lane.resend_all(bench.now());
+        }
+        bench.ms += 200;
+        assert!(bench.refuse_all(80, full).is_empty(), "its deadline decides, with UNAVAILABLE");
+        bench.ms = 10_000;
+        assert_eq!(code(&bench.lane.expire(bench.now())[0].1), Some(ErrorCode::Unavailable));
+    }
+}
+
+#[test]
+fn only_the_answer_to_the_last_attempt_says_that_there_is_no_room() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    let first = bench.take();
+    bench.lane.resend_all(bench.now());
+    let second = bench.take();
+    assert!(bench.answer(vec![(first[0].0, full())]).is_empty());
+    assert!(bench.commands().is_empty(), "an answer that is late sends nothing again");
+    assert_eq!(bench.answer(vec![(second[0].0, Answer::Done)]), [(1, Answer::Done)]);
+}
+
+#[test]
+fn disk_and_journal_may_take_turns_in_having_no_room() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    assert!(bench.refuse_all(15, low).is_empty());
+    let told = bench.refuse_all(10, full);
+    assert_eq!(told.len(), 1, "nothing of it was ever appended");
+    assert_eq!(code(&told[0].2), Some(ErrorCode::Busy));
+}
+
+#[test]
+fn what_comes_behind_a_number_that_found_the_journal_full_is_turned_away_for_a_moment() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    assert_eq!(bench.refuse_all(12, full).len(), 1);
+    assert_eq!(code(&bench.send(2).unwrap_err()), Some(ErrorCode::Busy), "it would only be a gap");
+    bench.send(1).unwrap();
+    bench.send(2).unwrap();
+    assert_eq!(bench.commands(), ["1", "2"]);
+}
+
 #[test]
 fn behind_a_number_that_was_turned_away_there_is_no_room_either() {
     let mut bench = Bench::new();

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rookery_raft::{
     Committed, Fault, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter,
 };
-use rookery_wire::{ErrorBody, ErrorCode};
+use rookery_wire::{ErrorBody, ErrorCode, Retry};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::actor::{Execute, ShardActor};
@@ -40,7 +40,14 @@ impl Waiter for EntryWaiter {
                 ErrorCode::DiskLow,
                 "the node that leads this shard has less free disk space than storage.low_water_mib; nothing was stored",
             )),
-            ProposeError::Busy { .. } => Answer::Again { leader: None, after_ms: BUSY_HINT_MS },
+            ProposeError::Busy { .. } => Answer::Refused(
+                ErrorBody::new(
+                    ErrorCode::Busy,
+                    "the journal of the node that leads this shard is full until its databases have caught up; nothing was \
+                     stored",
+                )
+                .with_retry(Retry::After(FULL_HINT_MS)),
+            ),
             ProposeError::Unknown | ProposeError::Stopped => Answer::Again { leader: None, after_ms: 0 },
         };
         let answers = self.origins.into_iter().map(|origin| (origin, answer.clone())).collect();
@@ -48,8 +55,10 @@ impl Waiter for EntryWaiter {
     }
 }
 
-/// When to come back to a node whose journal is full, milliseconds.
+/// When a router comes back to a shard whose queue of proposals is full, milliseconds.
 pub const BUSY_HINT_MS: u32 = 100;
+/// When a client comes back whose request found a journal full, and for a while: milliseconds.
+const FULL_HINT_MS: u32 = 250;
 
 /// See the module's words.
 pub struct Machine {

@@ -192,6 +192,7 @@ impl State {
             idle_ms: 60_000,
             limits: Limits { frame: 1 << 20, content: 65_536, window: 256, page: 1_000 },
             last_number: acts.unwrap_or(0),
+            deadline_ms: 10_000,
         };
         whole(Kind::Welcome, request, &welcome)
     }

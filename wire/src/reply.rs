@@ -40,6 +40,9 @@ pub struct Welcome {
     pub limits: Limits,
     /// The device's last number of MANAGE_SELF under its epoch; its next one is one more.
     pub last_number: u64,
+    /// For so long at most, milliseconds, does this node go on trying a request (`timing.request_deadline_ms`): a copy of one
+    /// that was written here may be carried out until then, also when the connection is gone or UNAVAILABLE was the answer.
+    pub deadline_ms: u32,
 }
 
 /// `ACK`: a numbered request (SEND, RECALL, EDIT, CREATE_GROUP, ADD_MEMBERS, REMOVE_MEMBERS, MANAGE_GROUP, JOIN_GROUP) is

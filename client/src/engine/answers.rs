@@ -244,6 +244,7 @@ impl Engine {
     }
 
     fn flight_refused(&mut self, now: Millis, slot: Slot, number: u64, verdict: Verdict, body: &ErrorBody) {
+        let hold = self.link.hold();
         let outbox = &mut self.sessions[slot].outbox;
         if body.code == ErrorCode::ClientSeqGap {
             outbox.gap(number, body.detail.max(1), now);
@@ -251,7 +252,7 @@ impl Engine {
             return;
         }
         if matches!(body.code, ErrorCode::Unavailable | ErrorCode::ShuttingDown) {
-            outbox.doubt(number, now);
+            outbox.doubt(number, now + hold);
         }
         let verdict = match (body.code, body.retry) {
             // Refused at the door, before it was anything; unlike what is worth nothing later, it has its number and waits.

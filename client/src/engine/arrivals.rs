@@ -196,7 +196,9 @@ impl Engine {
         let mut last = None;
         for record in page.records {
             let seq = record.seq;
-            if last.is_some_and(|last| seq != last + 1) || last.is_none() && seq > before + 1 {
+            let follows =
+                last.map_or(seq <= before.saturating_add(1), |last: u64| last.checked_add(1) == Some(seq));
+            if !follows {
                 return Err(Broken::protocol(format_args!(
                     "a PAGE of {} has a gap before {seq}",
                     page.session

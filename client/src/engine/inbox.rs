@@ -96,7 +96,7 @@ impl Inbox {
             return Offer::Repeat;
         }
         self.head = self.head.max(seq);
-        if self.tracked && room && seq == self.cursor + 1 {
+        if self.tracked && room && self.is_next(seq) {
             self.cursor = seq;
             if let Some(twin) = self.held.remove(&seq) {
                 *budget -= twin.cost();
@@ -119,16 +119,16 @@ impl Inbox {
         if !self.tracked {
             return None;
         }
-        let entry = self.held.first_entry().filter(|entry| *entry.key() == self.cursor + 1)?;
-        let (seq, item) = entry.remove_entry();
+        let next = self.cursor.checked_add(1)?;
+        let item = self.held.remove(&next)?;
         *budget -= item.cost();
-        self.cursor = seq;
-        Some((seq, item))
+        self.cursor = next;
+        Some((next, item))
     }
 
     /// Whether the next one is here already.
     pub(crate) fn has_next(&self) -> bool {
-        self.tracked && self.held.first_key_value().is_some_and(|(seq, _)| *seq == self.cursor + 1)
+        self.tracked && self.held.first_key_value().is_some_and(|(seq, _)| self.is_next(*seq))
     }
 
     /// Whether anything is held.
@@ -151,7 +151,7 @@ impl Inbox {
 
     /// What lies before `first` is no longer kept. Returns the stretch the application never gets.
     pub(crate) fn skip_to(&mut self, first: u64, budget: &mut usize) -> Option<(u64, u64)> {
-        if first <= self.cursor + 1 {
+        if first <= self.cursor.saturating_add(1) {
             return None;
         }
         let from = self.cursor + 1;
@@ -159,6 +159,11 @@ impl Inbox {
         self.head = self.head.max(self.cursor);
         self.forget_had(budget);
         Some((from, self.cursor))
+    }
+
+    /// Whatever a server says: behind the greatest seq there is none.
+    fn is_next(&self, seq: u64) -> bool {
+        self.cursor.checked_add(1) == Some(seq)
     }
 
     fn forget_had(&mut self, budget: &mut usize) {

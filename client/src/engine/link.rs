@@ -11,9 +11,11 @@ use crate::error::ClientError;
 
 /// Longest silence of ours, whatever idle time the server allows.
 const LONGEST_IDLE: Millis = 20_000;
-/// A request without an answer for so long, on a connection that speaks otherwise, is taken for lost. Longer than
-/// the server's own deadline (10 s by default).
-const ANSWER_DEADLINE: Millis = 15_000;
+/// A node may hold a request until its own deadline, which it tells in WELCOME. One that is written there and has no answer
+/// is given up, on a connection that speaks otherwise, so long after that; and so long a copy of it may come to life.
+const HOLD_MARGIN: Millis = 5_000;
+/// The least that is waited for that, whatever was told, and the most: no node has a deadline that needs it.
+const HOLDS: (Millis, Millis) = (15_000, 600_000);
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub(crate) struct Link {
     pub(crate) phase: Phase,
     pub(crate) limits: Limits,
     idle: Millis,
+    /// How long a request may live on a node that it was written to, by the greatest deadline that any node has told.
+    hold: Millis,
     next_id: u32,
     waiting: HashMap<u32, (Purpose, Millis)>,
     heard_at: Millis,
@@ -89,6 +93,7 @@ impl Default for Link {
             phase: Phase::Down,
             limits,
             idle: LONGEST_IDLE,
+            hold: HOLDS.0,
             next_id: 1,
             waiting: HashMap::new(),
             heard_at: 0,
@@ -101,8 +106,8 @@ impl Default for Link {
 impl Link {
     /// A new connection stands; HELLO follows.
     pub(crate) fn open(&mut self, now: Millis) {
-        *self =
-            Self { phase: Phase::Hello, heard_at: now, said_at: now, limits: self.limits, ..Self::default() };
+        let (phase, limits, hold) = (Phase::Hello, self.limits, self.hold);
+        *self = Self { phase, heard_at: now, said_at: now, limits, hold, ..Self::default() };
     }
 
     /// WELCOME.
@@ -112,6 +117,14 @@ impl Link {
         self.limits.window = self.limits.window.max(1);
         self.limits.page = self.limits.page.max(1);
         self.idle = (Millis::from(welcome.idle_ms) / 3).clamp(50, LONGEST_IDLE);
+        // Never less than before: copies of requests may be on nodes whose deadline is longer than this one's.
+        let told = Millis::from(welcome.deadline_ms) + HOLD_MARGIN;
+        self.hold = self.hold.max(told).min(HOLDS.1);
+    }
+
+    /// How long a request that was written may be carried out by whoever has it, answered or not.
+    pub(crate) fn hold(&self) -> Millis {
+        self.hold
     }
 
     /// The largest frame to take: what the server announced, but never more than any body may be.
@@ -174,9 +187,9 @@ impl Link {
                 if !self.waiting.is_empty() && quiet >= patience {
                     return Err(Broken::reconnect(format!("the server was silent for {quiet} ms"), 0));
                 }
-                let lost = |since: &Millis| now.saturating_sub(*since) >= ANSWER_DEADLINE;
+                let lost = |since: &Millis| now.saturating_sub(*since) >= self.hold;
                 if self.waiting.values().any(|(_, since)| lost(since)) {
-                    return Err(Broken::reconnect(format!("no answer within {ANSWER_DEADLINE} ms"), 0));
+                    return Err(Broken::reconnect(format!("no answer within {} ms", self.hold), 0));
                 }
                 let wanted = self.awaits() && quiet >= patience / 3
                     || now.saturating_sub(self.said_at) >= self.idle

@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) agent: String,
     pub(crate) platform: String,
     pub(crate) start: StartAt,
+    /// The application keeps the cursors: what the cluster believes this device to have had does not count.
+    pub(crate) own_cursors: bool,
     pub(crate) echo_own: bool,
     pub(crate) request_deadline: Millis,
     pub(crate) hello_deadline: Millis,
@@ -227,10 +229,11 @@ impl Engine {
         self.gaps.clear();
         self.pulls = 0;
         self.sync.cut();
+        let ghosts_until = now + self.link.hold();
         for (slot, session) in self.sessions.iter_mut() {
             session.inbox.pulling = false;
             if session.outbox.len() > 0 {
-                session.outbox.cut(now);
+                session.outbox.cut(ghosts_until);
                 self.writable.push(slot);
             }
         }

@@ -17,11 +17,10 @@ use crate::command::{Op, Reply};
 use crate::engine::Millis;
 use crate::error::ClientError;
 
-/// How long after a cut a request that was written on the lost connection may still come to life: the old node may
-/// hold it until its own deadline (10 s by default). So long its number is not given to anything else.
-pub(crate) const RENUMBER_HOLD: Millis = 15_000;
 /// First and longest pause before a number is tried again when the server gave no hint.
 const RETRY_PAUSE: (Millis, Millis) = (2, 500);
+/// No device counts so far: whoever names such a number is wrong, and is not followed.
+const NO_NUMBER: u64 = 1 << 62;
 /// So many answers in a row must ask for a number that is known to be used before that is believed.
 const STALE_GAPS: u32 = 3;
 
@@ -196,10 +195,10 @@ impl Outbox {
         }
     }
 
-    /// The answer left open whether a copy of it may still be carried out.
-    pub(crate) fn doubt(&mut self, number: u64, now: Millis) {
+    /// The answer left open whether a copy of it may still be carried out, until then.
+    pub(crate) fn doubt(&mut self, number: u64, until: Millis) {
         if let Some(flight) = self.find(number) {
-            flight.ghost_until = now + RENUMBER_HOLD;
+            flight.ghost_until = flight.ghost_until.max(until);
         }
     }
 
@@ -207,7 +206,7 @@ impl Outbox {
     pub(crate) fn gap(&mut self, number: u64, expected: u64, now: Millis) {
         let pause = self.pause(number);
         self.retry(number, now + pause);
-        if self.find(expected).is_some() {
+        if self.find(expected).is_some() || expected >= NO_NUMBER {
             return;
         }
         // Nothing here has the number it wants. Either that one was answered while this answer was on its way,
@@ -225,11 +224,12 @@ impl Outbox {
         (RETRY_PAUSE.0 << tries.min(16)).min(RETRY_PAUSE.1)
     }
 
-    /// The connection is gone: everything without an answer is written again, in order, under its number.
-    pub(crate) fn cut(&mut self, now: Millis) {
+    /// The connection is gone: everything without an answer is written again, in order, under its number. The node that
+    /// had it may carry a copy out until `ghosts_until`; so long its number is not given to anything else.
+    pub(crate) fn cut(&mut self, ghosts_until: Millis) {
         for flight in &mut self.flights {
             if flight.state == State::Written {
-                flight.ghost_until = now + RENUMBER_HOLD;
+                flight.ghost_until = flight.ghost_until.max(ghosts_until);
             }
             flight.state = State::Waiting { not_before: 0 };
         }
@@ -239,7 +239,7 @@ impl Outbox {
 
     /// What the cluster says this device's last number is; believed only while nothing is under way.
     pub(crate) fn raise(&mut self, last: u64) {
-        if self.flights.is_empty() && self.renumber_from.is_none() {
+        if self.flights.is_empty() && self.renumber_from.is_none() && last < NO_NUMBER {
             self.next = self.next.max(last + 1);
         }
     }

@@ -43,7 +43,7 @@ impl OwnNumbers {
         if *self.busy.get_or_insert(ask) != ask {
             return None;
         }
-        Some(self.last.map_or(PROBE, |last| last + 1))
+        Some(self.last.map_or(PROBE, |last| last.saturating_add(1)))
     }
 
     /// SELF_ACK.
@@ -64,7 +64,7 @@ impl OwnNumbers {
                 Numbered::Again
             }
             (_, Some(last)) if body.takes_client_seq() => {
-                self.last = Some(last + 1);
+                self.last = Some(last.saturating_add(1));
                 Numbered::AsItIs
             }
             _ => Numbered::AsItIs,

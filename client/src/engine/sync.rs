@@ -222,7 +222,7 @@ impl Engine {
             return;
         }
         session.outbox.raise(summary.last_client_seq);
-        session.reported = session.reported.max(summary.delivered_seq);
+        session.reported = session.reported.max(summary.delivered_seq.min(summary.last_seq));
         session.listed = session.listed.max(Some(summary.last_seq));
         if self.deaf {
             return;
@@ -235,13 +235,16 @@ impl Engine {
             session.inbox.exists(head);
             return self.check_gap(now, slot, true);
         }
+        // Nobody has had what is not there: whoever says so is wrong, and the device would wait for it for ever.
+        session.remembered = session.remembered.map(|had| had.min(summary.last_seq));
+        session.handled = session.handled.min(summary.last_seq);
         let fresh = !self.sync.done_once || session.unresolved;
         session.unresolved = false;
         let cursor = self.begin_after(slot, summary, head, fresh && !self.sessions[slot].announced);
         if !fresh && !std::mem::replace(&mut self.sessions[slot].announced, true) {
             self.give(Event::Joined(summary.session.clone()));
         }
-        self.track(now, slot, cursor, head + 1);
+        self.track(now, slot, cursor, head.saturating_add(1));
     }
 
     /// After which seq the application is given a session. `head`: pushes come from after it. `fresh`: it was the
@@ -250,7 +253,8 @@ impl Engine {
         let session = &self.sessions[slot];
         let kept = summary.first_seq.saturating_sub(1);
         let joined = summary.joined_seq.saturating_sub(1);
-        let had = session.remembered.unwrap_or(0).max(summary.delivered_seq).max(session.inbox.cursor);
+        let told = if self.settings.own_cursors { 0 } else { summary.delivered_seq.min(summary.last_seq) };
+        let had = session.remembered.unwrap_or(0).max(told).max(session.inbox.cursor);
         let cursor = match self.settings.start {
             StartAt::Beginning => return kept.max(session.inbox.cursor),
             StartAt::Now if fresh => return head.max(kept),

@@ -14,7 +14,7 @@ use rookery_wire::request::{Pull, Role, Send, Sync};
 use rookery_wire::{
     Blob, Decoder, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, Retry, SessionId, decode,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Engine, Millis, Phase, Settings};
 use crate::command::Op;
@@ -22,6 +22,9 @@ use crate::engine::link::Next;
 use crate::error::ClientError;
 use crate::event::Event;
 use crate::options::StartAt;
+
+mod hold;
+mod hostile;
 
 type Answer = oneshot::Receiver<Result<Ack, ClientError>>;
 
@@ -46,6 +49,8 @@ struct Cluster {
     ghosts: Vec<(Millis, Send)>,
     answers: VecDeque<Bytes>,
     calm: bool,
+    /// How long a node goes on trying a request, as it tells.
+    deadline: Millis,
     /// The device's user is a member of nothing: what it sends is refused and takes no number.
     stranger: bool,
     now: Millis,
@@ -138,7 +143,7 @@ impl Cluster {
     fn serve(&mut self, frame: &Frame) {
         let id = frame.request_id;
         match Kind::from_number(frame.kind).unwrap() {
-            Kind::Hello => self.say(Kind::Welcome, id, &welcome()),
+            Kind::Hello => self.say(Kind::Welcome, id, &welcome(self.deadline)),
             Kind::Ping => self.say(Kind::Pong, id, &()),
             Kind::Sync => self.list(id, &decode(&frame.body).unwrap()),
             Kind::Pull => self.page(id, &decode(&frame.body).unwrap()),
@@ -159,13 +164,13 @@ impl Cluster {
         }
         if !self.calm && self.random.random_bool(0.02) {
             // Given up by its node, but not dead.
-            let when = self.now + self.random.random_range(0..10_000);
+            let when = self.now + self.random.random_range(0..self.deadline);
             self.ghosts.push((when, send.clone()));
             return self.refuse(id, ErrorCode::Unavailable, Retry::After(50), 0);
         }
         if !self.calm && self.random.random_bool(0.01) {
             // Its node goes down, while the request is on its way.
-            let when = self.now + self.random.random_range(0..10_000);
+            let when = self.now + self.random.random_range(0..self.deadline);
             self.ghosts.push((when, send.clone()));
             return self.refuse(id, ErrorCode::ShuttingDown, Retry::Reconnect, 0);
         }
@@ -245,7 +250,7 @@ impl Cluster {
         self.answers.clear();
         for frame in std::mem::take(&mut self.requests) {
             if frame.kind == Kind::Send as u8 && self.random.random_bool(0.5) {
-                let when = now + self.random.random_range(0..10_000);
+                let when = now + self.random.random_range(0..self.deadline);
                 self.ghosts.push((when, decode(&frame.body).unwrap()));
             }
         }
@@ -262,7 +267,7 @@ impl Cluster {
     }
 }
 
-fn welcome() -> Welcome {
+fn welcome(deadline: Millis) -> Welcome {
     let limits = Limits { frame: 1 << 20, content: 1000, window: 40, page: 7 };
     Welcome {
         version: 1,
@@ -273,6 +278,7 @@ fn welcome() -> Welcome {
         idle_ms: 60_000,
         limits,
         last_number: 0,
+        deadline_ms: deadline as u32,
     }
 }
 
@@ -285,6 +291,7 @@ fn settings() -> Settings {
         agent: "test".to_owned(),
         platform: "test".to_owned(),
         start: StartAt::Resume,
+        own_cursors: false,
         echo_own: true,
         request_deadline: Millis::MAX / 2,
         hello_deadline: 2000,
@@ -317,6 +324,7 @@ impl World {
             ghosts: Vec::new(),
             answers: VecDeque::new(),
             calm: false,
+            deadline: 10_000,
             stranger: false,
             now: 0,
             stored: 0,
@@ -346,6 +354,10 @@ impl World {
         let Ok(permit) = Arc::clone(&self.window).try_acquire_owned() else { return };
         let session = sessions()[self.cluster.random.random_range(0..3)].clone();
         let kind = if self.chance(0.08) { "bad" } else { "good" };
+        self.submit_to(session, kind, permit);
+    }
+
+    fn submit_to(&mut self, session: SessionId, kind: &str, permit: OwnedSemaphorePermit) {
         let text = format!("{kind} {}", self.sent.len());
         let (reply, answer) = oneshot::channel();
         let content = Bytes::from(text.clone());
@@ -446,7 +458,7 @@ impl World {
     /// No more faults: everything must come to rest, and be right.
     fn settle(mut self) {
         self.cluster.calm = true;
-        for _ in 0..5_000 {
+        for _ in 0..self.cluster.deadline / 2 {
             self.step();
         }
         let mut stored: HashMap<SessionId, Vec<String>> = HashMap::new();

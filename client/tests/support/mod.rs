@@ -99,6 +99,7 @@ pub fn welcome() -> Welcome {
         idle_ms: 60_000,
         limits: Limits { frame: 1 << 20, content: 1000, window: 256, page: 100 },
         last_number: 0,
+        deadline_ms: 10_000,
     }
 }
 

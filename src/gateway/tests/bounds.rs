@@ -213,6 +213,7 @@ async fn cursors_refused_for_good_do_not_come_back() {
 #[tokio::test]
 async fn ok_to_a_delivered_speaks_for_all_its_parts() {
     let bench = bench(|_, _| {}).await;
+    bench.shard.heads.lock().extend((0..1001).map(|number| (group(&format!("g{number}")), 1)));
     let mut client = bench.client("ada", "phone").await;
     for refused in [Some(0), Some(1), None] {
         bench.shard.mute.store(true, Ordering::Relaxed);

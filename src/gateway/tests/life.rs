@@ -39,6 +39,16 @@ async fn frames_sent_before_the_welcome_are_served_after_it() {
 }
 
 #[tokio::test]
+async fn a_node_tells_for_how_long_it_holds_a_request() {
+    let bench = bench(|_, timing| timing.request_deadline_ms = 60_000).await;
+    let mut client = bench.raw().await;
+    client.send(Kind::Hello, 1, &hello("ada", "phone")).await;
+    let (_, welcome) = client.expect::<Welcome>(Kind::Welcome).await;
+    assert_eq!(welcome.deadline_ms, 60_000);
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn a_newer_connection_of_a_device_replaces_the_older() {
     let bench = bench(|_, _| {}).await;
     let session = group("g");
@@ -173,6 +183,7 @@ async fn requests_are_timed_by_kind() {
 async fn delivered_cursors_are_gathered_and_raised() {
     let bench = bench(|_, _| {}).await;
     let mut client = bench.client("ada", "phone").await;
+    bench.shard.heads.lock().extend([(group("g"), 33), (group("h"), 1)]);
     let cursors = |seq| Delivered { cursors: vec![(group("g"), seq), (group("h"), 1)] };
     let replicated = || {
         let commands = bench.shard.commands.lock();
@@ -201,5 +212,36 @@ async fn delivered_cursors_are_gathered_and_raised() {
     drop(client);
     until("the last cursors", || replicated().iter().flatten().any(|cursor| *cursor == (group("g"), 33)))
         .await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn no_device_has_what_is_not_there() {
+    let bench = bench(|_, _| {}).await;
+    bench.shard.heads.lock().extend([(group("g"), 20), (group("h"), 5), (group("theirs"), 7)]);
+    bench.shard.refused.lock().insert(group("theirs"), ErrorCode::NotMember);
+    let far = UserSession { delivered_seq: u64::MAX, ..lists::listed(group("h")) };
+    bench.shard.list.lock().extend([lists::listed(group("g")), far]);
+    let mut client = bench.client("ada", "phone").await;
+    let moved = || {
+        let commands = bench.shard.commands.lock();
+        commands.iter().filter(|command| matches!(command, Command::Delivered { .. })).count()
+    };
+    for seq in [21, u64::MAX] {
+        let cursors = vec![(group("h"), 5), (group("g"), 3), (group("g"), seq)];
+        client.send(Kind::Delivered, 7, &Delivered { cursors }).await;
+        let error = client.refused(7, ErrorCode::BeyondEnd).await;
+        assert_eq!(error.detail, 20, "{error}");
+    }
+    assert_eq!(moved(), 0, "all or nothing");
+    // Where a session ends of which one is no member, nobody is told.
+    let cursors = vec![(group("g"), 20), (group("theirs"), 8)];
+    client.send(Kind::Delivered, 8, &Delivered { cursors }).await;
+    client.expect::<()>(Kind::Ok).await;
+    assert_eq!(moved(), 1);
+    // What was said once is told only as far as it can be true.
+    let page = lists::page(&mut client, Blob::default(), 10).await;
+    let told = |name| page.sessions.iter().find(|line| line.session == group(name)).unwrap().delivered_seq;
+    assert_eq!((told("g"), told("h")), (0, 5));
     bench.stop().await;
 }

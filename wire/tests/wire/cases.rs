@@ -285,8 +285,9 @@ pub(crate) fn replies() -> Vec<Case> {
         idle_ms: 60_000,
         limits,
         last_number: 0,
+        deadline_ms: 10_000,
     };
-    let returning = reply::Welcome { last_number: 251, ..welcome.clone() };
+    let returning = reply::Welcome { last_number: 251, deadline_ms: 120_000, ..welcome.clone() };
     let ack = reply::Ack {
         session: pair(),
         client_seq: 1,

@@ -84,7 +84,7 @@ structs! {
     ::request Recall { session, client_seq, on_behalf_of, seq }
     ::request Edit { session, client_seq, on_behalf_of, seq, content_type, content, extensions }
     ::reply Limits { frame, content, window, page }
-    ::reply Welcome { version, cluster, node, epoch, time_ms, idle_ms, limits, last_number }
+    ::reply Welcome { version, cluster, node, epoch, time_ms, idle_ms, limits, last_number, deadline_ms }
     ::reply Ack { session, client_seq, seq, message_id, time_ms, count }
     ::reply Page { session, first_seq, last_seq, records }
     ::reply Summary {

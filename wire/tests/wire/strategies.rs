@@ -181,19 +181,30 @@ fn small_request() -> impl Strategy<Value = Body> {
 fn welcome() -> impl Strategy<Value = Body> {
     let limits = (number32(), number32(), number32(), number32())
         .prop_map(|(frame, content, window, page)| Limits { frame, content, window, page });
-    (any::<u8>(), any::<[u8; 16]>(), any::<u16>(), number32(), (number(), number()), number32(), limits)
-        .prop_map(|(version, cluster, node, epoch, (time_ms, last_number), idle_ms, limits)| {
-            Body::Welcome(reply::Welcome {
-                version,
-                cluster,
-                node,
-                epoch,
-                time_ms,
-                idle_ms,
-                limits,
-                last_number,
-            })
-        })
+    (
+        any::<u8>(),
+        any::<[u8; 16]>(),
+        any::<u16>(),
+        number32(),
+        (number(), number()),
+        (number32(), number32()),
+        limits,
+    )
+        .prop_map(
+            |(version, cluster, node, epoch, (time_ms, last_number), (idle_ms, deadline_ms), limits)| {
+                Body::Welcome(reply::Welcome {
+                    version,
+                    cluster,
+                    node,
+                    epoch,
+                    time_ms,
+                    idle_ms,
+                    limits,
+                    last_number,
+                    deadline_ms,
+                })
+            },
+        )
 }
 
 fn ack() -> impl Strategy<Value = Body> {

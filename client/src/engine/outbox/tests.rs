@@ -7,9 +7,12 @@ use rookery_wire::SessionId;
 use rookery_wire::reply::Ack;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Outbox, RENUMBER_HOLD};
+use super::Outbox;
 use crate::command::Op;
 use crate::error::ClientError;
+
+/// How long a copy may live on a node that is lost.
+const HOLD: u64 = 15_000;
 
 type Answer = oneshot::Receiver<Result<Ack, ClientError>>;
 
@@ -159,28 +162,28 @@ fn a_gap_answer_that_was_overtaken_moves_nothing() {
 fn a_cut_before_renumbering_rests_until_old_requests_are_dead() {
     let (mut outbox, _answers) = outbox_of(&["a", "b"]);
     write(&mut outbox, 0);
-    outbox.cut(7);
+    outbox.cut(7 + HOLD);
     assert_eq!(write(&mut outbox, 8), pairs(&[(1, "a"), (2, "b")]));
     outbox.unused(1);
     outbox.gap(2, 1, 8);
-    assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD - 1), []);
-    assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD), pairs(&[(1, "b")]));
+    assert_eq!(write(&mut outbox, 7 + HOLD - 1), []);
+    assert_eq!(write(&mut outbox, 7 + HOLD), pairs(&[(1, "b")]));
 }
 
 #[test]
 fn a_number_is_not_given_away_while_its_first_request_may_live() {
     let (mut outbox, _answers) = outbox_of(&["a"]);
     write(&mut outbox, 0);
-    outbox.cut(7);
+    outbox.cut(7 + HOLD);
     assert_eq!(write(&mut outbox, 8), pairs(&[(1, "a")]));
     assert!(outbox.unused(1).is_some());
     let _b = push(&mut outbox, "b");
-    assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD - 1), []);
-    assert_eq!(write(&mut outbox, 7 + RENUMBER_HOLD), pairs(&[(1, "b")]));
+    assert_eq!(write(&mut outbox, 7 + HOLD - 1), []);
+    assert_eq!(write(&mut outbox, 7 + HOLD), pairs(&[(1, "b")]));
     // Later ones need not wait for what is dead.
     outbox.unused(1);
     let _c = push(&mut outbox, "c");
-    assert_eq!(write(&mut outbox, 8 + RENUMBER_HOLD), pairs(&[(1, "c")]));
+    assert_eq!(write(&mut outbox, 8 + HOLD), pairs(&[(1, "c")]));
 }
 
 #[test]
