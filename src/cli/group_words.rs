@@ -83,7 +83,7 @@ pub(super) fn bytes_json(blob: &Blob) -> Value {
     }
 }
 
-pub(super) fn role_word(role: MemberRole) -> &'static str {
+pub(crate) fn role_word(role: MemberRole) -> &'static str {
     match role {
         MemberRole::Member => "member",
         MemberRole::Admin => "admin",
@@ -113,7 +113,7 @@ pub(super) fn policy_json(policy: Policy) -> Value {
     })
 }
 
-pub(super) fn policy_words(policy: Policy) -> String {
+pub(crate) fn policy_words(policy: Policy) -> String {
     let history = if policy.history_before_joining { "visible" } else { "hidden" };
     format!(
         "{} write, {} invite, {} change the profile, older history is {history}, {}",
@@ -141,7 +141,7 @@ pub(super) fn retention_json(retention: Retention) -> Value {
 }
 
 /// What is kept of a group's messages.
-pub(super) fn retention_words(Retention { age_ms, count }: Retention) -> String {
+pub(crate) fn retention_words(Retention { age_ms, count }: Retention) -> String {
     let age = format!("messages go after {} s", age_ms / 1000);
     match (age_ms, count) {
         (0, 0) => "messages are kept as the cluster's default says".to_owned(),
@@ -152,7 +152,7 @@ pub(super) fn retention_words(Retention { age_ms, count }: Retention) -> String 
 }
 
 /// Until when, in UTC; a time of day alone would say little of a week.
-pub(super) fn until_words(until_ms: u64) -> String {
+pub(crate) fn until_words(until_ms: u64) -> String {
     /// Beyond the year 9999 nobody means a date.
     const FAR: u64 = 253_402_300_800_000;
     if until_ms >= FAR {

@@ -80,6 +80,7 @@ fn none_unknown(unknown: &[(UserId, ErrorCode)]) -> Result<()> {
 #[command(after_help = "Examples:
   rookery ephemeral --user ann @bob 'look up!'         bob sees it if he is there now; nobody later
   rookery ephemeral --user ann '#team' --typing        ann is typing
+  rookery ephemeral --user ann @bob psst --json        one JSON object, once it was let through
   rookery tail --user bob --live                       prints such messages as they come")]
 pub(super) struct EphemeralArgs {
     /// Where to
@@ -93,17 +94,27 @@ pub(super) struct EphemeralArgs {
     /// Media type
     #[arg(long, default_value = "text/plain")]
     content_type: String,
+    /// Print what was let through as one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     who: ConnectArgs,
 }
 
 pub(super) async fn ephemeral(args: EphemeralArgs) -> Result<()> {
     let (client, session) = sender(&args.who, &args.session).await?;
+    let body = match &args.text {
+        Some(text) => json!({ "content_type": args.content_type, "bytes": text.len() }),
+        None => json!({ "typing": true }),
+    };
     match args.text {
         Some(text) => client.ephemeral(&session, &args.content_type, text.into_bytes().into()).await?,
         None => client.typing(&session, true).await?,
     }
     client.close().await;
+    if args.json {
+        out::line(json!({ "session": session, "ephemeral": body }))?;
+    }
     Ok(())
 }
 
@@ -112,7 +123,7 @@ pub(super) async fn ephemeral(args: EphemeralArgs) -> Result<()> {
   rookery watch --user ann bob cid                     who is there, and who comes and goes
   rookery watch --user ann bob --once --json           only how it is now
 
-You can watch whom you have a direct session with. Ends with Ctrl-C, or after --once.")]
+You can watch your friends and those you have a direct session with, as far as they let you. Ends with Ctrl-C, or after --once.")]
 pub(super) struct WatchArgs {
     /// Whom
     #[arg(required = true)]

@@ -267,7 +267,7 @@ fn device_json(line: &DeviceLine) -> Value {
     })
 }
 
-fn device_words(line: &DeviceLine) -> String {
+pub(crate) fn device_words(line: &DeviceLine) -> String {
     let shown = |blob: &Blob| visible(&String::from_utf8_lossy(blob.as_ref()));
     let name = if line.name.is_empty() { String::new() } else { format!(" ({})", shown(&line.name)) };
     format!(

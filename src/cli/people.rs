@@ -139,7 +139,7 @@ impl From<ShowWord> for ShowTo {
     }
 }
 
-fn show_word(to: ShowTo) -> &'static str {
+pub(crate) fn show_word(to: ShowTo) -> &'static str {
     match to {
         ShowTo::All => "all",
         ShowTo::Friends => "friends",

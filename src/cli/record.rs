@@ -1,6 +1,7 @@
 //! Messages and session lists as lines for people or for programs.
 
 use comfy_table::{Table, presets};
+use rookery_client::Goes;
 use rookery_client::wire::codec;
 use rookery_client::wire::own::Settings;
 use rookery_client::wire::reply::Summary;
@@ -72,10 +73,11 @@ fn rewritten(record: &Record) -> Option<Rewritten> {
     codec::decode(&mark.data.0).ok()
 }
 
-/// For how long a message lasts, if it does not stay.
-pub(crate) fn lasts(record: &Record) -> Option<u64> {
+/// When a message that lasts for a time goes, or has gone.
+fn expires_ms(record: &Record) -> Option<u64> {
     let found = record.extensions.iter().find(|extension| extension.tag == Expires::TAG)?;
-    codec::decode::<Expires>(&found.data.0).ok().map(|expires| expires.after_ms)
+    let Expires { after_ms } = codec::decode(&found.data.0).ok()?;
+    Some(record.time_ms.saturating_add(after_ms))
 }
 
 /// The text with control characters replaced by their pictures.
@@ -133,8 +135,11 @@ fn object(session: &SessionId, record: &Record) -> Value {
             object["version"] = json!({ "number": number, "kept": kept });
         }
     }
-    if let Some(after_ms) = lasts(record) {
-        object["expires_ms"] = record.time_ms.saturating_add(after_ms).into();
+    if let Some(until_ms) = expires_ms(record) {
+        object["expires_ms"] = until_ms.into();
+    }
+    if let Goes::OnceRead(after) = Goes::of(record) {
+        object["burns_ms"] = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into();
     }
     if record.kind == RecordKind::CONTENT {
         object["content_type"] = String::from_utf8_lossy(record.content_type.as_ref()).into();

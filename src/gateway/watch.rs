@@ -5,8 +5,8 @@
 //! gone only once it stayed away for a second, so that a device that changes nodes is not seen to go. A connection with no
 //! room for a push is told all its users anew when there is room.
 //!
-//! Who may watch whom: those who have a direct session with each other, unless the watched user does not show it; and a
-//! service anybody.
+//! Who may watch whom: friends and those who have a direct session with each other, unless the watched user does not show it
+//! or blocks the one who asks; and a service anybody.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

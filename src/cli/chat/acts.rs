@@ -7,7 +7,9 @@ use rookery_client::wire::own::SelfAck;
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
 use rookery_client::wire::versions::VersionsPage;
 use rookery_client::wire::{GroupAction, GroupId, SessionId, UserAction, UserId};
-use rookery_client::{ClientError, InviteCode, SyncList};
+use rookery_client::{ClientError, Goes, InviteCode, SyncList};
+
+use super::asking::{Answer, Ask};
 
 /// Something to be done, and later told back as an [`Outcome`].
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +18,7 @@ pub(super) enum Action {
         session: SessionId,
         id: u64,
         text: String,
+        goes: Goes,
     },
     /// A page of history that ends before this seq (0: the newest).
     Pull {
@@ -69,6 +72,13 @@ pub(super) enum Action {
         session: SessionId,
         seq: u64,
     },
+    /// Whether the other user of a direct session has read this.
+    HasRead {
+        session: SessionId,
+        seq: u64,
+    },
+    /// Something whose answer is to be shown.
+    Ask(Ask),
     /// Change what is the user's own.
     Own(UserAction),
     /// Say that the person is writing, or has stopped.
@@ -96,6 +106,7 @@ pub(super) enum Outcome {
     Own(UserAction, Told<SelfAck>),
     Synced(Told<SyncList>),
     Present(Told<PresencePage>),
+    Answered(Told<Answer>),
     Nothing,
 }
 
@@ -106,6 +117,8 @@ pub(super) enum About {
     Sent(u64, Told<Ack>),
     Page(Told<Page>),
     Read(Told<ReadMark>),
+    /// How far the other user of a direct session has read; none if that is not known.
+    OtherRead(Option<u64>),
     /// Something was changed; what to say then.
     Done(String, Told<Ack>),
     /// Whether the user is a member now; else it has asked.

@@ -1,10 +1,12 @@
-//! Who is there, who writes, how far the other one has read: what the chat knows of people as they are now, and what it
+//! Who is there, who writes, what is said and kept nowhere: what the chat knows of people as they are now, and what it
 //! tells of its own person.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
+use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine};
 use rookery_client::wire::{SessionId, UserId};
+
+use super::state::Chat;
 
 /// How long somebody is shown to be typing who does not say it again, milliseconds.
 const TYPING_SHOWN: u64 = 6_000;
@@ -22,7 +24,6 @@ pub(super) struct Company {
     watched: BTreeSet<UserId>,
     /// Until when each is shown to be typing.
     typing: HashMap<SessionId, BTreeMap<UserId, u64>>,
-    read: HashMap<SessionId, u64>,
     /// Where this person was last said to be typing, and when.
     said: Option<(SessionId, u64)>,
     /// The input as it was when that was last looked at.
@@ -53,16 +54,6 @@ impl Company {
 
     pub(super) fn presence_of(&self, user: &UserId) -> Option<&PresenceLine> {
         self.present.get(user)
-    }
-
-    pub(super) fn receipt(&mut self, receipt: &Receipt) {
-        let read = self.read.entry(receipt.session.clone()).or_default();
-        *read = (*read).max(receipt.seq);
-    }
-
-    /// How far the other one of a direct session has read, as far as it was told here.
-    pub(super) fn read_by_other(&self, session: &SessionId) -> u64 {
-        self.read.get(session).copied().unwrap_or(0)
     }
 
     pub(super) fn ephemeral(&mut self, message: &EphemeralMessage, now_ms: u64) {
@@ -127,5 +118,27 @@ impl Company {
     pub(super) fn sent(&mut self) {
         self.said = None;
         self.input.clear();
+    }
+}
+
+impl Chat {
+    /// Somebody is typing, or says something that is kept nowhere: that one is shown for a moment, unless the session is muted.
+    pub(super) fn passing(&mut self, message: &EphemeralMessage) {
+        self.company.ephemeral(message, self.now_ms);
+        let Passing::Content { content_type, content } = &message.body else { return };
+        let muted = self.sessions.get(&message.session).is_some_and(|session| session.is_muted(self.now_ms));
+        if muted {
+            return;
+        }
+        let is_text = content_type.is_empty() || content_type.as_ref().starts_with(b"text/");
+        let text = match std::str::from_utf8(content.as_ref()) {
+            Ok(text) if is_text => text.to_owned(),
+            _ => format!("[{}, {} bytes]", String::from_utf8_lossy(content_type.as_ref()), content.len()),
+        };
+        let place = match &message.session {
+            SessionId::Group(_) => format!(" in {}", self.name(&message.session)),
+            SessionId::Direct { .. } => String::new(),
+        };
+        self.say(format!("{}{place}, in passing: {text}", message.sender));
     }
 }

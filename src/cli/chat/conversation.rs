@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use rookery_client::Goes;
+use rookery_client::wire::own::Settings;
 use rookery_client::wire::reply::{Ack, Page, ReadMark, Summary};
 use rookery_client::wire::{
     Blob, DeviceId, GroupAction, Record, RecordKind, SessionId, Signal, Target, UserId, decode,
 };
 
+use super::drafts::Draft;
 use super::facts::Facts;
+use super::fading::Fading;
 use super::wrap::harmless;
 use crate::cli::group_words::action_words;
-use crate::cli::record::lasts;
 
 /// Messages kept in memory while the newest are shown; older ones are pulled again when scrolled to.
 const KEPT: usize = 2_000;
@@ -25,6 +28,19 @@ pub(super) struct Entry {
     pub(super) body: Body,
     /// Sent from this terminal.
     pub(super) own: bool,
+    /// What it is; a message that was taken back or has gone is content no more.
+    pub(super) kind: RecordKind,
+    /// Whether it stays.
+    pub(super) goes: Goes,
+    /// When it goes, once that is known.
+    pub(super) until_ms: Option<u64>,
+}
+
+impl Entry {
+    /// It is what a user wrote, and says it still.
+    pub(super) fn is_content(&self) -> bool {
+        self.kind == RecordKind::CONTENT
+    }
 }
 
 /// What a message says.
@@ -43,6 +59,7 @@ pub(super) struct Pending {
     pub(super) id: u64,
     pub(super) text: String,
     pub(super) time_ms: u64,
+    pub(super) goes: Goes,
     /// Why it failed.
     pub(super) failed: Option<String>,
 }
@@ -76,13 +93,23 @@ pub(super) struct Conversation {
     pub(super) member: bool,
     /// Rows scrolled up from the newest.
     pub(super) scroll: usize,
-    pub(super) draft: String,
-    /// Messages that last for a time only, and until when.
-    lasting: BTreeMap<u64, u64>,
+    pub(super) draft: Draft,
+    /// How the user has set it, on whichever device; the draft aside.
+    pub(super) settings: Settings,
+    /// It was marked as unread when it was opened: seeing it ends that.
+    pub(super) ends_mark: bool,
+    /// The settings have come by a push since the list was asked for, so what that says of them may be older.
+    pub(super) set_lately: bool,
+    /// How far the other user of a direct session has read, as far as it was told here.
+    pub(super) other_read: u64,
+    /// Content of others behind this counts as unread, if it is there still.
+    unread_after: u64,
+    fading: Fading,
+    now_ms: u64,
 }
 
 impl Conversation {
-    pub(super) fn new(id: SessionId) -> Self {
+    pub(super) fn new(id: SessionId, now_ms: u64) -> Self {
         Self {
             id,
             entries: BTreeMap::new(),
@@ -102,8 +129,14 @@ impl Conversation {
             opened: false,
             member: true,
             scroll: 0,
-            draft: String::new(),
-            lasting: BTreeMap::new(),
+            draft: Draft::default(),
+            settings: Settings::default(),
+            ends_mark: false,
+            set_lately: false,
+            other_read: 0,
+            unread_after: 0,
+            fading: Fading::default(),
+            now_ms,
         }
     }
 
@@ -112,15 +145,19 @@ impl Conversation {
         self.first_kept = summary.first_seq;
         self.members = Some(summary.members);
         self.member = true;
-        self.read_seq = self.read_seq.max(summary.read_seq);
+        self.read_upto(summary.read_seq);
         if summary.last_seq >= self.last_seq {
             self.last_seq = summary.last_seq;
             self.count = summary.count;
             self.unread = summary.unread;
             self.time_ms = self.time_ms.max(summary.time_ms);
-            if let Some(last) = &summary.last {
-                let body = body(last.kind, &last.sender, last.content_type.as_ref(), last.content.as_ref());
-                self.preview = preview(&last.sender, &body, &self.id, me);
+            match &summary.last {
+                Some(last) => {
+                    let body =
+                        body(last.kind, &last.sender, last.content_type.as_ref(), last.content.as_ref());
+                    self.preview = preview(&last.sender, &body, &self.id, me);
+                }
+                None => self.preview.clear(),
             }
         }
     }
@@ -152,45 +189,109 @@ impl Conversation {
         if let Some(entry) = self.entries.get(&record.seq) {
             self.preview = preview(&entry.sender, &entry.body, &self.id, me);
         }
-        if own {
+        let counts = record.kind.is_countable();
+        if own && counts {
             self.unread = 0;
             return false;
         }
-        let counts = record.kind.is_countable();
         self.unread += u64::from(counts);
         counts
     }
 
     /// A recall or an edit changes another message: what was recalled goes at once, and the seq of one that was edited and
     /// is shown here is given, to be pulled again.
-    pub(super) fn rewritten(&mut self, record: &Record) -> Option<u64> {
-        let target = decode::<Target>(&record.content.0).ok()?.seq;
-        let entry = self.entries.get_mut(&target);
+    pub(super) fn rewritten(&mut self, record: &Record) -> Rewrites {
+        let Ok(Target { seq }) = decode::<Target>(&record.content.0) else { return Rewrites::Nothing };
         match record.kind {
             RecordKind::RECALL => {
-                if let Some(entry) = entry {
-                    entry.body = Body::Signal(harmless(&format!("{} recalled this", record.sender)));
+                let words = harmless(&format!("{} recalled this", record.sender));
+                match self.gone(seq, RecordKind::RECALLED, &words) {
+                    // It is not at hand, so only the cluster can say whether it counted.
+                    false if seq > self.unread_after && self.unread > 0 => Rewrites::Count,
+                    _ => Rewrites::Nothing,
                 }
-                None
             }
-            RecordKind::EDIT => entry.map(|_| target),
-            _ => None,
+            RecordKind::EDIT if self.entries.contains_key(&seq) => Rewrites::Message(seq),
+            _ => Rewrites::Nothing,
         }
+    }
+
+    /// The content of a message has gone: what counted as unread does so no longer. Says whether it was there.
+    fn gone(&mut self, seq: u64, kind: RecordKind, words: &str) -> bool {
+        self.fading.forget(seq);
+        let Some(entry) = self.entries.get_mut(&seq) else { return false };
+        if entry.kind == RecordKind::DELETED {
+            return true;
+        }
+        let was_content = entry.kind == RecordKind::CONTENT;
+        (entry.kind, entry.goes, entry.until_ms) = (kind, Goes::Never, None);
+        entry.body = Body::Signal(words.to_owned());
+        if was_content && seq > self.unread_after {
+            self.unread = self.unread.saturating_sub(1);
+        }
+        if seq == self.last_seq {
+            words.clone_into(&mut self.preview);
+        }
+        was_content
     }
 
     /// Messages whose time has come are shown no longer.
     pub(super) fn tick(&mut self, now_ms: u64) {
-        let Self { lasting, entries, last_seq, preview, .. } = self;
-        lasting.retain(|seq, until| {
-            let lasts = *until > now_ms;
-            if !lasts && let Some(entry) = entries.get_mut(seq) {
-                entry.body = expired();
-                if seq == last_seq {
-                    *preview = "(expired)".to_owned();
-                }
+        self.now_ms = now_ms;
+        for seq in self.fading.due(now_ms) {
+            self.gone(seq, RecordKind::EXPIRED, EXPIRED);
+        }
+    }
+
+    /// The other user of a direct session has read up to here: what was to burn once it is read begins to.
+    pub(super) fn read_by_other(&mut self, upto: u64) {
+        self.other_read = self.other_read.max(upto);
+        self.burn(false, self.other_read);
+    }
+
+    /// Whether own messages burn once the other user has read them.
+    pub(super) fn waits_for_other(&self) -> bool {
+        self.fading.waits_for_other()
+    }
+
+    fn read_upto(&mut self, seq: u64) {
+        self.read_seq = self.read_seq.max(seq);
+        self.unread_after = self.unread_after.max(self.read_seq);
+        self.burn(true, self.read_seq);
+    }
+
+    fn burn(&mut self, by_me: bool, upto: u64) {
+        for (seq, until) in self.fading.read(by_me, upto, self.now_ms) {
+            if let Some(entry) = self.entries.get_mut(&seq) {
+                entry.until_ms = Some(until);
             }
-            lasts
-        });
+        }
+    }
+
+    /// What the user has cleared or deleted, on whichever device, is shown no more. Says whether that is new.
+    pub(super) fn conceal(&mut self, settings: &Settings) -> bool {
+        let known = &self.settings;
+        if known.cleared_seq == settings.cleared_seq && known.deleted == settings.deleted {
+            return false;
+        }
+        let kept = self.entries.split_off(&settings.cleared_seq.saturating_add(1));
+        let cleared = std::mem::replace(&mut self.entries, kept);
+        cleared.keys().for_each(|seq| self.fading.forget(*seq));
+        if settings.cleared_seq >= self.last_seq {
+            (self.unread, self.preview) = (0, String::new());
+        }
+        let counted = cleared.range(self.unread_after.saturating_add(1)..);
+        let counted = counted.filter(|(_, entry)| entry.kind == RecordKind::CONTENT).count() as u64;
+        self.unread = self.unread.saturating_sub(counted);
+        self.unread_after = self.unread_after.max(settings.cleared_seq);
+        for (from, to) in &settings.deleted {
+            let messages = self.entries.range(*from..=(*to).max(*from));
+            let of_users = messages.filter(|(_, entry)| is_content(entry.kind)).map(|(seq, _)| *seq);
+            for seq in of_users.collect::<Vec<_>>() {
+                self.gone(seq, RecordKind::DELETED, DELETED);
+            }
+        }
+        true
     }
 
     /// Takes a page of history.
@@ -205,15 +306,41 @@ impl Conversation {
 
     fn put(&mut self, record: &Record, me: &UserId, device: &DeviceId) {
         let body = body(record.kind, &record.sender, record.content_type.as_ref(), record.content.as_ref());
-        let own = record.sender == *me && record.device == *device;
-        let entry = Entry { time_ms: record.time_ms, sender: record.sender.clone(), body, own };
-        self.entries.insert(record.seq, entry);
-        if let Some(after_ms) = lasts(record).filter(|_| record.kind == RecordKind::CONTENT) {
-            self.lasting.insert(record.seq, record.time_ms.saturating_add(after_ms));
+        let (seq, mine) = (record.seq, record.sender == *me);
+        let has_gone =
+            self.entries.get(&seq).is_some_and(|known| is_content(known.kind) && !known.is_content());
+        if has_gone && record.kind == RecordKind::CONTENT {
+            // A page from before that; what has gone does not come back.
+            return;
+        }
+        let goes = Goes::of(record);
+        let entry = Entry {
+            time_ms: record.time_ms,
+            sender: record.sender.clone(),
+            body,
+            own: mine && record.device == *device,
+            kind: record.kind,
+            goes,
+            until_ms: self.fading.put(seq, goes, record.time_ms, mine),
+        };
+        let before = self.entries.insert(seq, entry);
+        let was_content = before.is_some_and(|before| before.kind == RecordKind::CONTENT);
+        if was_content && record.kind != RecordKind::CONTENT && seq > self.unread_after {
+            self.unread = self.unread.saturating_sub(1);
+        }
+        if mine && is_content(record.kind) {
+            self.unread_after = self.unread_after.max(seq);
+        }
+        match goes {
+            Goes::OnceRead(_) if mine => self.burn(false, self.other_read),
+            Goes::OnceRead(_) => self.burn(true, self.read_seq),
+            _ => {}
         }
         let most = if self.scroll > 0 { MOST } else { KEPT };
         while self.entries.len() > most {
-            self.entries.pop_first();
+            if let Some((seq, _)) = self.entries.pop_first() {
+                self.fading.forget(seq);
+            }
         }
     }
 
@@ -221,20 +348,58 @@ impl Conversation {
     pub(super) fn acked(&mut self, id: u64, ack: &Ack, me: &UserId) {
         let Some(at) = self.pending.iter().position(|pending| pending.id == id) else { return };
         let pending = self.pending.remove(at);
-        self.last_seq = self.last_seq.max(ack.seq);
-        self.unread = 0;
-        self.entries.entry(ack.seq).or_insert_with(|| Entry {
-            time_ms: ack.time_ms,
-            sender: me.clone(),
-            body: Body::Text(harmless(&pending.text)),
-            own: true,
-        });
+        if ack.seq > self.last_seq {
+            (self.last_seq, self.count) = (ack.seq, self.count.max(ack.count));
+        }
+        self.unread_after = self.unread_after.max(ack.seq);
+        self.unread = self.unread.min(self.count.saturating_sub(ack.count));
+        if !self.entries.contains_key(&ack.seq) {
+            let until_ms = self.fading.put(ack.seq, pending.goes, ack.time_ms, true);
+            let entry = Entry {
+                time_ms: ack.time_ms,
+                sender: me.clone(),
+                body: Body::Text(harmless(&pending.text)),
+                own: true,
+                kind: RecordKind::CONTENT,
+                goes: pending.goes,
+                until_ms,
+            };
+            self.entries.insert(ack.seq, entry);
+            self.burn(false, self.other_read);
+        }
     }
 
     /// The read cursor has moved, on whichever device.
     pub(super) fn read(&mut self, mark: &ReadMark) {
-        self.read_seq = self.read_seq.max(mark.seq);
+        self.read_upto(mark.seq);
         self.unread = self.unread.min(self.count.saturating_sub(mark.count));
+        self.recount();
+    }
+
+    /// How much is unread, if all of it is at hand: a difference of counts has recalled and expired messages in it.
+    fn recount(&mut self) {
+        let from = self.unread_after.saturating_add(1);
+        let is_whole = self.entries.first_key_value().is_some_and(|(first, _)| *first <= from);
+        let behind = self.entries.range(from..);
+        if is_whole && behind.clone().count() as u64 == (self.last_seq + 1).saturating_sub(from) {
+            self.unread = behind.filter(|(_, entry)| entry.is_content()).count() as u64;
+        }
+    }
+
+    /// All that is loaded, to its end, is being read.
+    pub(super) fn seen(&mut self) {
+        self.unread = 0;
+        self.unread_after = self.unread_after.max(self.last_seq);
+    }
+
+    /// Not in the list until something is written, or for good.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.settings.hidden_count.is_some_and(|count| self.count <= count)
+    }
+
+    /// The user wants no notice of it.
+    pub(super) fn is_muted(&self, now_ms: u64) -> bool {
+        self.settings.muted_until_ms > now_ms
     }
 
     /// The seq below which a page of older messages may be asked for.
@@ -252,8 +417,25 @@ fn given_name(record: &Record) -> Option<Blob> {
     }
 }
 
-fn expired() -> Body {
-    Body::Signal("(expired)".to_owned())
+/// What has become of another message, as a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rewrites {
+    /// Nothing that is not done.
+    Nothing,
+    /// The message with this seq says something else now.
+    Message(u64),
+    /// How many are unread must be asked.
+    Count,
+}
+
+/// What is left of a message whose time has come.
+const EXPIRED: &str = "(expired)";
+/// What is left of a message that the user has deleted.
+const DELETED: &str = "(deleted for you)";
+
+/// Whether a record is, or was, what a user wrote.
+fn is_content(kind: RecordKind) -> bool {
+    matches!(kind, RecordKind::CONTENT | RecordKind::RECALLED | RecordKind::EXPIRED | RecordKind::DELETED)
 }
 
 fn body(kind: RecordKind, sender: &UserId, content_type: &[u8], content: &[u8]) -> Body {
@@ -270,7 +452,8 @@ fn body(kind: RecordKind, sender: &UserId, content_type: &[u8], content: &[u8]) 
         };
     }
     match kind {
-        RecordKind::EXPIRED => return expired(),
+        RecordKind::EXPIRED => return Body::Signal(EXPIRED.to_owned()),
+        RecordKind::DELETED => return Body::Signal(DELETED.to_owned()),
         RecordKind::RECALLED => return Body::Signal("(recalled)".to_owned()),
         RecordKind::RECALL => return Body::Signal(harmless(&format!("{sender} recalled a message"))),
         RecordKind::EDIT => return Body::Signal(harmless(&format!("{sender} edited a message"))),

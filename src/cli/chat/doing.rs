@@ -2,12 +2,13 @@
 
 use parking_lot::Mutex;
 use rookery_client::wire::join::Outside;
-use rookery_client::wire::live::WatchMode;
+use rookery_client::wire::live::{WatchMode, Which};
 use rookery_client::wire::request::{Consistency, Direction};
 use rookery_client::wire::{Blob, GroupAction, SessionId};
 use rookery_client::{Client, InviteCode, Mark, Outgoing};
 
 use super::acts::{About, Action, Outcome, Told};
+use super::asking;
 use super::listed;
 use super::outcomes::LINES_SHOWN;
 use super::popup::VERSIONS_SHOWN;
@@ -85,6 +86,13 @@ pub(super) async fn outcome_of(client: &Client, mark: &Mutex<Mark>, action: Acti
             let told = client.versions(&session, seq, 0, VERSIONS_SHOWN).await;
             Outcome::About(session, About::Versions(told))
         }
+        Action::HasRead { session, seq } => {
+            // Whoever does not show it is on no page. Without an answer the message waits to be pulled again.
+            let told = client.receipts(&session, seq, Which::Read, None, 1).await;
+            let read = told.ok().and_then(|page| page.users.first().map(|line| line.read_seq.max(seq)));
+            Outcome::About(session, About::OtherRead(read))
+        }
+        Action::Ask(ask) => Outcome::Answered(asking::answer(client, ask).await),
         Action::Send { .. } | Action::Quit => Outcome::Nothing,
     }
 }

@@ -52,6 +52,13 @@ impl Input {
         self.at = self.text.len();
     }
 
+    /// The same with a text from elsewhere, as if it were inserted.
+    pub(super) fn show(&mut self, text: &str) {
+        self.set("");
+        self.looking = None;
+        self.insert(text);
+    }
+
     /// Inserts at the cursor. Tabs become spaces, other control characters but line breaks are dropped.
     pub(super) fn insert(&mut self, text: &str) {
         for character in text.replace("\r\n", "\n").replace('\r', "\n").chars() {

@@ -2,9 +2,8 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::acts::Action;
+use super::commands;
 use super::state::Chat;
-use super::words;
 
 /// Rows a small scroll step moves.
 const STEP: usize = 3;
@@ -16,6 +15,9 @@ pub(super) fn press(chat: &mut Chat, key: KeyEvent, page: usize) {
     }
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     let alt = key.modifiers.contains(KeyModifiers::ALT);
+    if chat.popup.is_some() && scrolls(chat, key.code, page) {
+        return;
+    }
     if chat.popup.take().is_some() && !(control && key.code == KeyCode::Char('c')) {
         // The key that closes it does nothing else, unless something is being typed.
         if !matches!(key.code, KeyCode::Char(_)) {
@@ -57,10 +59,26 @@ pub(super) fn press(chat: &mut Chat, key: KeyEvent, page: usize) {
     }
 }
 
+/// Moves a popup that has more lines than fit. The view brings it back to what there is.
+fn scrolls(chat: &mut Chat, code: KeyCode, page: usize) -> bool {
+    let page = page.saturating_sub(2).max(1);
+    let Some(popup) = chat.popup.as_mut().filter(|popup| popup.lines.len() > page) else { return false };
+    popup.top = match code {
+        KeyCode::Up => popup.top.saturating_sub(1),
+        KeyCode::Down => popup.top.saturating_add(1),
+        KeyCode::PageUp => popup.top.saturating_sub(page),
+        KeyCode::PageDown => popup.top.saturating_add(page),
+        KeyCode::Home => 0,
+        KeyCode::End => usize::MAX,
+        _ => return false,
+    };
+    true
+}
+
 fn with_control(chat: &mut Chat, character: char) {
     match character {
-        'c' => chat.actions.push(Action::Quit),
-        'd' if chat.input.is_empty() => chat.actions.push(Action::Quit),
+        'c' => chat.quit(),
+        'd' if chat.input.is_empty() => chat.quit(),
         'd' => chat.input.delete(),
         'a' => chat.input.home(),
         'e' => chat.input.end(),
@@ -93,7 +111,7 @@ fn with_alt(chat: &mut Chat, character: char) {
 
 fn tab(chat: &mut Chat) {
     if chat.input.text().starts_with('/') {
-        if let Some(command) = words::complete(chat.input.text()) {
+        if let Some(command) = commands::complete(chat.input.text()) {
             chat.input.set(&command);
         }
     } else {

@@ -1,16 +1,20 @@
 //! `rookery chat`: a terminal to talk in.
 //!
-//! Four parts that can be read alone: what the chat knows and decides ([`state`] and [`outcomes`], over [`conversation`], [`facts`],
-//! [`company`], [`input`], [`words`]), what it looks like ([`view`], over [`history`], [`popup`], [`wrap`], [`palette`], [`zone`]), which key does what
+//! Four parts that can be read alone: what the chat knows and decides ([`state`] and [`outcomes`], over [`conversation`], [`fading`],
+//! [`facts`], [`company`], [`drafts`], [`input`], [`commands`]), what it looks like ([`view`], over [`history`], [`popup`], [`wrap`], [`palette`], [`zone`]), which key does what
 //! ([`keys`]), and the loop here, which only carries events in and actions ([`acts`]) out to
-//! where they are done ([`doing`]). It must leave the terminal as it
+//! where they are done ([`doing`], [`asking`]). It must leave the terminal as it
 //! found it, however it ends ([`screen`]), and show nothing of a message that the terminal could take for a command.
 
 mod acts;
+mod asking;
+mod commands;
 mod company;
 mod conversation;
 mod doing;
+mod drafts;
 mod facts;
+mod fading;
 mod history;
 mod input;
 mod keys;
@@ -20,7 +24,6 @@ mod popup;
 mod screen;
 mod state;
 mod view;
-mod words;
 mod wrap;
 mod zone;
 
@@ -39,7 +42,7 @@ use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use ratatui::crossterm::event::Event as Terminal;
 use rookery_client::wire::SessionId;
-use rookery_client::{Client, ClientError, Event, Events, Mark, Memory, Outgoing, StartAt, SyncList};
+use rookery_client::{Client, ClientError, Event, Events, Goes, Mark, Memory, Outgoing, StartAt, SyncList};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -149,6 +152,9 @@ struct Talk {
 impl Talk {
     async fn run(mut self, mut events: Events) -> (Result<()>, JoinSet<Outcome>) {
         let ended = self.talk(&mut events).await;
+        // However it ends: what is written and not sent is saved.
+        self.chat.leave();
+        self.act();
         (ended, self.work)
     }
 
@@ -220,7 +226,13 @@ impl Talk {
 
     fn told(&mut self, event: Option<Event>) -> Result<()> {
         match event {
-            Some(event) => self.chat.event(event),
+            Some(event) => {
+                let again = matches!(event, Event::Connected { .. });
+                self.chat.event(event);
+                if again {
+                    self.chat.connected();
+                }
+            }
             None => match self.client.ping().now_or_never() {
                 Some(Err(error)) => return Err(error.into()),
                 _ => bail!("the client has ended"),
@@ -234,7 +246,7 @@ impl Talk {
         for action in self.chat.take_actions() {
             match action {
                 Action::Quit => return false,
-                Action::Send { session, id, text } => self.send(session, id, &text),
+                Action::Send { session, id, text, goes } => self.send(session, id, &text, goes),
                 action => {
                     let (client, mark) = (self.client.clone(), Arc::clone(&self.mark));
                     self.work.spawn(async move { doing::outcome_of(&client, &mark, action).await });
@@ -246,8 +258,13 @@ impl Talk {
 
     /// Messages are handed over here and now, so that they keep the order in which they were typed; only the answer
     /// is waited for elsewhere.
-    fn send(&mut self, session: SessionId, id: u64, text: &str) {
-        let pending = self.client.send_pipelined(&session, Outgoing::text(text)).now_or_never();
+    fn send(&mut self, session: SessionId, id: u64, text: &str, goes: Goes) {
+        let content = match goes {
+            Goes::Never => Outgoing::text(text),
+            Goes::After(time) => Outgoing::text(text).lasting(time),
+            Goes::OnceRead(time) => Outgoing::text(text).burning(time),
+        };
+        let pending = self.client.send_pipelined(&session, content).now_or_never();
         let refused = match pending {
             Some(Ok(pending)) => {
                 self.work.spawn(async move { Outcome::About(session, About::Sent(id, pending.await)) });

@@ -2,13 +2,16 @@
 
 use rookery_client::ClientError;
 use rookery_client::wire::join::RequestPage;
+use rookery_client::wire::own::SelfAck;
 use rookery_client::wire::reply::MemberPage;
-use rookery_client::wire::{SessionId, UserAction};
+use rookery_client::wire::{RelationState, SessionId, SessionSetting, UserAction, UserId};
 
-use super::acts::{About, Action, Outcome};
+use super::acts::{About, Action, Outcome, Told};
+use super::asking::Answer;
 use super::popup::{self, Popup};
 use super::state::Chat;
 use super::wrap::harmless;
+use crate::cli::group_words::until_words;
 
 /// Members shown by `/members`, and requests by `/requests`.
 pub(super) const LINES_SHOWN: u32 = 200;
@@ -18,26 +21,50 @@ impl Chat {
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::About(session, about) => self.about(session, about),
-            Outcome::Own(action, told) => match (action, told) {
-                (UserAction::Block { user }, Ok(_)) => self.say(format!("{user} is blocked")),
-                (UserAction::Unblock { user }, Ok(_)) => self.say(format!("{user} is blocked no more")),
-                (_, Ok(_)) => self.say("done"),
-                (_, Err(error)) => self.say(brief(&error)),
-            },
+            Outcome::Own(action, told) => self.owned(&action, told),
             Outcome::Synced(Ok(list)) => {
                 let me = self.me.clone();
                 for summary in &list.sessions {
+                    if !self.session(&summary.session).set_lately {
+                        self.set_as(&summary.session, &summary.settings);
+                    }
                     self.session(&summary.session).learn(summary, &me);
                 }
-                let users = self.company.begin_to_watch(&me, self.sessions.keys());
-                if !users.is_empty() {
-                    self.actions.push(Action::Watch { users });
-                }
+                self.list_is_read();
+                // Those that were only opened here are not there yet, and their users not to be watched.
+                self.watch(list.sessions.iter().map(|summary| &summary.session));
             }
             Outcome::Present(Ok(page)) => self.company.present(page.users),
             // Presence is an extra: without it the header says less.
             Outcome::Present(Err(_)) | Outcome::Nothing => {}
-            Outcome::Synced(Err(error)) => self.say(brief(&error)),
+            Outcome::Synced(Err(error)) => {
+                self.list_is_read();
+                self.say(brief(&error));
+            }
+            Outcome::Answered(Ok(Answer::Said(text))) => self.say(text),
+            Outcome::Answered(Ok(Answer::Shown(popup))) => self.popup = Some(popup),
+            Outcome::Answered(Err(error)) => self.say(brief(&error)),
+        }
+    }
+
+    /// What is the user's own was changed, or not.
+    fn owned(&mut self, action: &UserAction, told: Told<SelfAck>) {
+        if let UserAction::SetSession { session, setting: SessionSetting::Draft(_) } = action {
+            self.draft_saved(session);
+            if let Err(error) = told {
+                let name = self.name(session);
+                self.say(format!("the draft in {name} is kept here alone: {}", brief(&error)));
+            }
+            return;
+        }
+        match told {
+            Ok(ack) => self.say(own_words(action, ack.value)),
+            Err(error) => return self.say(brief(&error)),
+        }
+        if let UserAction::SetSession { session, setting: SessionSetting::Hide(Some(_)) } = action
+            && self.open.as_ref() == Some(session)
+        {
+            self.step(true);
         }
     }
 
@@ -59,7 +86,10 @@ impl Chat {
                 let conversation = self.session(&session);
                 conversation.loading = false;
                 match told {
-                    Ok(page) => conversation.page(&page, &me, &device),
+                    Ok(page) => {
+                        conversation.page(&page, &me, &device);
+                        self.ask_whether_read(&session);
+                    }
                     Err(error) => {
                         conversation.opened = !conversation.entries.is_empty();
                         self.say(format!("history of {}: {}", self.name(&session), brief(&error)));
@@ -72,6 +102,11 @@ impl Chat {
             About::Done(what, Ok(_)) => {
                 self.say(what);
                 self.open(session);
+            }
+            About::OtherRead(read) => {
+                if let Some(seq) = read {
+                    self.session(&session).read_by_other(seq);
+                }
             }
             About::Joined(Ok(true)) => self.joined(session),
             About::Joined(Ok(false)) => self.say(format!("{} is asked to let you in", self.name(&session))),
@@ -87,13 +122,57 @@ impl Chat {
         }
     }
 
+    /// Whoever the user has a direct session with is watched from now on.
+    pub(super) fn watch<'a>(&mut self, sessions: impl Iterator<Item = &'a SessionId>) {
+        let users = self.company.begin_to_watch(&self.me, sessions);
+        if !users.is_empty() {
+            self.actions.push(Action::Watch { users });
+        }
+    }
+
     /// The user is in a group that this terminal has perhaps never heard of.
     fn joined(&mut self, session: SessionId) {
         let conversation = self.session(&session);
         conversation.member = true;
         conversation.facts.changed();
         self.open(session);
-        self.actions.push(Action::Sync);
+        self.want_list();
+    }
+
+    /// Of a direct session whose last own message is not known to be read that is asked: a RECEIPT may have come before.
+    pub(super) fn ask_whether_read(&mut self, session: &SessionId) {
+        let me = self.me.clone();
+        let Some(known) = self.sessions.get(session).filter(|_| session.peer_of(&me).is_some()) else {
+            return;
+        };
+        let own = known.entries.iter().rev().find(|(_, entry)| entry.sender == me && entry.is_content());
+        if let Some((seq, _)) = own.filter(|(seq, _)| **seq > known.other_read) {
+            let (session, seq) = (session.clone(), *seq);
+            self.actions.push(Action::HasRead { session, seq });
+        }
+    }
+
+    /// A connection stands: what was set or read meanwhile is asked for.
+    pub(super) fn connected(&mut self) {
+        self.want_list();
+        let waiting = self.sessions.values().filter(|session| session.waits_for_other());
+        for session in waiting.map(|session| session.id.clone()).collect::<Vec<_>>() {
+            self.ask_whether_read(&session);
+        }
+    }
+
+    /// The sessions that are hidden, by name.
+    pub(super) fn show_hidden(&mut self) {
+        let hidden = self.sessions.values().filter(|session| session.is_hidden());
+        let mut lines: Vec<String> = hidden
+            .map(|session| harmless(&crate::cli::connect::session_name(&self.me, &session.id)))
+            .collect();
+        if lines.is_empty() {
+            return self.say("no session is hidden");
+        }
+        lines.sort_unstable();
+        lines.push("/open opens one, /my show shows it again".to_owned());
+        self.popup = Some(Popup::new("Hidden sessions", lines));
     }
 
     fn show_members(&mut self, session: &SessionId, page: &MemberPage) {
@@ -103,7 +182,7 @@ impl Chat {
             lines.push(format!("… and {} more", page.total as usize - page.users.len()));
         }
         let title = format!("{}: {} members", self.name(session), page.total);
-        self.popup = Some(Popup { title, lines });
+        self.popup = Some(Popup::new(title, lines));
     }
 
     fn show_requests(&mut self, session: &SessionId, page: &RequestPage) {
@@ -119,7 +198,47 @@ impl Chat {
         lines.extend(page.more.then(|| "… and more".to_owned()));
         lines.push("/requests accept USER… or decline USER…".to_owned());
         let title = format!("{}: who asks to join", self.name(session));
-        self.popup = Some(Popup { title, lines });
+        self.popup = Some(Popup::new(title, lines));
+    }
+}
+
+/// What came of a change to what is the user's own.
+fn own_words(action: &UserAction, value: u64) -> String {
+    let relation = |user: &UserId| match value {
+        number if number == RelationState::Requested as u64 => format!("{user} is asked to be a friend"),
+        number if number == RelationState::Asked as u64 => format!("{user} asks to be a friend"),
+        number if number == RelationState::Friends as u64 => format!("{user} and you are friends"),
+        _ => format!("there is nothing between {user} and you"),
+    };
+    match action {
+        UserAction::Block { user } => format!("{user} is blocked"),
+        UserAction::Unblock { user } => format!("{user} is blocked no more"),
+        UserAction::RequestFriend { user, .. }
+        | UserAction::AcceptFriend { user }
+        | UserAction::DeclineFriend { user }
+        | UserAction::RemoveFriend { user } => relation(user),
+        UserAction::SetRemark { user, .. } if value == 0 => {
+            format!("nothing was changed: a remark is on one with whom there is something; /my friend {user}")
+        }
+        UserAction::EndDevice { device } | UserAction::NameDevice { device, .. } if value == 0 => {
+            format!("there is no device {device}; /my devices lists them")
+        }
+        UserAction::EndDevice { device } => format!("{device} has ended"),
+        UserAction::ReadAll => format!("{value} messages read"),
+        UserAction::SetStrangers { refuse: true } => "strangers may not write first".to_owned(),
+        UserAction::SetStrangers { refuse: false } => "strangers may write first".to_owned(),
+        UserAction::SetSession { setting, .. } => match setting {
+            SessionSetting::Pin(Some(_)) => "pinned".to_owned(),
+            SessionSetting::Pin(None) => "pinned no more".to_owned(),
+            SessionSetting::Mute(0) => "muted no more".to_owned(),
+            SessionSetting::Mute(until_ms) => format!("muted {}", until_words(*until_ms)),
+            SessionSetting::Hide(Some(u64::MAX)) => "hidden; /my hidden lists it".to_owned(),
+            SessionSetting::Hide(Some(_)) => "hidden until somebody writes; /my hidden lists it".to_owned(),
+            SessionSetting::Hide(None) => "hidden no more".to_owned(),
+            SessionSetting::MarkUnread(_) => "marked as unread".to_owned(),
+            SessionSetting::Draft(_) => "done".to_owned(),
+        },
+        _ => "done".to_owned(),
     }
 }
 

@@ -3,22 +3,25 @@
 
 use std::collections::HashMap;
 
-use rookery_client::Event;
 use rookery_client::wire::own::SessionSettings;
-use rookery_client::wire::{DeviceId, GroupAction, SessionId, SessionSetting, UserAction, UserId};
+use rookery_client::wire::{DeviceId, GroupAction, GroupId, SessionId, SessionSetting, UserAction, UserId};
+use rookery_client::{Event, Goes};
 
 use super::acts::Action;
+use super::asking::Ask;
+use super::commands;
 use super::company::Company;
-use super::conversation::{Body, Conversation, Pending};
+use super::conversation::{Body, Conversation, Pending, Rewrites};
 use super::history;
 use super::input::Input;
-use super::popup::{self, Popup};
-use super::words::{self, Line};
+use super::popup::Popup;
 use super::wrap::harmless;
 use crate::cli::people::relation_words;
 
 /// How long a notice stays in the status line, milliseconds.
 const NOTICE_MS: u64 = 6_000;
+/// How often the list is read again while something is unread: of what expires nobody is told.
+const LIST_MS: u64 = 60_000;
 /// The connection, for the status line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
@@ -43,6 +46,12 @@ pub(super) struct Chat {
     pub(super) now_ms: u64,
     /// Columns of the history when it was last drawn.
     pub(super) width: usize,
+    /// Messages are shown with their numbers.
+    pub(super) numbers: bool,
+    /// The list is being read; and whether it is to be read again then.
+    listing: Option<bool>,
+    /// When it was last asked for, or read.
+    listed_ms: u64,
     next_id: u64,
     pub(super) actions: Vec<Action>,
 }
@@ -62,15 +71,28 @@ impl Chat {
             focused: true,
             now_ms: 0,
             width: 0,
+            numbers: false,
+            listing: None,
+            listed_ms: 0,
             next_id: 0,
             actions: Vec::new(),
         }
     }
 
-    /// Sessions as they are listed: newest activity first.
+    /// Sessions as they are listed: pinned ones first, then the newest activity. What the user has hidden is not among them,
+    /// unless it is open.
     pub(super) fn listed(&self) -> Vec<&Conversation> {
-        let mut list: Vec<&Conversation> = self.sessions.values().collect();
-        list.sort_by(|a, b| b.time_ms.cmp(&a.time_ms).then_with(|| a.id.cmp(&b.id)));
+        let is_open = |session: &Conversation| self.open.as_ref() == Some(&session.id);
+        let mut list: Vec<&Conversation> =
+            self.sessions.values().filter(|session| !session.is_hidden() || is_open(session)).collect();
+        let by_time = |a: &Conversation, b: &Conversation| b.time_ms.cmp(&a.time_ms);
+        list.sort_by(|a, b| {
+            b.settings
+                .pinned
+                .cmp(&a.settings.pinned)
+                .then_with(|| by_time(a, b))
+                .then_with(|| a.id.cmp(&b.id))
+        });
         list
     }
 
@@ -83,10 +105,29 @@ impl Chat {
         self.sessions.get_mut(self.open.as_ref()?)
     }
 
-    /// Unread messages in sessions that are not open.
+    /// Unread messages in sessions that are not open, muted ones and hidden ones aside.
     pub(super) fn unread_elsewhere(&self) -> u64 {
-        let others = self.sessions.values().filter(|session| Some(&session.id) != self.open.as_ref());
-        others.map(|session| session.unread).sum()
+        let others = self.listed().into_iter().filter(|session| Some(&session.id) != self.open.as_ref());
+        others.filter(|session| !session.is_muted(self.now_ms)).map(|session| session.unread).sum()
+    }
+
+    /// The list is to be read: now, or again when the reading under way has ended.
+    pub(super) fn want_list(&mut self) {
+        if self.listing.is_some() {
+            self.listing = Some(true);
+            return;
+        }
+        (self.listing, self.listed_ms) = (Some(false), self.now_ms);
+        self.sessions.values_mut().for_each(|session| session.set_lately = false);
+        self.actions.push(Action::Sync);
+    }
+
+    /// It was read, or could not be.
+    pub(super) fn list_is_read(&mut self) {
+        self.listed_ms = self.now_ms;
+        if self.listing.take() == Some(true) {
+            self.want_list();
+        }
     }
 
     /// Takes what must be done.
@@ -104,6 +145,10 @@ impl Chat {
         self.now_ms = now_ms;
         self.company.tick(now_ms);
         self.sessions.values_mut().for_each(|session| session.tick(now_ms));
+        let is_old = now_ms.saturating_sub(self.listed_ms) >= LIST_MS;
+        if is_old && self.listing.is_none() && self.sessions.values().any(|session| session.unread > 0) {
+            self.want_list();
+        }
         if self.notice.as_ref().is_some_and(|(_, until)| now_ms >= *until) {
             self.notice = None;
         }
@@ -118,9 +163,8 @@ impl Chat {
         if self.open.as_ref() == Some(&id) {
             return;
         }
-        let typed = self.input.text().to_owned();
+        self.leave();
         if let Some(left) = self.current_mut() {
-            left.draft = typed;
             left.new_after = None;
             left.scroll = 0;
         }
@@ -128,16 +172,25 @@ impl Chat {
         let session = self.session(&id);
         session.new_after = (session.unread > 0).then_some(session.read_seq);
         session.time_ms = if session.last_seq == 0 { now_ms } else { session.time_ms };
-        let draft = std::mem::take(&mut session.draft);
-        let ask = !std::mem::replace(&mut session.opened, true);
+        session.ends_mark = session.settings.marked_unread;
+        // Whether own messages that burn are gone, their reader may not let be known.
+        let ask = !std::mem::replace(&mut session.opened, true) || session.waits_for_other();
         session.facts.open();
-        let (known, loaded) = (session.last_seq > 0, session.entries.first_key_value().map(|(seq, _)| *seq));
+        let again = session.waits_for_other();
+        let loaded = session.entries.first_key_value().map(|(seq, _)| *seq).filter(|_| !again);
+        let known = session.last_seq > 0;
         session.loading = ask && known;
-        self.input.set(&draft);
         if ask && known {
             self.actions.push(Action::Pull { session: id.clone(), before: loaded.unwrap_or(0) });
         }
         self.open = Some(id);
+        self.enter_draft();
+    }
+
+    /// The end: what is written and not sent is saved.
+    pub(super) fn quit(&mut self) {
+        self.leave();
+        self.actions.push(Action::Quit);
     }
 
     /// Opens the session after (or before) the open one in the list.
@@ -159,104 +212,97 @@ impl Chat {
         if self.input.text().trim().is_empty() {
             return;
         }
-        match words::understand(self.input.text()) {
-            Ok(line) => {
+        match commands::understand(self.input.text()) {
+            Ok(deed) => {
                 self.input.take();
-                self.act(line);
+                deed(self);
             }
             Err(wrong) => self.say(wrong),
         }
     }
 
-    fn act(&mut self, line: Line) {
-        match line {
-            Line::Message(text) => self.send(text),
-            Line::Direct(user) => match SessionId::direct(&self.me, &user) {
-                Ok(session) => self.open(session),
-                Err(fault) => self.say(fault.to_string()),
-            },
-            Line::Group(group, members) => {
-                self.say(format!("creating #{group}…"));
-                self.actions.push(Action::Create { group, members });
-            }
-            Line::Add(users) => self.change(true, users),
-            Line::Remove(users) => self.change(false, users),
-            Line::Recall(seq) => {
-                if let Some((session, seq)) = self.own_message(seq) {
-                    self.actions.push(Action::Recall { session, seq });
-                }
-            }
-            Line::Versions(seq) => {
-                if let Some((session, seq)) = self.own_message(seq) {
-                    self.actions.push(Action::Versions { session, seq });
-                }
-            }
-            Line::Edit(text) => {
-                if let Some((session, seq)) = self.own_message(None) {
-                    self.actions.push(Action::Edit { session, seq, text });
-                }
-            }
-            Line::Join(group, code) => self.actions.push(Action::Join { group, code }),
-            Line::Leave => self.change(false, vec![self.me.clone()]),
-            Line::Manage(action) => self.manage(action),
-            Line::Mute(user, minutes) => {
-                let now_ms = self.now_ms;
-                let until = |minutes: u64| now_ms.saturating_add(minutes.saturating_mul(60_000));
-                self.manage(GroupAction::Mute { user, until_ms: minutes.map_or(u64::MAX, until) });
-            }
-            Line::People(action) => self.actions.push(Action::Own(action)),
-            Line::Pin => {
-                let setting = SessionSetting::Pin(Some(self.now_ms));
-                self.own(|session, _| UserAction::SetSession { session, setting });
-            }
-            Line::Clear => self.own(|session, seq| UserAction::ClearSession { session, seq }),
-            Line::Delete(seq) => {
-                self.own(|session, _| UserAction::DeleteMessages { session, from_seq: seq, to_seq: seq });
-            }
-            Line::Members => match self.open.clone() {
-                Some(session) => self.actions.push(Action::Members { session }),
-                None => self.say("no session is open"),
-            },
-            Line::Requests => match self.open.clone() {
-                Some(session @ SessionId::Group(_)) => self.actions.push(Action::Requests { session }),
-                Some(_) => self.say("that is for groups"),
-                None => self.say("no session is open"),
-            },
-            Line::Answer(users, accept) => {
-                for user in users {
-                    self.manage(GroupAction::Answer { user, accept });
-                }
-            }
-            Line::Help => self.popup = Some(popup::help()),
-            Line::Quit => self.actions.push(Action::Quit),
-        }
-    }
-
     /// Does something to the open session for this user alone.
-    fn own(&mut self, action: impl FnOnce(SessionId, u64) -> UserAction) {
+    pub(super) fn own(&mut self, action: impl FnOnce(SessionId, u64) -> UserAction) {
         match self.current().map(|session| (session.id.clone(), session.last_seq)) {
             Some((session, last)) => self.actions.push(Action::Own(action(session, last))),
             None => self.say("no session is open"),
         }
     }
 
-    fn send(&mut self, text: String) {
+    /// Sets something of the open session for this user.
+    pub(super) fn set(&mut self, setting: SessionSetting) {
+        self.own(|session, _| UserAction::SetSession { session, setting });
+    }
+
+    /// Does something about the open session.
+    pub(super) fn in_open(&mut self, action: impl FnOnce(SessionId) -> Action) {
+        match self.open.clone() {
+            Some(session) => self.actions.push(action(session)),
+            None => self.say("no session is open; /dm USER or /open #GROUP opens one"),
+        }
+    }
+
+    /// Does something about the open group.
+    pub(super) fn in_group(&mut self, action: impl FnOnce(SessionId) -> Action) {
+        match self.open {
+            Some(SessionId::Direct { .. }) => self.say("that is for groups"),
+            _ => self.in_open(action),
+        }
+    }
+
+    pub(super) fn ask(&mut self, ask: impl FnOnce(SessionId) -> Ask) {
+        self.in_open(|session| Action::Ask(ask(session)));
+    }
+
+    pub(super) fn ask_group(&mut self, ask: impl FnOnce(SessionId) -> Ask) {
+        self.in_group(|session| Action::Ask(ask(session)));
+    }
+
+    /// In so many minutes; never, if none are named.
+    pub(super) fn in_minutes(&self, minutes: Option<u64>) -> u64 {
+        minutes.map_or(u64::MAX, |minutes| self.now_ms.saturating_add(minutes.saturating_mul(60_000)))
+    }
+
+    /// Ends the open group for ever, if it is the one that is named.
+    pub(super) fn dissolve(&mut self, named: &GroupId) {
+        match &self.open {
+            Some(SessionId::Group(open)) if open != named => {
+                let text = format!("{open} is open, and not {named}; write /set dissolve {open} to end it");
+                self.say(text);
+            }
+            _ => self.manage(GroupAction::Dissolve),
+        }
+    }
+
+    /// Sends what is to go once the other one has read it.
+    pub(super) fn burn(&mut self, text: String, goes: Goes) {
+        match self.open {
+            Some(SessionId::Group(_)) => {
+                self.say("only in a direct session is there one who reads it; /lasting is for all")
+            }
+            _ => self.send(text, goes),
+        }
+    }
+
+    /// Sends a message to the open session.
+    pub(super) fn send(&mut self, text: String, goes: Goes) {
         let (id, time_ms) = (self.next_id, self.now_ms);
         let Some(session) = self.current_mut() else {
             self.input.set(&text);
             return self.say("no session is open; /dm USER opens one");
         };
-        session.pending.push(Pending { id, text: text.clone(), time_ms, failed: None });
+        session.pending.push(Pending { id, text: text.clone(), time_ms, goes, failed: None });
         session.scroll = 0;
         session.new_after = None;
         let session = session.id.clone();
         self.next_id += 1;
         self.company.sent();
-        self.actions.push(Action::Send { session, id, text });
+        self.actions.push(Action::Send { session, id, text, goes });
+        self.draft_is_sent();
     }
 
     /// The message of the open session with this seq, or the last one from this terminal.
-    fn own_message(&mut self, seq: Option<u64>) -> Option<(SessionId, u64)> {
+    pub(super) fn own_message(&mut self, seq: Option<u64>) -> Option<(SessionId, u64)> {
         let Some(session) = self.current() else {
             self.say("no session is open");
             return None;
@@ -273,7 +319,7 @@ impl Chat {
         found
     }
 
-    fn change(&mut self, add: bool, users: Vec<UserId>) {
+    pub(super) fn change(&mut self, add: bool, users: Vec<UserId>) {
         match self.open.clone() {
             Some(session @ SessionId::Group(_)) => self.actions.push(Action::Change { session, add, users }),
             Some(_) => self.say("a direct session has its two members; /group NAME USER… makes a group"),
@@ -281,13 +327,11 @@ impl Chat {
         }
     }
 
-    fn manage(&mut self, action: GroupAction) {
-        match self.open.clone() {
-            Some(SessionId::Direct { .. }) if !words::is_of_any(&action) => {
-                self.say("that is for groups");
-            }
-            Some(session) => self.actions.push(Action::Manage { session, action }),
-            None => self.say("no session is open"),
+    pub(super) fn manage(&mut self, action: GroupAction) {
+        let is_of_any = matches!(action, GroupAction::SetRetention(_) | GroupAction::KeepVersions { .. });
+        match is_of_any {
+            true => self.in_open(|session| Action::Manage { session, action }),
+            false => self.in_group(|session| Action::Manage { session, action }),
         }
     }
 
@@ -296,20 +340,26 @@ impl Chat {
         match event {
             Event::Message { session, record } => {
                 self.company.wrote(&session, &record.sender);
-                let (me, device, width) = (self.me.clone(), self.device.clone(), self.width);
+                let (me, device) = (self.me.clone(), self.device.clone());
+                let shape = (self.width, self.numbers);
                 let session = self.session(&session);
-                let rows_before = history::rows_of(session, record.seq, &me, width);
+                let rows_before = history::rows_of(session, record.seq, &me, shape);
+                let news = record.seq > session.last_seq;
                 session.arrive(&record, &me, &device);
-                if let Some(edited) = session.rewritten(&record) {
-                    // What it says now is pulled; the signal does not say it, for it may be recalled later.
-                    let (session, before) = (session.id.clone(), edited + 1);
-                    self.actions.push(Action::Pull { session, before });
-                    return;
+                match session.rewritten(&record) {
+                    Rewrites::Count if news => return self.want_list(),
+                    Rewrites::Nothing | Rewrites::Count => {}
+                    Rewrites::Message(seq) => {
+                        // What it says now is pulled; the signal does not say it, for it may be recalled later.
+                        let (session, before) = (session.id.clone(), seq + 1);
+                        self.actions.push(Action::Pull { session, before });
+                        return;
+                    }
                 }
                 if session.scroll > 0 {
                     // Whoever reads older messages is not moved.
                     session.scroll +=
-                        history::rows_of(session, record.seq, &me, width).saturating_sub(rows_before);
+                        history::rows_of(session, record.seq, &me, shape).saturating_sub(rows_before);
                 }
             }
             Event::ReadMark(mark) => {
@@ -317,23 +367,31 @@ impl Chat {
                 self.session(&session).read(&mark);
             }
             Event::Settings(SessionSettings { session, settings }) => {
-                let gone = |seq: u64| {
-                    let deleted = |(from, to): &(u64, u64)| *from <= seq && seq <= *to;
-                    seq <= settings.cleared_seq || settings.deleted.iter().any(deleted)
-                };
-                self.session(&session).entries.retain(|seq, _| !gone(*seq));
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.set_lately = true;
+                }
+                // Of a session that is not known here, and of what is unread and not at hand, the list says it.
+                if !self.sessions.contains_key(&session) || self.set_as(&session, &settings) {
+                    self.want_list();
+                }
             }
             Event::Relation(relation) => self.say(relation_words(&relation)),
-            Event::Receipt(receipt) => self.company.receipt(&receipt),
-            Event::Ephemeral(message) => self.company.ephemeral(&message, self.now_ms),
+            Event::Receipt(receipt) => {
+                if let Some(session) = self.sessions.get_mut(&receipt.session) {
+                    session.read_by_other(receipt.seq);
+                }
+            }
+            Event::Ephemeral(message) => self.passing(&message),
             Event::Presence(lines) => self.company.present(lines),
             Event::Joined(session) => {
                 let known = self.sessions.contains_key(&session);
                 let joined = self.session(&session);
                 joined.member = true;
                 joined.facts.changed();
-                if !known {
-                    self.actions.push(Action::Sync);
+                match known {
+                    // Opened here before anything was written there.
+                    true => self.watch(std::iter::once(&session)),
+                    false => self.want_list(),
                 }
             }
             Event::Left(session) => {
@@ -361,9 +419,11 @@ impl Chat {
         let Some(session) = self.current_mut() else { return };
         let loaded = session.entries.contains_key(&session.last_seq);
         let last = session.last_seq;
-        if loaded && session.scroll == 0 && session.member && last > session.read_seq.max(session.read_sent) {
+        let wanted = session.ends_mark || last > session.read_seq.max(session.read_sent);
+        if loaded && session.scroll == 0 && session.member && wanted {
             session.read_sent = last;
-            session.unread = 0;
+            session.ends_mark = false;
+            session.seen();
             let session = session.id.clone();
             self.actions.push(Action::Read { session, seq: last });
         }
@@ -388,6 +448,7 @@ impl Chat {
     }
 
     pub(super) fn session(&mut self, id: &SessionId) -> &mut Conversation {
-        self.sessions.entry(id.clone()).or_insert_with(|| Conversation::new(id.clone()))
+        let now_ms = self.now_ms;
+        self.sessions.entry(id.clone()).or_insert_with(|| Conversation::new(id.clone(), now_ms))
     }
 }

@@ -13,7 +13,7 @@ use super::conversation::Conversation;
 use super::history;
 use super::palette::Palette;
 use super::state::{Chat, Connection};
-use super::wrap::{columns, harmless, shortened};
+use super::wrap::{columns, harmless, shortened, wrapped};
 use super::zone::Zone;
 
 /// Narrower screens show no session list.
@@ -21,6 +21,10 @@ const LIST_FROM: u16 = 60;
 /// Lower screens show neither header nor status.
 const BARS_FROM: u16 = 7;
 const PROMPT: &str = "› ";
+/// Signs in the list: at the top by the user's wish, without notifications, marked as unread.
+const PINNED: &str = "↑";
+const MUTED: &str = "⊘";
+const UNREAD: &str = "•";
 
 /// What the screen looks like apart from the state.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +54,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, chat: &mut Chat, look: Look) -> usize 
     draw_history(frame, history, chat, look);
     draw_input(frame, input, chat, look);
     draw_status(frame, status, chat, look);
-    draw_popup(frame, body, chat, look);
+    draw_popup(frame, body, chat, look.palette);
     usize::from(history.height)
 }
 
@@ -70,7 +74,11 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: Look) {
         let is_open = chat.open.is_some() && at == open;
         lines.push(list_name(chat, session, width, is_open, look.palette));
         if rows == 2 {
-            let preview = shortened(&session.preview, width.saturating_sub(2));
+            let preview = match session.draft.text() {
+                draft if draft.is_empty() || is_open => session.preview.clone(),
+                draft => harmless(&format!("draft: {draft}")),
+            };
+            let preview = shortened(&preview, width.saturating_sub(2));
             lines.push(Line::styled(format!(" {preview}"), look.palette.dim()));
         }
     }
@@ -85,19 +93,28 @@ fn list_name(
     palette: Palette,
 ) -> Line<'static> {
     let badge = match session.unread {
+        0 if session.settings.marked_unread => format!(" {UNREAD} "),
         0 => String::new(),
         unread @ 1..=999 => format!(" {unread} "),
         _ => " 999+ ".to_owned(),
     };
-    let name = shortened(&chat.name(&session.id), width.saturating_sub(columns(&badge) + 2));
+    let muted = session.is_muted(chat.now_ms);
+    let signs = match (session.settings.pinned, muted) {
+        (Some(_), true) => format!(" {PINNED}{MUTED}"),
+        (Some(_), false) => format!(" {PINNED}"),
+        (None, true) => format!(" {MUTED}"),
+        (None, false) => String::new(),
+    };
+    let taken = columns(&badge) + columns(&signs);
+    let name = shortened(&chat.name(&session.id), width.saturating_sub(taken + 2)) + &signs;
     let gap = width.saturating_sub(columns(&name) + columns(&badge) + 1);
-    let style = match (open, session.member, session.unread) {
+    let style = match (open, session.member && !muted, badge.is_empty()) {
         (true, ..) => palette.selected(),
         (_, false, _) => palette.dim(),
-        (_, _, 0) => Style::new(),
+        (_, _, true) => Style::new(),
         _ => palette.me(),
     };
-    let badge_style = if open { style } else { palette.badge() };
+    let badge_style = if open || muted { style } else { palette.badge() };
     Line::from(vec![
         Span::styled(format!(" {name}{}", " ".repeat(gap)), style),
         Span::styled(badge, badge_style),
@@ -145,7 +162,7 @@ fn other_words(chat: &Chat, session: &Conversation, look: Look) -> String {
         Some(_) | None => String::new(),
     };
     let own = session.entries.iter().rev().find(|(_, entry)| entry.sender == chat.me);
-    if own.is_some_and(|(seq, _)| chat.company.read_by_other(&session.id) >= *seq) {
+    if own.is_some_and(|(seq, _)| session.other_read >= *seq) {
         words.push_str(" · read");
     }
     words
@@ -158,7 +175,7 @@ fn draw_history(frame: &mut Frame<'_>, area: Rect, chat: &mut Chat, look: Look) 
         return frame.render_widget(Paragraph::new(welcome(chat)).style(look.palette.dim()), area);
     };
     let size = (usize::from(area.width), usize::from(area.height));
-    let rows = history::rows(session, me.as_str(), look.palette, look.zone, size, now_ms);
+    let rows = history::rows(session, me.as_str(), (look.palette, look.zone, chat.numbers), size, now_ms);
     let mut lines = rows.lines;
     if lines.is_empty() && !session.loading {
         let text = format!(" Nothing was said here yet. Write to {}.", chat.name(&session.id));
@@ -239,20 +256,25 @@ fn both_ends(left: &str, right: &str, width: u16, style: Style) -> Paragraph<'st
     Paragraph::new(Line::styled(line, style))
 }
 
-fn draw_popup(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: Look) {
-    let Some(popup) = &chat.popup else { return };
+fn draw_popup(frame: &mut Frame<'_>, area: Rect, chat: &mut Chat, palette: Palette) {
+    let Some(popup) = &mut chat.popup else { return };
     let wide = popup.lines.iter().map(|line| columns(line)).max().unwrap_or(0).max(columns(&popup.title)) + 4;
     let width = u16::try_from(wide).unwrap_or(u16::MAX).min(area.width);
-    let height = u16::try_from(popup.lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
+    let inside = usize::from(width.saturating_sub(3)).max(1);
+    let lines: Vec<String> = popup.lines.iter().flat_map(|line| wrapped(line, inside, 0)).collect();
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
     let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
     let place = Rect { x, y, width, height };
-    let block = Block::bordered().title(format!(" {} ", popup.title)).border_style(look.palette.dim());
+    let block = Block::bordered().title(format!(" {} ", popup.title)).border_style(palette.dim());
     let room = usize::from(height.saturating_sub(2));
-    let mut lines: Vec<Line<'_>> =
-        popup.lines.iter().take(room).map(|line| Line::from(format!(" {line}"))).collect();
-    if popup.lines.len() > room && room > 0 {
-        lines[room - 1] = Line::from(format!(" … {} more", popup.lines.len() - room + 1));
+    let last = lines.len().saturating_sub(room);
+    popup.top = popup.top.min(last);
+    let mut shown: Vec<Line<'_>> =
+        lines.iter().skip(popup.top).take(room).map(|line| Line::from(format!(" {line}"))).collect();
+    let below = last - popup.top;
+    if below > 0 && room > 0 {
+        shown[room - 1] = Line::from(format!(" … {} more (PgDn)", below + 1));
     }
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(block), place);
+    frame.render_widget(Paragraph::new(shown).block(block), place);
 }

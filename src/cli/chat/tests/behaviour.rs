@@ -4,7 +4,7 @@ use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
 use rookery_client::wire::reply::ReadMark;
 use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction, Retention};
-use rookery_client::{ClientError, Event};
+use rookery_client::{ClientError, Event, Goes};
 
 use super::super::acts::{About, Action, Outcome};
 use super::super::conversation::Body;
@@ -21,7 +21,9 @@ fn a_message_is_pending_then_stored_whichever_comes_first() {
         chat.open(bob());
         typed(&mut chat, "hi");
         let sent = actions(&mut chat);
-        let [Action::Send { session, id, text }] = sent.as_slice() else { panic!("{sent:?}") };
+        let [Action::Send { session, id, text, goes: Goes::Never }] = sent.as_slice() else {
+            panic!("{sent:?}")
+        };
         assert_eq!((session, text.as_str()), (&bob(), "hi"));
         assert_eq!(chat.current().unwrap().pending.len(), 1);
         let mut own = record(1, "ann", "hi");
@@ -268,6 +270,22 @@ fn who_is_there_and_has_read_stands_at_the_top() {
     assert!(!shows(&screen(&mut chat, 80, 20), "· read"));
     chat.event(Event::Receipt(Receipt { session: bob(), user: "bob".parse().unwrap(), seq: 4 }));
     assert!(shows(&screen(&mut chat, 80, 20), "· read"));
+}
+
+#[test]
+fn one_who_is_written_to_first_is_watched_once_the_session_is_there() {
+    let mut chat = chat();
+    chat.open(bob());
+    let watches = |chat: &mut Chat| {
+        let actions = chat.take_actions().into_iter();
+        actions.filter(|action| matches!(action, Action::Watch { .. })).collect::<Vec<_>>()
+    };
+    synced(&mut chat, vec![summary(team(), 3, 0)]);
+    assert_eq!(watches(&mut chat), [], "there is no session yet, so it would be refused");
+    chat.event(Event::Joined(bob()));
+    assert_eq!(watches(&mut chat), [Action::Watch { users: vec!["bob".parse().unwrap()] }]);
+    chat.event(Event::Joined(bob()));
+    assert_eq!(watches(&mut chat), [], "once is enough");
 }
 
 #[test]

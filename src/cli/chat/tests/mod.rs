@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod behaviour;
+mod commands;
+mod fading;
 mod groups;
 mod looks;
+mod settings;
 
 use bytes::Bytes;
 use ratatui::Terminal;
@@ -128,6 +131,10 @@ fn actions(chat: &mut Chat) -> Vec<Action> {
 fn is_aside(action: &Action) -> bool {
     matches!(
         action,
-        Action::Read { .. } | Action::Typing { .. } | Action::Watch { .. } | Action::Facts { .. }
+        Action::Read { .. }
+            | Action::Typing { .. }
+            | Action::Watch { .. }
+            | Action::Facts { .. }
+            | Action::HasRead { .. }
     )
 }
