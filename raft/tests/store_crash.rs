@@ -83,7 +83,7 @@ const NOTES: &str = "ROOKERY_STORE_NOTES";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn noting_child() {
     let Ok(dir) = std::env::var(NOTES) else { return };
-    let ((entered, held), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+    let ((entered, held), (release, released)) = (mpsc::sync_channel(1), mpsc::sync_channel::<()>(1));
     let (armed, released) = (std::sync::Arc::new(AtomicU32::new(0)), Mutex::new(released));
     let arm = armed.clone();
     let mut options = options(dir.as_ref());
