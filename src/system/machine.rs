@@ -13,6 +13,7 @@ use rookery_raft::{
 use rookery_wire::admin::{AuditPage, MAX_ADMIN_PAGE};
 use rookery_wire::codec::decode;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::audit::Book;
 use super::audit_rows;
@@ -77,7 +78,10 @@ pub struct SystemMachine {
     map: Map,
     opened_at: Option<Mark>,
     facts: watch::Sender<Arc<Facts>>,
-    group: Mutex<Option<Group<SystemWaiter>>>,
+    /// Newest mark that is durable.
+    durable: watch::Sender<Option<Mark>>,
+    /// Tells the group of durable marks; ends with the machine.
+    telling: Mutex<JoinSet<()>>,
     audit: tokio::sync::Mutex<Audit>,
     pushed: Pushed,
 }
@@ -140,7 +144,8 @@ impl SystemMachine {
             map,
             opened_at,
             facts,
-            group: Mutex::new(None),
+            durable: watch::Sender::new(None),
+            telling: Mutex::default(),
             audit,
             pushed: Pushed::default(),
         })
@@ -151,9 +156,24 @@ impl SystemMachine {
         self.facts.subscribe()
     }
 
-    /// Lets the log be purged behind what is written.
+    /// Lets the log be purged behind what is written. Must be called on a runtime.
+    ///
+    /// In a task, because the group waits until a checkpoint counts as its snapshot, and whoever applies is the one who
+    /// makes it count: told from within `apply`, it would wait for itself.
     pub fn set_group(&self, group: Group<SystemWaiter>) {
-        *self.group.lock() = Some(group);
+        let mut durable = self.durable.subscribe();
+        // Also of what was applied before the group could be given.
+        durable.mark_changed();
+        let mut telling = JoinSet::new();
+        telling.spawn(async move {
+            while durable.changed().await.is_ok() {
+                let mark = durable.borrow_and_update().clone();
+                if let Some(mark) = mark {
+                    group.checkpointed(mark).await;
+                }
+            }
+        });
+        *self.telling.lock() = telling;
     }
 
     /// A page of the audit as this replica has it, without lines of a time before `oldest_ms`: those are too old, and go
@@ -184,10 +204,7 @@ impl SystemMachine {
         self.map.apply(batch).await.map_err(store_fault)?;
         if durable {
             self.store.sync().await.map_err(store_fault)?;
-            let group = self.group.lock().clone();
-            if let Some(group) = group {
-                group.checkpointed(mark.clone()).await;
-            }
+            self.durable.send_replace(Some(mark.clone()));
         }
         Ok(())
     }

@@ -38,15 +38,23 @@ struct Bench {
 
 impl Bench {
     async fn over(store: Store) -> Self {
+        Self::keeping(store, 4_096).await
+    }
+
+    /// The log keeps so many entries behind a checkpoint.
+    async fn keeping(store: Store, log_keep: u64) -> Self {
         let address = crate::fleet::free_addresses(1).unwrap().remove(0);
         let addresses = BTreeMap::from([(1, address.clone())]);
         let secret = b"a secret of 16 bytes".to_vec();
         let options = PeerOptions::new(1, store.store_id(), &address, addresses, secret);
         let peers = PeerNet::start(options, Arc::new(TcpNetwork), Arc::new(OsEntropy)).await.unwrap();
         let me = RaftId { node: 1, store: store.store_id() };
-        let host = Host::start(HostOptions::new(me), store.clone(), peers.clone(), Arc::new(|_| {}));
+        let mut options = HostOptions::new(me);
+        options.log_keep = log_keep;
+        let host = Host::start(options, store.clone(), peers.clone(), Arc::new(|_| {}));
         let machine = Arc::new(SystemMachine::open(&store).await.unwrap());
         let group = host.open_group(SYSTEM_GROUP, machine.clone()).await.unwrap();
+        machine.set_group(group.clone());
         let right = Arc::new(AtomicBool::new(true));
         let agrees = right.clone();
         let times =
@@ -125,5 +133,27 @@ async fn a_leader_without_disk_space_is_waited_for_a_while_and_then_named() {
     let refused = bench.trail.append(wanted(2), 9, after_ms(20_000)).await;
     assert_eq!(code(refused), Some(ErrorCode::DiskLow));
     assert!(again.elapsed() < Duration::from_secs(3), "not each waits for it: {:?}", again.elapsed());
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_keeps_nothing_is_purged_and_no_line_waits_for_that() {
+    let bench = Bench::keeping(Store::in_memory(MemoryDisk::new(1)), 0).await;
+    bench.lead().await;
+    let mut longest = Duration::ZERO;
+    // Each is an entry: enough for two checkpoints.
+    for mark in 0..2_200 {
+        let begun = Instant::now();
+        bench.trail.append(wanted(mark), 9, after_ms(20_000)).await.unwrap();
+        longest = longest.max(begun.elapsed());
+    }
+    let purged = async {
+        while bench.group.status().purged < 2_000 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let status = || bench.group.status();
+    timeout(Duration::from_secs(10), purged).await.unwrap_or_else(|_| panic!("not purged: {:?}", status()));
+    assert!(longest < Duration::from_millis(800), "a line waited {longest:?}");
     bench.stop().await;
 }

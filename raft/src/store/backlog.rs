@@ -41,7 +41,7 @@ pub(crate) struct Taken {
     pub(crate) batches: Vec<Batch>,
     /// First index behind each group's purge point as of the newest durable batch, which is not among these as a rule.
     pub(crate) floors: BTreeMap<GroupId, u64>,
-    /// Who waits until everything that was durable is settled.
+    /// Whose wait is over once these are settled.
     pub(crate) waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -77,7 +77,12 @@ struct State {
     kicked: bool,
     closed: bool,
     abandoned: bool,
-    waiting: Vec<oneshot::Sender<()>>,
+    /// Number of the newest batch that is durable. The writer tells what is in it before it pushes it.
+    durable: u64,
+    /// Number of the newest batch that was pushed.
+    pushed: u64,
+    /// Who waits until the batch of this number is settled, and with it all before it.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
 }
 
 impl Backlog {
@@ -90,6 +95,12 @@ impl Backlog {
     /// seldom and on much.
     fn due(&self) -> usize {
         (self.lag + self.lag / 2).clamp(self.most / 4, self.most / 4 * 3)
+    }
+
+    /// Batch `number` is durable. To be called before anybody is told: who acts on what he was told, and asks for
+    /// everything to be settled, means this batch too, though it may be long until there is room for it here.
+    pub(crate) fn durable(&self, number: u64) {
+        self.state.lock().durable = number;
     }
 
     /// Adds a batch, waiting for room. False when the store has stopped.
@@ -109,6 +120,7 @@ impl Backlog {
                 state.floors.insert(*group, index_after(meta.purged));
             }
         }
+        state.pushed = batch.number;
         state.batches.push_back(batch);
         if state.bytes >= self.due() {
             self.changed.notify_all();
@@ -119,6 +131,8 @@ impl Backlog {
     /// Waits until `pause` is over, the backlog is large, or somebody hurries; then what is older than the newest `lag`
     /// bytes, if that has become enough to be worth it, and everything once closed, if somebody waits for that, or if the
     /// journal is `pressed`: it can be full of less than is left alone here. None once closed and empty.
+    ///
+    /// Who waits for a batch that is not here yet goes on waiting: without its floors, what it purges would be settled.
     pub(crate) fn take(&self, pause: Duration, pressed: impl FnOnce() -> bool) -> Option<Taken> {
         let deadline = std::time::Instant::now() + pause;
         let mut state = self.state.lock();
@@ -131,12 +145,15 @@ impl Backlog {
         if state.abandoned || (state.closed && state.batches.is_empty()) {
             return None;
         }
-        let leave = match state.closed || !state.waiting.is_empty() || pressed() {
+        let (pushed, waiting) = (state.pushed, std::mem::take(&mut state.waiting));
+        let (ready, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(number, _)| *number <= pushed);
+        state.waiting = early;
+        let waiting: Vec<_> = ready.into_iter().map(|(_, settled)| settled).collect();
+        let leave = match state.closed || !waiting.is_empty() || pressed() {
             true => 0,
             false if self.lag > 0 && state.bytes < self.due() => state.bytes,
             false => self.lag,
         };
-        let waiting = std::mem::take(&mut state.waiting);
         let mut taken = Taken { batches: Vec::new(), floors: state.floors.clone(), waiting };
         while state.bytes > leave
             && let Some(batch) = state.batches.pop_front()
@@ -155,14 +172,15 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// Resolves when everything that is durable now has been settled, with the keeper's next look; an error when the store
-    /// has stopped.
+    /// Resolves when everything that is durable now has been settled, with the keeper's next look after it was pushed; an
+    /// error when the store has stopped.
     pub(crate) fn settle_all(&self) -> oneshot::Receiver<()> {
         let (settled, wait) = oneshot::channel();
         let mut state = self.state.lock();
         // Dropped, and so told, when nobody looks any more.
         if !state.closed {
-            state.waiting.push(settled);
+            let durable = state.durable;
+            state.waiting.push((durable, settled));
         }
         wait
     }
@@ -202,3 +220,7 @@ impl Backlog {
         (state.bytes + state.taken) as u64
     }
 }
+
+#[cfg(test)]
+#[path = "backlog_tests.rs"]
+mod tests;

@@ -153,6 +153,7 @@ impl Writer {
         let sealed = self.journal.commit(draft, &self.durable)?;
         let metas = self.running.iter().map(|(id, meta)| (*id, meta.clone())).collect();
         self.durable.append(&mut self.running);
+        self.backlog.durable(sealed.head.number);
         self.tell();
         self.steps.at(Step::Told);
         let batch = Batch {
