@@ -122,7 +122,7 @@ async fn wrong_ports(cluster: &Cluster) {
     }
     // Half a hello, and nothing more: hung up on.
     let mut raw = Raw::connect(&peer).await;
-    raw.write(b"\x89RKpeer\n\x01\x00").await;
+    raw.write(b"\x89RKpeer\n\x02\x00").await;
     assert!(raw.all().await.is_empty());
 }
 
