@@ -311,6 +311,7 @@ async fn a_closed_device_goes_on_where_it_was() {
     within("ACK", send).await.unwrap();
     peer.push(2).await;
     texts(&mut events, &["x", "2"]).await;
+    peer.skip_delivered = false;
     drop(events);
     // It is told that nobody listens before it is told to end.
     peer.expect::<request::Delivered>(Kind::Delivered).await;
