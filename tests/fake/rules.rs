@@ -230,7 +230,7 @@ impl State {
         let (user, ..) = self.who(id);
         let session = self.sessions.entry(body.session.clone()).or_default();
         let seq = session.log.len() as u64 + 1;
-        let first = !self_known(session, &self.connections[&id], body.client_seq);
+        let first = is_next(session, &self.connections[&id], body.client_seq, self.plant);
         let mut users = body.users.clone();
         let record = match kind {
             Kind::CreateGroup => RecordKind::CREATED,
@@ -508,9 +508,11 @@ impl Connection {
 }
 
 /// Whether the number was seen before.
-fn self_known(session: &Session, connection: &Connection, client_seq: u64) -> bool {
+/// Neither a repeat nor one that skips numbers: it will be stored.
+fn is_next(session: &Session, connection: &Connection, client_seq: u64, plant: Plant) -> bool {
     let Some((user, device, epoch, _)) = connection.user.clone() else { return false };
-    session.senders.get(&(user, device, epoch)).is_some_and(|numbers| numbers.len() as u64 >= client_seq)
+    let known = session.senders.get(&(user, device, epoch)).map_or(0, |numbers| numbers.len() as u64);
+    client_seq == known + 1 || (known == 0 && plant == Plant::DedupLost)
 }
 
 pub(super) fn no(request: u32, code: ErrorCode) -> Bytes {
