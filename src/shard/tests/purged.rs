@@ -130,6 +130,11 @@ impl Alone {
                 at.map(|at| heard.remove(at).1)
             };
             match found {
+                // What is carried here is carried again until it is applied, and may take all places: as a lane does.
+                Some(Answer::Again { .. }) => {
+                    assert!(Instant::now() < end, "no room for {:?}", Command::decode(&command));
+                    self.handle.submit(vec![Submission { origin, command: command.clone() }]);
+                }
                 Some(answer) => return answer,
                 None => assert!(Instant::now() < end, "no answer to {:?}", Command::decode(&command)),
             }
