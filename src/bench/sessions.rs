@@ -170,7 +170,8 @@ async fn wake(links: &mut [Link], tag: &str, seed: u64, sessions: u64) -> anyhow
         let number = turn * (sessions / WOKEN.min(sessions)).max(1);
         let link = &mut links[(number % WRITERS) as usize];
         let began = Instant::now();
-        let frame = ask(link, Kind::Send, &message(tag, seed, number, 2)?).await?;
+        // The first number of this connection, whose device is registered anew.
+        let frame = ask(link, Kind::Send, &message(tag, seed, number, 1)?).await?;
         times.push(began.elapsed().as_secs_f64() * 1000.0);
         let ack: rookery_wire::reply::Ack = body(&frame)?;
         ensure!(ack.seq == 2, "the second message of session {number} is its message {}", ack.seq);
