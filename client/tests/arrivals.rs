@@ -10,7 +10,7 @@ use rookery_client::wire::reply::{Joined, Lagged, Left, Message, Page, ReadMark,
 use rookery_client::wire::request::{self, Consistency, Delivered, Pull};
 use rookery_client::wire::{Blob, ErrorCode, Kind, Retry, SessionId};
 use rookery_client::{Event, Outgoing, StartAt};
-use support::{Fake, next, nothing, record, room, summary, texts, within};
+use support::{Fake, next, nothing, page, record, room, summary, texts, within};
 
 #[tokio::test]
 async fn what_was_missed_is_pulled_before_what_is_pushed() {
@@ -63,16 +63,7 @@ async fn a_lag_that_is_told_before_the_list_is_made_up_for() {
     peer.welcome(support::welcome()).await;
     let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
     peer.lagged(6).await;
-    let page = SyncPage {
-        sessions: vec![summary(3, 3)],
-        unresolved: vec![],
-        total: 1,
-        next: Blob::default(),
-        badge: None,
-        left: vec![],
-        mark: Blob::default(),
-        full: true,
-    };
+    let page = page(vec![summary(3, 3)]);
     peer.send(Kind::SyncPage, id, &page).await;
     let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));
@@ -183,16 +174,7 @@ async fn a_list_that_is_short_of_names_makes_nobody_leave() {
     let mut peer = fake.accept().await;
     peer.welcome(support::welcome()).await;
     let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
-    let page = SyncPage {
-        sessions: vec![],
-        unresolved: vec![],
-        total: 1,
-        next: Blob::default(),
-        badge: None,
-        left: vec![],
-        mark: Blob::default(),
-        full: true,
-    };
+    let page = SyncPage { total: 1, ..page(vec![]) };
     peer.send(Kind::SyncPage, id, &page).await;
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));
     peer.sync(vec![summary(1, 0)]).await;
@@ -208,16 +190,7 @@ async fn unresolved_sessions_are_asked_for_again() {
     peer.welcome(support::welcome()).await;
     let (id, _) = peer.expect::<request::Sync>(Kind::Sync).await;
     let unresolved = vec![(room(), ErrorCode::Unavailable)];
-    let page = SyncPage {
-        sessions: vec![],
-        unresolved,
-        total: 1,
-        next: Blob::default(),
-        badge: None,
-        left: vec![],
-        mark: Blob::default(),
-        full: true,
-    };
+    let page = SyncPage { total: 1, unresolved, ..page(vec![]) };
     peer.send(Kind::SyncPage, id, &page).await;
     let (_client, mut events) = within("connect", connecting).await.unwrap().unwrap();
     assert!(matches!(next(&mut events).await, Event::Connected { .. }));
@@ -270,16 +243,7 @@ async fn a_list_that_is_older_than_a_left_brings_nothing_back() {
     peer.send(Kind::Left, 0, &Left { session: room() }).await;
     let mut line = summary(0, 0);
     line.session = other.clone();
-    let page = SyncPage {
-        sessions: vec![summary(0, 0), line],
-        unresolved: vec![],
-        total: 2,
-        next: Blob::default(),
-        badge: None,
-        left: vec![],
-        mark: Blob::default(),
-        full: true,
-    };
+    let page = page(vec![summary(0, 0), line]);
     peer.send(Kind::SyncPage, id, &page).await;
     peer.send(Kind::Left, 0, &Left { session: other.clone() }).await;
     assert_eq!(next(&mut events).await, Event::Left(room()));

@@ -199,7 +199,7 @@ fn with<T, F>(
 ) where
     F: Future<Output = Result<(), ErrorBody>> + core::marker::Send + 'static,
 {
-    let (kind, request) = (frame.kind, frame.request_id);
+    let (ticket, request) = (came.ticket(frame.kind, frame.request_id), frame.request_id);
     let body = match body {
         Ok(body) => body,
         Err(error) => return connection.refuse(request, &error),
@@ -215,6 +215,6 @@ fn with<T, F>(
         if let Err(error) = served {
             connection.refuse(request, &error);
         }
-        connection.core.times.served(kind, came);
+        connection.core.times.answered(std::iter::once(ticket));
     });
 }

@@ -1,10 +1,9 @@
 //! How long requests take, by kind: from their bytes' arrival to their answer, or its beginning.
 //!
-//! A request that goes through the log carries when it came in its ticket, beside its id, so that nothing has to be
-//! remembered for it; what is read is timed by its task.
+//! A request carries when it came in its ticket, beside its id, so that nothing has to be remembered for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rookery_wire::Kind;
 
@@ -47,7 +46,6 @@ struct OfKind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     units: u64,
-    at: Instant,
 }
 
 impl Times {
@@ -59,30 +57,22 @@ impl Times {
 
     /// Now.
     pub(super) fn arrival(&self) -> Arrival {
-        let at = Instant::now();
-        Arrival { units: self.units(at), at }
+        Arrival { units: self.units() }
     }
 
-    fn units(&self, at: Instant) -> u64 {
-        let micros = at.saturating_duration_since(self.began).as_micros();
-        u64::try_from(micros).unwrap_or(u64::MAX) / UNIT_US
+    fn units(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX) / UNIT_US
     }
 
     /// Tickets that came back, each with its time, as of one look at the clock.
     pub(super) fn answered(&self, tickets: impl Iterator<Item = u64>) {
-        let now = self.units(Instant::now());
+        let now = self.units();
         for ticket in tickets {
             let (kind, came) = ((ticket >> 56) as u8, (ticket >> 32) & TIME_MASK);
             if kind != 0 {
                 self.count(kind, (now.wrapping_sub(came) & TIME_MASK) * UNIT_US);
             }
         }
-    }
-
-    /// A request that was not given to the log took until now.
-    pub(super) fn served(&self, kind: u8, came: Arrival) {
-        let micros = came.at.elapsed().min(Duration::from_secs(3600)).as_micros();
-        self.count(kind, u64::try_from(micros).unwrap_or(u64::MAX));
     }
 
     fn count(&self, kind: u8, micros: u64) {
@@ -112,7 +102,7 @@ impl Times {
 }
 
 impl Arrival {
-    /// What the router gives back with the answer: the request's id in the low half.
+    /// What comes back with the answer: the request's id in the low half.
     pub(super) fn ticket(self, kind: u8, request: u32) -> u64 {
         u64::from(kind) << 56 | (self.units & TIME_MASK) << 32 | u64::from(request)
     }
@@ -127,7 +117,7 @@ mod tests {
         let times = Times::new();
         let arrival = times.arrival();
         // As one that came just before the 24 bits ran over.
-        let before = Arrival { units: arrival.units.wrapping_sub(100), at: arrival.at };
+        let before = Arrival { units: arrival.units.wrapping_sub(100) };
         for (of, id) in [(arrival, 0), (before, u32::MAX)] {
             assert_eq!(of.ticket(Kind::Send as u8, id) as u32, id);
         }

@@ -162,18 +162,7 @@ impl Peer {
     pub async fn sync(&mut self, sessions: Vec<Summary>) {
         let (id, sync) = self.expect::<request::Sync>(Kind::Sync).await;
         assert!(sync.after.is_empty());
-        let total = sessions.len() as u32;
-        let page = SyncPage {
-            sessions,
-            unresolved: Vec::new(),
-            total,
-            next: Blob::default(),
-            badge: None,
-            left: vec![],
-            mark: Blob::default(),
-            full: true,
-        };
-        self.send(Kind::SyncPage, id, &page).await;
+        self.send(Kind::SyncPage, id, &page(sessions)).await;
     }
 
     pub async fn take_send(&mut self) -> (u32, request::Send) {
@@ -223,6 +212,20 @@ impl Peer {
 /// The session of all tests.
 pub fn room() -> SessionId {
     SessionId::group("room".parse().unwrap())
+}
+
+/// The only page of a whole list.
+pub fn page(sessions: Vec<Summary>) -> SyncPage {
+    SyncPage {
+        total: sessions.len() as u32,
+        sessions,
+        unresolved: Vec::new(),
+        next: Blob::default(),
+        badge: None,
+        left: vec![],
+        mark: Blob::default(),
+        full: true,
+    }
 }
 
 pub fn summary(last_seq: u64, delivered_seq: u64) -> Summary {
