@@ -88,7 +88,7 @@ impl<E: Entity> Clone for Resident<E> {
 /// Shared between an actor and its shard, both on one arbiter.
 #[derive(Debug, Default)]
 pub struct Flags {
-    /// It holds something that rows do not, or someone waits for it.
+    /// It holds something that rows do not, is being loaded, or someone waits for it: the shard does not let it go.
     pub dirty: AtomicBool,
     /// When it was last used, by [`Shared::uptime_ms`].
     pub used_ms: AtomicU64,
