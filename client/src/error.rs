@@ -1,6 +1,6 @@
 //! What can go wrong for the application.
 
-use rookery_wire::{ErrorBody, ErrorCode};
+use rookery_wire::{ErrorBody, ErrorCode, Retry};
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -47,6 +47,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether asking again can help, as the cluster said with its refusal. It holds for codes of a newer cluster too, which
+    /// are carried as [`ErrorCode::Unknown`] with their number and text.
+    pub fn retry(&self) -> Option<Retry> {
+        match self {
+            Self::Refused(body) => Some(body.retry),
+            _ => None,
+        }
+    }
+
     /// The code of a refusal.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -60,7 +69,11 @@ impl ClientError {
         match self {
             Self::Deadline { written, .. } => *written,
             Self::Closed(_) | Self::Protocol(_) => true,
-            Self::Refused(body) => matches!(body.code, ErrorCode::AlreadyTrimmed | ErrorCode::Unavailable),
+            // Of a code that is not known here, the range tells: only those of the cluster's own troubles leave it open.
+            Self::Refused(body) => match body.code {
+                ErrorCode::Unknown(number) => number >= 500,
+                code => matches!(code, ErrorCode::AlreadyTrimmed | ErrorCode::Unavailable),
+            },
             Self::TooLarge { .. } | Self::Invalid(_) | Self::Memory { .. } => false,
         }
     }

@@ -237,3 +237,52 @@ async fn a_void_epoch_registers_anew() {
     within("ACK", send).await.unwrap();
     assert_eq!(client.epoch(), 2);
 }
+
+/// Codes of a newer cluster: what is known of them is their number, their text and whether asking again can help.
+#[tokio::test]
+async fn a_code_of_a_newer_cluster_is_carried_and_acted_on_by_its_hint() {
+    let fake = Fake::start().await;
+    let (client, _events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
+    let newer = ErrorCode::from_number(498);
+    // It passes, though the session decided it.
+    let one = client.send_pipelined(&room(), Outgoing::text("one")).await.unwrap();
+    let first = peer.take(1, "one").await;
+    peer.error(first, newer, Retry::After(1), 0).await;
+    let first = peer.take(1, "one").await;
+    peer.ack(first, 1, 1).await;
+    assert_eq!(within("ACK", one).await.unwrap().seq, 1);
+
+    // It stays, and the number is used up: nobody else is given what was said of it.
+    let two = client.send_pipelined(&room(), Outgoing::text("two")).await.unwrap();
+    let second = peer.take(2, "two").await;
+    peer.error(second, newer, Retry::Never, 0).await;
+    let error = within("the refusal", two).await.unwrap_err();
+    assert_eq!((error.code(), error.retry()), (Some(newer), Some(Retry::Never)));
+    assert!(error.to_string().contains("498") && error.to_string().contains("scripted"), "{error}");
+    assert!(!error.outcome_unknown(), "decided by the session");
+    let three = client.send_pipelined(&room(), Outgoing::text("three")).await.unwrap();
+    let third = peer.take(3, "three").await;
+    peer.ack(third, 3, 2).await;
+    within("ACK", three).await.unwrap();
+
+    // It stays, and the number is free: the cluster says so.
+    let four = client.send_pipelined(&room(), Outgoing::text("four")).await.unwrap();
+    let fourth = peer.take(4, "four").await;
+    peer.error(fourth, ErrorCode::from_number(599), Retry::Never, 0).await;
+    let error = within("the refusal", four).await.unwrap_err();
+    assert!(error.outcome_unknown(), "whoever knows the code may know better");
+    let five = client.send_pipelined(&room(), Outgoing::text("five")).await.unwrap();
+    let fifth = within("the number that is free", async {
+        loop {
+            let (id, send) = peer.take_send().await;
+            if send.client_seq == 4 {
+                return id;
+            }
+            assert_eq!(send.client_seq, 5);
+            peer.error(id, ErrorCode::ClientSeqGap, Retry::Never, 4).await;
+        }
+    });
+    let fifth = fifth.await;
+    peer.ack(fifth, 4, 3).await;
+    assert_eq!(within("ACK", five).await.unwrap().client_seq, 4);
+}

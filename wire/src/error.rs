@@ -174,6 +174,11 @@ codes! {
 }
 
 impl ErrorCode {
+    /// Whether this version knows the code; one it does not know is carried as its number.
+    pub fn is_known(self) -> bool {
+        !matches!(self, ErrorCode::Unknown(_))
+    }
+
     /// How to retry, where whoever refuses does not know better.
     pub fn retry(self) -> Retry {
         match self {

@@ -270,6 +270,7 @@ impl Engine {
                 None
             }
             Verdict::Final if body.takes_client_seq() => outbox.consumed(number),
+            Verdict::Final if !body.code.is_known() => outbox.perhaps_consumed(number),
             // Decided by what the session is now, and kept nowhere: a copy that comes later may be taken. Once none is left
             // the answer counts.
             Verdict::Final if decided_at_apply(body.code) && outbox.ghost_until(number) > now => {

@@ -223,10 +223,10 @@ pub(crate) fn decided_at_apply(code: ErrorCode) -> bool {
     (400..500).contains(&code.number())
 }
 
-/// Judges an ERROR by its code and its hint.
+/// Judges an ERROR by its code and its hint; by the hint alone where a newer server has a code that is not known here.
 pub(crate) fn judge(body: &ErrorBody) -> Verdict {
     match (body.code, body.retry) {
-        _ if decided_at_apply(body.code) => Verdict::Final,
+        (code, _) if code.is_known() && decided_at_apply(code) => Verdict::Final,
         (ErrorCode::ShuttingDown | ErrorCode::HelloRequired | ErrorCode::TooManyConnections, _)
         | (_, Retry::Reconnect) => Verdict::Elsewhere,
         (_, Retry::After(after)) => Verdict::Again { after: Millis::from(after) },

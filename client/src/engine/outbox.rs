@@ -170,6 +170,14 @@ impl Outbox {
         Some(flight)
     }
 
+    /// Whether the refusal took the number nobody here can say. Those behind it keep theirs: if they are wrong the answer names
+    /// the number expected, which tells; were the number given to another request, it might be told of this one's.
+    pub(crate) fn perhaps_consumed(&mut self, number: u64) -> Option<Flight> {
+        let flight = self.consumed(number)?;
+        self.ghost_until = self.ghost_until.max(flight.ghost_until);
+        Some(flight)
+    }
+
     /// The request was refused before the log: its number is still free, and those behind it must move up.
     pub(crate) fn unused(&mut self, number: u64) -> Option<Flight> {
         let flight = self.remove(number)?;

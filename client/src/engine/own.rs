@@ -3,7 +3,7 @@
 //! The device's series begins where WELCOME says. After an act whose outcome nobody waited for the number is not known: then
 //! a number that cannot be is sent first, and the refusal names the right one.
 
-use rookery_wire::{ErrorBody, ErrorCode};
+use rookery_wire::{ErrorBody, ErrorCode, Retry};
 
 /// Sent when the number is not known; nothing is ever stored under it.
 const PROBE: u64 = u64::MAX;
@@ -67,6 +67,11 @@ impl OwnNumbers {
                 self.last = Some(last.saturating_add(1));
                 Numbered::AsItIs
             }
+            // Of a newer server: whether it took the number is asked before the next act.
+            (code, _) if !code.is_known() && body.retry == Retry::Never => {
+                self.last = None;
+                Numbered::AsItIs
+            }
             _ => Numbered::AsItIs,
         }
     }
@@ -102,6 +107,9 @@ mod tests {
         assert_eq!(own.refused(&refusal(ErrorCode::NotMember, 6)), Numbered::AsItIs);
         own.end(2, false);
         assert_eq!(own.begin(3), Some(7));
+        assert_eq!(own.refused(&refusal(ErrorCode::Unknown(499), 0)), Numbered::AsItIs);
+        own.end(3, false);
+        assert_eq!(own.begin(4), Some(PROBE), "a newer server may have kept the refusal under 7");
     }
 
     #[test]
