@@ -122,3 +122,44 @@ async fn who_begins_now_passes_over_the_cursors() {
     peer.push(7).await;
     texts(&mut events, &["7"]).await;
 }
+
+/// The node had taken a cursor and not told anybody when it died. Nothing is said in the session any more.
+#[tokio::test]
+async fn what_a_dead_node_was_told_is_told_again_until_it_is_kept() {
+    let fake = Fake::start().await;
+    let (_client, mut events, mut peer) = fake.client(fake.options(), vec![summary(0, 0)]).await;
+    peer.skip_delivered = false;
+    peer.push(1).await;
+    texts(&mut events, &["1"]).await;
+    nothing(&mut events, Duration::from_millis(20)).await;
+    let (id, told) = peer.expect::<request::Delivered>(Kind::Delivered).await;
+    assert_eq!((id, told.cursors), (0, vec![(room(), 1)]));
+    drop(peer);
+
+    // This one dies as well, before it has answered; the next one does not.
+    for dies in [true, false] {
+        let mut peer = fake.accept_ready(vec![summary(1, 0)]).await;
+        peer.skip_delivered = false;
+        let (id, told) = peer.expect::<request::Delivered>(Kind::Delivered).await;
+        assert_eq!(told.cursors, [(room(), 1)]);
+        assert_ne!(id, 0, "the answer says that it is kept");
+        if !dies {
+            peer.send(Kind::Ok, id, &()).await;
+            peer.push(2).await;
+            for _ in 0..3 {
+                next(&mut events).await;
+            }
+            nothing(&mut events, Duration::from_millis(20)).await;
+            let (id, told) = peer.expect::<request::Delivered>(Kind::Delivered).await;
+            assert_eq!((id, told.cursors), (0, vec![(room(), 2)]));
+        }
+        if dies {
+            assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));
+            assert!(matches!(next(&mut events).await, Event::Connected { .. }));
+        }
+    }
+    // What the list has is kept.
+    let mut peer = fake.accept_ready(vec![summary(2, 2)]).await;
+    peer.skip_delivered = false;
+    peer.silence(Duration::from_millis(700)).await;
+}

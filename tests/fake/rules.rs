@@ -171,7 +171,8 @@ impl State {
             Some(Kind::Edit) => self.edit(id, request, &frame.body),
             Some(Kind::ManageSelf) => self.manage(id, request, &frame.body),
             Some(Kind::ListMembers) => self.list(request, &decode(&frame.body).unwrap()),
-            Some(Kind::Delivered) => return,
+            Some(Kind::Delivered) if request == 0 => return,
+            Some(Kind::Delivered) => whole(Kind::Ok, request, &()),
             other => panic!("unexpected {other:?}"),
         };
         self.reply(id, bytes);

@@ -136,6 +136,10 @@ impl Engine {
             (Purpose::Gap(slot), Kind::Page) => self.gap_page(now, slot, body(frame)?),
             (Purpose::Sync, Kind::SyncPage) => self.sync_answer(now, body(frame)?),
             (Purpose::Ping, Kind::Pong) => Ok(()),
+            (Purpose::Cursors, Kind::Ok) => {
+                self.delivered_answered(now, None);
+                Ok(())
+            }
             (Purpose::Watch, Kind::PresencePage) => {
                 let page: PresencePage = body(frame)?;
                 self.watched.answered(now, &page);
@@ -234,6 +238,7 @@ impl Engine {
             Purpose::Gap(slot) => self.gap_refused(now, slot, verdict, &body),
             Purpose::Sync => self.sync_refused(now, verdict, &body)?,
             Purpose::Watch => self.watch_refused(now, verdict),
+            Purpose::Cursors => self.delivered_answered(now, Some(verdict)),
             Purpose::Ping | Purpose::Hello => {}
         }
         if verdict == Verdict::Elsewhere {

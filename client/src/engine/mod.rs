@@ -36,6 +36,7 @@ pub(crate) use link::{Broken, Next, Phase};
 use link::{Link, Purpose};
 use own::OwnNumbers;
 use questions::Ask;
+use recall::SaidAgain;
 use slots::{Sessions, Slot, SlotQueue};
 use sync::SyncRun;
 use watched::Watched;
@@ -113,6 +114,7 @@ pub(crate) struct Engine {
     ring: VecDeque<Given>,
     handled: u64,
     unreported: SlotQueue,
+    said_again: SaidAgain,
     reported_at: Millis,
     deadlines_at: Millis,
     ticked_at: Millis,
@@ -163,6 +165,7 @@ impl Engine {
             ring: VecDeque::new(),
             handled: 0,
             unreported: SlotQueue::default(),
+            said_again: SaidAgain::default(),
             reported_at: 0,
             deadlines_at: 0,
             ticked_at: 0,
@@ -237,6 +240,7 @@ impl Engine {
                 self.writable.push(slot);
             }
         }
+        self.doubt_delivered();
         self.cut_asks(reason);
     }
 
@@ -298,6 +302,7 @@ impl Engine {
         if now >= self.reported_at + REPORT {
             self.reported_at = now;
             self.report_delivered(now);
+            self.say_delivered_again(now);
         }
         self.look_at_holes(now);
         self.look_at_strays(now);
@@ -318,7 +323,7 @@ impl Engine {
             || !(self.delayed.is_empty() && self.holes.is_empty() && self.strays.is_empty());
         if busy {
             self.ticked_at + TICK
-        } else if !self.ring.is_empty() || !self.unreported.is_empty() {
+        } else if !self.ring.is_empty() || !self.unreported.is_empty() || self.said_again.is_due() {
             self.ticked_at + REPORT
         } else if self.link.phase == Phase::Up {
             self.link.idle_check_at().max(self.ticked_at + TICK)

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use rookery_wire::request::Delivered;
 use rookery_wire::{Blob, Kind, encode_frame};
 
-use crate::engine::link::Phase;
-use crate::engine::slots::Slot;
-use crate::engine::{Engine, Given, Millis};
+use crate::engine::link::{Phase, Purpose, Verdict};
+use crate::engine::slots::{Slot, SlotQueue};
+use crate::engine::{Engine, Given, Millis, REPORT};
 use crate::memory::{Remembered, SessionMemory};
 use crate::options::StartAt;
 
@@ -17,7 +17,77 @@ const CURSORS: usize = 200;
 /// this is reached only by an application that handles nothing at all.
 const RING: usize = 64 << 10;
 
+/// What was said on connections that have ended, and is in no list since. A node that died may have had it and told nobody,
+/// and in a quiet session nothing else would say it.
+#[derive(Debug, Default)]
+pub(crate) struct SaidAgain {
+    /// To be said, with a request: its answer says that it is kept.
+    doubted: SlotQueue,
+    /// Said and not answered.
+    asked: Vec<(Slot, u64)>,
+    /// Not before.
+    at: Millis,
+}
+
+impl SaidAgain {
+    pub(crate) fn is_due(&self) -> bool {
+        self.asked.is_empty() && !self.doubted.is_empty()
+    }
+}
+
 impl Engine {
+    /// The connection is gone, and with it the word of what was said on it without an answer.
+    pub(crate) fn doubt_delivered(&mut self) {
+        self.said_again.asked.clear();
+        self.said_again.at = 0;
+        for (slot, session) in self.sessions.iter_mut() {
+            if session.reported > session.confirmed {
+                self.said_again.doubted.push(slot);
+            }
+        }
+    }
+
+    /// Says it again, a part at a time, once the list has been read, which confirms some of it.
+    pub(crate) fn say_delivered_again(&mut self, now: Millis) {
+        if !self.sync.done_here
+            || !self.said_again.is_due()
+            || now < self.said_again.at
+            || !self.link.has_room()
+        {
+            return;
+        }
+        let mut cursors = Vec::new();
+        while cursors.len() < CURSORS
+            && let Some(slot) = self.said_again.doubted.pop()
+        {
+            let session = &self.sessions[slot];
+            if session.inbox.tracked && session.reported > session.confirmed {
+                cursors.push((session.id.clone(), session.reported));
+                self.said_again.asked.push((slot, session.reported));
+            }
+        }
+        if !cursors.is_empty() {
+            let id = self.link.request(Purpose::Cursors, now);
+            encode_frame(Kind::Delivered, id, &Delivered { cursors }, &mut self.out);
+        }
+    }
+
+    /// OK, or a refusal.
+    pub(crate) fn delivered_answered(&mut self, now: Millis, verdict: Option<Verdict>) {
+        for (slot, seq) in std::mem::take(&mut self.said_again.asked) {
+            match verdict {
+                // What is refused for good is not asked for ever: the next cursor of the session says it too.
+                None | Some(Verdict::Final) => {
+                    let session = &mut self.sessions[slot];
+                    session.confirmed = session.confirmed.max(seq);
+                }
+                Some(Verdict::Again { .. } | Verdict::Elsewhere) => self.said_again.doubted.push(slot),
+            }
+        }
+        let pause = if let Some(Verdict::Again { after }) = verdict { after.max(REPORT) } else { 0 };
+        self.said_again.at = now + pause;
+    }
+
     /// An own message the application does not want: handled as soon as all before it are.
     pub(crate) fn silent(&mut self, slot: Slot, seq: u64) {
         let crowded = self.ring.len() >= RING;

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) handled: u64,
     /// What the cluster was told of that.
     pub(crate) reported: u64,
+    /// What it has said that it keeps of that.
+    pub(crate) confirmed: u64,
     /// The last full sync that named it (or could not resolve it).
     pub(crate) seen: u32,
     /// The reading of the list while which a LEFT of it came, and no JOINED after that.
@@ -61,6 +63,7 @@ impl Sessions {
             listed: None,
             handled: 0,
             reported: 0,
+            confirmed: 0,
             seen: 0,
             left_in: None,
             announced: false,

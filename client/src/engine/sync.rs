@@ -222,7 +222,8 @@ impl Engine {
             return;
         }
         session.outbox.raise(summary.last_client_seq);
-        session.reported = session.reported.max(summary.delivered_seq.min(summary.last_seq));
+        session.confirmed = session.confirmed.max(summary.delivered_seq.min(summary.last_seq));
+        session.reported = session.reported.max(session.confirmed);
         session.listed = session.listed.max(Some(summary.last_seq));
         if self.deaf {
             return;

@@ -145,6 +145,7 @@ impl Cluster {
         match Kind::from_number(frame.kind).unwrap() {
             Kind::Hello => self.say(Kind::Welcome, id, &welcome(self.deadline)),
             Kind::Ping => self.say(Kind::Pong, id, &()),
+            Kind::Delivered if id != 0 => self.say(Kind::Ok, id, &()),
             Kind::Sync => self.list(id, &decode(&frame.body).unwrap()),
             Kind::Pull => self.page(id, &decode(&frame.body).unwrap()),
             Kind::Send => self.send(id, &decode(&frame.body).unwrap()),

@@ -110,6 +110,9 @@ impl Peer {
             loop {
                 if let Some(frame) = Decoder::new(1 << 20).next(&mut self.input).expect("a frame") {
                     if frame.kind == Kind::Delivered as u8 && self.skip_delivered {
+                        if frame.request_id != 0 {
+                            self.send(Kind::Ok, frame.request_id, &()).await;
+                        }
                         continue;
                     }
                     return frame;
