@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use rookery_wire::live::{EphemeralMessage, PresenceLine, Receipt};
 use rookery_wire::own::{Relation, SessionSettings};
 use rookery_wire::reply::ReadMark;
-use rookery_wire::{Record, SessionId};
+use rookery_wire::{ErrorBody, Record, SessionId, UserId};
 use tokio::sync::mpsc;
 
 use crate::shared::Shared;
@@ -34,6 +34,13 @@ pub enum Event {
     Ephemeral(EphemeralMessage),
     /// Users that are watched have come or gone; after a new connection all of them, as they are.
     Presence(Vec<PresenceLine>),
+    /// These users are watched no more: after a new connection, or when all were asked for again, the node did not take them.
+    Unwatched {
+        /// Whom.
+        users: Vec<UserId>,
+        /// Why.
+        error: ErrorBody,
+    },
     /// The user is in a new session, or in one again.
     Joined(SessionId),
     /// The user is no longer in this session.

@@ -61,7 +61,8 @@ impl Client {
     }
 
     /// Watches users, these and no others, these too, or these no longer: [`crate::Event::Presence`] tells when they come
-    /// and go, also over later connections. The answer says how those are now that may be watched.
+    /// and go, also over later connections. The answer says how those are now that may be watched. Whatever it is refused with,
+    /// those who were watched before are.
     ///
     /// # Errors
     /// As [`Client::members`]; `TOO_MANY` among the refusals.

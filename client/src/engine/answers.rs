@@ -142,7 +142,7 @@ impl Engine {
             }
             (Purpose::Watch, Kind::PresencePage) => {
                 let page: PresencePage = body(frame)?;
-                self.watched.answered(now, &page);
+                self.watch_answered(now, &page);
                 self.give(Event::Presence(page.users));
                 Ok(())
             }
@@ -163,17 +163,13 @@ impl Engine {
                     Kind::AdminReply => Answer::Admin(Box::new(body(frame)?)),
                     Kind::AuditPage => Answer::Audit(body(frame)?),
                     Kind::ReceiptPage => Answer::Receipts(body(frame)?),
-                    Kind::PresencePage => {
-                        let page: PresencePage = body(frame)?;
-                        self.watched.answered(now, &page);
-                        Answer::Presence(page)
-                    }
+                    Kind::PresencePage => Answer::Presence(body(frame)?),
                     Kind::DigestReply => Answer::Digest(body(frame)?),
                     Kind::Ok => Answer::Done,
                     Kind::Pong => Answer::Pong,
                     other => return Err(Broken::protocol(format_args!("{} as an answer", other.name()))),
                 };
-                self.ask_answered(ask, Ok(answer));
+                self.ask_answered(now, ask, Ok(answer));
                 Ok(())
             }
             (purpose, kind) => Err(Broken::protocol(format_args!("{} for {purpose:?}", kind.name()))),
@@ -237,7 +233,7 @@ impl Engine {
             Purpose::Ask(ask) => self.ask_refused(now, ask, verdict, &body),
             Purpose::Gap(slot) => self.gap_refused(now, slot, verdict, &body),
             Purpose::Sync => self.sync_refused(now, verdict, &body)?,
-            Purpose::Watch => self.watch_refused(now, verdict),
+            Purpose::Watch => self.watch_refused(now, verdict, &body),
             Purpose::Cursors => self.delivered_answered(now, Some(verdict)),
             Purpose::Ping | Purpose::Hello => {}
         }

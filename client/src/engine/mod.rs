@@ -241,6 +241,7 @@ impl Engine {
             }
         }
         self.doubt_delivered();
+        self.watched.cut();
         self.cut_asks(reason);
     }
 

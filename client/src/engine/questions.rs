@@ -49,9 +49,6 @@ impl Engine {
         reply: Reply<Answer>,
         permit: OwnedSemaphorePermit,
     ) {
-        if let Question::Watch(watch) = &question {
-            self.watched.asked(watch);
-        }
         let deadline = now + self.settings.request_deadline;
         let ask = Ask { question, reply, _permit: permit, deadline, due: Some(0), written: false };
         self.asks.insert(self.next_ask, ask);
@@ -74,6 +71,7 @@ impl Engine {
                     // One at a time.
                     None => continue,
                 },
+                Question::Watch(_) if !self.watched.begin(number) => continue,
                 _ => 0,
             };
             ask.due = None;
@@ -115,13 +113,25 @@ impl Engine {
             self.asks.iter().filter(|(_, ask)| ask.has_passed()).map(|(&number, _)| number).collect();
         for number in passed {
             let lost = format!("the connection was lost before the answer: {reason}");
-            self.ask_answered(number, Err(ClientError::Closed(lost)));
+            self.ask_answered(0, number, Err(ClientError::Closed(lost)));
         }
     }
 
     /// The answer is there; one that was given up already is ignored.
-    pub(crate) fn ask_answered(&mut self, number: u64, answer: Result<Answer, ClientError>) {
-        let Some(ask) = self.asks.remove(&number) else { return };
+    pub(crate) fn ask_answered(&mut self, now: Millis, number: u64, answer: Result<Answer, ClientError>) {
+        let Some(ask) = self.asks.remove(&number) else {
+            if let Ok(Answer::Presence(_)) = &answer {
+                // Too late for who asked: it was told that it did not come to be.
+                self.watched.assert_at(now);
+            }
+            return;
+        };
+        if let Question::Watch(watch) = &ask.question {
+            self.watched.end(number);
+            if let Ok(Answer::Presence(page)) = &answer {
+                self.watched.granted(now, watch, page);
+            }
+        }
         if let Question::Own(_) = &ask.question {
             if let Ok(Answer::Own(ack)) = &answer {
                 self.own.done(ack.number);
@@ -142,7 +152,7 @@ impl Engine {
         }
         let passing = self.asks.get(&number).is_some_and(Ask::has_passed);
         if verdict == Verdict::Final || passing {
-            return self.ask_answered(number, Err(ClientError::Refused(body.clone())));
+            return self.ask_answered(now, number, Err(ClientError::Refused(body.clone())));
         }
         if let Some(ask) = self.asks.get_mut(&number) {
             let pause = if let Verdict::Again { after } = verdict { after.max(PAUSE) } else { 0 };
@@ -158,6 +168,13 @@ impl Engine {
             let Some(ask) = self.asks.remove(&number) else { continue };
             if let Question::Own(_) = &ask.question {
                 self.own.end(number, ask.written);
+            }
+            if let Question::Watch(_) = &ask.question {
+                self.watched.end(number);
+                if ask.written {
+                    // It may have come to be, and who asked is told that it did not.
+                    self.watched.assert_at(now);
+                }
             }
             let (what, written, last) = (ask.question.name(), ask.written, self.trouble.clone());
             ask.answer(Err(ClientError::Deadline { what, written, last }));

@@ -1,13 +1,19 @@
 //! Whom the application watches: asked for again on every connection, for a node knows only what it was asked on this one.
+//!
+//! What is wished is what was granted: an answer changes it, a refusal does not, as it changes nothing at the node. One request
+//! is under way at a time, the application's or one of those that ask again, so that the node carries them out in the order in
+//! which they change what is wished. Where a request may or may not have been carried out, all is asked for anew. What a
+//! node does not take when asked again, having less room, is wished no more, and the application is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use rookery_wire::live::{PresencePage, Watch, WatchMode, watched_at_once};
-use rookery_wire::{ErrorCode, Kind, UserId, encode_frame};
+use rookery_wire::{ErrorBody, ErrorCode, Kind, UserId, encode_frame};
 
 use crate::engine::answers::PAUSE;
-use crate::engine::link::{Purpose, Verdict};
+use crate::engine::link::{Phase, Purpose, Verdict};
 use crate::engine::{Engine, Millis};
+use crate::event::Event;
 
 /// Before those are asked for again who could not be asked.
 const AGAIN: Millis = 500;
@@ -16,13 +22,30 @@ const AGAIN: Millis = 500;
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     users: BTreeSet<UserId>,
-    /// When to ask again, after a refusal that passes.
+    /// When to ask for all again.
     due: Option<Millis>,
+    /// The application's request that is under way.
+    busy: Option<u64>,
+    /// The part of all that is under way, those behind it, and how many users the parts before it have named.
+    part: Option<Watch>,
+    rest: VecDeque<Watch>,
+    named: usize,
 }
 
 impl Watched {
-    /// The application asks for this.
-    pub(crate) fn asked(&mut self, watch: &Watch) {
+    /// Whether the application's request may be written now; then it is under way until [`Watched::end`].
+    pub(crate) fn begin(&mut self, ask: u64) -> bool {
+        self.part.is_none() && *self.busy.get_or_insert(ask) == ask
+    }
+
+    /// The application's request is answered, or nobody waits for it.
+    pub(crate) fn end(&mut self, ask: u64) {
+        self.busy = self.busy.filter(|busy| *busy != ask);
+    }
+
+    /// What the application asked for is so, but for those who are refused. Those it may not watch are not asked for again;
+    /// those who could not be asked are, soon.
+    pub(crate) fn granted(&mut self, now: Millis, watch: &Watch, page: &PresencePage) {
         if watch.mode == WatchMode::Replace {
             self.users.clear();
         }
@@ -32,63 +55,120 @@ impl Watched {
                 WatchMode::Replace | WatchMode::Add => drop(self.users.insert(user.clone())),
             }
         }
+        self.take_refused(now, page);
     }
 
-    /// Those it may not watch are not asked for again; those who could not be asked are, soon.
-    pub(crate) fn answered(&mut self, now: Millis, page: &PresencePage) {
+    fn take_refused(&mut self, now: Millis, page: &PresencePage) {
         for (user, code) in &page.refused {
             if *code == ErrorCode::NotAllowed {
                 self.users.remove(user);
             } else if self.users.contains(user) {
-                self.due = Some(now + AGAIN);
+                self.assert_at(now + AGAIN);
             }
         }
     }
 
+    /// All is asked for again then.
+    pub(crate) fn assert_at(&mut self, at: Millis) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
     pub(crate) fn is_due(&self) -> bool {
-        self.due.is_some()
+        self.due.is_some() && self.part.is_none() && self.busy.is_none()
+    }
+
+    /// The connection is gone, and with it all that was watched.
+    pub(crate) fn cut(&mut self) {
+        (self.due, self.busy, self.part) = (None, None, None);
+    }
+
+    /// A node takes no more than `room` of the part that is under way. Gives those who are wished no more.
+    fn give_up_beyond(&mut self, room: usize) -> Vec<UserId> {
+        let Some(mut part) = self.part.take() else { return Vec::new() };
+        // One that says that there is room and has none would be asked for ever.
+        let room = if room < part.users.len() { room } else { 0 };
+        let mut lost = part.users.split_off(room);
+        lost.extend(self.rest.drain(..).flat_map(|part| part.users));
+        lost.retain(|user| self.users.remove(user));
+        if !part.users.is_empty() {
+            self.rest.push_front(part);
+        }
+        lost
     }
 }
 
 impl Engine {
     /// On a new connection.
     pub(crate) fn watch_again(&mut self, now: Millis) {
-        self.watched.due = None;
-        if self.watched.users.is_empty() {
-            return;
-        }
-        let users: Vec<UserId> = self.watched.users.iter().cloned().collect();
-        for watch in parts(users, self.link.limits.frame) {
-            let id = self.link.request(Purpose::Watch, now);
-            encode_frame(Kind::Watch, id, &watch, &mut self.out);
+        if !self.watched.users.is_empty() {
+            self.watch_all(now);
         }
     }
 
-    pub(crate) fn watch_refused(&mut self, now: Millis, verdict: Verdict) {
-        if let Verdict::Again { after } = verdict {
-            self.watched.due = Some(now + after.max(PAUSE));
+    fn watch_all(&mut self, now: Millis) {
+        let users: Vec<UserId> = self.watched.users.iter().cloned().collect();
+        self.watched.due = None;
+        self.watched.named = 0;
+        self.watched.rest = parts(users, self.link.limits.frame);
+        self.watch_next(now);
+    }
+
+    fn watch_next(&mut self, now: Millis) {
+        let part = self.watched.rest.pop_front();
+        if let Some(watch) = &part {
+            let id = self.link.request(Purpose::Watch, now);
+            encode_frame(Kind::Watch, id, watch, &mut self.out);
+        }
+        self.watched.part = part;
+    }
+
+    /// PRESENCE_PAGE for a part of all.
+    pub(crate) fn watch_answered(&mut self, now: Millis, page: &PresencePage) {
+        self.watched.take_refused(now, page);
+        let named = self.watched.part.take().map_or(0, |part| part.users.len());
+        self.watched.named += named.saturating_sub(page.refused.len());
+        self.watch_next(now);
+    }
+
+    /// ERROR for a part of all.
+    pub(crate) fn watch_refused(&mut self, now: Millis, verdict: Verdict, body: &ErrorBody) {
+        match verdict {
+            Verdict::Again { after } => {
+                self.watched.part = None;
+                self.watched.assert_at(now + after.max(PAUSE));
+            }
+            // All is asked for on the next connection.
+            Verdict::Elsewhere => self.watched.part = None,
+            Verdict::Final => {
+                let most = if body.code == ErrorCode::TooMany { body.detail } else { 0 };
+                let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(self.watched.named);
+                let users = self.watched.give_up_beyond(room);
+                if !users.is_empty() {
+                    self.give(Event::Unwatched { users, error: body.clone() });
+                }
+                self.watch_next(now);
+            }
         }
     }
 
     pub(crate) fn watch_if_due(&mut self, now: Millis) {
-        if self.watched.due.is_some_and(|due| due <= now) {
-            self.watch_again(now);
+        let due = self.watched.due.is_some_and(|due| due <= now);
+        if due && self.watched.is_due() && self.link.phase == Phase::Up {
+            self.watch_all(now);
         }
     }
 }
 
-/// All of them in as many requests as answers that fit a frame need. Several are answered in any order, so none of those
-/// takes the place of the others.
-fn parts(users: Vec<UserId>, frame: u32) -> Vec<Watch> {
+/// All of them in as many requests as answers that fit a frame need: the first takes the place of what was watched, the others
+/// come once it is answered. None is one that ends everything.
+fn parts(users: Vec<UserId>, frame: u32) -> VecDeque<Watch> {
     let mut rest = users.as_slice();
-    let mut parts = Vec::new();
-    while !rest.is_empty() {
-        let (part, after) = rest.split_at(watched_at_once(rest, frame).clamp(1, rest.len()));
-        parts.push(Watch { mode: WatchMode::Add, users: part.to_vec() });
-        rest = after;
-    }
-    if let [only] = parts.as_mut_slice() {
-        only.mode = WatchMode::Replace;
+    let mut parts = VecDeque::new();
+    let mut mode = WatchMode::Replace;
+    while !rest.is_empty() || parts.is_empty() {
+        let (part, after) = rest.split_at(watched_at_once(rest, frame).max(1).min(rest.len()));
+        parts.push_back(Watch { mode, users: part.to_vec() });
+        (rest, mode) = (after, WatchMode::Add);
     }
     parts
 }
@@ -105,9 +185,10 @@ mod tests {
         let few = parts(users(200), 16_384);
         assert_eq!((few.len(), few[0].mode, few[0].users.len()), (1, WatchMode::Replace, 200));
         let many = parts(users(5_000), 16_384);
-        assert!(many.iter().all(|part| part.mode == WatchMode::Add && part.users.len() <= 204));
+        let first = |at: usize| if at == 0 { WatchMode::Replace } else { WatchMode::Add };
+        assert!(many.iter().enumerate().all(|(at, part)| part.mode == first(at) && part.users.len() <= 204));
         assert_eq!(many.into_iter().flat_map(|part| part.users).collect::<Vec<_>>(), users(5_000));
         assert_eq!(parts(users(5_000), 1 << 20).len(), 1, "one, with the default");
-        assert!(parts(Vec::new(), 16_384).is_empty());
+        assert_eq!(parts(Vec::new(), 16_384), [Watch { mode: WatchMode::Replace, users: Vec::new() }]);
     }
 }
