@@ -99,7 +99,9 @@ pub struct Options {
     pub echo_own: bool,
     /// How long connecting and HELLO may take for one attempt (default 2 s).
     pub connect_timeout: Duration,
-    /// With requests unanswered, or after a PING, a server that says nothing for so long is given up (default 3 s).
+    /// With requests unanswered, or after a PING, a server that says nothing for so long is given up (default 3 s); so is
+    /// one that goes on pushing and has not answered the PING in five times as long, not counting when the client reads
+    /// nothing because the application takes no events.
     pub silence: Duration,
     /// Seed of jitter and nonces, for simulations; random if none.
     pub random_seed: Option<u64>,

@@ -17,6 +17,9 @@ const HOLD_MARGIN: Millis = 5_000;
 /// The least that is waited for that, whatever was told, and the most: no node has a deadline that needs it.
 const HOLDS: (Millis, Millis) = (15_000, 600_000);
 
+/// A PING is answered at once, but behind what was to be pushed: so many times as long as silence may last.
+const PONG_PATIENCE: Millis = 5;
+
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -87,7 +90,8 @@ pub(crate) struct Link {
     waiting: HashMap<u32, (Purpose, Millis)>,
     heard_at: Millis,
     said_at: Millis,
-    pinging: bool,
+    /// Since when a PING has been waited for while answers could be read.
+    pinging: Option<Millis>,
 }
 
 impl Default for Link {
@@ -103,7 +107,7 @@ impl Default for Link {
             waiting: HashMap::new(),
             heard_at: 0,
             said_at: 0,
-            pinging: false,
+            pinging: None,
         }
     }
 }
@@ -154,7 +158,7 @@ impl Link {
     pub(crate) fn answered(&mut self, id: u32) -> Option<Purpose> {
         let (purpose, _) = self.waiting.remove(&id)?;
         if purpose == Purpose::Ping {
-            self.pinging = false;
+            self.pinging = None;
         }
         Some(purpose)
     }
@@ -164,9 +168,15 @@ impl Link {
         self.said_at = now;
     }
 
-    /// Something was read, or reading is paused, which excuses the server.
+    /// Something was read.
     pub(crate) fn heard(&mut self, now: Millis) {
         self.heard_at = now;
+    }
+
+    /// Reading is paused, which excuses the server: neither its words nor its PONG can be heard.
+    pub(crate) fn excuse(&mut self, now: Millis) {
+        self.heard_at = now;
+        self.pinging = self.pinging.map(|_| now);
     }
 
     /// Whether another request may be in flight.
@@ -176,7 +186,7 @@ impl Link {
 
     /// Whether answers are awaited.
     pub(crate) fn awaits(&self) -> bool {
-        self.waiting.len() > usize::from(self.pinging)
+        self.waiting.len() > usize::from(self.pinging.is_some())
     }
 
     /// Judges silence; says whether a PING is due. `patience`: how long HELLO may take, and silence last.
@@ -192,15 +202,24 @@ impl Link {
                 if !self.waiting.is_empty() && quiet >= patience {
                     return Err(Broken::reconnect(format!("the server was silent for {quiet} ms"), 0));
                 }
-                let lost = |since: &Millis| now.saturating_sub(*since) >= self.hold;
-                if self.waiting.values().any(|(_, since)| lost(since)) {
+                // Pushes are no sign that the server reads what is written to it.
+                let pong = patience.saturating_mul(PONG_PATIENCE);
+                if self.pinging.is_some_and(|since| now.saturating_sub(since) >= pong) {
+                    return Err(Broken::reconnect(format!("no PONG within {pong} ms"), 0));
+                }
+                let lost = |(purpose, since): &(Purpose, Millis)| {
+                    *purpose != Purpose::Ping && now.saturating_sub(*since) >= self.hold
+                };
+                if self.waiting.values().any(lost) {
                     return Err(Broken::reconnect(format!("no answer within {} ms", self.hold), 0));
                 }
                 let wanted = self.awaits() && quiet >= patience / 3
                     || now.saturating_sub(self.said_at) >= self.idle
                     || quiet >= self.idle;
-                let ping = wanted && !self.pinging;
-                self.pinging |= wanted;
+                let ping = wanted && self.pinging.is_none();
+                if ping {
+                    self.pinging = Some(now);
+                }
                 Ok(ping)
             }
         }

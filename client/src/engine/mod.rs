@@ -260,9 +260,9 @@ impl Engine {
         waiting < self.settings.room || (self.link.awaits() && waiting < 4 * self.settings.room)
     }
 
-    /// Reading is paused; silence is then no fault of the server's.
+    /// Reading is paused; that nothing is heard is then no fault of the server's.
     pub(crate) fn excuse_silence(&mut self, now: Millis) {
-        self.link.heard(now);
+        self.link.excuse(now);
     }
 
     /// The application takes no events from now on; it is done with `handled` of them.

@@ -25,6 +25,7 @@ use crate::options::StartAt;
 
 mod hold;
 mod hostile;
+mod silence;
 
 type Answer = oneshot::Receiver<Result<Ack, ClientError>>;
 
