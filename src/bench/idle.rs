@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rookery_wire::request::Role;
 use rookery_wire::{Kind, UserId};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::Ground;
 use super::args::{BenchArgs, IdleArgs};
 use super::connect::{Registration, ask, reconnect, register, sync};
+use super::crowd::caches;
 use super::progress::{Bar, Progress};
 use super::report::print;
 use crate::check::link::Link;
@@ -25,6 +26,9 @@ use crate::config::Limits;
 const SETTLE: Duration = Duration::from_secs(15);
 /// Pause between the PINGs of one connection, well within the time after which a silent one is closed.
 const PING: Duration = Duration::from_secs(20);
+/// How much longer than it should a session may stay in memory, and the pause between two looks at that.
+const OVERDUE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(250);
 /// Connections made at once, so that a node's backlog is never full.
 const AT_ONCE: usize = 100;
 
@@ -110,6 +114,31 @@ pub(super) async fn settle(progress: &Progress, links: &mut [Link]) -> anyhow::R
         for link in &mut *links {
             ask(link, Kind::Ping, &()).await?;
         }
+    }
+}
+
+/// Nothing but PINGs until no session is in memory on any node: then the next use of one wakes it. Takes a cluster of our own,
+/// in which nobody else uses any.
+///
+/// # Errors
+/// When sessions stay in memory a minute longer than they should, or a node does not tell.
+pub(super) async fn asleep(ground: &mut Ground, links: &mut [Link]) -> anyhow::Result<()> {
+    let most = Duration::from_millis(Limits::default().resident_idle_ms) + OVERDUE;
+    let (until, mut said) = (Instant::now() + most, Instant::now());
+    let _waiting = ground.progress.open("waiting until no session is in memory");
+    loop {
+        let resident = caches(ground).await?.sessions_resident;
+        if resident == 0 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{resident} sessions are still in memory after {most:?} without use");
+        if said.elapsed() >= PING {
+            said = Instant::now();
+            for link in &mut *links {
+                ask(link, Kind::Ping, &()).await?;
+            }
+        }
+        sleep(LOOK).await;
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::api::{ReadRefusal, ReadReply};
-use super::reads::{Reads, may_read, unreadable};
+use super::entity::Look;
+use super::reads::{GONE, Reads, may_read, unreadable};
 use crate::state::seal::Tip;
 use crate::state::session_rows::HeadRow;
 use crate::state::{RowFault, Session, records};
@@ -44,14 +45,21 @@ impl Reads {
         session: SessionId,
         seq: u64,
     ) -> Result<ReadReply, ReadRefusal> {
+        // Replicas that are compared are not somebody who uses the session: it must become idle beside them.
+        let resident = || self.shared.sessions.get(&session).map(|resident| resident.addr.clone());
+        let awake = if user.is_none() { resident() } else { None };
         if user.is_none()
-            && !self.shared.sessions.contains_key(&session)
+            && awake.is_none()
             && let Some(reply) = self.asleep(&session, seq).await?
         {
             return Ok(ReadReply::Digest(reply));
         }
         let look = move |state: &Session| known(state, user.as_ref(), seq);
-        let known = self.look(&session, look).await?.map_err(ReadRefusal::Refused)?;
+        let known = match awake {
+            Some(actor) => actor.send(Look::new(look)).await.map_err(|_| GONE)?,
+            None => self.look(&session, look).await?,
+        };
+        let known = known.map_err(ReadRefusal::Refused)?;
         let Known { first, seq, tip, hot } = known;
         let (digest, hot) = self.digest_at(&session, tip, hot, seq).await?;
         let base = first.saturating_sub(1);
@@ -60,7 +68,7 @@ impl Reads {
     }
 
     /// Of a session that is asleep, thus whole in its rows; for whom nothing has to be judged. Replicas that are compared
-    /// wake nobody. None where rows do not tell: it is looked for in memory then.
+    /// wake nobody and keep nobody awake. None where rows do not tell: it is looked for in memory then.
     async fn asleep(&self, session: &SessionId, seq: u64) -> Result<Option<DigestReply>, ReadRefusal> {
         let of = session.clone();
         let read = super::rows::query_in_use(&self.shared, move |rows| {
@@ -103,7 +111,7 @@ impl Reads {
                         done
                     };
                     // Ends with the runtime only, which is when nobody waits for it.
-                    tokio::task::spawn_blocking(work).await.map_err(|_| super::reads::GONE)?
+                    tokio::task::spawn_blocking(work).await.map_err(|_| GONE)?
                 }
             };
             let digest = digest.map_err(unreadable)?.ok_or_else(|| missing(session, seq))?;
