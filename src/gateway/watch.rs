@@ -31,7 +31,7 @@ const PACE: Duration = Duration::from_millis(250);
 /// Least time between two words about one user, and before it is said to have gone.
 const STEADY: Duration = Duration::from_secs(1);
 /// Users watched on this node, counted for each connection: some hundred bytes each.
-const MOST: usize = 1_000_000;
+pub(super) const MOST: usize = 1_000_000;
 /// Users in one PRESENCE.
 const LINES: usize = 1000;
 
@@ -47,6 +47,14 @@ pub(super) struct Watching {
 #[derive(Default)]
 pub(super) struct Watches(Mutex<State>);
 
+#[cfg(test)]
+impl Watches {
+    /// Counts as if so many were watched.
+    pub(super) fn pretend(&self, pairs: usize) {
+        self.0.lock().pairs = pairs;
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// Connections of all of these, counted once for each user they watch.
@@ -56,6 +64,28 @@ struct State {
     moved: HashMap<UserId, Instant>,
     /// Connections that missed a word.
     behind: HashMap<u64, Arc<Connection>>,
+}
+
+impl State {
+    /// A connection watches these users no longer; gives those whom nobody here watches any more.
+    fn forget(&mut self, connection: u64, watching: &mut Watching, users: &[UserId]) -> Vec<UserId> {
+        let mut idle = Vec::new();
+        for user in users {
+            if watching.users.remove(user)
+                && let Some(watched) = self.users.get_mut(user)
+            {
+                let was = usize::from(watched.by.remove(&connection).is_some());
+                let is_idle = watched.by.is_empty();
+                self.pairs = self.pairs.saturating_sub(was);
+                if is_idle {
+                    self.users.remove(user);
+                    self.moved.remove(user);
+                    idle.push(user.clone());
+                }
+            }
+        }
+        idle
+    }
 }
 
 /// A user that is watched.
@@ -104,14 +134,7 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
             Err(code) => refused.push((user, code)),
         }
     }
-    if mode == WatchMode::Replace {
-        let others: Vec<UserId> = {
-            let watching = connection.watching.lock();
-            watching.users.iter().filter(|user| !shown.contains_key(*user)).cloned().collect()
-        };
-        forget(&connection, &others);
-    }
-    if let Some(asked) = begin(&connection, shown.keys(), limit)? {
+    if let Some(asked) = begin(&connection, &shown, mode == WatchMode::Replace, limit)? {
         core.router.watch_answered(asked).await;
     }
     let lines = shown.into_iter().map(|(user, seen)| {
@@ -178,27 +201,32 @@ async fn acquainted(
     Ok((known.into_iter().map(|(user, _)| user).collect(), strangers.collect()))
 }
 
-/// The connection watches these users from now on. Where nobody here watched some of them before, the other nodes are asked
-/// of those: under the lock, so that they are told in the order in which it changes here.
-fn begin<'a>(
+/// The connection watches these users from now on, `alone` if no others; where there is no room for them it watches those that
+/// it did. Where nobody here watched some of them before, the other nodes are asked of those: under the lock, so that they are
+/// told in the order in which it changes here.
+fn begin(
     connection: &Arc<Connection>,
-    users: impl Iterator<Item = &'a UserId>,
+    users: &BTreeMap<UserId, u64>,
+    alone: bool,
     limit: usize,
 ) -> Result<Option<u64>, ErrorBody> {
     let core = &connection.core;
     let mut watching = connection.watching.lock();
-    let new: Vec<UserId> = users.filter(|user| !watching.users.contains(*user)).cloned().collect();
-    if watching.users.len() + new.len() > limit {
+    let new: Vec<UserId> = users.keys().filter(|user| !watching.users.contains(*user)).cloned().collect();
+    let others = watching.users.iter().filter(|user| alone && !users.contains_key(*user));
+    let others: Vec<UserId> = others.cloned().collect();
+    if watching.users.len() - others.len() + new.len() > limit {
         return Err(too_many(limit));
     }
     if watching.over {
         return Ok(None);
     }
     let mut state = core.watches.0.lock();
-    if state.pairs + new.len() > MOST {
+    if (state.pairs + new.len()).saturating_sub(others.len()) > MOST {
         let text = format!("this node's connections watch {} users, at most {MOST} are held", state.pairs);
         return Err(ErrorBody::new(ErrorCode::Busy, text));
     }
+    let idle = state.forget(connection.id, &mut watching, &others);
     state.pairs += new.len();
     let mut fresh = Vec::new();
     for user in new {
@@ -209,28 +237,16 @@ fn begin<'a>(
         watched.by.insert(connection.id, Arc::clone(connection));
         watching.users.insert(user);
     }
-    Ok((!fresh.is_empty()).then(|| core.router.watch(fresh, Vec::new())))
+    let answers = !fresh.is_empty();
+    let asked = core.router.watch(fresh, idle);
+    Ok(answers.then_some(asked))
 }
 
 /// The connection watches these users no longer.
 fn forget(connection: &Connection, users: &[UserId]) {
     let mut watching = connection.watching.lock();
     let mut state = connection.core.watches.0.lock();
-    let mut idle = Vec::new();
-    for user in users {
-        if watching.users.remove(user)
-            && let Some(watched) = state.users.get_mut(user)
-        {
-            let was = usize::from(watched.by.remove(&connection.id).is_some());
-            let is_idle = watched.by.is_empty();
-            state.pairs = state.pairs.saturating_sub(was);
-            if is_idle {
-                state.users.remove(user);
-                state.moved.remove(user);
-                idle.push(user.clone());
-            }
-        }
-    }
+    let idle = state.forget(connection.id, &mut watching, users);
     connection.core.router.watch(Vec::new(), idle);
 }
 

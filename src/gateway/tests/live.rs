@@ -180,3 +180,28 @@ async fn who_is_watched_is_told_of_and_who_may_not_be_is_refused() {
     assert_eq!((news.users.len(), news.users[0].user.as_str()), (1, "cid"), "of bob nothing more is said");
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_watch_that_is_refused_leaves_those_who_were_watched() {
+    let bench = bench(|limits, _| limits.watched = 3).await;
+    let mut ada = bench.client("ada", "phone").await;
+    let watch = |mode, names: &[&str]| Watch { mode, users: names.iter().map(|name| user(name)).collect() };
+    ada.send(Kind::Watch, 5, &watch(WatchMode::Replace, &["bob", "dan"])).await;
+    ada.expect::<PresencePage>(Kind::PresencePage).await;
+    ada.send(Kind::Watch, 6, &watch(WatchMode::Add, &["cid", "eve"])).await;
+    ada.refused(6, ErrorCode::TooMany).await;
+    let watches = &bench.gateway.core.watches;
+    watches.pretend(super::super::watch::MOST);
+    ada.send(Kind::Watch, 7, &watch(WatchMode::Replace, &["cid", "dan", "eve"])).await;
+    ada.refused(7, ErrorCode::Busy).await;
+    watches.pretend(2);
+    let _cid = bench.client("cid", "phone").await;
+    let _bob = bench.client("bob", "phone").await;
+    let (_, news) = ada.expect::<Presence>(Kind::Presence).await;
+    let seen: Vec<_> = news.users.iter().map(|line| line.user.as_str()).collect();
+    assert_eq!(seen, ["bob"], "neither fewer nor more");
+    ada.send(Kind::Watch, 8, &watch(WatchMode::Replace, &["cid", "dan", "eve"])).await;
+    let (_, page) = ada.expect::<PresencePage>(Kind::PresencePage).await;
+    assert_eq!(page.users.len(), 3, "who goes makes room for who comes");
+    bench.stop().await;
+}
