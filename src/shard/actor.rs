@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
 use super::shared::Shared;
-use super::snapshot::Tables;
+use super::tables::Tables;
 use crate::delivery::{Receiver, Topic};
 use crate::state::{EntityKey, Session, User};
 

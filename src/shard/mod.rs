@@ -7,7 +7,7 @@
 //! ([`rounds`]), [`reads`] answers
 //! (groups in [`group_reads`], what is a user's own in [`own_reads`], receipts and presence in [`live_reads`]),
 //! [`digests`] proves a history to clients and [`compare`] to the other replicas,
-//! [`retention`] lets go of what is not to be kept, [`snapshot`] moves the whole.
+//! [`retention`] lets go of what is not to be kept, [`snapshot`] moves the whole, and [`tables`] is what memory has of it.
 
 pub mod actor;
 pub mod api;
@@ -33,6 +33,7 @@ mod rounds;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod version_reads;

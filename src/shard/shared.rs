@@ -22,7 +22,7 @@ use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
 use super::retention::{Defaults, Timers};
-use super::snapshot::Tables;
+use super::tables::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
 

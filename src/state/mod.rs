@@ -37,6 +37,7 @@ pub mod series;
 pub mod session;
 pub mod session_rows;
 pub mod since;
+pub mod tables;
 mod trim;
 pub mod user;
 pub mod user_rows;

@@ -20,7 +20,7 @@ use super::rows::{Freed, RowFault, RowReader, RowWrites};
 use super::seal::Chain;
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
-use super::trim::{Expiries, Expiry, UNREAD};
+use super::trim::{Expiries, Expiry};
 use super::versions::{Keeping, Versions};
 use crate::plant::planted;
 
@@ -95,19 +95,6 @@ impl HeadRow {
             Ok(names.len() < most)
         })?;
         Ok(names)
-    }
-
-    /// Reads every session of a shard, in key order.
-    ///
-    /// # Errors
-    /// [`RowFault`].
-    pub fn read_all(rows: &dyn RowReader, mut each: impl FnMut(SessionId, HeadRow)) -> Result<(), RowFault> {
-        rows.scan(&[letter::HEAD], &mut |key, value| {
-            let id =
-                decode(&Bytes::copy_from_slice(&key[1..])).map_err(|fault| RowFault::damaged(key, fault))?;
-            each(id, row(key, Bytes::copy_from_slice(value))?);
-            Ok(true)
-        })
     }
 }
 
@@ -515,55 +502,6 @@ pub fn read_burns_for(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Re
         let expiry: Expiry = row(key, Bytes::copy_from_slice(value))?;
         found = expiry.waits_for(user).is_some();
         Ok(!found)
-    })?;
-    Ok(found)
-}
-
-/// When the next message of each session of a shard is to go.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn next_expiries(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, u64>, RowFault> {
-    let mut next: BTreeMap<SessionId, u64> = BTreeMap::new();
-    rows.scan(&[letter::EXPIRY], &mut |key, value| {
-        let name = key.get(1..key.len().saturating_sub(8)).unwrap_or_default();
-        let session = decode(&Bytes::copy_from_slice(name)).map_err(|fault| RowFault::damaged(key, fault))?;
-        let Expiry { at_ms, .. } = row(key, Bytes::copy_from_slice(value))?;
-        if at_ms != UNREAD {
-            next.entry(session).and_modify(|least| *least = at_ms.min(*least)).or_insert(at_ms);
-        }
-        Ok(true)
-    })?;
-    Ok(next)
-}
-
-/// Sessions of a shard of which trimmed records are still rows.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn sessions_to_free(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, Freed>, RowFault> {
-    let mut found = BTreeMap::new();
-    rows.scan(&[letter::FREED], &mut |key, value| {
-        let session = decode(&Bytes::copy_from_slice(key.get(1..).unwrap_or_default()));
-        let session = session.map_err(|fault| RowFault::damaged(key, fault))?;
-        found.insert(session, row(key, Bytes::copy_from_slice(value))?);
-        Ok(true)
-    })?;
-    Ok(found)
-}
-
-/// Sessions of a shard that have intents to carry.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn sessions_with_intents(rows: &dyn RowReader) -> Result<Vec<SessionId>, RowFault> {
-    let mut found: Vec<SessionId> = Vec::new();
-    rows.scan(&[letter::INTENT], &mut |key, value| {
-        let link: Link = row(key, Bytes::copy_from_slice(value))?;
-        if found.last() != Some(&link.session) {
-            found.push(link.session);
-        }
-        Ok(true)
     })?;
     Ok(found)
 }

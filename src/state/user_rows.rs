@@ -210,21 +210,3 @@ pub fn read_extras(
     let key = key::user_session(letter::EXTRAS, user, session);
     rows.get(&key)?.map(|value| row(&key, value)).transpose()
 }
-
-/// Users of a shard that have errands to carry.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn users_with_errands(rows: &dyn RowReader) -> Result<Vec<UserId>, RowFault> {
-    let mut found: Vec<UserId> = Vec::new();
-    rows.scan(&[letter::ERRAND], &mut |key, _| {
-        let mut rest = key.get(1..).unwrap_or_default();
-        let name = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no user in the key"))?;
-        let user = UserId::new(name).map_err(|fault| RowFault::damaged(key, fault))?;
-        if found.last() != Some(&user) {
-            found.push(user);
-        }
-        Ok(true)
-    })?;
-    Ok(found)
-}

@@ -12,6 +12,7 @@ mod frozen;
 mod idle;
 mod purged;
 mod purging;
+mod tables;
 mod turnover;
 mod unread;
 mod versions;
@@ -32,7 +33,7 @@ use super::entity::open_map;
 use super::handle::Surroundings;
 use super::machine::{EntryWaiter, Machine};
 use super::shared::{ShardOptions, Shared};
-use super::snapshot::read_tables;
+use super::tables::read_tables;
 use crate::delivery::{Delivery, DeliveryLimits};
 use crate::state::{Command, Entry, Introduction, SessionLimits};
 
