@@ -80,6 +80,8 @@ pub struct ShardOptions {
     pub compare_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
+    /// Sessions a user is in no more that its list remembers; carried in commands where it is judged.
+    pub left_per_user: u32,
     /// Relations a user may have; carried in commands where it is judged.
     pub relations_per_user: u32,
 }

@@ -120,6 +120,14 @@ impl Session {
         outcome
     }
 
+    /// Whether an intent is one still, as its place in the log has it.
+    pub fn still_intends(&self, user: &UserId, version: u64) -> Outcome {
+        if self.intents.get(user).is_some_and(|link| link.version == version) {
+            return Outcome::answer(Answer::Done);
+        }
+        refused(ErrorCode::NotMember, format!("{} intends nothing like that for {user}", self.id), 0)
+    }
+
     /// Intents that were refused: the users' lists are full, `most` sessions each, or they do not let in who begins.
     pub fn unlinked(
         &mut self,

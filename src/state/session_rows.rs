@@ -25,7 +25,7 @@ use super::versions::{Keeping, Versions};
 use crate::plant::planted;
 
 /// First byte of every row value.
-pub const ROW_VERSION: u8 = 8;
+pub const ROW_VERSION: u8 = 9;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

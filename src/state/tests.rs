@@ -16,8 +16,8 @@ use super::command::{Act, Actor, ChangeKind};
 use super::session_rows::read_last_number;
 use super::tables::{Kind, PageSize, TO_FREE};
 use super::{
-    Answer, At, Command, DeviceBounds, Entry, Freed, Introduction, Outcome, ReadTo, RowFault, RowReader,
-    RowWrites, Session, SessionLimits, User, VersionBounds,
+    Answer, At, Command, DeviceBounds, Entry, Freed, Introduction, Link, Listing, Outcome, ReadTo, RowFault,
+    RowReader, RowWrites, Session, SessionLimits, User, VersionBounds,
 };
 
 /// What a device says of itself under this nonce.
@@ -102,6 +102,16 @@ impl RowReader for Disk {
 }
 
 pub(super) const LIMITS: SessionLimits = SessionLimits { ring: 4, ring_bytes: 1 << 20 };
+
+/// A list that takes more than any of these tests puts into it.
+pub(super) const LIST: Listing = Listing { most: 9, kept: 2_000, sure: 0 };
+
+impl User {
+    /// An intent arrives at a list that may hold so many sessions.
+    pub(super) fn link(&mut self, link: &Link, most: u32) -> Outcome {
+        self.take_link(link, &Listing { most, ..LIST })
+    }
+}
 
 pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a name")

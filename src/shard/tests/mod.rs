@@ -67,6 +67,7 @@ fn options() -> ShardOptions {
         sweep_every: Duration::from_secs(1),
         compare_every: Duration::ZERO,
         sessions_per_user: 16,
+        left_per_user: 16,
         relations_per_user: 16,
     }
 }
