@@ -175,8 +175,11 @@ impl Entity for Session {
     }
 
     fn publish(&self, shared: &Shared, effects: &mut Effects) {
-        // One that does not exist yet but has left something has a row of zeros, and says when it changed.
-        if self.is_something() {
+        if self.is_over() && !self.is_clean() {
+            // A change has just ended it, so nothing that comes is older: whoever begins it again may begin with nothing.
+            shared.table.remove(self.id());
+        } else if self.is_something() {
+            // One that does not exist yet but has left something has a row of zeros, and says when it changed.
             let (last_seq, time_ms, count) = (self.last_seq(), self.time_ms(), self.count());
             let row = TableRow { last_seq, time_ms, count, changed: self.changed() };
             shared.table.insert(self.id().clone(), row);

@@ -148,6 +148,13 @@ pub struct Shared {
     pub freed: Mutex<BTreeMap<SessionId, Freed>>,
     /// Of those that have more versions to be deleted than one checkpoint does: the row to go on from.
     pub freeing: Mutex<BTreeMap<SessionId, bytes::Bytes>>,
+    /// Sessions whose rows are to go, for they opened in vain.
+    pub over: Mutex<BTreeSet<SessionId>>,
+    /// Held while a snapshot is streamed, and while rows of such sessions are deleted.
+    pub streams: tokio::sync::RwLock<()>,
+    /// The last log index up to which such a session was deleted as of: a snapshot that is named after an older one may lack it
+    /// where its receiver would need it.
+    pub deleted_at: AtomicU64,
     /// Whether this node's clock agrees with its peers' (R10).
     pub time_agrees: TimeAgrees,
     /// There are new intents, or this node has begun to lead.
@@ -223,6 +230,9 @@ impl Shared {
             streaming: tokio::sync::RwLock::new(()),
             freed: Mutex::new(tables.freed),
             freeing: Mutex::default(),
+            over: Mutex::new(tables.over),
+            streams: tokio::sync::RwLock::new(()),
+            deleted_at: AtomicU64::new(0),
             time_agrees: around.time_agrees.clone(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),

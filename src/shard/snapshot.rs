@@ -41,6 +41,8 @@ pub const POINTERS: &str = "shards";
 /// # Errors
 /// [`Fault`] when the store failed or the receiver gave up.
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
+    let _none_is_deleted = shared.streams.read().await;
+    super::over::unless_too_old(shared, out.name()).await;
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
     let kinds: [(u8, &[u8]); 2] = [(letter::HEAD, letter::SESSION_PARTS), (letter::USER, letter::USER_PARTS)];

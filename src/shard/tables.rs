@@ -4,7 +4,7 @@
 //! Each page is a read of its own on the read pool, so the pool's watchdog judges pages (R1): it ends a node whose database
 //! spins over damage, and not one whose disk is slow. Of raw rows no more than a page is held at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rookery_raft::{Fault, Map};
 use rookery_wire::{SessionId, UserId};
@@ -32,6 +32,8 @@ pub struct Tables {
     pub timers: Timers,
     /// Sessions of which trimmed records are still rows.
     pub freed: BTreeMap<SessionId, Freed>,
+    /// Sessions that may have opened in vain.
+    pub over: BTreeSet<SessionId>,
 }
 
 /// Where rows are read.
@@ -63,12 +65,15 @@ pub(super) async fn read_tables(map: &Map) -> Result<Tables, Fault> {
 /// The same, in pages of this size.
 pub(super) async fn read_by_pages(rows: &impl Look, page: PageSize) -> Result<Tables, RowFault> {
     let (mut tables, mut next) = (Tables::default(), BTreeMap::new());
-    let Tables { table, intents, errands, timers, freed } = &mut tables;
+    let Tables { table, intents, errands, timers, freed, over } = &mut tables;
     each(rows, page, EXPIRIES, |found| found.into_iter().for_each(|at| note_expiry(&mut next, at))).await?;
     each(rows, page, HEADS, |(session, head)| {
         let expiry = next.remove(&session);
         if expiry.is_some() || !head.settings.retention.is_none() {
             timers.set(&session, expiry, head.settings.retention);
+        }
+        if head.may_be_over() {
+            over.insert(session.clone());
         }
         let HeadRow { last_seq, time_ms, count, changed, .. } = head;
         table.push((session, TableRow { last_seq, time_ms, count, changed }));

@@ -67,6 +67,11 @@ pub struct HeadRow {
 }
 
 impl HeadRow {
+    /// Whether it may be that of a session which opened in vain ([`Session::is_over`]).
+    pub fn may_be_over(&self) -> bool {
+        self.last_seq == 0 && self.present == 0 && !self.frozen
+    }
+
     /// Reads the session's head row, if there is one.
     ///
     /// # Errors
@@ -381,6 +386,9 @@ impl Session {
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
+        if self.is_over() {
+            rows.over = Some(self.id.clone());
+        }
         let head = dirty.head.then(|| self.head_row());
         rows.unsealed = self.begin_sealing(fresh, head, rewritten);
         rows
@@ -415,6 +423,28 @@ impl Session {
             && self.doors.is_clean()
             && self.dirty.attributes.is_empty()
             && self.keys.is_clean()
+    }
+
+    /// The log index that the rows of a session reflect, and the keys of all of them; none if they are not those of one that is
+    /// over.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn rows_if_over(rows: &dyn RowReader, id: &SessionId) -> Result<Option<(u64, Vec<Bytes>)>, RowFault> {
+        let session = Self::load(rows, id)?;
+        let (mut keys, mut used) = (Vec::new(), false);
+        if !session.is_over() {
+            return Ok(None);
+        }
+        for letter in letter::SESSION_PARTS {
+            rows.scan(&key::session(*letter, id), &mut |key, _| {
+                used |= *letter != letter::MEMBER;
+                keys.push(Bytes::copy_from_slice(key));
+                Ok(!used)
+            })?;
+        }
+        keys.push(key::session(letter::HEAD, id).into());
+        Ok((!used).then_some((session.index, keys)))
     }
 
     fn head_row(&self) -> HeadRow {

@@ -10,6 +10,7 @@ mod expiry;
 mod freed;
 mod frozen;
 mod idle;
+mod over;
 mod purged;
 mod purging;
 mod tables;
