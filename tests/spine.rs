@@ -122,6 +122,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             sweep_every: Duration::from_secs(1),
             compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
+            left_per_user: 2_000,
             relations_per_user: 1_000,
         };
         let stages = Stages::start(2).expect("arbiters");

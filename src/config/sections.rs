@@ -113,6 +113,8 @@ section! {
         group_members: u32 = 10_000, number(2, 100_000, "users");
         /// Sessions a user may be in.
         sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
+        /// Sessions a user is in no more that its list remembers; a device that comes back and has missed more is told the whole list.
+        left_per_user: u32 = 2_000, number(100, 100_000, "sessions");
         /// Devices a user may have registered.
         devices_per_user: u32 = 64, number(1, 64, "devices");
         /// Of those, devices that name the same platform in HELLO.

@@ -292,7 +292,7 @@ impl Waiter for Connection {
                     encode_frame(Kind::Error, request, &error, &mut out);
                 }
                 // The router keeps these to itself; if one came, the outcome would be unknown.
-                Answer::Again { .. } => {
+                Answer::Again { .. } | Answer::Unsure(_) => {
                     let error = ErrorBody::new(ErrorCode::Unavailable, "the outcome is unknown; repeat");
                     encode_frame(Kind::Error, request, &error, &mut out);
                 }

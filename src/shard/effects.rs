@@ -89,6 +89,7 @@ impl Entity for Session {
             Command::KeyedAct { actor, key, act, .. } => self.apply_keyed(at, limits, actor, key, act),
             Command::Linked { done, .. } => self.linked(at, done),
             Command::Unlinked { refused, why, .. } => self.unlinked(at, limits, refused, *why),
+            Command::StillIntended { user, version, .. } => self.still_intends(user, *version),
             Command::Bar { by, version, on, .. } => self.bar(by, *version, *on),
             Command::Trim { upto, count, by, .. } => self.trim(*upto, *count, *by),
             Command::Expire { seqs, .. } => self.expire(at, seqs),
@@ -174,8 +175,11 @@ impl Entity for Session {
     }
 
     fn publish(&self, shared: &Shared, effects: &mut Effects) {
-        // One that does not exist yet but has left something has a row of zeros, and says when it changed.
-        if self.is_something() {
+        if self.is_over() && !self.is_clean() {
+            // A change has just ended it, so nothing that comes is older: whoever begins it again may begin with nothing.
+            shared.table.remove(self.id());
+        } else if self.is_something() {
+            // One that does not exist yet but has left something has a row of zeros, and says when it changed.
             let (last_seq, time_ms, count) = (self.last_seq(), self.time_ms(), self.count());
             let row = TableRow { last_seq, time_ms, count, changed: self.changed() };
             shared.table.insert(self.id().clone(), row);
@@ -225,7 +229,7 @@ impl Entity for User {
             Command::Delivered { device, epoch, cursors, .. } => {
                 self.delivered((device, *epoch), cursors, at.time_ms)
             }
-            Command::Link { link, most, .. } => self.link(link, *most),
+            Command::Link { link, list, .. } => self.take_link(link, list),
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { of, cursors, .. } => self.read_part(at, of, cursors),
@@ -236,6 +240,7 @@ impl Entity for User {
             | Command::KeyedAct { .. }
             | Command::Linked { .. }
             | Command::Unlinked { .. }
+            | Command::StillIntended { .. }
             | Command::Bar { .. }
             | Command::Trim { .. }
             | Command::Burn { .. }

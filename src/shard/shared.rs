@@ -22,7 +22,7 @@ use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
 use super::retention::{Defaults, Timers};
-use super::snapshot::Tables;
+use super::tables::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
 
@@ -80,6 +80,8 @@ pub struct ShardOptions {
     pub compare_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
+    /// Sessions a user is in no more that its list remembers; carried in commands where it is judged.
+    pub left_per_user: u32,
     /// Relations a user may have; carried in commands where it is judged.
     pub relations_per_user: u32,
 }
@@ -146,6 +148,13 @@ pub struct Shared {
     pub freed: Mutex<BTreeMap<SessionId, Freed>>,
     /// Of those that have more versions to be deleted than one checkpoint does: the row to go on from.
     pub freeing: Mutex<BTreeMap<SessionId, bytes::Bytes>>,
+    /// Sessions whose rows are to go, for they opened in vain.
+    pub over: Mutex<BTreeSet<SessionId>>,
+    /// Held while a snapshot is streamed, and while rows of such sessions are deleted.
+    pub streams: tokio::sync::RwLock<()>,
+    /// The last log index up to which such a session was deleted as of: a snapshot that is named after an older one may lack it
+    /// where its receiver would need it.
+    pub deleted_at: AtomicU64,
     /// Whether this node's clock agrees with its peers' (R10).
     pub time_agrees: TimeAgrees,
     /// There are new intents, or this node has begun to lead.
@@ -221,6 +230,9 @@ impl Shared {
             streaming: tokio::sync::RwLock::new(()),
             freed: Mutex::new(tables.freed),
             freeing: Mutex::default(),
+            over: Mutex::new(tables.over),
+            streams: tokio::sync::RwLock::new(()),
+            deleted_at: AtomicU64::new(0),
             time_agrees: around.time_agrees.clone(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),

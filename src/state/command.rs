@@ -13,13 +13,14 @@ use xxhash_rust::xxh3::Xxh3;
 use super::devices::{DeviceBounds, Introduction};
 use super::doors::CodeHash;
 use super::keyed::KeyedOwn;
+use super::left::Listing;
 use super::own::UserAct;
 use super::parts::PartOf;
 use super::relations::{ErrandKey, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 10;
+pub const ENTRY_VERSION: u8 = 11;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -340,8 +341,8 @@ pub enum Command {
         user: UserId,
         /// What.
         link: Link,
-        /// Sessions the list may hold, by the configuration of the node that carries the intent (G8).
-        most: u32,
+        /// By what it is taken.
+        list: Listing,
     },
     /// A numbered act on the own things of the user in whose name the actor acts.
     UserAct {
@@ -437,6 +438,15 @@ pub enum Command {
         /// What.
         act: KeyedOwn,
     },
+    /// Is this intent one still? Changes nothing: the place in the log is the point of it.
+    StillIntended {
+        /// Which session's.
+        session: SessionId,
+        /// For whose list.
+        user: UserId,
+        /// Of the membership.
+        version: u64,
+    },
 }
 
 impl Command {
@@ -447,6 +457,7 @@ impl Command {
             | Command::KeyedAct { session, .. }
             | Command::Linked { session, .. }
             | Command::Unlinked { session, .. }
+            | Command::StillIntended { session, .. }
             | Command::Bar { session, .. }
             | Command::Trim { session, .. }
             | Command::Burn { session, .. }

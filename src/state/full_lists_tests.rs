@@ -61,6 +61,13 @@ fn a_creator_whose_list_is_full_is_told_and_no_group_comes_to_be() {
     assert_eq!(given_up.of, Some(user("ann")), "others may create it");
     assert!(!session.exists() && !session.opening() && session.pending_intents().next().is_none());
     assert_eq!(session.last_seq(), 0);
+    // Nothing of it has to be kept.
+    session.reflect(2);
+    assert!(session.is_over());
+    let mut rows = Disk::default();
+    rows.write(session.collect());
+    let found = Session::rows_if_over(&rows, session.id()).expect("rows");
+    assert_eq!(found.map(|(index, keys)| (index, keys.len())), Some((2, 1)), "the head alone");
     // Another may, and the number of the first is free.
     let other = apply(&mut session, &disk, &at(3), &actor("bob"), 1, &change(ChangeKind::Create, &[]));
     assert_eq!(seq_of(&other), 1);
@@ -91,12 +98,24 @@ fn a_direct_session_with_a_full_list_on_either_side_does_not_begin() {
     assert_eq!(undone.len(), 1, "the list that took it lets it go: {undone:?}");
     assert!(undone[0].user == user("ann") && !undone[0].link.member);
     assert!(undone[0].link.version > anns[0].1);
+    session.reflect(4);
+    assert!(!session.is_over(), "not before that list has let go");
     // A checkpoint, a new life, and room at last.
     let mut rows = Disk::default();
     session.reflect(4);
     rows.write(session.collect());
     let mut session = Session::load(&rows, session.id()).expect("rows");
     assert!(!session.exists() && !session.opening());
+    session.linked(&at(5), &arrived(&session));
+    session.reflect(5);
+    assert!(session.is_over());
+    rows.write(session.collect());
+    let found = Session::rows_if_over(&rows, session.id()).expect("rows");
+    assert_eq!(
+        found.map(|(index, keys)| (index, keys.len())),
+        Some((5, 2)),
+        "a head, and a member of before"
+    );
     let first = apply(&mut session, &disk, &at(9), &actor("ann"), 1, &text("hi"));
     assert_eq!(seq_of(&first), 1);
     assert_eq!(session.present(), 2);

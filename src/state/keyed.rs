@@ -84,6 +84,11 @@ impl<T> Keys<T> {
         self.known.contains_key(key)
     }
 
+    /// Whether none is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Whether rows were collected for all of them.
     pub(super) fn is_clean(&self) -> bool {
         self.dirty.is_empty()

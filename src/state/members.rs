@@ -32,6 +32,14 @@ impl Session {
         !self.exists && self.intents.values().any(|link| link.member)
     }
 
+    /// Whether it opened in vain, and every list that took it has let it go: nothing of it differs any more from a session of which
+    /// nothing is known. Another opening has a greater version, for that is at least the index of its log entry.
+    pub fn is_over(&self) -> bool {
+        let opened = self.version > 0 && self.version <= self.index;
+        let nothing = self.intents.is_empty() && self.senders.is_empty() && self.bars.is_empty();
+        opened && nothing && self.keys.is_empty() && !self.exists && !self.frozen && self.present == 0
+    }
+
     /// Whether it opens for this user: his list may have it already, and he is a member as soon as all lists have it.
     pub fn awaits(&self, user: &UserId) -> bool {
         !self.exists && self.intents.get(user).is_some_and(|link| link.member)
@@ -118,6 +126,14 @@ impl Session {
             }
         }
         outcome
+    }
+
+    /// Whether an intent is one still, as its place in the log has it.
+    pub fn still_intends(&self, user: &UserId, version: u64) -> Outcome {
+        if self.intents.get(user).is_some_and(|link| link.version == version) {
+            return Outcome::answer(Answer::Done);
+        }
+        refused(ErrorCode::NotMember, format!("{} intends nothing like that for {user}", self.id), 0)
     }
 
     /// Intents that were refused: the users' lists are full, `most` sessions each, or they do not let in who begins.

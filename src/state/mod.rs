@@ -19,6 +19,7 @@ mod judging;
 mod keeping;
 pub mod key;
 pub mod keyed;
+mod left;
 pub mod lookups;
 pub mod manage;
 mod members;
@@ -37,6 +38,7 @@ pub mod series;
 pub mod session;
 pub mod session_rows;
 pub mod since;
+pub mod tables;
 mod trim;
 pub mod user;
 pub mod user_rows;
@@ -45,6 +47,7 @@ pub mod versions;
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
 pub use keyed::KeyedOwn;
+pub use left::Listing;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use parts::PartOf;
@@ -74,6 +77,8 @@ mod joining_tests;
 mod keyed_tests;
 #[cfg(test)]
 mod large_tests;
+#[cfg(test)]
+mod left_tests;
 #[cfg(test)]
 mod lookups_tests;
 #[cfg(test)]

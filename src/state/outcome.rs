@@ -33,6 +33,9 @@ pub enum Answer {
     },
     /// A change to the user's own things.
     Own(SelfAck),
+    /// A user's list reflects the log up to here and may have forgotten that it let go of the session: whoever carries the
+    /// intent makes sure that it is one still.
+    Unsure(u64),
 }
 
 /// A record that has just taken its place in the session.

@@ -9,8 +9,8 @@ use super::devices::{MAX_ENDED, read_end_notice};
 use super::parts::PartOf;
 use super::privacy::{Shown, row_shows};
 use super::series::MAX_FOREIGN;
-use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
-use super::user_rows::users_with_errands;
+use super::tables::ERRANDS;
+use super::tests::{Disk, LIMITS, actor, all_of, arrived, at, code_of, says, seq_of, text, user};
 use super::{
     Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, ReadTo, Says,
     Session, Unwanted, User, UserAct,
@@ -441,13 +441,13 @@ fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
     let mut disk = Disk::default();
     ann.reflect(4);
     disk.write(ann.collect());
-    assert_eq!(users_with_errands(&disk).expect("rows"), [user("ann")]);
+    assert_eq!(all_of(&ERRANDS, &disk), [user("ann")]);
     let mut ann = User::load(&disk, &user("ann")).expect("rows");
     assert!(ann.carried(&[(key, version)]).gates_moved);
     assert!(ann.pending_errands().next().is_none() && ann.gate_open(version));
     ann.reflect(5);
     disk.write(ann.collect());
-    assert!(users_with_errands(&disk).expect("rows").is_empty());
+    assert!(all_of(&ERRANDS, &disk).is_empty());
 }
 
 #[test]

@@ -20,12 +20,12 @@ use super::rows::{Freed, RowFault, RowReader, RowWrites};
 use super::seal::Chain;
 use super::sender::{Fate, Number, Run, Stored};
 use super::session::{Member, Session, SessionLimits};
-use super::trim::{Expiries, Expiry, UNREAD};
+use super::trim::{Expiries, Expiry};
 use super::versions::{Keeping, Versions};
 use crate::plant::planted;
 
 /// First byte of every row value.
-pub const ROW_VERSION: u8 = 8;
+pub const ROW_VERSION: u8 = 9;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -67,6 +67,11 @@ pub struct HeadRow {
 }
 
 impl HeadRow {
+    /// Whether it may be that of a session which opened in vain ([`Session::is_over`]).
+    pub fn may_be_over(&self) -> bool {
+        self.last_seq == 0 && self.present == 0 && !self.frozen
+    }
+
     /// Reads the session's head row, if there is one.
     ///
     /// # Errors
@@ -95,19 +100,6 @@ impl HeadRow {
             Ok(names.len() < most)
         })?;
         Ok(names)
-    }
-
-    /// Reads every session of a shard, in key order.
-    ///
-    /// # Errors
-    /// [`RowFault`].
-    pub fn read_all(rows: &dyn RowReader, mut each: impl FnMut(SessionId, HeadRow)) -> Result<(), RowFault> {
-        rows.scan(&[letter::HEAD], &mut |key, value| {
-            let id =
-                decode(&Bytes::copy_from_slice(&key[1..])).map_err(|fault| RowFault::damaged(key, fault))?;
-            each(id, row(key, Bytes::copy_from_slice(value))?);
-            Ok(true)
-        })
     }
 }
 
@@ -394,6 +386,9 @@ impl Session {
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
         }
+        if self.is_over() {
+            rows.over = Some(self.id.clone());
+        }
         let head = dirty.head.then(|| self.head_row());
         rows.unsealed = self.begin_sealing(fresh, head, rewritten);
         rows
@@ -428,6 +423,28 @@ impl Session {
             && self.doors.is_clean()
             && self.dirty.attributes.is_empty()
             && self.keys.is_clean()
+    }
+
+    /// The log index that the rows of a session reflect, and the keys of all of them; none if they are not those of one that is
+    /// over.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn rows_if_over(rows: &dyn RowReader, id: &SessionId) -> Result<Option<(u64, Vec<Bytes>)>, RowFault> {
+        let session = Self::load(rows, id)?;
+        let (mut keys, mut used) = (Vec::new(), false);
+        if !session.is_over() {
+            return Ok(None);
+        }
+        for letter in letter::SESSION_PARTS {
+            rows.scan(&key::session(*letter, id), &mut |key, _| {
+                used |= *letter != letter::MEMBER;
+                keys.push(Bytes::copy_from_slice(key));
+                Ok(!used)
+            })?;
+        }
+        keys.push(key::session(letter::HEAD, id).into());
+        Ok((!used).then_some((session.index, keys)))
     }
 
     fn head_row(&self) -> HeadRow {
@@ -515,55 +532,6 @@ pub fn read_burns_for(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Re
         let expiry: Expiry = row(key, Bytes::copy_from_slice(value))?;
         found = expiry.waits_for(user).is_some();
         Ok(!found)
-    })?;
-    Ok(found)
-}
-
-/// When the next message of each session of a shard is to go.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn next_expiries(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, u64>, RowFault> {
-    let mut next: BTreeMap<SessionId, u64> = BTreeMap::new();
-    rows.scan(&[letter::EXPIRY], &mut |key, value| {
-        let name = key.get(1..key.len().saturating_sub(8)).unwrap_or_default();
-        let session = decode(&Bytes::copy_from_slice(name)).map_err(|fault| RowFault::damaged(key, fault))?;
-        let Expiry { at_ms, .. } = row(key, Bytes::copy_from_slice(value))?;
-        if at_ms != UNREAD {
-            next.entry(session).and_modify(|least| *least = at_ms.min(*least)).or_insert(at_ms);
-        }
-        Ok(true)
-    })?;
-    Ok(next)
-}
-
-/// Sessions of a shard of which trimmed records are still rows.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn sessions_to_free(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, Freed>, RowFault> {
-    let mut found = BTreeMap::new();
-    rows.scan(&[letter::FREED], &mut |key, value| {
-        let session = decode(&Bytes::copy_from_slice(key.get(1..).unwrap_or_default()));
-        let session = session.map_err(|fault| RowFault::damaged(key, fault))?;
-        found.insert(session, row(key, Bytes::copy_from_slice(value))?);
-        Ok(true)
-    })?;
-    Ok(found)
-}
-
-/// Sessions of a shard that have intents to carry.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn sessions_with_intents(rows: &dyn RowReader) -> Result<Vec<SessionId>, RowFault> {
-    let mut found: Vec<SessionId> = Vec::new();
-    rows.scan(&[letter::INTENT], &mut |key, value| {
-        let link: Link = row(key, Bytes::copy_from_slice(value))?;
-        if found.last() != Some(&link.session) {
-            found.push(link.session);
-        }
-        Ok(true)
     })?;
     Ok(found)
 }

@@ -15,6 +15,7 @@ use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::SenderKey;
 use super::keyed::Keys;
+use super::left::{LeftLines, Listing};
 use super::outcome::{Answer, Outcome};
 use super::parts::Counted;
 use super::privacy::Privacy;
@@ -23,7 +24,7 @@ use super::series::Series;
 use super::session::At;
 use crate::plant::planted;
 
-/// One session in the user's list, present or past (a removal keeps its version, R12).
+/// One session in the user's list, present or past (a removal keeps its version, R12; how long, [`super::left`] says).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct LinkState {
     /// Version of the membership.
@@ -57,6 +58,8 @@ pub struct User {
     pub(super) links: BTreeMap<SessionId, LinkState>,
     /// Links of a member.
     pub(super) present: u32,
+    /// The other links.
+    pub(super) left: LeftLines,
     pub(super) extras: BTreeMap<SessionId, Extras>,
     pub(super) series: BTreeMap<SenderKey, Series>,
     pub(super) relations: BTreeMap<UserId, RelationEntry>,
@@ -101,6 +104,7 @@ impl User {
             ended: BTreeMap::new(),
             links: BTreeMap::new(),
             present: 0,
+            left: LeftLines::default(),
             extras: BTreeMap::new(),
             series: BTreeMap::new(),
             relations: BTreeMap::new(),
@@ -226,12 +230,16 @@ impl User {
     }
 
     /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
-    /// session more than `most` is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
+    /// session more than the list may hold is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
     /// waits until the session knows: it opens behind that.
-    pub fn link(&mut self, link: &Link, most: u32) -> Outcome {
+    pub fn take_link(&mut self, link: &Link, list: &Listing) -> Outcome {
         if self.frozen {
             return frozen();
         }
+        if self.may_be_late(link, list) {
+            return Outcome::answer(Answer::Unsure(self.applying));
+        }
+        let most = list.most;
         let known = self.links.get(&link.session);
         let stays = planted("left-listed") && !link.member;
         if stays || known.is_some_and(|known| link.version <= known.version) {
@@ -271,6 +279,7 @@ impl User {
             }
             (true, true) | (false, false) => {}
         }
+        self.file_line(&link.session, false);
         let known = self.links.entry(link.session.clone()).or_insert_with(|| LinkState {
             version: 0,
             member: false,
@@ -285,6 +294,8 @@ impl User {
         known.member = link.member;
         known.joined_seq = link.joined_seq;
         self.dirty.links.insert(link.session.clone());
+        self.file_line(&link.session, true);
+        self.forget_left(list.kept);
         if link.member && !was_member && self.bar_from_the_beginning(&link.session) {
             (outcome.errands, outcome.gate) = (true, Some(self.version));
         }
