@@ -6,7 +6,7 @@
 //! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
 //! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] (with
 //! [`delivered`]) and [`news`] (delivered cursors, sessions joined and left),
-//! [`receipts`], [`passing`] and [`watch`] (who has read, what is kept nowhere, who is online), [`outbox`] and
+//! [`receipts`], [`passing`], [`watch`] and [`company`] (who has read, what is kept nowhere, who is online, and who of a group), [`outbox`] and
 //! [`writer`] (the way out).
 //!
 //! It must never wait for a slow client: what does not fit makes the client lag, and too many requests stop the
@@ -16,6 +16,7 @@ mod accept;
 mod admin;
 mod badge;
 pub mod check;
+mod company;
 mod connection;
 mod core;
 mod cursors;
@@ -144,6 +145,7 @@ impl Gateway {
             typists: passing::Typists::default(),
             joins: pace::Paces::default(),
             watches: watch::Watches::default(),
+            groups: company::Groups::default(),
             leaving: CancellationToken::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -154,6 +156,7 @@ impl Gateway {
         core.spawn(cursors::run(Arc::clone(&core)));
         core.spawn(receipts::run(Arc::clone(&core)));
         core.spawn(watch::run(Arc::clone(&core)));
+        core.spawn(company::run(Arc::clone(&core)));
         Ok(Self { core, address })
     }
 

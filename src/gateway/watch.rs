@@ -146,15 +146,19 @@ fn too_many(limit: usize) -> ErrorBody {
 
 type Refused = Vec<(UserId, ErrorCode)>;
 /// A user, and who is told of it.
-type Pair = (UserId, Option<UserId>);
+pub(super) type Pair = (UserId, Option<UserId>);
 
 /// Who is told on this connection; of a service nobody hides.
-fn told_one(connection: &Connection) -> Option<UserId> {
+pub(super) fn told_one(connection: &Connection) -> Option<UserId> {
     (!connection.identity.service).then(|| connection.user().clone())
 }
 
 /// When each was last heard of; none where it is not shown.
-async fn seen(core: &Core, pairs: &[Pair], fresh: Freshness) -> Vec<Result<Option<u64>, ErrorCode>> {
+pub(super) async fn seen(
+    core: &Core,
+    pairs: &[Pair],
+    fresh: Freshness,
+) -> Vec<Result<Option<u64>, ErrorCode>> {
     of_users(core, pairs, |(user, _)| user, fresh, |pairs| Read::Seen { pairs }).await
 }
 
