@@ -17,6 +17,7 @@ use rookery_wire::request::ListMembers;
 use rookery_wire::{ErrorBody, ErrorCode, Kind, SessionId, UserId};
 use tokio::time::Instant;
 
+use super::bounds;
 use super::connection::Connection;
 use super::core::Core;
 use super::reads::turn;
@@ -180,10 +181,7 @@ fn begin(connection: &Arc<Connection>, session: &SessionId) -> Result<u64, Error
     if watching.sessions.contains(session) {
         return Ok(core.router.watch_sessions(Vec::new(), Vec::new()));
     }
-    if watching.sessions.len() >= limit {
-        let text = format!("a connection watches at most {limit} groups (limits.watched_sessions)");
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(limit as u64));
-    }
+    bounds::GROUPS_WATCHED.hold(watching.sessions.len() + 1, limit)?;
     let mut state = core.groups.0.lock();
     let named: usize =
         if state.pairs < MOST / 2 { 0 } else { state.sessions.values().map(|g| g.shown.len()).sum() };

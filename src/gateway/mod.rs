@@ -2,7 +2,7 @@
 //!
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`standing`] (is that still registered), [`connection`] (what it is), [`reader`] and
-//! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
+//! [`dispatch`] (from frames to requests), [`check`] (refusals before the log; of too much, [`bounds`]), [`reads`] and [`sync`] (what is
 //! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
 //! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] (with
 //! [`delivered`]) and [`news`] (delivered cursors, sessions joined and left),
@@ -15,6 +15,7 @@
 mod accept;
 mod admin;
 mod badge;
+mod bounds;
 pub mod check;
 mod company;
 mod connection;

@@ -18,6 +18,7 @@ use rookery_wire::live::{Presence, PresenceLine, PresencePage, Watch, WatchMode,
 use rookery_wire::{ErrorBody, ErrorCode, Kind, UserId};
 use tokio::time::Instant;
 
+use super::bounds;
 use super::connection::Connection;
 use super::core::Core;
 use super::own::frames_of;
@@ -75,9 +76,7 @@ fn is_online(core: &Core, user: &UserId) -> bool {
 /// WATCH.
 pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watch) -> Result<(), ErrorBody> {
     let limit = connection.core.options.limits.watched as usize;
-    if asked.users.len() > limit {
-        return Err(too_many(limit));
-    }
+    bounds::WATCHED.hold(asked.users.len(), limit)?;
     let _turn = turn(&connection).await?;
     let Watch { mode, mut users } = asked;
     users.sort_unstable();
@@ -132,16 +131,7 @@ fn answerable(users: &[UserId], frame: u32) -> Result<(), ErrorBody> {
     if most == users.len() {
         return Ok(());
     }
-    let text = format!(
-        "the answer for {} users would be larger than limits.frame ({frame}); WATCH {most} of them, then Add the others",
-        users.len()
-    );
-    Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(most as u64))
-}
-
-fn too_many(limit: usize) -> ErrorBody {
-    let text = format!("a connection watches at most {limit} users");
-    ErrorBody::new(ErrorCode::TooMany, text).with_detail(limit as u64)
+    Err(bounds::WATCH_ANSWER.refusal(users.len(), most))
 }
 
 type Refused = Vec<(UserId, ErrorCode)>;
@@ -192,9 +182,7 @@ fn begin<'a>(
     let core = &connection.core;
     let mut watching = connection.watching.lock();
     let new: Vec<UserId> = users.filter(|user| !watching.users.contains(*user)).cloned().collect();
-    if watching.users.len() + new.len() > limit {
-        return Err(too_many(limit));
-    }
+    bounds::WATCHED.hold(watching.users.len() + new.len(), limit)?;
     if watching.over {
         return Ok(None);
     }

@@ -70,7 +70,7 @@ async fn ephemeral_messages_are_bounded_in_size_and_rate_and_judged_before_they_
     let team = group("team");
     let mut ada = bench.client("ada", "phone").await;
     ada.send(Kind::Ephemeral, 5, &saying(&team, 11)).await;
-    assert_eq!(ada.refused(5, ErrorCode::ContentTooLarge).await.detail, 10);
+    assert_eq!(ada.refused(5, ErrorCode::EphemeralTooLarge).await.detail, 10);
     let mut named = saying(&team, 1);
     named.on_behalf_of = Some(user("bob"));
     ada.send(Kind::Ephemeral, 6, &named).await;
@@ -204,7 +204,7 @@ async fn members_of_a_group_are_told_who_of_them_is_there() {
     ada.send(Kind::WatchSession, 5, &watch(&team, true)).await;
     assert_eq!(heard(&mut ada).await, (true, vec![line("ada", true)], 0), "and not who does not show it");
     ada.send(Kind::WatchSession, 6, &watch(&group("club"), true)).await;
-    assert_eq!(ada.refused(6, ErrorCode::TooMany).await.detail, 1);
+    assert_eq!(ada.refused(6, ErrorCode::TooManyGroupsWatched).await.detail, 1);
     ada.send(Kind::WatchSession, 7, &watch(&SessionId::direct(&user("ada"), &user("bob")).unwrap(), true))
         .await;
     ada.refused(7, ErrorCode::BadRequest).await;
