@@ -88,6 +88,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
                 shards: SHARDS,
                 lane: LaneLimits { requests: 4096, bytes: 8 << 20, deadline: Duration::from_secs(10) },
                 reads: 1024,
+                named: 1000,
                 runtime: tokio::runtime::Handle::current(),
             },
             Arc::new(peers.clone()),

@@ -145,6 +145,10 @@ section! {
         ephemeral_rate: u32 = 20, number(1, 10_000, "messages");
         /// Users whose coming and going one connection may watch.
         watched: u32 = 1_000, number(1, 5_000, "users");
+        /// Groups of which one connection may watch who is online.
+        watched_sessions: u32 = 16, number(1, 1_000, "sessions");
+        /// Members of a group named to who watches it, of those online; the others are counted. Fewer where a frame has no room for them.
+        watched_members: u32 = 500, number(1, 1_000, "users");
         /// Connections one node takes.
         connections: u32 = 10_000, number(1, 1_000_000, "connections");
         /// Connections to the HTTP address at once.

@@ -125,6 +125,17 @@ impl Subscribers {
         self.place(receiver).is_ok_and(|at| self.list[at].state == State::Live)
     }
 
+    /// Whether it is attached to a session as a member's.
+    pub(super) fn is_of_member(&self, receiver: u64) -> bool {
+        self.place(receiver).is_ok_and(|at| self.list[at].is_of_member())
+    }
+
+    /// The users of the devices that are; once for each device.
+    pub(super) fn members(&self) -> impl Iterator<Item = &UserId> {
+        let devices = self.list.iter().filter(|sub| sub.is_of_member());
+        devices.filter_map(|sub| sub.to.receiver.origin().map(|(user, ..)| user))
+    }
+
     pub(super) fn of_user(&self, user: &UserId) -> Vec<Arc<Registered>> {
         self.list.iter().filter(|sub| sub.to.is_of(user)).map(|sub| Arc::clone(&sub.to)).collect()
     }
@@ -375,6 +386,10 @@ impl Subscription {
 
     fn push_all(&mut self, topic: &Topic, items: &[Push]) -> Option<u64> {
         self.to.receiver.push(topic, items).then_some(items.len() as u64)
+    }
+
+    fn is_of_member(&self) -> bool {
+        matches!(self.state, State::Live | State::Lagging)
     }
 
     fn is_own(&self, item: &Push) -> bool {

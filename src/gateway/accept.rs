@@ -16,7 +16,7 @@ use super::core::Core;
 use super::hello::{Refusal, Welcomed, greet};
 use super::reader::{self, End};
 use super::stats::GatewayStats;
-use super::{cursors, linger, places, watch, writer};
+use super::{company, cursors, linger, places, watch, writer};
 
 /// Pause after a failed accept: most likely there are no file descriptors left, and trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -148,5 +148,6 @@ fn leave(connection: &Arc<Connection>) {
     let key = (connection.user().clone(), connection.device().clone());
     core.devices.remove_if(&key, |_, known| known.id == connection.id);
     watch::leave(connection);
+    company::leave(connection);
     watch::moved_here(core, connection.user());
 }

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::company;
 use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
@@ -57,6 +58,7 @@ pub(super) struct Connection {
     /// How often it may send ephemeral messages.
     pub(super) pace: Pace,
     pub(super) watching: Mutex<Watching>,
+    pub(super) groups: Mutex<company::Watching>,
     /// Ends both of its tasks at once.
     pub(super) cancel: CancellationToken,
     /// The writer ends once all that was asked is answered and all is written.
@@ -87,6 +89,7 @@ impl Connection {
             pages: Mutex::new(None),
             pace: Pace::default(),
             watching: Mutex::default(),
+            groups: Mutex::default(),
             cancel: core.cancel.child_token(),
             closing: AtomicBool::new(false),
             standing: Standing::default(),

@@ -11,10 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::live::{Ephemeral, EphemeralMessage, Passing as Content};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, UserId};
+use rookery_wire::{Blob, ErrorBody, Kind, SessionId, UserId};
 use tokio::time::Instant;
 
-use super::check::{is_theirs, label, may_name, refuse};
+use super::bounds;
+use super::check::{MAX_LABEL, is_theirs, may_name};
 use super::connection::Connection;
 use super::pace::too_fast;
 use super::reads::{turn, unexpected};
@@ -69,13 +70,8 @@ pub(super) fn check(connection: &Connection, mut asked: Ephemeral) -> Result<(Ac
 
 fn fits(body: &Content, limits: &Limits) -> Result<(), ErrorBody> {
     let Content::Content { content_type, content } = body else { return Ok(()) };
-    label(content_type, "content_type")?;
-    if content.len() > limits.ephemeral as usize {
-        let text = format!("content has {} bytes, at most {} are allowed", content.len(), limits.ephemeral);
-        let refused: Result<(), ErrorBody> = refuse(ErrorCode::ContentTooLarge, text);
-        return refused.map_err(|error| error.with_detail(u64::from(limits.ephemeral)));
-    }
-    Ok(())
+    bounds::CONTENT_TYPE.hold(content_type.len(), MAX_LABEL)?;
+    bounds::EPHEMERAL.hold(content.len(), limits.ephemeral as usize)
 }
 
 /// EPHEMERAL.

@@ -30,11 +30,16 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Hello,
-    Flight { slot: Slot, number: u64 },
+    Flight {
+        slot: Slot,
+        number: u64,
+    },
     Ask(u64),
     Gap(Slot),
     Sync,
     Watch,
+    /// By the hash of the group.
+    WatchSession(u64),
     Ping,
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rookery_wire::live::{PresencePage, Watch, WatchMode, watched_at_once};
-use rookery_wire::{ErrorCode, Kind, UserId, encode_frame};
+use rookery_wire::live::{PresencePage, Watch, WatchMode, WatchSession, watched_at_once};
+use rookery_wire::{ErrorCode, Kind, SessionId, UserId, encode_frame};
 
 use crate::engine::answers::PAUSE;
 use crate::engine::link::{Purpose, Verdict};
@@ -16,6 +16,8 @@ const AGAIN: Millis = 500;
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     users: BTreeSet<UserId>,
+    /// Groups of which the members are watched.
+    sessions: BTreeSet<SessionId>,
     /// When to ask again, after a refusal that passes.
     due: Option<Millis>,
 }
@@ -32,6 +34,19 @@ impl Watched {
                 WatchMode::Replace | WatchMode::Add => drop(self.users.insert(user.clone())),
             }
         }
+    }
+
+    /// The same for a group.
+    pub(crate) fn asked_session(&mut self, watch: &WatchSession) {
+        match watch.on {
+            true => drop(self.sessions.insert(watch.session.clone())),
+            false => drop(self.sessions.remove(&watch.session)),
+        }
+    }
+
+    /// It is not asked for again: this is no member of it.
+    pub(crate) fn may_not(&mut self, session: u64) {
+        self.sessions.retain(|watched| watched.hash64() != session);
     }
 
     /// Those it may not watch are not asked for again; those who could not be asked are, soon.
@@ -54,6 +69,11 @@ impl Engine {
     /// On a new connection.
     pub(crate) fn watch_again(&mut self, now: Millis) {
         self.watched.due = None;
+        let sessions: Vec<SessionId> = self.watched.sessions.iter().cloned().collect();
+        for session in sessions {
+            let id = self.link.request(Purpose::WatchSession(session.hash64()), now);
+            encode_frame(Kind::WatchSession, id, &WatchSession { session, on: true }, &mut self.out);
+        }
         if self.watched.users.is_empty() {
             return;
         }
@@ -67,6 +87,13 @@ impl Engine {
     pub(crate) fn watch_refused(&mut self, now: Millis, verdict: Verdict) {
         if let Verdict::Again { after } = verdict {
             self.watched.due = Some(now + after.max(PAUSE));
+        }
+    }
+
+    pub(crate) fn watch_session_refused(&mut self, now: Millis, session: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Final => self.watched.may_not(session),
+            verdict => self.watch_refused(now, verdict),
         }
     }
 

@@ -114,7 +114,7 @@ async fn what_is_refused_before_the_log_leaves_no_line_and_a_user_is_refused_alw
         (ask("k", None, say(&"x".repeat(301))), ErrorCode::ContentTooLarge),
         (ask("k", Some("eve"), say("not hers")), ErrorCode::Forbidden),
         (ask("k", None, burns), ErrorCode::BadRequest),
-        (ask("k", None, AdminAction::AddMembers { group: crew(), users }), ErrorCode::TooMany),
+        (ask("k", None, AdminAction::AddMembers { group: crew(), users }), ErrorCode::TooManyUsers),
         (ask("k", None, AdminAction::RemoveMembers { group: crew(), users: vec![] }), ErrorCode::BadRequest),
         (ask("k", None, block("bob")), ErrorCode::BadRequest),
         (ask("k", Some("bob"), block("bob")), ErrorCode::BadRequest),

@@ -244,7 +244,7 @@ async fn whom_one_watches_and_who_comes_is_told_in_frames_that_fit() {
     // No more than what the request itself may hold.
     let users = all[..240].to_vec();
     client.send(Kind::Watch, 6, &Watch { mode: WatchMode::Replace, users: users.clone() }).await;
-    let refusal = client.refused(6, ErrorCode::TooMany).await;
+    let refusal = client.refused(6, ErrorCode::WatchTooLarge).await;
     let most = refusal.detail as usize;
     assert!((200..240).contains(&most) && refusal.message().contains("limits.frame"), "{refusal}");
     let mut lengths = 0;
