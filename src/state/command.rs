@@ -19,7 +19,7 @@ use super::relations::{ErrandKey, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 10;
+pub const ENTRY_VERSION: u8 = 11;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -44,7 +44,7 @@ pub mod versions;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
-pub use keyed::KeyedOwn;
+pub use keyed::{KEY_LIVES_MS, KeyedOwn};
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use parts::PartOf;
