@@ -22,6 +22,7 @@ mod group_reads;
 pub mod handle;
 mod live_reads;
 pub mod machine;
+mod overdue;
 mod own_reads;
 pub mod pages;
 #[cfg(feature = "planted-bugs")]

@@ -51,6 +51,7 @@ pub use parts::PartOf;
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
+pub use trim::{as_expired, is_overdue};
 pub use user::User;
 pub use versions::VersionBounds;
 
