@@ -92,7 +92,7 @@ async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermi
 
 /// Registers a connection: first its WELCOME is put in, then pushes may follow, then an older one has to go.
 fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
-    let Welcomed { identity, epoch, turn, last_number, request } = welcomed;
+    let Welcomed { identity, epoch, turn, last_number, request, returns } = welcomed;
     let connection = Connection::new(Arc::clone(core), identity, epoch, turn);
     let body = Welcome {
         version: VERSION,
@@ -109,6 +109,9 @@ fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
     core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));
     places::take(&connection);
     watch::moved_here(core, connection.user());
+    if returns {
+        cursors::in_use(&connection);
+    }
     GatewayStats::add(&core.stats.welcomed, 1);
     connection
 }

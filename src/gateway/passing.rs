@@ -1,8 +1,9 @@
 //! EPHEMERAL: to the members of a session who are online now, judged like a message and kept by nobody.
 //!
-//! Whether the sender may is answered by this node's own replica of the session if it says yes, and by the leader
-//! otherwise: a yes costs no other node, a no is never out of date. What is let through goes to the connections of every
-//! node. "Is typing" from one user to one session is passed on at most once a second by a node.
+//! Whether the sender may is answered by the leader, so that who was blocked, muted or removed passes nothing from the ACK of
+//! that on, however far this node's replica is behind. Only who types in a group is let through by this node's own replica if
+//! that says yes: it is asked most often, says next to nothing, and costs no other node. What is let through goes to the
+//! connections of every node. "Is typing" from one user to one session is passed on at most once a second by a node.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,8 +97,12 @@ pub(super) async fn pass(
     }
     let _turn = turn(&connection).await?;
     let shard = core.router.shard_of(&EntityKey::Session(session.clone()));
+    let freshness = match &session {
+        SessionId::Group(_) if typing.is_some() => Freshness::AtLeast(0),
+        SessionId::Group(_) | SessionId::Direct { .. } => Freshness::Linearizable,
+    };
     let read = Read::MayPass { session: session.clone(), actor };
-    match core.router.read(shard, read, Freshness::AtLeast(0)).await? {
+    match core.router.read(shard, read, freshness).await? {
         ReadReply::Allowed => {}
         other => return Err(unexpected(&other)),
     }

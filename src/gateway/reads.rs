@@ -11,7 +11,8 @@ use rookery_wire::request::{self, Consistency, Direction, ListMembers, Pull};
 use rookery_wire::{ErrorBody, ErrorCode, Kind, SessionId, decode};
 
 use super::connection::Connection;
-use super::own::fit;
+use super::core::Core;
+use super::own::{fit, how_many_fit};
 use super::{check, mask, receipts};
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Command, EntityKey, ReadTo};
@@ -64,8 +65,22 @@ pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) 
         let again = router.read(shard, Read::Pull { user, pull }, freshness).await?;
         page = masked(&settings, &page_body(again)?)?;
     }
+    fit_records(&connection.core, &mut page, pull.direction);
     connection.reply(Kind::Page, request, &page);
     Ok(())
+}
+
+/// What is left of a deleted message may be more than it was: its hash is longer than the salt it stands for. So a page is cut
+/// to the frame once more, at the end at which the next one goes on.
+fn fit_records(core: &Core, page: &mut Page, direction: Direction) {
+    match direction {
+        Direction::Forward => page.records.truncate(how_many_fit(core, &page.records, 0)),
+        Direction::Backward => {
+            page.records.reverse();
+            page.records.truncate(how_many_fit(core, &page.records, 0));
+            page.records.reverse();
+        }
+    }
 }
 
 fn page_body(reply: ReadReply) -> Result<Bytes, ErrorBody> {

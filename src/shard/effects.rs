@@ -8,6 +8,7 @@ use rookery_wire::frame::{begin_frame, end_frame};
 use rookery_wire::{Kind, SessionId, UserId};
 
 use super::entity::{Entity, Fetch};
+use super::overdue;
 use super::pages::page_of;
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
@@ -156,8 +157,9 @@ impl Entity for Session {
             shared.rewritten(page_of(self.id(), self.rows_revision(), *seq), self.rewritten_at());
         }
         if delivery.has(&Topic::Session(self.id().clone())) {
-            let frame = message_frame(self.id(), &published.record);
-            let replaces = replaces.map(|(seq, record)| (seq, message_frame(self.id(), &record)));
+            let frame_of = |seq, record| message_frame(self.id(), &overdue::shown(shared, self, seq, record));
+            let frame = frame_of(published.seq, published.record);
+            let replaces = replaces.map(|(seq, record)| (seq, frame_of(seq, record)));
             if let Some((seq, now)) = &replaces {
                 // Sent in this same batch: nobody is pushed it as it was.
                 let same = effects.pushes.iter_mut().filter(|push| push.seq == *seq);

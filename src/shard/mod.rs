@@ -23,6 +23,7 @@ pub mod handle;
 mod live_reads;
 pub mod machine;
 mod over;
+mod overdue;
 mod own_reads;
 pub mod pages;
 #[cfg(feature = "planted-bugs")]

@@ -18,6 +18,7 @@ use super::compare::Divergences;
 use super::digests::HASHING;
 use super::entity::Resident;
 use super::handle::Surroundings;
+use super::overdue::SureTime;
 use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
@@ -157,6 +158,8 @@ pub struct Shared {
     pub deleted_at: AtomicU64,
     /// Whether this node's clock agrees with its peers' (R10).
     pub time_agrees: TimeAgrees,
+    /// When it last did.
+    pub(super) sure: SureTime,
     /// There are new intents, or this node has begun to lead.
     pub intents_moved: Notify,
     /// Users with errands that have not arrived.
@@ -234,6 +237,7 @@ impl Shared {
             streams: tokio::sync::RwLock::new(()),
             deleted_at: AtomicU64::new(0),
             time_agrees: around.time_agrees.clone(),
+            sure: SureTime::default(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),
             errands_moved: Notify::new(),

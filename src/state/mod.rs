@@ -46,7 +46,7 @@ pub mod versions;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
-pub use keyed::KeyedOwn;
+pub use keyed::{KEY_LIVES_MS, KeyedOwn};
 pub use left::Listing;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
@@ -54,6 +54,7 @@ pub use parts::PartOf;
 pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
+pub use trim::{as_expired, is_overdue};
 pub use user::User;
 pub use versions::VersionBounds;
 

@@ -317,6 +317,23 @@ fn devices_beyond_a_bound_are_refused_or_end_the_least_recently_used() {
 }
 
 #[test]
+fn a_device_that_is_in_use_does_not_make_room_for_another() {
+    let bounds = DeviceBounds { most: 2, most_of_platform: 2, refuse: false };
+    let mut ann = User::new(user("ann"));
+    for (n, name) in [(1, "phone"), (2, "tablet")] {
+        ann.register(&device(name), &says_of(n, "any", None), &bounds, n);
+    }
+    ann.delivered((&device("phone"), 2), &[], 40);
+    assert_eq!(ann.last_used_ms(), 2, "an epoch that is not its own says nothing");
+    ann.delivered((&device("phone"), 1), &[], 30);
+    assert_eq!(ann.last_used_ms(), 30);
+    let ended = ann.register(&device("laptop"), &says_of(3, "any", None), &bounds, 31);
+    let notices: Vec<_> =
+        ended.user_frames.iter().map(|frame| read_end_notice(frame).expect("a notice")).collect();
+    assert_eq!(notices, [(device("tablet"), 2)], "it registered later, and lies in a drawer");
+}
+
+#[test]
 fn an_ended_device_needs_a_later_token() {
     let mut ann = person("ann");
     let bounds = DeviceBounds::default();

@@ -142,7 +142,7 @@ impl User {
     pub fn read_cursor(&self, session: &SessionId) -> u64 {
         self.links.get(session).map_or(0, |link| link.read_seq)
     }
-    /// When a device last registered or had cursors stored, unix milliseconds; 0 for never.
+    /// When a device was last in use as far as is known, unix milliseconds; 0 for never.
     pub fn last_used_ms(&self) -> u64 {
         self.devices.values().map(|device| device.used_ms).max().unwrap_or(0)
     }
@@ -203,8 +203,9 @@ impl User {
         outcome
     }
 
-    /// Moves delivered cursors of a device forward. A device that is not registered (any more, or is so anew, by its epoch) has
-    /// none, and sessions that are not in the user's list are passed over.
+    /// Moves delivered cursors of a device forward, and when it was last used, also without cursors. A device that is not
+    /// registered (any more, or is so anew, by its epoch) has none, and sessions that are not in the user's list are passed
+    /// over.
     pub fn delivered(
         &mut self,
         (device, epoch): (&DeviceId, u32),

@@ -73,8 +73,8 @@ async fn readers(client: &Client, session: &SessionId, seq: u64, which: Which) -
     }
 }
 
-/// What passes reaches the members' devices on all nodes, also without the leader of their session, and is judged like a
-/// message; a read in a direct session is told to the other one.
+/// What passes reaches the members' devices on all nodes, that somebody types also without the leader of their session, and is
+/// judged like a message; a read in a direct session is told to the other one.
 #[test]
 fn what_passes_reaches_who_is_there_on_every_node() {
     play(async {
@@ -98,13 +98,18 @@ fn what_passes_reaches_who_is_there_on_every_node() {
             assert_eq!(passed(inbox).await, ("ann".to_owned(), "typing".to_owned()));
             assert_eq!(passed(inbox).await, ("ann".to_owned(), "drawn".to_owned()));
         }
+        // However far the replica of bob's node is behind.
         ann.mute(&team, user("bob"), u64::MAX).await.expect("muted");
+        let refused = bob.ephemeral(&team, "x/stroke", "unheard".into()).await.expect_err("muted");
+        assert_eq!(refused.code(), Some(ErrorCode::Muted));
         cluster.level().await;
         assert_eq!(bob.typing(&team, true).await.expect_err("muted").code(), Some(ErrorCode::Muted));
         ann.mute(&team, user("bob"), 0).await.expect("unmuted");
         ann.remove_members(&team, &[user("eve")]).await.expect("removed");
         cluster.level().await;
         cluster.kill(leader);
+        bob.typing(&team, true).await.expect("passed on without a leader");
+        assert_eq!(passed(&mut anns).await, ("bob".to_owned(), "typing".to_owned()));
         bob.ephemeral(&team, "x/stroke", "again".into()).await.expect("passed on");
         assert_eq!(passed(&mut anns).await, ("bob".to_owned(), "again".to_owned()));
         let pair = direct("ann", "bob");
@@ -222,10 +227,11 @@ fn a_user_who_blocks_another_is_hidden_from_it() {
         assert!(bob.watch(WatchMode::Add, &[user("ann")]).await.expect("a page").users[0].online);
         assert!(ann.watch(WatchMode::Add, &[user("bob")]).await.expect("a page").users[0].online);
 
+        // From the ACK on, however far the replica of bob's node is behind.
         ann.block(user("bob")).await.expect("blocked");
-        cluster.level().await;
         let refused = bob.typing(&pair, true).await.expect_err("blocked");
         assert_eq!(refused.code(), Some(ErrorCode::RefusedByPeer));
+        cluster.level().await;
         ann.read(&pair, 1).await.expect("read");
         let page = bob.receipts(&pair, 1, Which::Read, None, 10).await.expect("a page");
         assert!(page.users.is_empty(), "bob hears of nobody: {page:?}");

@@ -46,6 +46,26 @@ async fn an_ephemeral_message_goes_to_all_members_connections_but_the_one_that_s
     bench.stop().await;
 }
 
+/// The replica of this node does not know yet that the other blocks, or that the member was muted or removed.
+#[tokio::test]
+async fn what_the_leader_forbids_does_not_pass_though_the_replica_here_still_says_yes() {
+    let bench = bench(|_, _| {}).await;
+    let (team, pair) = (group("team"), SessionId::direct(&user("ada"), &user("bob")).unwrap());
+    let mut ada = bench.client("ada", "phone").await;
+    let mut bob = bench.attached("bob", &pair).await;
+    bench.delivery.member_added(&team, &user("bob"), 0);
+    bench.shard.past.troubles.silenced.store(true, Ordering::Relaxed);
+    for (request, said) in [(5, saying(&pair, 3)), (6, typing(&pair, true)), (7, saying(&team, 3))] {
+        ada.send(Kind::Ephemeral, request, &said).await;
+        ada.refused(request, ErrorCode::RefusedByPeer).await;
+    }
+    ada.send(Kind::Ephemeral, 8, &typing(&team, true)).await;
+    ada.expect::<()>(Kind::Ok).await;
+    let (_, first) = bob.expect::<EphemeralMessage>(Kind::EphemeralMessage).await;
+    assert_eq!((first.session, first.body), (team, Said::Typing { on: true }), "and nothing before it");
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn typing_is_passed_on_once_a_second_and_its_end_at_once() {
     let bench = bench(|_, _| {}).await;

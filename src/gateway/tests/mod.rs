@@ -326,10 +326,10 @@ impl Replica for Numbered {
     fn read(
         &self,
         read: Read,
-        _: Freshness,
+        freshness: Freshness,
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
-        let reply = self.1.past.troubles.judge(&read).map(|()| frames::reply(&self.1, read));
+        let reply = self.1.past.troubles.judge(&read, freshness).map(|()| frames::reply(&self.1, read));
         self.1.meanwhile();
         Box::pin(async move { reply })
     }
