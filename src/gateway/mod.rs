@@ -34,6 +34,7 @@ mod own;
 mod pace;
 mod passing;
 mod places;
+mod plant;
 mod reader;
 mod reads;
 mod receipts;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::reply::{Joined, Left, ReadMark};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, RelationState, SessionId, UserId};
@@ -263,20 +264,22 @@ impl User {
         let mut outcome = Outcome::answer(Answer::Done);
         match (was_member, link.member) {
             (false, true) => {
-                let joined = Joined { session: link.session.clone(), live_from: 0 };
-                outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
+                if !planted("joined-unpushed") {
+                    outcome.user_frames.push(joined_frame(link));
+                }
                 self.present += 1;
             }
             (true, false) => {
-                let left = Left { session: link.session.clone() };
-                outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
+                if !planted("left-unpushed") {
+                    let left = Left { session: link.session.clone() };
+                    outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
+                }
                 self.present = self.present.saturating_sub(1);
             }
             // Let go and let in again, and the intent between took the newer one's place: whoever heard of the first by the
             // session's log alone has ended its subscription.
             (true, true) if known.is_some_and(|known| known.joined_seq != link.joined_seq) => {
-                let joined = Joined { session: link.session.clone(), live_from: 0 };
-                outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
+                outcome.user_frames.push(joined_frame(link));
             }
             (true, true) | (false, false) => {}
         }
@@ -302,6 +305,11 @@ impl User {
         }
         outcome
     }
+}
+
+/// JOINED as the user's shard says it; where pushes begin the gateway fills in.
+fn joined_frame(link: &Link) -> Bytes {
+    frame_bytes(Kind::Joined, 0, &Joined { session: link.session.clone(), live_from: 0 })
 }
 
 pub(super) fn frozen() -> Outcome {
