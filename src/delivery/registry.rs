@@ -92,7 +92,13 @@ impl Delivery {
     /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is,
     /// or has been, pushed everything; `None` when it is not attached any more.
     pub fn admit(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
-        self.topics.get_mut(topic)?.admit(receiver, joined_seq)
+        self.topics.get_mut(topic)?.admit(receiver, joined_seq, false)
+    }
+
+    /// The same where the user's own list alone says so, which may be older than the session: [`Delivery::refute`] ends it, until
+    /// the session or its log has said so too.
+    pub fn presume(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
+        self.topics.get_mut(topic)?.admit(receiver, joined_seq, true)
     }
 
     /// `attach` is told how many topics the receiver may have: none more, where the node has as many subscriptions as it may.
@@ -128,6 +134,12 @@ impl Delivery {
     /// record of the removal, behind all that the member is to be pushed before it.
     pub fn dismiss(&self, topic: &Topic, receiver: u64) {
         self.end(topic, |subscribers| subscribers.dismiss(topic, receiver));
+    }
+
+    /// The session says that the user is no member. Ends one that is quiet, or [presumed](Delivery::presume): no record of a
+    /// removal need ever come to end that.
+    pub fn refute(&self, topic: &Topic, receiver: u64) {
+        self.end(topic, |subscribers| subscribers.refute(topic, receiver));
     }
 
     /// Whether the receiver is pushed what comes in.

@@ -491,7 +491,9 @@ fn a_list_that_is_full_lets_nobody_stay() {
     play.index += 1;
     let at = play.now();
     let left = play.session.unlinked(&at, &LIMITS, &refused, Unwanted::Full { most: 10 });
-    assert!(left.gates_moved && left.removed == [user("eve")] && play.session.gate_open(u64::MAX - 1));
+    assert!(left.gates_moved && left.removed == [user("eve")] && play.session.gate_open(refused[0].1));
+    assert!(left.intents.iter().all(|intent| intent.user == user("eve") && !intent.link.member));
+    play.session.linked(&at, &arrived(&play.session));
     assert!(!play.is_in("eve") && play.asking().is_empty());
     play.can("eve", &join(None));
     assert_eq!(play.asking(), ["eve"], "she was not declined");
