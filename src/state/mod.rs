@@ -22,6 +22,7 @@ pub mod keyed;
 pub mod lookups;
 pub mod manage;
 mod members;
+mod numbers;
 pub mod outcome;
 pub mod own;
 pub mod parts;
@@ -84,6 +85,8 @@ mod manage_tests;
 mod own_model_tests;
 #[cfg(test)]
 mod own_tests;
+#[cfg(test)]
+mod refusals_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]
