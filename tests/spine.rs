@@ -123,6 +123,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
             relations_per_user: 1_000,
+            requests_per_user: 1_000,
         };
         let stages = Stages::start(2).expect("arbiters");
         let mut shards = Vec::new();

@@ -46,5 +46,6 @@ pub(super) fn shard_options(config: &Config, shards_here: usize) -> ShardOptions
         compare_every: Duration::from_millis(config.storage.compare_ms),
         sessions_per_user: config.limits.sessions_per_user,
         relations_per_user: config.limits.relations_per_user,
+        requests_per_user: config.limits.requests_per_user,
     }
 }

@@ -229,7 +229,7 @@ impl Entity for User {
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { of, cursors, .. } => self.read_part(at, of, cursors),
-            Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
+            Command::Hear { from, stance, text, room, .. } => self.hear(at, from, stance, text, *room),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
             Command::Act { .. }

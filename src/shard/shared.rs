@@ -80,8 +80,10 @@ pub struct ShardOptions {
     pub compare_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
-    /// Relations a user may have; carried in commands where it is judged.
+    /// Relations of a user's own; carried in commands where it is judged.
     pub relations_per_user: u32,
+    /// Requests of others that may wait with a user; carried likewise.
+    pub requests_per_user: u32,
 }
 
 /// One line of the table of all sessions (R15): login reads it and wakes nobody.

@@ -11,7 +11,7 @@ use super::tests::{
     Disk, LIMITS, actor, apply, at, change, code_of, group, new_group, says, seq_of, text, user,
 };
 use super::{
-    Actor, At, DeviceBounds, Link, OwnBounds, RowReader, Session, SessionLimits, Stance, User, UserAct,
+    Actor, At, DeviceBounds, Link, OwnBounds, Room, RowReader, Session, SessionLimits, Stance, User, UserAct,
 };
 
 /// Sends `content` under the next number, straight to the session.
@@ -219,10 +219,11 @@ fn names_that_are_blocked_in_vain_are_counted_and_leave_nothing_with_the_user() 
     // Where there was more than a block, the row stays: what the other wanted must not come again.
     let eve = user("eve");
     let wants = Stance { version: 5, wish: Wish::Ask, refuses_up_to: 0 };
-    ann.hear(&at(200), &eve, &wants, &Blob::default(), 20);
+    let room = Room { relations: 20, requests: 20 };
+    ann.hear(&at(200), &eve, &wants, &Blob::default(), room);
     does(&mut ann, UserAction::DeclineFriend { user: eve.clone() });
     does(&mut ann, UserAction::Block { user: eve.clone() });
     does(&mut ann, UserAction::Unblock { user: eve.clone() });
-    ann.hear(&at(300), &eve, &wants, &Blob::default(), 20);
+    ann.hear(&at(300), &eve, &wants, &Blob::default(), room);
     assert_eq!(ann.relation(&eve), RelationState::None, "that was declined");
 }

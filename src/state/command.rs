@@ -15,7 +15,7 @@ use super::doors::CodeHash;
 use super::keyed::KeyedOwn;
 use super::own::UserAct;
 use super::parts::PartOf;
-use super::relations::{ErrandKey, Stance};
+use super::relations::{ErrandKey, Room, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
@@ -380,8 +380,8 @@ pub enum Command {
         stance: Stance,
         /// Of a request.
         text: Blob,
-        /// Relations a user may have, by the configuration of the node that carries the errand (G8).
-        most: u32,
+        /// For how many there is room.
+        room: Room,
     },
     /// Errands have arrived: the user's are cleared.
     Carried {

@@ -49,7 +49,7 @@ pub use keyed::KeyedOwn;
 pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use parts::PartOf;
-pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
+pub use relations::{Errand, ErrandKey, ErrandKind, Room, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use user::User;

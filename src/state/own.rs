@@ -302,7 +302,7 @@ impl User {
 
     fn turn(&self, user: &UserId, turned: Turned, most: u32) -> Result<Change, ErrorBody> {
         let Turned { entry, errands } = turned;
-        if entry.is_live() && self.is_full_for(user, most) {
+        if entry.is_own() && self.is_full_for(user, most) {
             let text = format!("{} has {most} relations, as many as allowed", self.id);
             return Err(ErrorBody::new(ErrorCode::RelationsFull, text).with_detail(u64::from(most)));
         }

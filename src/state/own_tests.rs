@@ -2,21 +2,23 @@
 
 use rookery_wire::own::{RelationFilter, SelfAck, ShowTo};
 use rookery_wire::{
-    Blob, DeviceId, ErrorCode, GroupId, Kind, RelationState, SessionId, SessionSetting, UserAction,
+    Blob, DeviceId, ErrorCode, GroupId, Kind, RelationState, SessionId, SessionSetting, UserAction, UserId,
 };
 
 use super::devices::{MAX_ENDED, read_end_notice};
 use super::parts::PartOf;
 use super::privacy::{Shown, row_shows};
+use super::relations::Wish;
 use super::series::MAX_FOREIGN;
 use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
 use super::user_rows::users_with_errands;
 use super::{
-    Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, ReadTo, Says,
-    Session, Unwanted, User, UserAct,
+    Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, ReadTo, Room,
+    Says, Session, Stance, Unwanted, User, UserAct,
 };
 
 pub(super) const BOUNDS: OwnBounds = OwnBounds { deletions: 3, relations: 8 };
+pub(super) const ROOM: Room = Room { relations: BOUNDS.relations, requests: 4 };
 
 pub(super) fn act(number: u64, action: UserAction) -> UserAct {
     UserAct { number, action, given: Given::Nothing, bounds: BOUNDS }
@@ -49,7 +51,7 @@ fn carry(from: &mut User, to: &mut User, index: u64) {
     let pending: Vec<_> = from.pending_errands().map(|(key, errand)| (key.clone(), errand.clone())).collect();
     for (key, errand) in pending {
         if let Says::Stance(stance, words) = &errand.says {
-            to.hear(&at(index), from.id(), stance, words, BOUNDS.relations);
+            to.hear(&at(index), from.id(), stance, words, ROOM);
         }
         from.carried(&[(key, errand.version)]);
     }
@@ -195,12 +197,66 @@ fn requests_of_blocked_users_and_beyond_the_bound_are_declined_on_the_spot() {
         assert_eq!(own(&outcome).value, RelationState::Requested as u64);
     }
     assert_eq!(code_of(&ann.act(&at(30), &actor("ann"), &asks(10, "u9"))), ErrorCode::RelationsFull);
-    let mut eve = person("eve");
-    eve.act(&at(31), &actor("eve"), &asks(1, "ann"));
-    carry(&mut eve, &mut ann, 32);
-    carry(&mut ann, &mut eve, 33);
-    assert_eq!(eve.relation(&user("ann")), RelationState::None);
-    assert_eq!(ann.live_relations, BOUNDS.relations);
+    let arrived: Vec<_> = ann.pending_errands().map(|(key, errand)| (key.clone(), errand.version)).collect();
+    ann.carried(&arrived);
+    // Others may ask her all the same, so many at a time.
+    for n in 0..=u64::from(ROOM.requests) {
+        let mut eve = person(&format!("eve{n}"));
+        let asker = eve.id().clone();
+        eve.act(&at(31 + 3 * n), &actor(asker.as_str()), &asks(1, "ann"));
+        carry(&mut eve, &mut ann, 32 + 3 * n);
+        carry(&mut ann, &mut eve, 33 + 3 * n);
+        let declined = n == u64::from(ROOM.requests);
+        let expected = if declined { RelationState::None } else { RelationState::Requested };
+        assert_eq!(eve.relation(&user("ann")), expected, "{n}");
+    }
+    assert_eq!((ann.live_relations, ann.asked), (BOUNDS.relations + ROOM.requests, ROOM.requests));
+}
+
+/// Whoever can make accounts may ask with all of them.
+#[test]
+fn requests_of_others_keep_nobody_from_blocking_or_asking() {
+    let mut ann = person("ann");
+    let wants = |version| Stance { version, wish: Wish::Ask, refuses_up_to: 0 };
+    let pest = |n: u64| user(&format!("pest{n}"));
+    let mut index = 1;
+    let mut hears = |ann: &mut User, n: u64| {
+        index += 1;
+        ann.hear(&at(index), &pest(n), &wants(index), &Blob::default(), ROOM);
+        ann.relation(&pest(n)) == RelationState::Asked
+    };
+    let heard = (0..100).filter(|n| hears(&mut ann, *n)).count();
+    assert_eq!(heard as u32, ROOM.requests);
+    // All that she may have of her own she may have still; blocking one that has asked makes room for another request.
+    let mut number = 0;
+    let mut does = |ann: &mut User, action: UserAction| {
+        number += 1;
+        ann.act(&at(200 + number), &actor("ann"), &act(number, action))
+    };
+    assert_eq!(own(&does(&mut ann, UserAction::Block { user: pest(0) })).value, RelationState::Asked as u64);
+    for n in 200..u64::from(BOUNDS.relations) + 198 {
+        own(&does(&mut ann, UserAction::Block { user: pest(n) }));
+    }
+    let ask = |whom: UserId| UserAction::RequestFriend { user: whom, text: Blob::default() };
+    own(&does(&mut ann, ask(user("bob"))));
+    let full = |outcome: Outcome| code_of(&outcome) == ErrorCode::RelationsFull;
+    assert!(full(does(&mut ann, ask(user("cid")))), "as many of her own as she may have");
+    assert!(full(does(&mut ann, UserAction::AcceptFriend { user: pest(1) })), "a friend is her own");
+    let mut disk = Disk::default();
+    ann.reflect(300);
+    disk.write(ann.collect());
+    let mut ann = User::load(&disk, &user("ann")).expect("rows");
+    assert_eq!((ann.live_relations, ann.asked), (BOUNDS.relations + ROOM.requests - 1, ROOM.requests - 1));
+    index = 400;
+    let mut hears = |ann: &mut User, n: u64| {
+        index += 1;
+        ann.hear(&at(index), &pest(n), &wants(index), &Blob::default(), ROOM);
+        ann.relation(&pest(n)) == RelationState::Asked
+    };
+    assert!(hears(&mut ann, 500) && !hears(&mut ann, 501), "one went from them to her own");
+    // What she declines is over, and another may ask.
+    own(&does(&mut ann, UserAction::DeclineFriend { user: pest(500) }));
+    assert!(hears(&mut ann, 502));
 }
 
 #[test]
@@ -481,10 +537,10 @@ fn a_user_says_to_whom_it_shows_itself() {
         other => panic!("{other:?}"),
     };
     let (stance, text) = asked(&ann);
-    bob.hear(&at(2), &user("ann"), &stance, &text, 8);
+    bob.hear(&at(2), &user("ann"), &stance, &text, ROOM);
     bob.act(&at(3), &actor("bob"), &act(1, UserAction::AcceptFriend { user: user("ann") }));
     let (stance, text) = asked(&bob);
-    ann.hear(&at(3), &user("bob"), &stance, &text, 8);
+    ann.hear(&at(3), &user("bob"), &stance, &text, ROOM);
     assert!(ann.is_acquainted_with(&user("bob")) && !ann.is_acquainted_with(&user("cid")));
     let (friend, other) = (user("bob"), user("cid"));
     let (receipts, presence) = (ShowTo::Friends, ShowTo::Nobody);

@@ -96,6 +96,16 @@ impl RelationEntry {
         self.blocked || !self.remark.is_empty() || self.state() != RelationState::None
     }
 
+    /// Whether all there is of it is a request of the other: this user has had no part in it.
+    pub(super) fn is_only_asked(&self) -> bool {
+        self.state() == RelationState::Asked && !self.blocked && self.remark.is_empty()
+    }
+
+    /// Whether it counts as one of this user's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_live() && !self.is_only_asked()
+    }
+
     /// Whether neither has ever wanted anything of the other, as far as is known here.
     fn is_blank(&self) -> bool {
         self.mine == Stance::default() && self.theirs == Stance::default()
@@ -163,6 +173,15 @@ pub enum Says {
 
 /// Names an errand of one user: where it goes, and whom it is about.
 pub type ErrandKey = (ErrandKind, UserId);
+
+/// How many relations a user may have, by the configuration of the node that carries an errand (G8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Room {
+    /// Its own: friends, those whom it has asked or blocked, remarks.
+    pub relations: u32,
+    /// Beside those, requests of others.
+    pub requests: u32,
+}
 
 /// What a user does to a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,17 +311,26 @@ impl User {
         (!same).then(|| frame_bytes(Kind::Relation, 0, &line))
     }
 
-    /// Whether one more relation would be too many.
+    /// Whether a relation of this user's own to another would be one too many. Requests of others have a bound of their own: else
+    /// whoever can make accounts could keep this user from blocking them.
     pub(super) fn is_full_for(&self, other: &UserId, most: u32) -> bool {
-        let known = self.relations.get(other).is_some_and(RelationEntry::is_live);
-        !known && self.live_relations >= most
+        let known = self.relations.get(other).is_some_and(RelationEntry::is_own);
+        !known && self.live_relations.saturating_sub(self.asked) >= most
+    }
+
+    /// Whether one more request, of this one, would be too many.
+    fn has_no_ear_for(&self, other: &UserId, next: &RelationEntry, room: &Room) -> bool {
+        let known = self.relations.get(other).is_some_and(RelationEntry::is_only_asked);
+        next.is_only_asked() && !known && self.asked >= room.requests
     }
 
     /// Stores a relation, and lets the oldest go of those that are over when there are too many.
     pub(super) fn store_relation(&mut self, other: &UserId, entry: RelationEntry, most: u32) {
-        let was = self.relations.get(other).is_some_and(RelationEntry::is_live);
+        let known = self.relations.get(other);
+        let (was, asked) = known.map_or((false, false), |known| (known.is_live(), known.is_only_asked()));
         let is = entry.is_live();
         self.live_relations = self.live_relations.saturating_sub(u32::from(was)) + u32::from(is);
+        self.asked = self.asked.saturating_sub(u32::from(asked)) + u32::from(entry.is_only_asked());
         if !is && entry.is_blank() {
             // Nothing of it can come in the wrong order: the block that is over has its version where it was carried to, if it
             // ever was.
@@ -353,7 +381,7 @@ impl User {
 
     /// Another user's stance arrives. What cannot be taken, from one who is blocked or because there is no room, is
     /// declined on the spot: to the other that looks like any other no.
-    pub fn hear(&mut self, at: &At, from: &UserId, stance: &Stance, text: &Blob, most: u32) -> Outcome {
+    pub fn hear(&mut self, at: &At, from: &UserId, stance: &Stance, text: &Blob, room: Room) -> Outcome {
         if self.frozen {
             return frozen();
         }
@@ -370,7 +398,7 @@ impl User {
         }
         let asked = next.state() == RelationState::Asked;
         let mut errands = Vec::new();
-        if asked && (next.blocked || self.is_full_for(from, most)) {
+        if asked && (next.blocked || self.has_no_ear_for(from, &next, &room)) {
             next.mine =
                 Stance { version: self.version_after(at), wish: Wish::No, refuses_up_to: stance.version };
             errands.push((ErrandKind::Stance, Says::Stance(next.mine, Blob::default())));
@@ -382,7 +410,7 @@ impl User {
         outcome.user_frames.extend(self.told(from, &next));
         outcome.errands = !errands.is_empty();
         self.send_errands(from, errands, at);
-        self.store_relation(from, next, most);
+        self.store_relation(from, next, room.relations);
         outcome
     }
 

@@ -62,6 +62,8 @@ pub struct User {
     pub(super) relations: BTreeMap<UserId, RelationEntry>,
     /// Relations that are not over.
     pub(super) live_relations: u32,
+    /// Of those, what is only asked by the other.
+    pub(super) asked: u32,
     pub(super) refuses_strangers: bool,
     pub(super) privacy: Privacy,
     /// Grows with everything that leaves errands, and with every stance.
@@ -105,6 +107,7 @@ impl User {
             series: BTreeMap::new(),
             relations: BTreeMap::new(),
             live_relations: 0,
+            asked: 0,
             refuses_strangers: false,
             privacy: Privacy::default(),
             version: 0,

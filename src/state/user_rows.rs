@@ -116,6 +116,8 @@ impl User {
         user.present = u32::try_from(user.sessions().count()).unwrap_or(u32::MAX);
         let live = user.relations.values().filter(|entry| entry.is_live()).count();
         user.live_relations = u32::try_from(live).unwrap_or(u32::MAX);
+        let asked = user.relations.values().filter(|entry| entry.is_only_asked()).count();
+        user.asked = u32::try_from(asked).unwrap_or(u32::MAX);
         Ok(user)
     }
 

@@ -67,6 +67,7 @@ fn options() -> ShardOptions {
         compare_every: Duration::ZERO,
         sessions_per_user: 16,
         relations_per_user: 16,
+        requests_per_user: 16,
     }
 }
 
