@@ -221,7 +221,7 @@ impl Entity for User {
         self.applies(at.index);
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
-            Command::Read { to, .. } => self.read(at, to),
+            Command::Read { to, taken_ms, .. } => self.read_when(at, to, *taken_ms),
             Command::Delivered { device, epoch, cursors, .. } => {
                 self.delivered((device, *epoch), cursors, at.time_ms)
             }

@@ -19,7 +19,7 @@ use super::relations::{ErrandKey, Room, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 10;
+pub const ENTRY_VERSION: u8 = 11;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -322,6 +322,8 @@ pub enum Command {
         user: UserId,
         /// Where to.
         to: ReadTo,
+        /// When a node was told so by the device, by that node's clock, unix milliseconds.
+        taken_ms: u64,
     },
     /// Moves a device's delivered cursors forward.
     Delivered {

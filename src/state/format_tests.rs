@@ -98,6 +98,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
         Command::Read {
             user: user("ann"),
             to: ReadTo { session: session.clone(), seq: 7, count: 5, burns: true },
+            taken_ms: 1_700_000_000_000,
         },
         Command::Expire { session: session.clone(), seqs: vec![1, 300] },
         Command::ReadMany {
@@ -118,7 +119,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let key = encode(&session).to_vec();
     assert_eq!(
         (ENTRY_VERSION, hash(&[(key, entry.to_vec())])),
-        (10, 0x4b3e_0cb7_3c40_1a36),
+        (11, 0xbcbd_6b66_bec9_0d85),
         "see the words at the top of this file"
     );
 }

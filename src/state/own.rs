@@ -179,7 +179,7 @@ impl User {
         match &act.action {
             UserAction::SetSession { session, setting } => {
                 let mut extras = self.extras_of_member(session)?;
-                let moved = extras.set(setting);
+                let moved = extras.set(setting, at.time_ms);
                 Ok(self.change_extras(session, extras, moved))
             }
             UserAction::ReadAll => Ok(self.read_all(&act.given)),
@@ -293,7 +293,8 @@ impl User {
             }
         }
         for (session, extras) in self.extras.iter().filter(|(_, extras)| extras.marked_unread) {
-            let extras = Extras { marked_unread: false, ..extras.clone() };
+            let mut extras = extras.clone();
+            extras.end_mark();
             change.frames.push(extras.frame(session));
             change.extras.push((session.clone(), extras));
         }

@@ -167,6 +167,12 @@ impl User {
 
     /// Moves the read cursor forward; an older one changes nothing and is answered with the newer (G6).
     pub fn read(&mut self, at: &At, to: &ReadTo) -> Outcome {
+        self.read_when(at, to, u64::MAX)
+    }
+
+    /// The same for what a device has read by this time, unix milliseconds. It carries no number, and may come long after
+    /// the device has read the same over another node: then it ends no mark of unread that was set meanwhile (R11).
+    pub fn read_when(&mut self, at: &At, to: &ReadTo, taken_ms: u64) -> Outcome {
         if self.frozen {
             return frozen();
         }
@@ -191,8 +197,9 @@ impl User {
                 self.dirty.links.insert(session.clone());
             }
         }
-        if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
-            let extras = Extras { marked_unread: false, ..extras.clone() };
+        let marked = |extras: &&Extras| extras.marked_unread && extras.marked_ms <= taken_ms;
+        if let Some(mut extras) = self.extras.get(session).filter(marked).cloned() {
+            extras.end_mark();
             outcome.user_frames.push(extras.frame(session));
             self.store_extras(session, extras);
         }

@@ -210,6 +210,10 @@ async fn a_read_mark_carries_the_sessions_count() {
     client.send(Kind::Read, 70, &ReadRequest { session: group("g"), seq: 12 }).await;
     let (frame, mark) = client.expect::<ReadMark>(Kind::ReadMark).await;
     assert_eq!((frame.request_id, mark.seq, mark.count), (70, 12, 12));
+    let taken = bench.shard.commands.lock().iter().any(|command| {
+        matches!(command, crate::state::Command::Read { taken_ms, .. } if *taken_ms > 1_600_000_000_000)
+    });
+    assert!(taken, "and when it was taken");
     bench.stop().await;
 }
 
