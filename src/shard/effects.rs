@@ -13,7 +13,7 @@ use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
 use crate::state::lookups::Looked;
 use crate::state::{
-    At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
+    At, Command, EntityKey, Gate, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
 };
 
 /// What a batch gathers in one entity before it is published in one go.
@@ -111,11 +111,8 @@ impl Entity for Session {
     fn settle(&mut self) {
         self.forget_recalled();
     }
-    fn gate_open(&self, version: u64, of: Option<&UserId>) -> bool {
-        match of {
-            Some(user) => self.list_has(user, version),
-            None => Session::gate_open(self, version),
-        }
+    fn gate_open(&self, gate: &Gate) -> bool {
+        Session::gate_open(self, gate)
     }
     fn opening(&self) -> bool {
         Session::opening(self)
@@ -244,8 +241,8 @@ impl Entity for User {
     }
 
     fn settle(&mut self) {}
-    fn gate_open(&self, version: u64, _: Option<&UserId>) -> bool {
-        User::gate_open(self, version)
+    fn gate_open(&self, gate: &Gate) -> bool {
+        User::gate_open(self, gate)
     }
     fn opening(&self) -> bool {
         false

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::devices::{DeviceBounds, Introduction};
 use super::doors::CodeHash;
 use super::keyed::KeyedOwn;
+use super::outcome::About;
 use super::own::UserAct;
 use super::parts::PartOf;
 use super::relations::{ErrandKey, Room, Stance};
@@ -163,24 +164,18 @@ pub enum Act {
 }
 
 impl Act {
-    /// Whether users' lists may have to learn of it before it is acknowledged.
-    pub fn moves_members(&self) -> bool {
-        matches!(
-            self,
-            Act::Change { .. }
-                | Act::Join { .. }
-                | Act::Answer { accept: true, .. }
-                | Act::Manage { action: GroupAction::Dissolve }
-        )
-    }
-
-    /// The one user whose list has to learn of it, where it is one: the answer waits for no other list.
-    pub fn moves_alone(&self, actor: &Actor) -> Option<UserId> {
-        match self {
-            Act::Join { .. } => Some(actor.name().clone()),
-            Act::Answer { user, accept: true, .. } => Some(user.clone()),
-            _ => None,
-        }
+    /// The lists that have to learn of it before it is acknowledged; none if it moves no members.
+    pub fn about_lists(&self, actor: &Actor) -> Option<About> {
+        Some(match self {
+            Act::Change { kind: ChangeKind::Create, users, .. } => {
+                About::Lists(users.iter().chain(std::iter::once(actor.name())).cloned().collect())
+            }
+            Act::Change { users, .. } => About::Lists(users.clone()),
+            Act::Join { .. } => About::Lists(vec![actor.name().clone()]),
+            Act::Answer { user, accept: true, .. } => About::Lists(vec![user.clone()]),
+            Act::Manage { action: GroupAction::Dissolve } => About::All,
+            _ => return None,
+        })
     }
 
     /// A stable hash that tells a retry from another act under the same number. Part of the data format. That of an edit knows

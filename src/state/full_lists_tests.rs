@@ -141,10 +141,10 @@ fn a_member_whose_list_is_full_leaves_by_a_record() {
         (RecordKind::MEMBERS_REMOVED, 0, vec![user("cid")])
     );
     assert!(session.member(&user("cid")).is_none() && session.member(&user("dan")).is_some());
-    assert!(!session.gate_open(gate), "the others' lists are still to come");
+    assert!(!session.gate_open(&gate), "the others' lists are still to come");
     let rest: Vec<_> = arrived(&session).into_iter().filter(|(of, ..)| *of != user("cid")).collect();
     session.linked(&at(4), &rest);
-    assert!(session.gate_open(gate));
+    assert!(session.gate_open(&gate));
     // The refusal again changes nothing.
     let seq = session.last_seq();
     assert!(session.unlinked(&at(5), &LIMITS, &cids, full(7)).published.is_none());

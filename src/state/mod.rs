@@ -46,7 +46,7 @@ pub mod versions;
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
 pub use keyed::KeyedOwn;
-pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
+pub use outcome::{About, Answer, Gate, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use parts::PartOf;
 pub use relations::{Errand, ErrandKey, ErrandKind, Room, Says, Stance};
@@ -67,6 +67,8 @@ mod digest_tests;
 mod format_tests;
 #[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod gates_tests;
 #[cfg(test)]
 mod joining_model_tests;
 #[cfg(test)]

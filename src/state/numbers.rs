@@ -70,8 +70,7 @@ impl Session {
                 answer: Some(Answer::Ack(stored.ack(self.id.clone(), client_seq))),
                 // The first answer to a change may have been waiting for its intents when its node died; so does this
                 // one. A message leaves no intents, and waits for nobody else's.
-                gate: act.moves_members().then_some(self.version),
-                gate_of: act.moves_alone(actor),
+                gate: self.gate_of(actor, act),
                 ..Outcome::default()
             },
             Fate::Refused(code) => {

@@ -17,7 +17,7 @@ use super::devices::{Device, end_notice};
 use super::exceptions::{Deleted, Extras};
 use super::key::SenderKey;
 use super::manage::own;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{About, Answer, Gate, Outcome};
 use super::parts::PartOf;
 use super::privacy::Privacy;
 use super::relations::{ErrandKind, RelationEntry, Says, Step, Turned};
@@ -77,18 +77,19 @@ impl UserAct {
         fingerprint(&self.action)
     }
 
-    /// Whether it may leave errands to other entities, which must have arrived before it is acknowledged.
-    pub(super) fn concerns_others(&self) -> bool {
-        matches!(
-            self.action,
-            UserAction::RequestFriend { .. }
-                | UserAction::AcceptFriend { .. }
-                | UserAction::DeclineFriend { .. }
-                | UserAction::RemoveFriend { .. }
-                | UserAction::Block { .. }
-                | UserAction::Unblock { .. }
-                | UserAction::ReadAll
-        )
+    /// The errands to other entities that must have arrived before it is acknowledged; none if it concerns nobody else.
+    pub(super) fn about_errands(&self) -> Option<About> {
+        Some(match &self.action {
+            UserAction::RequestFriend { user, .. }
+            | UserAction::AcceptFriend { user }
+            | UserAction::DeclineFriend { user }
+            | UserAction::RemoveFriend { user } => About::Errands(ErrandKind::Stance, Some(user.clone())),
+            UserAction::Block { user } | UserAction::Unblock { user } => {
+                About::Errands(ErrandKind::Bar, Some(user.clone()))
+            }
+            UserAction::ReadAll => About::Errands(ErrandKind::Burn, None),
+            _ => return None,
+        })
     }
 }
 
@@ -123,8 +124,8 @@ impl User {
         let key = match self.judge_act(actor, act.number, fingerprint) {
             Ok(key) => key,
             Err(answer) => {
-                let gate =
-                    (act.concerns_others() && matches!(answer, Answer::Own(_))).then_some(self.version);
+                let about = act.about_errands().filter(|_| matches!(answer, Answer::Own(_)));
+                let gate = about.map(|about| Gate::by_now(self.version, about));
                 return Outcome { gate, ..Outcome::answer(answer) };
             }
         };
@@ -138,12 +139,12 @@ impl User {
             }
             Err(refusal) => (Err(refusal.code), Answer::Refused(taking(refusal, act.number)), None),
         };
-        let mut outcome = Outcome::answer(answer);
+        let (mut outcome, version) = (Outcome::answer(answer), self.version);
         self.consume_own(key, Kept { fingerprint, fate }, at.time_ms);
         self.counts_no_more(&of);
         if let Some(change) = change {
             self.carry_out(at, act, change, &mut outcome);
-            outcome.gate = act.concerns_others().then_some(self.version);
+            outcome.gate = act.about_errands().map(|about| self.gate_behind(version, about));
         }
         outcome
     }

@@ -20,7 +20,7 @@ use rookery_wire::{Kind, RelationState, SessionId, UserId};
 
 use super::command::ReadTo;
 use super::manage::own;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{About, Answer, Gate, Outcome};
 use super::session::At;
 use super::user::{User, frozen};
 use crate::plant::planted;
@@ -246,9 +246,36 @@ impl User {
         self.errands.iter()
     }
 
-    /// Whether every errand up to this version has arrived.
-    pub fn gate_open(&self, version: u64) -> bool {
-        planted("block-early") || self.errands.values().all(|errand| errand.version > version)
+    /// Whether the errands that an answer waits for have arrived.
+    pub fn gate_open(&self, gate: &Gate) -> bool {
+        let is_over = |errand: &Errand| !gate.spans(errand.version);
+        planted("block-early")
+            || match &gate.about {
+                About::Errands(kind, Some(other)) => {
+                    self.errands.get(&(*kind, other.clone())).is_none_or(is_over)
+                }
+                About::Errands(kind, None) => {
+                    self.errands.iter().filter(|((of, _), _)| of == kind).all(|(_, errand)| is_over(errand))
+                }
+                About::All => self.errands.values().all(is_over),
+                // A user has none.
+                About::Lists(_) => true,
+            }
+    }
+
+    /// What the first answer to an act waits for, before which the version was this. Where it has left nothing for another, what
+    /// an earlier one has left there may be on its way still; one that is about many waits for what it has left itself.
+    pub(super) fn gate_behind(&self, before: u64, about: About) -> Gate {
+        match about {
+            About::Errands(_, Some(_)) => Gate::by_now(self.version, about),
+            _ => Gate::of_all(before, self.version),
+        }
+    }
+
+    /// What an answer waits for that is about how far this user has read a direct session, or about a block that it learns of.
+    pub(super) fn gate_to(&self, kind: ErrandKind, session: &SessionId) -> Option<Gate> {
+        let other = session.peer_of(&self.id)?.clone();
+        Some(Gate::by_now(self.version, About::Errands(kind, Some(other))))
     }
 
     /// A relation after a step of this user's; as it is when there is nothing to do.
@@ -296,10 +323,11 @@ impl User {
         true
     }
 
-    /// The version of the errand that is carrying a block, or the end of one, to this session.
-    pub(super) fn bar_under_way(&self, session: &SessionId) -> Option<u64> {
+    /// What waits for the errand that is carrying a block, or the end of one, to this session; none if none is.
+    pub(super) fn bar_under_way(&self, session: &SessionId) -> Option<Gate> {
         let other = session.peer_of(&self.id)?;
-        self.errands.get(&(ErrandKind::Bar, other.clone())).map(|errand| errand.version)
+        self.errands.get(&(ErrandKind::Bar, other.clone()))?;
+        self.gate_to(ErrandKind::Bar, session)
     }
 
     /// The frame that tells this user's devices how a relation is now, if that is another than before.

@@ -23,7 +23,7 @@ use super::key::SenderKey;
 use super::keyed::Keys;
 use super::manage::{Attributes, Profile, Settings};
 use super::numbers::{taking, trimmed};
-use super::outcome::{Answer, Intent, Outcome, Publication};
+use super::outcome::{About, Answer, Gate, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
 use super::seal::Chain;
 use super::sender::{Fate, Known, Number, Sender, Stored};
@@ -255,13 +255,19 @@ impl Session {
     pub fn pending_intents(&self) -> impl Iterator<Item = Intent> {
         self.intents.iter().map(|(user, link)| Intent { user: user.clone(), link: link.clone() })
     }
-    /// Whether every intent up to membership version `version` has arrived.
-    pub fn gate_open(&self, version: u64) -> bool {
-        self.intents.values().all(|link| link.version > version)
+    /// Whether the intents that an answer waits for have arrived.
+    pub fn gate_open(&self, gate: &Gate) -> bool {
+        let is_over = |link: &Link| !gate.spans(link.version);
+        match &gate.about {
+            About::Lists(users) => users.iter().all(|user| self.intents.get(user).is_none_or(is_over)),
+            About::All => self.intents.values().all(is_over),
+            // A session has none.
+            About::Errands(..) => true,
+        }
     }
-    /// Whether the list of this user has heard of what concerns it up to membership version `version`.
-    pub fn list_has(&self, user: &UserId, version: u64) -> bool {
-        self.intents.get(user).is_none_or(|link| link.version > version)
+    /// What the answer to a change waits for, also to a repeat of it: what is on its way by now to the lists of those it names.
+    pub(super) fn gate_of(&self, actor: &Actor, act: &Act) -> Option<Gate> {
+        Some(Gate::by_now(self.version, act.about_lists(actor)?))
     }
     /// Refuses every later act with FROZEN, after a panic (R9). What was decided before goes on: intents still clear.
     pub fn freeze(&mut self, index: u64) {
@@ -346,6 +352,7 @@ impl Session {
         act: &Act,
     ) -> Result<(Outcome, Stored), ErrorBody> {
         let mut outcome = Outcome::default();
+        let version = self.version;
         let (mut turnover, mut rewriting, mut entry) = (None, None, None);
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
@@ -419,8 +426,7 @@ impl Session {
         outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
-            outcome.gate = Some(self.version);
-            outcome.gate_of = act.moves_alone(actor);
+            outcome.gate = Some(Gate::of_all(version, self.version));
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
         Ok((outcome, stored))

@@ -258,7 +258,7 @@ fn members_come_and_go_in_the_sequence_and_removals_keep_their_version() {
         apply(&mut session, &disk, &at(2), &actor("bob"), 1, &change(ChangeKind::Add, &["cid", "bob"]));
     assert_eq!(added.added, vec![user("cid")], "who is in already is passed over");
     assert_eq!(added.intents.len(), 1);
-    assert!(added.gate.is_some_and(|version| !session.gate_open(version)));
+    assert!(added.gate.as_ref().is_some_and(|gate| !session.gate_open(gate)));
     let refused = apply(&mut session, &disk, &at(3), &actor("bob"), 2, &change(ChangeKind::Remove, &["cid"]));
     assert_eq!(code_of(&refused), ErrorCode::NotAllowed);
     let removed = apply(&mut session, &disk, &at(4), &actor("ann"), 2, &change(ChangeKind::Remove, &["cid"]));

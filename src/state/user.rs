@@ -18,7 +18,7 @@ use super::keyed::Keys;
 use super::outcome::{Answer, Outcome};
 use super::parts::Counted;
 use super::privacy::Privacy;
-use super::relations::{Errand, ErrandKey, RelationEntry};
+use super::relations::{Errand, ErrandKey, ErrandKind, RelationEntry};
 use super::series::Series;
 use super::session::At;
 use crate::plant::planted;
@@ -204,7 +204,7 @@ impl User {
             self.store_extras(session, extras);
         }
         if self.tell_read(at, to) {
-            (outcome.errands, outcome.gate) = (true, Some(self.version));
+            (outcome.errands, outcome.gate) = (true, self.gate_to(ErrandKind::Burn, session));
         }
         outcome
     }
@@ -296,7 +296,7 @@ impl User {
         known.joined_seq = link.joined_seq;
         self.dirty.links.insert(link.session.clone());
         if link.member && !was_member && self.bar_from_the_beginning(&link.session) {
-            (outcome.errands, outcome.gate) = (true, Some(self.version));
+            (outcome.errands, outcome.gate) = (true, self.bar_under_way(&link.session));
         }
         outcome
     }
