@@ -125,6 +125,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             sessions_per_user: SESSIONS_PER_USER,
             left_per_user: 2_000,
             relations_per_user: 1_000,
+            requests_per_user: 1_000,
         };
         let stages = Stages::start(2).expect("arbiters");
         let mut shards = Vec::new();

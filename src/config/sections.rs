@@ -121,8 +121,10 @@ section! {
         devices_per_platform: u32 = 64, number(1, 64, "devices");
         /// What becomes of a device beyond that: `end` lets it in and ends the one that was least recently used; `refuse` refuses it with TOO_MANY_DEVICES.
         devices_beyond: Beyond = Beyond::End, Kind::Choice(&["end", "refuse"]);
-        /// Friends, requests, blocked users and remarks a user may have, in all.
+        /// Friends, users asked, blocked users and remarks a user may have, in all.
         relations_per_user: u32 = 5_000, number(10, 100_000, "relations");
+        /// Requests of others that may wait for a user's answer, beside those; one more is declined at once.
+        requests_per_user: u32 = 500, number(1, 10_000, "requests");
         /// Ranges of messages of one session that a user may have deleted for itself.
         deletions_per_session: u32 = 256, number(1, 1_000, "ranges");
         /// Longest draft of a message.

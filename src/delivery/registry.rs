@@ -96,7 +96,15 @@ impl Delivery {
     /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is,
     /// or has been, pushed everything; `None` when it is not attached any more.
     pub fn admit(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
-        let live_from = self.topics.get_mut(topic)?.admit(receiver, joined_seq);
+        let live_from = self.topics.get_mut(topic)?.admit(receiver, joined_seq, false);
+        self.looks.stir(topic);
+        live_from
+    }
+
+    /// The same where the user's own list alone says so, which may be older than the session: [`Delivery::refute`] ends it, until
+    /// the session or its log has said so too.
+    pub fn presume(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
+        let live_from = self.topics.get_mut(topic)?.admit(receiver, joined_seq, true);
         self.looks.stir(topic);
         live_from
     }
@@ -134,6 +142,12 @@ impl Delivery {
     /// record of the removal, behind all that the member is to be pushed before it.
     pub fn dismiss(&self, topic: &Topic, receiver: u64) {
         self.end(topic, |subscribers| subscribers.dismiss(topic, receiver));
+    }
+
+    /// The session says that the user is no member. Ends one that is quiet, or [presumed](Delivery::presume): no record of a
+    /// removal need ever come to end that.
+    pub fn refute(&self, topic: &Topic, receiver: u64) {
+        self.end(topic, |subscribers| subscribers.refute(topic, receiver));
     }
 
     /// Whether the receiver is pushed what comes in.

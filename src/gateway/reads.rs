@@ -165,6 +165,7 @@ pub(super) async fn read_mark(
     request: u32,
     read: request::Read,
 ) -> Result<(), ErrorBody> {
+    let taken_ms = connection.core.clock.unix_ms();
     let _turn = turn(&connection).await?;
     let router = &connection.core.router;
     let shard = router.shard_of(&EntityKey::Session(read.session.clone()));
@@ -176,7 +177,7 @@ pub(super) async fn read_mark(
         other => return Err(unexpected(&other)),
     };
     let to = ReadTo { session: read.session, seq: read.seq, count, burns };
-    match router.execute(&Command::Read { user, to }).await {
+    match router.execute(&Command::Read { user, to, taken_ms }).await {
         Answer::ReadMark(mark) => {
             receipts::note(&connection.core, connection.user(), &mark.session, mark.seq);
             connection.reply(Kind::ReadMark, request, &mark);

@@ -47,5 +47,6 @@ pub(super) fn shard_options(config: &Config, shards_here: usize) -> ShardOptions
         sessions_per_user: config.limits.sessions_per_user,
         left_per_user: config.limits.left_per_user,
         relations_per_user: config.limits.relations_per_user,
+        requests_per_user: config.limits.requests_per_user,
     }
 }

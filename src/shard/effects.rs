@@ -14,7 +14,7 @@ use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
 use crate::state::lookups::Looked;
 use crate::state::{
-    At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
+    At, Command, EntityKey, Gate, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
 };
 
 /// What a batch gathers in one entity before it is published in one go.
@@ -113,11 +113,8 @@ impl Entity for Session {
     fn settle(&mut self) {
         self.forget_recalled();
     }
-    fn gate_open(&self, version: u64, of: Option<&UserId>) -> bool {
-        match of {
-            Some(user) => self.list_has(user, version),
-            None => Session::gate_open(self, version),
-        }
+    fn gate_open(&self, gate: &Gate) -> bool {
+        Session::gate_open(self, gate)
     }
     fn opening(&self) -> bool {
         Session::opening(self)
@@ -227,7 +224,7 @@ impl Entity for User {
         self.applies(at.index);
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
-            Command::Read { to, .. } => self.read(at, to),
+            Command::Read { to, taken_ms, .. } => self.read_when(at, to, *taken_ms),
             Command::Delivered { device, epoch, cursors, .. } => {
                 self.delivered((device, *epoch), cursors, at.time_ms)
             }
@@ -235,7 +232,7 @@ impl Entity for User {
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { of, cursors, .. } => self.read_part(at, of, cursors),
-            Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
+            Command::Hear { from, stance, text, room, .. } => self.hear(at, from, stance, text, *room),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
             Command::Act { .. }
@@ -251,8 +248,8 @@ impl Entity for User {
     }
 
     fn settle(&mut self) {}
-    fn gate_open(&self, version: u64, _: Option<&UserId>) -> bool {
-        User::gate_open(self, version)
+    fn gate_open(&self, gate: &Gate) -> bool {
+        User::gate_open(self, gate)
     }
     fn opening(&self) -> bool {
         false

@@ -83,8 +83,10 @@ pub struct ShardOptions {
     pub sessions_per_user: u32,
     /// Sessions a user is in no more that its list remembers; carried in commands where it is judged.
     pub left_per_user: u32,
-    /// Relations a user may have; carried in commands where it is judged.
+    /// Relations of a user's own; carried in commands where it is judged.
     pub relations_per_user: u32,
+    /// Requests of others that may wait with a user; carried likewise.
+    pub requests_per_user: u32,
 }
 
 /// One line of the table of all sessions (R15): login reads it and wakes nobody.

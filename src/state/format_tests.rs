@@ -98,6 +98,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
         Command::Read {
             user: user("ann"),
             to: ReadTo { session: session.clone(), seq: 7, count: 5, burns: true },
+            taken_ms: 1_700_000_000_000,
         },
         Command::Expire { session: session.clone(), seqs: vec![1, 300] },
         Command::ReadMany {

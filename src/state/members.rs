@@ -117,7 +117,8 @@ impl Session {
                         self.found(user.clone(), link.version);
                     }
                 }
-                // A repeat of an intent that had been refused arrived after all: that list is put right.
+                // A repeat of an intent that had been refused arrived after all, where the list knew of nothing newer any more: it
+                // is put right.
                 None if *member && self.member(user).is_none() && !self.frozen => {
                     self.version = version_after(self.version.max(*version), at);
                     self.intend(user.clone(), false, 1, &mut outcome);
@@ -167,7 +168,10 @@ impl Session {
             self.dirty.intents.insert(user.clone());
             let version = self.intents.remove(user).map_or(0, |link| link.version);
             self.doors.gives_back(user, version);
-            self.drop_member(user);
+            let joined_seq = self.drop_member(user).unwrap_or(1);
+            // The lane may have sent what was refused once more, and nobody waits for what becomes of that: where it finds room
+            // later it must be the older one (R12).
+            self.intend(user.clone(), false, joined_seq, &mut outcome);
         }
         match leaving {
             Some((from, placed)) => {

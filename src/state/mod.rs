@@ -23,6 +23,7 @@ mod left;
 pub mod lookups;
 pub mod manage;
 mod members;
+mod numbers;
 pub mod outcome;
 pub mod own;
 pub mod parts;
@@ -48,10 +49,10 @@ pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadT
 pub use devices::{DeviceBounds, Introduction};
 pub use keyed::{KEY_LIVES_MS, KeyedOwn};
 pub use left::Listing;
-pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
+pub use outcome::{About, Answer, Gate, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use parts::PartOf;
-pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
+pub use relations::{Errand, ErrandKey, ErrandKind, Room, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
 pub use trim::{as_expired, is_overdue};
@@ -70,6 +71,8 @@ mod digest_tests;
 mod format_tests;
 #[cfg(test)]
 mod full_lists_tests;
+#[cfg(test)]
+mod gates_tests;
 #[cfg(test)]
 mod joining_model_tests;
 #[cfg(test)]
@@ -90,6 +93,8 @@ mod manage_tests;
 mod own_model_tests;
 #[cfg(test)]
 mod own_tests;
+#[cfg(test)]
+mod refusals_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]

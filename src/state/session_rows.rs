@@ -18,7 +18,7 @@ use super::records;
 use super::rewrite::Rewrites;
 use super::rows::{Freed, RowFault, RowReader, RowWrites};
 use super::seal::Chain;
-use super::sender::{Fate, Number, Run, Stored};
+use super::sender::{Fate, Number, Run, SenderRow, Stored};
 use super::session::{Member, Session, SessionLimits};
 use super::trim::{Expiries, Expiry};
 use super::versions::{Keeping, Versions};
@@ -159,7 +159,16 @@ pub fn awaits(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Result<boo
 /// # Errors
 /// [`RowFault`].
 pub fn last_number(key: &[u8], value: Bytes) -> Result<u64, RowFault> {
-    row(key, value)
+    Ok(row::<SenderRow>(key, value)?.last)
+}
+
+/// What a sender's row says; nothing is used where there is none.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_sender(rows: &dyn RowReader, id: &SessionId, sender: &SenderKey) -> Result<SenderRow, RowFault> {
+    let key = key::sender(letter::SENDER, id, sender);
+    Ok(rows.get(&key)?.map(|value| row(&key, value)).transpose()?.unwrap_or_default())
 }
 
 /// The last number of a sender, 0 if it has none.
@@ -167,11 +176,10 @@ pub fn last_number(key: &[u8], value: Bytes) -> Result<u64, RowFault> {
 /// # Errors
 /// [`RowFault`].
 pub fn read_last_number(rows: &dyn RowReader, id: &SessionId, sender: &SenderKey) -> Result<u64, RowFault> {
-    let key = key::sender(letter::SENDER, id, sender);
-    Ok(rows.get(&key)?.map(|value| row(&key, value)).transpose()?.unwrap_or(0))
+    Ok(read_sender(rows, id, sender)?.last)
 }
 
-/// What came of an old number, from its run and its record; `None` when its message has been trimmed.
+/// What came of an old number, from its run and its record; `None` when its message has been trimmed, or when it was refused.
 ///
 /// # Errors
 /// [`RowFault`].
@@ -187,20 +195,12 @@ pub fn read_number(
     let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let run: Run = row(&key, value)?;
     let at = usize::try_from(client_seq.saturating_sub(first)).unwrap_or(usize::MAX);
-    let Some(item) = run.items.get(at) else { return Ok(None) };
-    let (fingerprint, fate) = match item.fate {
-        Err(code) => (Fingerprint::Plain(item.fingerprint), Fate::Refused(code)),
-        Ok(seq) => match records::read_one(rows, id, seq)? {
-            None => return Ok(None),
-            Some(bytes) => {
-                let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
-                let Record { message_id, time_ms, count, .. } = record;
-                let fate = Fate::Stored(Stored { seq, message_id, time_ms, count });
-                (Fingerprint::of_row(item.fingerprint, &record), fate)
-            }
-        },
-    };
-    Ok(Some(Number { fingerprint, fate }))
+    let Some(item) = run.items.get(at).filter(|item| item.seq > 0) else { return Ok(None) };
+    let Some(bytes) = records::read_one(rows, id, item.seq)? else { return Ok(None) };
+    let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
+    let fingerprint = Fingerprint::of_row(item.fingerprint, &record);
+    let Record { seq, message_id, time_ms, count, .. } = record;
+    Ok(Some(Number { fingerprint, fate: Fate::Stored(Stored { seq, message_id, time_ms, count }) }))
 }
 
 impl Session {
@@ -356,7 +356,7 @@ impl Session {
         }
         for sender_key in &dirty.senders {
             let Some(sender) = self.senders.get_mut(sender_key) else { continue };
-            rows.put(key::sender(letter::SENDER, &self.id, sender_key), row_value(&sender.last));
+            rows.put(key::sender(letter::SENDER, &self.id, sender_key), row_value(&sender.row()));
             for (first, run) in sender.collect() {
                 rows.put(key::numbers(&self.id, sender_key, first), row_value(&run));
             }
@@ -472,7 +472,7 @@ impl Session {
 }
 
 /// Runs of numbers among the `most` rows from the key `from` on (or from the first one) that say only where trimmed messages
-/// stood; and the key to go on from, if there are more. A run with a refusal in it stays: that answer is kept for ever.
+/// stood; and the key to go on from, if there are more.
 ///
 /// # Errors
 /// [`RowFault`].
@@ -494,7 +494,7 @@ pub fn needless_numbers(
         }
         seen += 1;
         let run: Run = row(key, Bytes::copy_from_slice(value))?;
-        if run.items.iter().all(|item| item.fate.is_ok_and(|seq| seq < first_seq)) {
+        if run.items.iter().all(|item| item.seq < first_seq) {
             needless.push(name);
         }
         Ok(true)

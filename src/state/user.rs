@@ -20,7 +20,7 @@ use super::left::{LeftLines, Listing};
 use super::outcome::{Answer, Outcome};
 use super::parts::Counted;
 use super::privacy::Privacy;
-use super::relations::{Errand, ErrandKey, RelationEntry};
+use super::relations::{Errand, ErrandKey, ErrandKind, RelationEntry};
 use super::series::Series;
 use super::session::At;
 use crate::plant::planted;
@@ -66,6 +66,8 @@ pub struct User {
     pub(super) relations: BTreeMap<UserId, RelationEntry>,
     /// Relations that are not over.
     pub(super) live_relations: u32,
+    /// Of those, what is only asked by the other.
+    pub(super) asked: u32,
     pub(super) refuses_strangers: bool,
     pub(super) privacy: Privacy,
     /// Grows with everything that leaves errands, and with every stance.
@@ -110,6 +112,7 @@ impl User {
             series: BTreeMap::new(),
             relations: BTreeMap::new(),
             live_relations: 0,
+            asked: 0,
             refuses_strangers: false,
             privacy: Privacy::default(),
             version: 0,
@@ -169,6 +172,12 @@ impl User {
 
     /// Moves the read cursor forward; an older one changes nothing and is answered with the newer (G6).
     pub fn read(&mut self, at: &At, to: &ReadTo) -> Outcome {
+        self.read_when(at, to, u64::MAX)
+    }
+
+    /// The same for what a device has read by this time, unix milliseconds. It carries no number, and may come long after
+    /// the device has read the same over another node: then it ends no mark of unread that was set meanwhile (R11).
+    pub fn read_when(&mut self, at: &At, to: &ReadTo, taken_ms: u64) -> Outcome {
         if self.frozen {
             return frozen();
         }
@@ -193,13 +202,14 @@ impl User {
                 self.dirty.links.insert(session.clone());
             }
         }
-        if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
-            let extras = Extras { marked_unread: false, ..extras.clone() };
+        let marked = |extras: &&Extras| extras.marked_unread && extras.marked_ms <= taken_ms;
+        if let Some(mut extras) = self.extras.get(session).filter(marked).cloned() {
+            extras.end_mark();
             outcome.user_frames.push(extras.frame(session));
             self.store_extras(session, extras);
         }
         if self.tell_read(at, to) {
-            (outcome.errands, outcome.gate) = (true, Some(self.version));
+            (outcome.errands, outcome.gate) = (true, self.gate_to(ErrandKind::Burn, session));
         }
         outcome
     }
@@ -301,7 +311,7 @@ impl User {
         self.file_line(&link.session, true);
         self.forget_left(list.kept);
         if link.member && !was_member && self.bar_from_the_beginning(&link.session) {
-            (outcome.errands, outcome.gate) = (true, Some(self.version));
+            (outcome.errands, outcome.gate) = (true, self.bar_under_way(&link.session));
         }
         outcome
     }

@@ -121,6 +121,8 @@ impl User {
         user.left = LeftLines::loaded(left, head.left_floor);
         let live = user.relations.values().filter(|entry| entry.is_live()).count();
         user.live_relations = u32::try_from(live).unwrap_or(u32::MAX);
+        let asked = user.relations.values().filter(|entry| entry.is_only_asked()).count();
+        user.asked = u32::try_from(asked).unwrap_or(u32::MAX);
         Ok(user)
     }
 

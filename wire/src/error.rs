@@ -135,7 +135,7 @@ codes! {
     /// The number was used with other content.
     ClientSeqReused = 401, "CLIENT_SEQ_REUSED", "take the next free number";
     /// The number was used, and its message has been trimmed since.
-    AlreadyTrimmed = 402, "ALREADY_TRIMMED", "it was stored once; do not send it again";
+    AlreadyTrimmed = 402, "ALREADY_TRIMMED", "it was answered once; do not send it again";
     /// The user is not a member of the session.
     NotMember = 403, "NOT_MEMBER", "join the session first";
     /// There is no such session.
@@ -260,7 +260,8 @@ impl ErrorCode {
     }
 
     /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user who never was a
-    /// member, or of one who is none and wants to come in (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
+    /// member, of one who is none any more from a device without numbers there, or of one who is none and wants to come in
+    /// (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
     /// heard by those alone, and take none.
     pub fn spares_strangers(self) -> bool {
         use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};

@@ -70,6 +70,7 @@ fn options() -> ShardOptions {
         sessions_per_user: 16,
         left_per_user: 16,
         relations_per_user: 16,
+        requests_per_user: 16,
     }
 }
 
