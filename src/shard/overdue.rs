@@ -14,7 +14,7 @@ use crate::state::{Session, as_expired};
 
 /// When the node's clock was last known to be right, by itself and by one that nobody sets.
 #[derive(Default)]
-pub struct SureTime(Mutex<Option<(u64, Instant)>>);
+pub(super) struct SureTime(Mutex<Option<(u64, Instant)>>);
 
 impl SureTime {
     /// The time, when the node's clock says this and is right or not.
