@@ -29,6 +29,10 @@ bugs=(
     "cursor-back Cursors none 1"
     "record-flipped Replicas none 1"
     "stale-reads Linear none 1"
+    # The gateway forgets one answer of 200.
+    "answer-lost Answers none 1"
+    "joined-unpushed News none 1"
+    "left-unpushed News none 1"
     "no-membership Membership none 2"
     "push-twice Pushes none 1"
     "push-lost Delivery none 1"

@@ -19,6 +19,7 @@ use rookery_raft::{
     Clock, Entropy, Fault, Group, Host, HostOptions, Network, PeerNet, PeerOptions, RaftId, Speaks, Store,
     StoreOptions,
 };
+use rookery_wire::live::named_at_once;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -483,6 +484,7 @@ fn router_options(config: &Config, node: u16, shards: u32) -> RouterOptions {
             deadline: Duration::from_millis(config.timing.request_deadline_ms),
         },
         reads: READS,
+        named: named_at_once(config.limits.watched_members, config.limits.frame),
         runtime: tokio::runtime::Handle::current(),
     }
 }

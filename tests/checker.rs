@@ -19,8 +19,17 @@ use rookery::check::cast::CastSize;
 use rookery::check::drive::Plan;
 use rookery::check::history::{Act, FaultKind, History, Outcome, Parts, Told};
 use rookery::check::judge::{Rule, Standing, Verdict, judge};
+use rookery::check::stage::{Bounds, MAX_EVENTS};
+
+/// Nothing is far away here, and nothing is kept waiting.
+const BOUNDS: Bounds =
+    Bounds { events: MAX_EVENTS, grace: Duration::from_secs(1), drain: Duration::from_secs(3) };
 
 async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
+    play_within(BOUNDS, plant, fault, seed).await
+}
+
+async fn play_within(bounds: Bounds, plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
     println!("seed {seed}, {plant:?}, {fault:?}");
     let mut cluster = FakeCluster::start(plant).await;
     let size =
@@ -32,6 +41,7 @@ async fn play(plant: Plant, fault: FaultKind, seed: u64) -> (History, Verdict) {
         tag: "t".to_owned(),
         rate: 3_000.0,
         window: 6,
+        bounds,
         content: (20, 60),
         replication: 3,
         snapshots: false,
@@ -66,6 +76,17 @@ async fn a_good_cluster_is_found_good() {
         assert!(recalls > 5 && edits > 5, "{fault:?}: {recalls} recalls, {edits} edits");
         assert!(unblocked > 2, "{fault:?}: {unblocked} blocks were ended");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_records_too_much_is_ended_and_proves_nothing() {
+    let bounds = Bounds { events: 8_000, ..BOUNDS };
+    let (history, verdict) = play_within(bounds, Plant::Nothing, FaultKind::Kill, 11).await;
+    assert_eq!(verdict.violations, vec![]);
+    assert_eq!(verdict.standing(), Standing::Inconclusive);
+    assert!(verdict.inconclusive.iter().any(|why| why.contains("as long as it may be")), "{verdict:?}");
+    let ended = history.setup.drain.unwrap().begun;
+    assert!(ended < 20_000_000, "the load is ended at once and not with its round, at {ended} µs");
 }
 
 /// How many acts of a kind were acknowledged.
@@ -118,5 +139,8 @@ plants! {
     a_block_that_is_answered_too_early_is_caught: BlockEarly, None, Blocks;
     a_device_that_is_not_told_of_a_read_is_caught: MarkUnpushed, None, Cursors;
     a_list_that_keeps_a_group_is_caught: LeftListed, None, Lists;
+    an_answer_that_is_lost_is_caught: AnswerLost, None, Answers;
+    a_device_that_is_not_told_that_it_came_in_is_caught: JoinedUnpushed, None, News;
+    a_device_that_is_not_told_that_it_was_let_go_is_caught: LeftUnpushed, None, News;
     a_list_since_a_mark_that_leaves_a_change_out_is_caught: SinceMisses, None, Linear | Lists | Unread;
 }

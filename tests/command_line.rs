@@ -373,6 +373,9 @@ fn people_as_they_are(folder: &Path) {
     let seen = good(folder, &["watch", "--user", "ann", "bob", "--once", "--json"]);
     assert!(seen.contains(r#""online":false"#) && seen.contains(r#""user":"bob""#), "{seen}");
     assert!(bad(folder, &["watch", "--user", "ann", "sam", "--once"], 1).contains("NOT_ALLOWED"));
+    let seen = good(folder, &["watch", "--user", "ann", "--group", "team", "--once", "--json"]);
+    assert!(seen.contains(r#""others":0"#) && seen.contains(r#""whole":true"#), "{seen}");
+    assert!(bad(folder, &["watch", "--user", "sam", "--group", "team", "--once"], 1).contains("NOT_MEMBER"));
     good(folder, &["people", "--user", "bob", "privacy", "--presence", "nobody"]);
     let set = good(folder, &["people", "--user", "bob", "privacy", "--json"]);
     assert_eq!(set.trim(), r#"{"receipts":"all","presence":"nobody"}"#);

@@ -88,6 +88,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
                 shards: SHARDS,
                 lane: LaneLimits { requests: 4096, bytes: 8 << 20, deadline: Duration::from_secs(10) },
                 reads: 1024,
+                named: 1000,
                 runtime: tokio::runtime::Handle::current(),
             },
             Arc::new(peers.clone()),
@@ -122,7 +123,9 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             sweep_every: Duration::from_secs(1),
             compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
+            left_per_user: 2_000,
             relations_per_user: 1_000,
+            requests_per_user: 1_000,
         };
         let stages = Stages::start(2).expect("arbiters");
         let mut shards = Vec::new();

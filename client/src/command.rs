@@ -5,7 +5,9 @@ use rookery_wire::admin::{Admin, AdminReply, Audit, AuditPage};
 use rookery_wire::digest::{DigestAt, DigestReply};
 use rookery_wire::group::{Group, GroupInfo, ListRoles, RolePage};
 use rookery_wire::join::{CodePage, ListCodes, ListRequests, RequestPage};
-use rookery_wire::live::{Ephemeral, PresencePage, ReceiptPage, Receipts, Watch};
+use rookery_wire::live::{
+    Ephemeral, PresencePage, ReceiptPage, Receipts, SessionPresence, Watch, WatchSession,
+};
 use rookery_wire::own::{DevicePage, ListDevices, ListRelations, RelationPage, SelfAck};
 use rookery_wire::reply::{Ack, MemberPage, Page, ReadMark, SyncPage};
 use rookery_wire::request::{ListMembers, Pull, Read, Sync};
@@ -47,6 +49,7 @@ pub(crate) enum Question {
     Receipts(Receipts),
     Ephemeral(Ephemeral),
     Watch(Watch),
+    WatchSession(WatchSession),
     Digest(DigestAt),
     Admin(Admin),
     Audit(Audit),
@@ -70,6 +73,7 @@ pub(crate) enum Answer {
     Devices(DevicePage),
     Receipts(ReceiptPage),
     Presence(PresencePage),
+    SessionPresence(SessionPresence),
     Digest(DigestReply),
     Admin(Box<AdminReply>),
     Audit(AuditPage),
@@ -104,6 +108,7 @@ impl Question {
             Self::Receipts(_) => "RECEIPTS",
             Self::Ephemeral(_) => "EPHEMERAL",
             Self::Watch(_) => "WATCH",
+            Self::WatchSession(_) => "WATCH_SESSION",
             Self::Digest(_) => "DIGEST",
             Self::Admin(_) => "ADMIN",
             Self::Audit(_) => "AUDIT",

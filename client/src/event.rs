@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rookery_wire::live::{EphemeralMessage, PresenceLine, Receipt};
+use rookery_wire::live::{EphemeralMessage, PresenceLine, Receipt, SessionPresence};
 use rookery_wire::own::{Relation, SessionSettings};
 use rookery_wire::reply::ReadMark;
 use rookery_wire::{ErrorBody, Record, SessionId, UserId};
@@ -41,6 +41,8 @@ pub enum Event {
         /// Why.
         error: ErrorBody,
     },
+    /// Members of a group that is watched have come or gone; after a new connection all of them, as they are.
+    SessionPresence(SessionPresence),
     /// The user is in a new session, or in one again.
     Joined(SessionId),
     /// The user is no longer in this session.

@@ -1,7 +1,10 @@
 //! People as they are now: who has read what, who writes, who is there.
 
 use bytes::Bytes;
-use rookery_wire::live::{Ephemeral, Passing, PresencePage, ReceiptPage, Receipts, Watch, WatchMode, Which};
+use rookery_wire::live::{
+    Ephemeral, Passing, PresencePage, ReceiptPage, Receipts, SessionPresence, Watch, WatchMode, WatchSession,
+    Which,
+};
 use rookery_wire::{Blob, SessionId, UserId};
 
 use crate::client::{Client, mismatch};
@@ -65,10 +68,23 @@ impl Client {
     /// those who were watched before are.
     ///
     /// # Errors
-    /// As [`Client::members`]; `TOO_MANY` among the refusals.
+    /// As [`Client::members`]; `TOO_MANY` and `WATCH_TOO_LARGE` among the refusals.
     pub async fn watch(&self, mode: WatchMode, users: &[UserId]) -> Result<PresencePage, ClientError> {
         match self.ask(Question::Watch(Watch { mode, users: users.to_vec() })).await? {
             Answer::Presence(page) => Ok(page),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    /// Watches who of a group is online, or no longer: [`crate::Event::SessionPresence`] tells who comes and goes, also over
+    /// later connections. The answer says who is there now.
+    ///
+    /// # Errors
+    /// As [`Client::members`]; `TOO_MANY_GROUPS_WATCHED` among the refusals.
+    pub async fn watch_session(&self, session: &SessionId, on: bool) -> Result<SessionPresence, ClientError> {
+        let watch = WatchSession { session: session.clone(), on };
+        match self.ask(Question::WatchSession(watch)).await? {
+            Answer::SessionPresence(page) => Ok(page),
             other => Err(mismatch(&other)),
         }
     }

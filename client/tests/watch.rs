@@ -7,8 +7,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_client::wire::live::{PresencePage, Watch, WatchMode};
-use rookery_client::wire::{ErrorCode, Kind, Retry, UserId};
+use rookery_client::wire::live::{PresencePage, SessionPresence, Watch, WatchMode, WatchSession};
+use rookery_client::wire::{ErrorCode, GroupId, Kind, Retry, SessionId, UserId};
 use rookery_client::{Client, ClientError, Event, Options};
 use support::{Fake, Peer, next, summary, within};
 use tokio::task::JoinHandle;
@@ -74,20 +74,26 @@ async fn a_node_that_takes_fewer_is_asked_for_as_many_and_the_application_hears_
     within("the answer", granted).await.unwrap().unwrap();
     drop(peer);
 
-    let mut peer = fake.accept_ready(vec![summary(0, 0)]).await;
-    let (id, ..) = asked(&mut peer).await;
-    peer.error(id, ErrorCode::TooMany, Retry::Never, 2).await;
-    let (id, mode, named) = asked(&mut peer).await;
-    assert_eq!((mode, named), (WatchMode::Replace, users(&["bob", "cid"])));
-    grant(&mut peer, id).await;
-    let told = within("the word", async {
-        loop {
-            if let Event::Unwatched { users, error } = next(&mut events).await {
-                return (users, error.code);
+    let bounds = [
+        (ErrorCode::TooMany, 2, &["bob", "cid"][..], &["dan"][..]),
+        (ErrorCode::WatchTooLarge, 1, &["bob"][..], &["cid"][..]),
+    ];
+    for (code, most, left, lost) in bounds {
+        let mut peer = fake.accept_ready(vec![summary(0, 0)]).await;
+        let (id, ..) = asked(&mut peer).await;
+        peer.error(id, code, Retry::Never, most).await;
+        let (id, mode, named) = asked(&mut peer).await;
+        assert_eq!((mode, named), (WatchMode::Replace, users(left)));
+        grant(&mut peer, id).await;
+        let told = within("the word", async {
+            loop {
+                if let Event::Unwatched { users, error } = next(&mut events).await {
+                    return (users, error.code);
+                }
             }
-        }
-    });
-    assert_eq!(told.await, (users(&["dan"]), ErrorCode::TooMany));
+        });
+        assert_eq!(told.await, (users(lost), code));
+    }
 }
 
 /// It was not answered in time, so the application is told that it did not come to be; the node may have carried it out.
@@ -109,4 +115,49 @@ async fn a_watch_that_was_given_up_is_taken_back() {
     grant(&mut peer, late).await;
     let (_, mode, named) = asked(&mut peer).await;
     assert_eq!((mode, named), (WatchMode::Replace, vec![]));
+}
+
+async fn asked_groups(peer: &mut Peer, count: usize) -> Vec<(u32, SessionId)> {
+    let mut asked = Vec::new();
+    for _ in 0..count {
+        let (id, WatchSession { session, on }) = peer.expect::<WatchSession>(Kind::WatchSession).await;
+        assert!(on, "{session}");
+        asked.push((id, session));
+    }
+    asked.sort_by(|a, b| a.1.cmp(&b.1));
+    asked
+}
+
+async fn grant_group(peer: &mut Peer, id: u32, session: &SessionId) {
+    let page = SessionPresence { session: session.clone(), whole: true, users: vec![], others: 0 };
+    peer.send(Kind::SessionPresence, id, &page).await;
+}
+
+#[tokio::test]
+async fn groups_that_are_watched_are_asked_for_again_until_one_is_refused_for_good() {
+    let fake = Fake::start().await;
+    let (client, _events, mut peer) = fake.client(patient(&fake), vec![summary(0, 0)]).await;
+    let client = Arc::new(client);
+    let groups = ["a", "b", "c"].map(|name| SessionId::group(GroupId::new(name).unwrap()));
+    for group in &groups {
+        let (client, of) = (Arc::clone(&client), group.clone());
+        let granted = tokio::spawn(async move { client.watch_session(&of, true).await });
+        let (id, _) = asked_groups(&mut peer, 1).await.remove(0);
+        grant_group(&mut peer, id, group).await;
+        within("the answer", granted).await.unwrap().unwrap();
+    }
+    drop(peer);
+
+    let mut peer = fake.accept_ready(vec![summary(0, 0)]).await;
+    let asked = asked_groups(&mut peer, 3).await;
+    grant_group(&mut peer, asked[0].0, &groups[0]).await;
+    peer.error(asked[1].0, ErrorCode::NotMember, Retry::Never, 0).await;
+    peer.error(asked[2].0, ErrorCode::Busy, Retry::After(20), 0).await;
+    let again = asked_groups(&mut peer, 2).await;
+    assert_eq!([&again[0].1, &again[1].1], [&groups[0], &groups[2]], "who is no member does not ask again");
+    drop(peer);
+
+    let mut peer = fake.accept_ready(vec![summary(0, 0)]).await;
+    let again = asked_groups(&mut peer, 2).await;
+    assert_eq!([&again[0].1, &again[1].1], [&groups[0], &groups[2]]);
 }

@@ -129,6 +129,7 @@ PASSING = Enumeration("content", "typing", content=Struct(content_type=BYTES, co
                       typing=Struct(on=BOOL))  # fmt: skip
 EPHEMERAL = kind(21, "EPHEMERAL", session=SESSION, on_behalf_of=OptionOf(NAME), body=PASSING)
 WATCH = kind(22, "WATCH", mode=Enumeration("replace", "add", "remove"), users=ListOf(NAME))
+WATCH_SESSION = kind(31, "WATCH_SESSION", session=SESSION, on=BOOL)
 DIGEST = kind(23, "DIGEST", session=SESSION, seq=U64, consistency=CONSISTENCY)
 LIST_REQUESTS = kind(24, "LIST_REQUESTS", session=SESSION, which=Enumeration("asking", "barred"), after=OptionOf(NAME),
                      limit=U32)  # fmt: skip
@@ -183,6 +184,8 @@ EPHEMERAL_MESSAGE = kind(152, "EPHEMERAL_MESSAGE", session=SESSION, sender=NAME,
 PRESENCE_LINE = Struct(user=NAME, online=BOOL, last_seen_ms=U64)
 PRESENCE = kind(153, "PRESENCE", users=ListOf(PRESENCE_LINE))
 PRESENCE_PAGE = kind(154, "PRESENCE_PAGE", users=ListOf(PRESENCE_LINE), refused=ListOf(Tuple(NAME, U16)))
+SESSION_PRESENCE = kind(162, "SESSION_PRESENCE", session=SESSION, whole=BOOL, users=ListOf(PRESENCE_LINE),
+                        others=U32)  # fmt: skip
 DIGEST_REPLY = kind(155, "DIGEST_REPLY", session=SESSION, seq=U64, digest=Fixed(32), first_seq=U64, before=Fixed(32))
 REQUEST_PAGE = kind(156, "REQUEST_PAGE", requests=ListOf(Struct(user=NAME, text=BYTES, since_ms=U64)), more=BOOL)
 CODE = Struct(id=U64, maker=NAME, made_ms=U64, until_ms=U64, uses=U32, used=U32)

@@ -40,14 +40,27 @@ pub(crate) enum SnapshotData {
 #[derive(Debug)]
 pub struct SnapshotWriter {
     chunks: mpsc::Sender<Bytes>,
+    name: u64,
 }
 
 impl SnapshotWriter {
     /// A writer and where its chunks come, also for tests of machines.
     #[doc(hidden)]
     pub fn channel() -> (Self, mpsc::Receiver<Bytes>) {
+        Self::named(u64::MAX)
+    }
+
+    /// Of the snapshot that the receiver will take for the machine as of this log index.
+    #[doc(hidden)]
+    pub fn named(name: u64) -> (Self, mpsc::Receiver<Bytes>) {
         let (chunks, rx) = mpsc::channel(WRITER_QUEUE);
-        (Self { chunks }, rx)
+        (Self { chunks, name }, rx)
+    }
+
+    /// Log index of the checkpoint that the snapshot is named after: the receiver goes on from there, and is told again whatever
+    /// came later. By the time of writing there may be newer checkpoints.
+    pub fn name(&self) -> u64 {
+        self.name
     }
 
     /// Hands over one chunk of at most [`MAX_CHUNK`] bytes; waits while the receiver is behind. An error means that the

@@ -53,6 +53,28 @@ fn killed_at_every_step_of_a_write() {
     assert!(stopped >= 25, "only {stopped} lives were cut short: the workload does not reach its steps");
 }
 
+/// An append that takes more than one batch, and a process that ends between two: what is there is its beginning. Nobody was told
+/// that it is durable, and of a log that is allowed.
+#[test]
+fn an_append_cut_between_two_batches_leaves_its_beginning() {
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let temp = tempfile::tempdir().unwrap();
+    let mut judge = Judge::default();
+    let told = STEPS.into_iter().position(|step| step == Step::Told).unwrap();
+    for nth in (1..20).cycle().take(60) {
+        // Of five payloads some may be so long that no batch takes all.
+        let life = Life { seed: rng.random(), stop: Some((told, nth)), acts: 60, most: 150_000 };
+        let (said, _) = listen(spawn(temp.path(), &life), |_| {});
+        let at = format!("told for the {nth}. time, seed {seed}");
+        judge.judge(temp.path(), &life, &said).unwrap_or_else(|e| panic!("{at}: {e}\n{}", said.stderr));
+        if judge.cut >= 2 {
+            return;
+        }
+    }
+    panic!("no append was cut between two batches, seed {seed}");
+}
+
 #[test]
 fn killed_at_random_moments() {
     let seed = seed();

@@ -64,7 +64,14 @@ fn a_full_disk_stops_the_process_and_loses_nothing_acknowledged() {
             assert!(reason, "round {round} ended without a reason: {}", said.stderr);
         }
         disk.resize(200_000);
-        judge.judge(&dir, &life, &said).unwrap_or_else(|e| panic!("round {round}: {e}\n{}", said.stderr));
+        let verdict = judge.judge(&dir, &life, &said);
+        verdict.unwrap_or_else(|e| {
+            let (begun, acked) = (&said.begun, &said.acked);
+            panic!(
+                "round {round} of {kib} KiB, {status}: {e}\n  begun {begun:?}, acknowledged {acked:?}\n{}",
+                said.stderr
+            )
+        });
     }
     assert!(stopped > 0, "the disk never filled: the test fills nothing");
     println!("stopped {stopped} times by a full disk");

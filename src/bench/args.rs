@@ -95,9 +95,10 @@ pub struct LoadArgs {
     /// Percent of the senders who speak in a direct session of their own, with the other user online.
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub direct: u32,
-    /// Groups; sender i speaks in group i mod this.
-    #[arg(long, default_value_t = 8)]
-    pub sessions: u32,
+    /// Groups (default: 8, or as many as there are senders for them). Sender i speaks in group i mod this; where groups are
+    /// more than senders, each has several and takes them in turn.
+    #[arg(long)]
+    pub sessions: Option<u32>,
     /// Bytes of content.
     #[arg(long, default_value_t = 256)]
     pub size: usize,

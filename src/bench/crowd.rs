@@ -148,12 +148,12 @@ async fn write(
     let mut link = connect(addr, &backend, Role::Service, &ground.token).await?;
     create_group(&mut link, session, users).await?;
     let first = users.chunks(1_000).len() as u64 + 1;
-    let sender =
-        Sender::new(link, session.clone(), 256, Contents::new(ground.seed, 0, 256), first)?.telling(written);
+    let sender = Sender::new(link, vec![session.clone()], 256, Contents::new(ground.seed, 0, 256), first)?
+        .telling(written);
     let now = Instant::now();
     let sent = sender.run(Span { from: now, to: now + Duration::from_secs(120), most: WRITTEN }).await?;
     ensure!(sent.acked >= WRITTEN, "{} of {WRITTEN} messages were written in time", sent.acked);
-    Ok(sent.last_seq)
+    Ok(sent.spoken.iter().map(|spoken| spoken.last_seq).max().unwrap_or(0))
 }
 
 /// Until the oldest record is read from disk, which another page's is then as well.

@@ -1,6 +1,9 @@
-//! A group at full speed beside others: how long a message of a quiet session takes, alone and next to it.
+//! A group at full speed beside others: how long a message of a quiet session takes, alone, next to it, and next to threads
+//! that compute and send nothing: on a machine whose cores nodes and driver share, what these cost is no cost of the group.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,8 +44,12 @@ struct HotReport {
     quiet_sessions: u32,
     alone: Quiet,
     beside: Quiet,
-    /// How much longer the slowest of a hundred takes.
+    /// Beside threads that only compute, one for each core: what is left of the difference when the cluster does nothing else.
+    beside_busy_cores: Quiet,
+    /// How much longer the slowest of a hundred takes beside the hot group.
     p99_ratio: f64,
+    /// The same beside busy cores.
+    p99_ratio_busy_cores: f64,
     hot_senders: u32,
     hot_acked_per_second: f64,
     seed: u64,
@@ -65,24 +72,32 @@ pub(super) async fn run(args: &BenchArgs, hot: &HotArgs) -> anyhow::Result<ExitC
     let span = Span { from, to: from + length + WARMUP, most: u64::MAX };
     let mut sending: JoinSet<_> = heard.into_iter().map(|sender| sender.run(span)).collect();
     let talking = ground.progress.timed("quiet sessions beside a hot one", WARMUP + length);
-    let (_, beside) = talk(quiet, length).await?;
+    let (quiet, beside) = talk(quiet, length).await?;
     drop(talking);
     let mut acked = 0;
     while let Some(sent) = sending.join_next().await {
         acked += sent??.latency.len();
     }
+    let talking = ground.progress.timed("quiet sessions beside busy cores", WARMUP + length);
+    let busy = BusyCores::start();
+    let (_, beside_busy_cores) = talk(quiet, length).await?;
+    drop((busy, talking));
+    let ratio = |quiet: &Quiet| quiet.p99_ms / alone.p99_ms.max(0.001);
     let report = HotReport {
         quiet_sessions: hot.quiet,
-        p99_ratio: beside.p99_ms / alone.p99_ms.max(0.001),
+        p99_ratio: ratio(&beside),
+        p99_ratio_busy_cores: ratio(&beside_busy_cores),
         alone,
         beside,
+        beside_busy_cores,
         hot_senders: hot.senders,
         hot_acked_per_second: acked as f64 / (length + WARMUP).as_secs_f64(),
         seed: ground.seed,
     };
     let line = format!(
         "bench hot: {} quiet sessions: p50 {:.2}, p99 {:.2} ms alone; p50 {:.2}, p99 {:.2} ms beside a group that takes {:.0} \
-         messages/s ({:.1} times); the driver's own timers fire {:.2} and {:.2} ms late (p99)",
+         messages/s ({:.1} times); p50 {:.2}, p99 {:.2} ms beside threads that only compute ({:.1} times); the driver's own \
+         timers fire {:.2}, {:.2} and {:.2} ms late (p99)",
         report.quiet_sessions,
         report.alone.p50_ms,
         report.alone.p99_ms,
@@ -90,11 +105,47 @@ pub(super) async fn run(args: &BenchArgs, hot: &HotArgs) -> anyhow::Result<ExitC
         report.beside.p99_ms,
         report.hot_acked_per_second,
         report.p99_ratio,
+        report.beside_busy_cores.p50_ms,
+        report.beside_busy_cores.p99_ms,
+        report.p99_ratio_busy_cores,
         report.alone.timer_p99_ms,
         report.beside.timer_p99_ms,
+        report.beside_busy_cores.timer_p99_ms,
     );
     print(args.json, &report, &line)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Threads that compute until this is dropped, one for each core.
+struct BusyCores {
+    over: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl BusyCores {
+    fn start() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let spin = |over: Arc<AtomicBool>| {
+            move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        };
+        let threads = (0..cores).map(|_| std::thread::spawn(spin(over.clone()))).collect();
+        Self { over, threads }
+    }
+}
+
+impl Drop for BusyCores {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It does nothing that could panic.
+            let _ = thread.join();
+        }
+    }
 }
 
 async fn hot_senders(ground: &Ground, tag: &str, count: u32) -> anyhow::Result<Vec<Sender>> {
@@ -110,7 +161,7 @@ async fn hot_senders(ground: &Ground, tag: &str, count: u32) -> anyhow::Result<V
         let (_, addr) = &ground.nodes[at % ground.nodes.len()];
         let link = connect(addr, user, Role::User, &ground.token).await?;
         let contents = Contents::new(ground.seed, at as u64, SIZE);
-        senders.push(Sender::new(link, session.clone(), WINDOW, contents, 1)?);
+        senders.push(Sender::new(link, vec![session.clone()], WINDOW, contents, 1)?);
     }
     Ok(senders)
 }
@@ -141,11 +192,12 @@ impl Talker {
         let mut latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         let mut timer = latency.clone();
         let mut pace = interval(Self::PACE);
-        // One that waited for its answer beyond its time goes on from there, and is not late.
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while Instant::now() < span.to {
+        let mut free = Instant::now();
+        while free < span.to {
             let due = pace.tick().await;
-            let late = due.elapsed();
+            // One that waited for its answer beyond its time goes on from there, and is not late.
+            let late = due.max(free).elapsed();
             let send = Send {
                 session: self.session.clone(),
                 client_seq: self.next,
@@ -157,6 +209,7 @@ impl Talker {
             let began = Instant::now();
             ask(&mut self.link, Kind::Send, &send).await?;
             self.next += 1;
+            free = Instant::now();
             if began >= span.from {
                 latency.saturating_record(began.elapsed().as_micros() as u64);
                 timer.saturating_record(late.as_micros() as u64);

@@ -15,6 +15,7 @@ pub(super) struct LibrarySender {
     window: usize,
     contents: Contents,
     next: u64,
+    session: SessionId,
     sent: Sent,
 }
 
@@ -33,7 +34,14 @@ impl LibrarySender {
         options.agent = "rookery bench".to_owned();
         // Without its events a client only sends, and reads no pushes.
         let (client, _) = Client::connect(options).await.context("connecting a sender")?;
-        Ok(Self { client, window: window.max(1), contents, next: 1, sent: Sent::new(session)? })
+        Ok(Self {
+            client,
+            window: window.max(1),
+            contents,
+            next: 1,
+            session: session.clone(),
+            sent: Sent::new(vec![session])?,
+        })
     }
 
     /// Sends until the span is over and everything is answered.
@@ -45,11 +53,11 @@ impl LibrarySender {
                 let began = Instant::now();
                 let content = Outgoing::new("", self.contents.message(self.next));
                 self.next += 1;
-                let pending = self.client.send_pipelined(&self.sent.session, content).await?;
+                let pending = self.client.send_pipelined(&self.session, content).await?;
                 flights.push(async move { (began, pending.await) });
             }
             let Some((began, ack)) = flights.next().await else { break };
-            self.sent.note(began, span, ack?.seq);
+            self.sent.note(began, span, 0, ack?.seq);
         }
         self.client.close().await;
         Ok(self.sent)

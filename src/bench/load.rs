@@ -1,5 +1,6 @@
 //! The load: prepare sessions and connections, send, gather, read back.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
-use rookery_wire::SessionId;
 use rookery_wire::request::Role;
+use rookery_wire::{SessionId, UserId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -68,9 +69,14 @@ pub(super) async fn measure(
     let (_, first) = ground.nodes.first().context("a cluster has nodes")?;
     let mut backend = connect(first, &plan.backend()?, Role::Service, &ground.token).await?;
     let making = ground.progress.counted("making sessions", plan.sessions.len() as u64);
+    let mut speakers: HashMap<&SessionId, Vec<UserId>> = HashMap::new();
+    for sender in 0..load.senders.max(1) {
+        for session in plan.sessions_of(sender, load.senders.max(1)) {
+            speakers.entry(session).or_default().push(plan.sender(sender)?);
+        }
+    }
     for (at, session) in plan.sessions.iter().enumerate() {
-        let senders = (0..load.senders.max(1)).filter(|sender| plan.session_of(*sender) == Some(session));
-        let mut users = senders.map(|sender| plan.sender(sender)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut users = speakers.remove(session).unwrap_or_default();
         for receiver in 0..load.receivers {
             users.push(plan.receiver(at, receiver)?);
         }
@@ -85,18 +91,22 @@ pub(super) async fn measure(
     let receivers = receivers(ground, load, plan, &connecting).await?;
     let (mut senders, mut clients) = (Vec::new(), Vec::new());
     for at in 0..load.senders.max(1) {
-        let (session, addr) = place(ground, load, plan, at).await?;
+        let (mut sessions, addr) = place(ground, load, plan, at).await?;
         let user = plan.sender(at)?;
         let contents = Contents::new(ground.seed, u64::from(at), load.size);
         connecting.inc(1);
         if load.library {
             let everyone = ground.nodes.iter().map(|(_, addr)| addr.clone());
             let seeds = std::iter::once(addr).chain(everyone).collect();
+            let session = sessions.pop().filter(|_| sessions.is_empty());
+            let session = session.context(
+                "--library has one session for each sender: give no more --sessions than --senders",
+            )?;
             let client = LibrarySender::connect(seeds, user, &ground.token, session, load.window, contents);
             clients.push(client.await?);
         } else {
             let link = connect(&addr, &user, Role::User, &ground.token).await?;
-            senders.push((at, Sender::new(link, session, load.window.max(1), contents, 1)?));
+            senders.push((at, Sender::new(link, sessions, load.window.max(1), contents, 1)?));
         }
     }
     drop(connecting);
@@ -132,7 +142,7 @@ pub(super) async fn measure(
     drop((listening, waited));
     let read_back = read_back(ground, plan, &all).await?;
     let pushed = pushed.load(Ordering::Relaxed);
-    report(load, &all, length, pushed, lagged.load(Ordering::Relaxed), read_back, ground.seed)
+    report(load, plan, &all, length, pushed, lagged.load(Ordering::Relaxed), read_back, ground.seed)
 }
 
 async fn receivers(
@@ -165,51 +175,60 @@ async fn receivers(
     Ok(links)
 }
 
-/// The session of a sender and the node it connects to.
+/// The sessions of a sender and the node it connects to.
 async fn place(
     ground: &Ground,
     load: &LoadArgs,
     plan: &Plan,
     at: u32,
-) -> anyhow::Result<(SessionId, String)> {
-    let session = plan.session_of(at).context("a session")?;
-    let leader = match (&ground.own, load.at_leader) {
-        (Some(own), true) => own.leader_of(session).await,
-        (None, true) => bail!("--at-leader needs a cluster of its own; leave --config out"),
+) -> anyhow::Result<(Vec<SessionId>, String)> {
+    let sessions = plan.sessions_of(at, load.senders.max(1));
+    let leader = match (&ground.own, load.at_leader, sessions.as_slice()) {
+        (Some(own), true, [session]) => own.leader_of(session).await,
+        (Some(_), true, _) => {
+            bail!("--at-leader needs one session for each sender: give no more --sessions than --senders")
+        }
+        (None, true, _) => bail!("--at-leader needs a cluster of its own; leave --config out"),
         _ => None,
     };
     let named = ground.nodes.iter().find(|(node, _)| Some(*node) == leader);
     let node = named.or_else(|| ground.nodes.get(at as usize % ground.nodes.len().max(1)));
     let (_, addr) = node.context("a cluster has nodes")?;
-    Ok((session.clone(), addr.clone()))
+    Ok((sessions.into_iter().cloned().collect(), addr.clone()))
 }
 
-/// Counts every session, and holds each sender's last seq against it.
+/// Counts every session, and holds what its senders were told against it.
 async fn read_back(ground: &Ground, plan: &Plan, all: &[Sent]) -> anyhow::Result<u64> {
-    let reader = plan.backend()?;
+    let mut told: HashMap<&SessionId, (u64, u64)> = HashMap::new();
+    for spoken in all.iter().flat_map(|sent| &sent.spoken) {
+        let (acked, last) = told.entry(&spoken.session).or_default();
+        *acked += spoken.acked;
+        *last = spoken.last_seq.max(*last);
+    }
     let mut found = 0;
     let read = ground.progress.counted("reading back sessions", plan.all().count() as u64);
-    for (at, (session, unsent)) in plan.all().enumerate() {
-        read.inc(1);
-        let (_, addr) = ground.nodes.get(at % ground.nodes.len().max(1)).context("a cluster has nodes")?;
-        // A run that ended before a direct session's first message has nothing to read there.
-        if all.iter().all(|sent| sent.session != *session || sent.acked == 0) {
-            continue;
+    // One node after the other, for a device has one connection; and each reads its share.
+    for (turn, (_, addr)) in ground.nodes.iter().enumerate() {
+        let mut link = connect(addr, &plan.backend()?, Role::Service, &ground.token).await?;
+        for (session, unsent) in plan.all().skip(turn).step_by(ground.nodes.len()) {
+            read.inc(1);
+            // A run that ended before a direct session's first message has nothing to read there.
+            let Some((acked, last)) = told.get(session).copied().filter(|(acked, _)| *acked > 0) else {
+                continue;
+            };
+            let count = readback::count(&mut link, session).await?;
+            if count < acked || count + unsent < last {
+                bail!("{session}: {acked} messages were acknowledged up to seq {last}, {count} are there");
+            }
+            found += count;
         }
-        let count = readback::count(addr, &reader, &ground.token, session).await?;
-        let here = all.iter().filter(|sent| sent.session == *session);
-        let (acked, last) =
-            here.fold((0, 0), |(acked, last), sent| (acked + sent.acked, sent.last_seq.max(last)));
-        if count < acked || count + unsent < last {
-            bail!("{session}: {acked} messages were acknowledged up to seq {last}, {count} are there");
-        }
-        found += count;
     }
     Ok(found)
 }
 
 fn report(
     load: &LoadArgs,
+    plan: &Plan,
     all: &[Sent],
     length: Duration,
     pushed: u64,
@@ -232,7 +251,7 @@ fn report(
     Ok(LoadReport {
         senders: load.senders,
         window: load.window,
-        sessions: load.sessions,
+        sessions: plan.sessions.len() as u32,
         direct: load.direct,
         size: load.size,
         receivers: load.receivers,

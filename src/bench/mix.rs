@@ -4,7 +4,11 @@ use rookery_wire::{GroupId, SessionId, UserId};
 
 use super::args::LoadArgs;
 
-/// Sessions and users of one run. The first senders have direct sessions, one each; the others share the groups.
+/// Groups of a load that says nothing of them, if it has senders for so many.
+const SESSIONS: u32 = 8;
+
+/// Sessions and users of one run. The first senders have direct sessions, one each; the others share the groups, or have
+/// several each when there are more groups than they are.
 pub(super) struct Plan {
     tag: String,
     /// The groups.
@@ -20,7 +24,12 @@ impl Plan {
         let in_groups = senders - direct;
         let tag = format!("b{:x}", rand::random::<u32>());
         let mut plan = Self { tag, sessions: Vec::new(), direct: Vec::new() };
-        for at in 0..load.sessions.clamp(1, in_groups.max(1)).min(in_groups) {
+        let groups = match load.sessions {
+            _ if in_groups == 0 => 0,
+            Some(sessions) => sessions.max(1),
+            None => in_groups.min(SESSIONS),
+        };
+        for at in 0..groups {
             plan.sessions.push(SessionId::group(GroupId::new(&format!("{}-session{at}", plan.tag))?));
         }
         for at in 0..direct {
@@ -46,12 +55,18 @@ impl Plan {
         Ok(UserId::new(&format!("{}-backend", self.tag))?)
     }
 
-    /// Where a sender speaks.
-    pub(super) fn session_of(&self, sender: u32) -> Option<&SessionId> {
+    /// Where a sender of `senders` speaks.
+    pub(super) fn sessions_of(&self, sender: u32, senders: u32) -> Vec<&SessionId> {
         let at = sender as usize;
-        match at.checked_sub(self.direct.len()) {
-            None => self.direct.get(at),
-            Some(at) => self.sessions.get(at.checked_rem(self.sessions.len())?),
+        let Some(at) = at.checked_sub(self.direct.len()) else {
+            return self.direct.get(at).into_iter().collect();
+        };
+        let in_groups = (senders as usize).saturating_sub(self.direct.len()).max(1);
+        match at.checked_rem(self.sessions.len()) {
+            Some(shared) if in_groups >= self.sessions.len() => {
+                self.sessions.get(shared).into_iter().collect()
+            }
+            _ => self.sessions.iter().skip(at).step_by(in_groups).collect(),
         }
     }
 
@@ -67,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn load(senders: u32, sessions: u32, direct: u32) -> LoadArgs {
+    fn load(senders: u32, sessions: Option<u32>, direct: u32) -> LoadArgs {
         LoadArgs {
             senders,
             window: 1,
@@ -88,20 +103,28 @@ mod tests {
     #[test]
     fn every_sender_has_a_session_and_every_session_a_sender() {
         for (senders, sessions, direct, groups, pairs) in [
-            (8, 8, 0, 8, 0),
-            (8, 3, 0, 3, 0),
-            (2, 8, 0, 2, 0),
-            (8, 3, 50, 3, 4),
-            (4, 9, 100, 0, 4),
-            (1, 1, 49, 1, 0),
+            (8, None, 0, 8, 0),
+            (9, None, 0, 8, 0),
+            (2, None, 0, 2, 0),
+            (8, None, 50, 4, 4),
+            (8, Some(3), 0, 3, 0),
+            (2, Some(8), 0, 8, 0),
+            (3, Some(8), 0, 8, 0),
+            (8, Some(3), 50, 3, 4),
+            (4, Some(9), 100, 0, 4),
+            (4, Some(9), 50, 9, 2),
+            (1, Some(1), 49, 1, 0),
         ] {
             let plan = Plan::of(&load(senders, sessions, direct)).unwrap();
             assert_eq!((plan.sessions.len(), plan.direct.len()), (groups, pairs));
-            let used: BTreeSet<&SessionId> = (0..senders).filter_map(|at| plan.session_of(at)).collect();
+            let used: BTreeSet<&SessionId> =
+                (0..senders).flat_map(|at| plan.sessions_of(at, senders)).collect();
             assert_eq!(used, plan.all().map(|(session, _)| session).collect());
-            assert!((0..senders).all(|at| plan.session_of(at).is_some()));
+            assert!((0..senders).all(|at| !plan.sessions_of(at, senders).is_empty()));
+            let spoken: usize = (0..senders).map(|at| plan.sessions_of(at, senders).len()).sum();
+            assert_eq!(spoken, (senders as usize).max(groups + pairs));
             for at in 0..pairs {
-                let direct = plan.session_of(at as u32).unwrap();
+                let direct = plan.sessions_of(at as u32, senders).pop().unwrap();
                 assert_eq!(direct.pair_has(&plan.sender(at as u32).unwrap()), Some(true));
             }
         }

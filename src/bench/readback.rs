@@ -2,26 +2,20 @@
 
 use anyhow::bail;
 use rookery_wire::reply::Page;
-use rookery_wire::request::{Consistency, Direction, Pull, Role};
-use rookery_wire::{Kind, SessionId, UserId};
+use rookery_wire::request::{Consistency, Direction, Pull};
+use rookery_wire::{Kind, SessionId};
 
-use super::connect::{ask, connect};
-use crate::check::link::body;
+use super::connect::ask;
+use crate::check::link::{Link, body};
 
 /// Records and bytes asked for in one page.
 const PAGE: (u32, u32) = (1_000, 768 << 10);
 
-/// Countable records of a session, read through `addr` as a service, linearizably.
+/// Countable records of a session, read linearizably through the connection of a service.
 ///
 /// # Errors
 /// A page that is not contiguous, or a request that failed.
-pub(super) async fn count(
-    addr: &str,
-    reader: &UserId,
-    token: &str,
-    session: &SessionId,
-) -> anyhow::Result<u64> {
-    let mut link = connect(addr, reader, Role::Service, token).await?;
+pub(super) async fn count(link: &mut Link, session: &SessionId) -> anyhow::Result<u64> {
     let (mut next, mut count) = (1, 0);
     loop {
         let pull = Pull {
@@ -32,7 +26,7 @@ pub(super) async fn count(
             max_bytes: PAGE.1,
             consistency: Consistency::Linearizable,
         };
-        let page: Page = body(&ask(&mut link, Kind::Pull, &pull).await?)?;
+        let page: Page = body(&ask(link, Kind::Pull, &pull).await?)?;
         for record in &page.records {
             if record.seq != next {
                 bail!("{session}: seq {} was read where {next} was due", record.seq);

@@ -45,7 +45,7 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
     let load = LoadArgs {
         senders,
         window: 64,
-        sessions: senders,
+        sessions: Some(senders),
         size: restart.size,
         receivers: 0,
         seconds: 0.0,

@@ -46,10 +46,21 @@ impl Span {
     }
 }
 
+/// One session of a sender.
+#[derive(Debug)]
+pub(super) struct Spoken {
+    pub(super) session: SessionId,
+    /// Acknowledged in it, warm-up included.
+    pub(super) acked: u64,
+    /// Highest seq acknowledged in it.
+    pub(super) last_seq: u64,
+}
+
 /// What one sender did.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) session: SessionId,
+    /// Its sessions, which take turns.
+    pub(super) spoken: Vec<Spoken>,
     /// Acknowledged in all, warm-up included.
     pub(super) acked: u64,
     /// Acknowledged in the span measured.
@@ -64,8 +75,6 @@ pub(super) struct Sent {
     pub(super) unsent: u64,
     /// Refusals that a retry mended.
     pub(super) busy: u64,
-    /// Highest seq acknowledged.
-    pub(super) last_seq: u64,
     /// Moves with what is acknowledged, where somebody waits for a number of messages.
     told: Option<ProgressBar>,
 }
@@ -74,42 +83,33 @@ pub(super) struct Sent {
 const TOLD_EVERY: u64 = 64;
 
 impl Sent {
-    pub(super) fn new(session: SessionId) -> anyhow::Result<Self> {
+    pub(super) fn new(sessions: Vec<SessionId>) -> anyhow::Result<Self> {
+        let spoken = sessions.into_iter().map(|session| Spoken { session, acked: 0, last_seq: 0 }).collect();
         let latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         let late = latency.clone();
         let slices = Slices::new()?;
-        Ok(Self {
-            session,
-            acked: 0,
-            acked_in_span: 0,
-            latency,
-            slices,
-            late,
-            unsent: 0,
-            busy: 0,
-            last_seq: 0,
-            told: None,
-        })
+        Ok(Self { spoken, acked: 0, acked_in_span: 0, latency, slices, late, unsent: 0, busy: 0, told: None })
     }
 
-    pub(super) fn note(&mut self, began: Instant, span: Span, seq: u64) {
+    /// The session at `at` of its sessions has acknowledged a message.
+    pub(super) fn note(&mut self, began: Instant, span: Span, at: usize, seq: u64) {
         let now = Instant::now();
-        self.answered(now, span, seq);
+        self.answered(now, span, at, seq);
         if span.holds(now) {
             self.time(now, now, began, span);
         }
     }
 
     /// The same of a message that was due at a time: it belongs to that.
-    fn note_due(&mut self, due: Instant, span: Span, seq: u64) {
+    fn note_due(&mut self, due: Instant, span: Span, at: usize, seq: u64) {
         let now = Instant::now();
-        self.answered(now, span, seq);
+        self.answered(now, span, at, seq);
         if span.holds(due) {
             self.time(due, now, due, span);
         }
     }
 
-    fn answered(&mut self, now: Instant, span: Span, seq: u64) {
+    fn answered(&mut self, now: Instant, span: Span, at: usize, seq: u64) {
         self.acked += 1;
         if let Some(bar) = &self.told
             && self.acked.is_multiple_of(TOLD_EVERY)
@@ -117,7 +117,10 @@ impl Sent {
             bar.inc(TOLD_EVERY);
         }
         self.acked_in_span += u64::from(span.holds(now));
-        self.last_seq = self.last_seq.max(seq);
+        if let Some(spoken) = self.spoken.get_mut(at) {
+            spoken.acked += 1;
+            spoken.last_seq = spoken.last_seq.max(seq);
+        }
     }
 
     fn time(&mut self, belongs: Instant, now: Instant, began: Instant, span: Span) {
@@ -146,7 +149,12 @@ impl Sent {
 }
 
 struct Flight {
+    /// Which of the sender's sessions.
+    at: usize,
+    /// Its number in that session.
     client_seq: u64,
+    /// Which of all the sender's messages; its content hangs on it.
+    number: u64,
     /// Request id while it is under way.
     request: Option<u32>,
     began: Instant,
@@ -157,7 +165,10 @@ pub(super) struct Sender {
     window: usize,
     contents: Contents,
     flights: VecDeque<Flight>,
-    next: u64,
+    /// The next number of each session.
+    next: Vec<u64>,
+    /// The number of the next message, counted as those of a single session are.
+    number: u64,
     hold: Option<Instant>,
     sent: Sent,
     /// Sends are counted from here: a membership request may have taken the first numbers.
@@ -169,7 +180,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(
         link: Link,
-        session: SessionId,
+        sessions: Vec<SessionId>,
         window: usize,
         contents: Contents,
         first: u64,
@@ -180,9 +191,10 @@ impl Sender {
             window,
             contents,
             flights,
-            next: first,
+            next: vec![first; sessions.len()],
+            number: first,
             hold: None,
-            sent: Sent::new(session)?,
+            sent: Sent::new(sessions)?,
             first,
             schedule: None,
         })
@@ -225,6 +237,11 @@ impl Sender {
         }
     }
 
+    fn session(&self, flight: Option<&Flight>) -> String {
+        let spoken = flight.and_then(|flight| self.sent.spoken.get(flight.at));
+        spoken.map_or_else(|| "no session".to_owned(), |spoken| spoken.session.to_string())
+    }
+
     /// Nothing more is to be sent.
     fn is_over(&self, span: Span) -> bool {
         let now = Instant::now();
@@ -258,7 +275,8 @@ impl Sender {
             frame = self.link.next() => Ok(Some(frame?)),
             due = quiet => {
                 if !due? {
-                    bail!("{} sends in {} had no answer for {SILENCE:?}", self.flights.len(), self.sent.session);
+                    let session = self.session(self.flights.front());
+                    bail!("{} sends, the first in {session}, had no answer for {SILENCE:?}", self.flights.len());
                 }
                 Ok(None)
             }
@@ -273,9 +291,9 @@ impl Sender {
         for at in 0..self.flights.len() {
             let Some(flight) = self.flights.get(at) else { break };
             if flight.request.is_none() {
-                let request = self.ask(flight.client_seq);
+                let request = self.ask(flight.at, flight.client_seq, flight.number);
                 if let Some(flight) = self.flights.get_mut(at) {
-                    flight.request = Some(request);
+                    flight.request = request;
                 }
             }
         }
@@ -287,26 +305,30 @@ impl Sender {
                 }
                 Some(_) => return,
             };
-            let client_seq = self.next;
-            self.next += 1;
-            let (request, sent) = (Some(self.ask(client_seq)), Instant::now());
+            let number = self.number;
+            self.number += 1;
+            let at = ((number - self.first) % self.next.len() as u64) as usize;
+            let Some(next) = self.next.get_mut(at) else { return };
+            let client_seq = *next;
+            *next += 1;
+            let (request, sent) = (self.ask(at, client_seq, number), Instant::now());
             if let Some(due) = due.filter(|due| span.holds(*due)) {
                 self.sent.late.saturating_record(sent.saturating_duration_since(due).as_micros() as u64);
             }
-            self.flights.push_back(Flight { client_seq, request, began: due.unwrap_or(sent) });
+            self.flights.push_back(Flight { at, client_seq, number, request, began: due.unwrap_or(sent) });
         }
     }
 
-    fn ask(&mut self, client_seq: u64) -> u32 {
+    fn ask(&mut self, at: usize, client_seq: u64, number: u64) -> Option<u32> {
         let send = Send {
-            session: self.sent.session.clone(),
+            session: self.sent.spoken.get(at)?.session.clone(),
             client_seq,
             on_behalf_of: None,
             content_type: Blob::default(),
-            content: Blob(self.contents.message(client_seq)),
+            content: Blob(self.contents.message(number)),
             extensions: Vec::new(),
         };
-        self.link.ask(Kind::Send, &send)
+        Some(self.link.ask(Kind::Send, &send))
     }
 
     fn take(&mut self, frame: &Frame, span: Span) -> anyhow::Result<()> {
@@ -320,8 +342,8 @@ impl Sender {
             let ack: Ack = body(frame)?;
             if let Some(flight) = self.flights.remove(at) {
                 match &self.schedule {
-                    None => self.sent.note(flight.began, span, ack.seq),
-                    Some(_) => self.sent.note_due(flight.began, span, ack.seq),
+                    None => self.sent.note(flight.began, span, flight.at, ack.seq),
+                    Some(_) => self.sent.note_due(flight.began, span, flight.at, ack.seq),
                 }
             }
             return Ok(());
@@ -330,7 +352,7 @@ impl Sender {
         let wait = match error.retry {
             Retry::After(ms) => u64::from(ms),
             _ if error.code == ErrorCode::ClientSeqGap && error.detail >= self.first => 1,
-            _ => bail!("SEND in {}: {error}", self.sent.session),
+            _ => bail!("SEND in {}: {error}", self.session(self.flights.get(at))),
         };
         self.sent.busy += 1;
         let until = Instant::now() + Duration::from_millis(wait);

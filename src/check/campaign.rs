@@ -15,17 +15,20 @@ use super::device::{Device, DeviceLog};
 use super::drive::{self, Plan, Power};
 use super::dump::{self, Dumps};
 use super::fault;
-use super::history::{Handed, History, Micros, Parts, Round, Setup};
+use super::history::{Drain, Handed, History, Keyed, Micros, Parts, Round, Setup};
 use super::judge::GONE_WITHIN;
 use super::listener;
-use super::stage::{Pace, Phase, Stage};
+use super::stage::{Bounds, Pace, Phase, Stage};
 
 /// How long the first sends may take to be acknowledged.
 const WARM_UP: Duration = Duration::from_secs(30);
 /// Sends acknowledged before the first round begins.
 const WARM: u64 = 200;
-/// How long sends may stay without an answer once the cluster is whole.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How often a drain looks whether it is over, and whether the cluster is whole.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_AT_CLUSTER: Duration = Duration::from_millis(500);
+/// What waits for answers goes on for so much longer than any of them may take.
+const BEYOND: Duration = Duration::from_secs(1);
 /// How long devices may take to have everything once nothing moves any more.
 const QUIET: Duration = Duration::from_secs(20);
 /// How long devices may take to leave.
@@ -44,6 +47,8 @@ pub struct Campaign {
     pub rate: f64,
     /// Sends without an answer per device.
     pub window: usize,
+    /// How much is recorded, and how late something may be.
+    pub bounds: Bounds,
     /// Content, bytes.
     pub content: (usize, usize),
     /// Replicas every session has.
@@ -76,7 +81,8 @@ pub async fn play<C: Power>(
         content: campaign.content,
     };
     let (nodes, parts) = (cluster.nodes(), campaign.parts);
-    let stage = Arc::new(Stage::new(cast.clone(), nodes, pace, campaign.token.clone(), parts));
+    let (token, bounds) = (campaign.token.clone(), campaign.bounds);
+    let stage = Arc::new(Stage::new(cast.clone(), nodes, pace, token, parts, bounds));
     let judge = UserId::new(&format!("{}-judge", campaign.tag)).context("the run's tag")?;
     let archive = Archive::begin(&stage, &judge);
     let mut speakers = JoinSet::new();
@@ -94,12 +100,13 @@ pub async fn play<C: Power>(
     }
     let backend = Backend::begin(&stage, campaign.plan.seed);
     let (rounds, seals) = drive::play(cluster, &stage, campaign.plan, &judge, told).await?;
-    stage.enter(Phase::Drain);
-    let keyed = backend.finish(DRAIN).await;
+    let (keyed, mut drain) = bring_in(cluster, &stage, backend).await?;
     let audit = backend::audit(&stage, &judge).await?;
-    let mut dumps = settle(&stage, &judge).await;
+    let healed = rounds.iter().map(|round| round.healed).max().unwrap_or(0);
+    let mut dumps = settle(&stage, &judge, healed).await;
     dumps.seals.extend(seals);
-    let quiet = Instant::now() + QUIET;
+    drain.quiet = stage.now();
+    let quiet = Instant::now() + QUIET.max(stage.patience() + BEYOND);
     stage.ask_proofs();
     stage.enter(Phase::Quiet(Arc::new(dumps.heads())));
     let (mut logs, mut handed) = (Vec::new(), Vec::new());
@@ -113,23 +120,64 @@ pub async fn play<C: Power>(
         bail!("{} of {} devices came back with their records", logs.len(), cast.speakers.len());
     }
     let mut history = assemble(campaign, &stage, rounds, dumps, logs, handed);
+    history.setup.drain = Some(drain);
     (history.keyed, history.audit) = (keyed, audit);
     history.trimmed = archive.before(&history.dumps);
     Ok(history)
 }
 
-/// Brings in what is in flight, then reads every replica.
-async fn settle(stage: &Stage, judge: &UserId) -> Dumps {
-    drive::wait(Instant::now() + DRAIN, || stage.waiting() == 0).await;
+/// Brings in what is in flight, and looks now and then whether the cluster is whole: what is never answered must have been.
+async fn bring_in<C: Power>(
+    cluster: &mut C,
+    stage: &Stage,
+    backend: Backend,
+) -> anyhow::Result<(Vec<Keyed>, Drain)> {
+    let mut drain = Drain { begun: stage.now(), ..Drain::default() };
+    stage.enter(Phase::Drain);
+    let limit = drain_limit(stage);
+    let until = Instant::now() + limit;
+    let finish = backend.finish(limit);
+    tokio::pin!(finish);
+    let (mut keyed, mut look) = (None, Instant::now() + LOOK_AT_CLUSTER);
+    while Instant::now() < until && (keyed.is_none() || stage.waiting() > 0) {
+        tokio::select! {
+            acts = &mut finish, if keyed.is_none() => keyed = Some(acts),
+            () = sleep(LOOK) => {}
+        }
+        if Instant::now() >= look {
+            drain.whole_since = match cluster.whole().await {
+                true => drain.whole_since.or_else(|| Some(stage.now())),
+                false => None,
+            };
+            cluster.alive()?;
+            look = Instant::now() + LOOK_AT_CLUSTER;
+        }
+    }
+    let keyed = match keyed {
+        Some(acts) => acts,
+        // Its time is over, too.
+        None => finish.await,
+    };
+    drain.ended = stage.now();
+    Ok((keyed, drain))
+}
+
+/// How long a drain may last: long enough to say of what is not answered then that it never will be.
+fn drain_limit(stage: &Stage) -> Duration {
+    stage.bounds.drain.max(stage.patience() + BEYOND)
+}
+
+/// Waits until nothing moves any more, then reads every replica. The cluster was whole again at `healed`.
+async fn settle(stage: &Stage, judge: &UserId, healed: Micros) -> Dumps {
     if stage.waiting() > 0 {
         // What is still under way may yet be applied; the history says that it is unknown.
         sleep(Duration::from_secs(2)).await;
     }
     // What lasts for a time only has gone when the replicas are read, so that they must be alike.
-    let gone = stage.last_goes() + GONE_WITHIN;
-    if stage.last_goes() > 0 {
-        sleep(Duration::from_micros(gone.saturating_sub(stage.now()))).await;
-    }
+    let gone = if stage.last_goes() > 0 { stage.last_goes() + GONE_WITHIN } else { 0 };
+    // And everybody has heard of the last change of members.
+    let heard = stage.last_change().max(healed) + stage.bounds.grace.as_micros() as Micros;
+    sleep(Duration::from_micros(gone.max(heard).saturating_sub(stage.now()))).await;
     dump::read(stage, judge).await
 }
 
@@ -159,6 +207,9 @@ fn assemble(
             snapshots: campaign.snapshots,
             parts: campaign.parts,
             clock: campaign.clock.as_micros() as Micros,
+            grace: campaign.bounds.grace.as_micros() as Micros,
+            drain: None,
+            full_at: stage.full_at(),
         },
         names: stage.cast.names.clone(),
         seals: dumps.seals,

@@ -68,6 +68,10 @@ pub async fn play<C: Power>(
     let mut installed = Installed::default();
     installed.gained(cluster.installed().await);
     for number in 1..=plan.rounds {
+        // There is nothing to hurt any more: the history says why.
+        if stage.is_full() {
+            break;
+        }
         let round = one(cluster, stage, plan.fault, number, &mut random, &mut installed).await?;
         told(&round);
         rounds.push(round);
@@ -97,7 +101,7 @@ async fn one<C: Power>(
     let mut loaded = None;
     wait(until, || {
         loaded = stage.loaded_now();
-        loaded.is_some()
+        loaded.is_some() || stage.is_full()
     })
     .await;
     let fault_at = loaded.unwrap_or_else(|| stage.now());
@@ -253,9 +257,9 @@ async fn victims<C: Cluster>(cluster: &C, stage: &Stage, fault: FaultKind, rando
     }
 }
 
-/// Waits until so many sends have been acknowledged in all, or the round is over.
+/// Waits until so many sends have been acknowledged in all, or the round is over, or the load is.
 async fn wait_acks(stage: &Stage, acked: u64, until: Instant) {
-    wait(until, || stage.acked() >= acked).await;
+    wait(until, || stage.acked() >= acked || stage.is_full()).await;
 }
 
 /// Waits for a condition, looking at it every [`LOOK`]; false when the time was up first.

@@ -7,7 +7,7 @@
 use rookery_wire::{DeviceId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
-pub use super::parts::{Asking, Keyed, Parts, Seal, Witness};
+pub use super::parts::{Asking, Drain, Keyed, Owing, Parts, Seal, Witness};
 
 /// Microseconds since the run began.
 pub type Micros = u64;
@@ -69,6 +69,16 @@ pub struct Setup {
     /// How far the clocks of two nodes may be apart, microseconds.
     #[serde(default)]
     pub clock: Micros,
+    /// How much later than promised something may come on a machine under load, microseconds: an answer after the node's
+    /// deadline, news of a membership after the answer to its change.
+    #[serde(default)]
+    pub grace: Micros,
+    /// The end of the run.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+    /// When the history was as long as it may be, if it ever was: the load was ended then.
+    #[serde(default)]
+    pub full_at: Option<Micros>,
 }
 
 /// What a numbered request asked for.
@@ -303,14 +313,20 @@ pub struct Sync {
 /// Something that came on a connection unasked, or that says what will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
-    /// From this seq on, pushes come without a gap (SYNC, JOINED or LAGGED said so).
+    /// The user is in it, and from this seq on pushes come without a gap: SYNC said so.
     Live(u64),
+    /// The same, said by JOINED.
+    Joined(u64),
+    /// Pushes were skipped, and come without a gap from this seq on: LAGGED said so.
+    Lagged(u64),
     /// MESSAGE.
     Push(u64, Print),
     /// READ_MARK with its seq.
     Mark(u64),
     /// LEFT.
     Left,
+    /// SYNC does not name it any more.
+    Unlisted,
     /// An answer to what was asked here at this time: what comes after it was written after that.
     Answered(Micros),
     /// LAGGED without a session: anything may have been skipped.
@@ -330,6 +346,12 @@ pub struct Stream {
     pub closed: Option<Micros>,
     /// When, where, what.
     pub events: Vec<(Micros, SessionIx, Seen)>,
+    /// For so long the node goes on trying a request, milliseconds, as WELCOME told.
+    #[serde(default)]
+    pub deadline_ms: u32,
+    /// What was not answered on it.
+    #[serde(default)]
+    pub owing: Vec<Owing>,
 }
 
 /// What the client library handed to an application, in that order: everything once, nothing missing.

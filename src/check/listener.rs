@@ -70,9 +70,8 @@ async fn listen(
         match event {
             Some(Event::Message { session, record }) => {
                 let Some(session) = stage.cast.find_session(&session) else { continue };
-                if stage.note() {
-                    handed.records.push((session, record.seq, print_of(&record)));
-                }
+                stage.note();
+                handed.records.push((session, record.seq, print_of(&record)));
                 last.insert(session, record.seq);
             }
             Some(Event::Joined(session)) => {

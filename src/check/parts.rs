@@ -1,5 +1,6 @@
 //! What a load does beyond sending, changing, reading and blocking, and what is recorded of it: proofs by digest, and
-//! what a backend does under request keys. Part of a [history](super::history), and plain data like all of it.
+//! what a backend does under request keys; and of what is waited for: answers that are owed, and the drain. Part of a
+//! [history](super::history), and plain data like all of it.
 
 use rookery_wire::Digest;
 use serde::{Deserialize, Serialize};
@@ -77,4 +78,29 @@ pub struct Asking {
     pub audit: u64,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+/// A request without an answer when its connection ended, or when the run did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owing {
+    /// What was asked for, in words.
+    pub what: String,
+    /// When it was asked.
+    pub asked: Micros,
+    /// For so long the device has watched the connection since; a time in which it stood still itself counts for little.
+    pub waited: Micros,
+}
+
+/// The end of a run, when nothing new is sent and what is under way is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Devices send nothing new.
+    pub begun: Micros,
+    /// Everything is answered, or it was waited for long enough.
+    pub ended: Micros,
+    /// From when on every node served and every shard had a leader, whenever that was looked at until the drain ended;
+    /// none if it was not so in the end.
+    pub whole_since: Option<Micros>,
+    /// Replicas are read; devices make sure that they have everything, and leave.
+    pub quiet: Micros,
 }

@@ -17,6 +17,7 @@ use super::drive::{self, Plan, Power};
 use super::history::{FaultKind, History, Parts};
 use super::judge::{Standing, judge};
 use super::settings::{self, Setting};
+use super::stage::{Bounds, MAX_EVENTS};
 use super::{fault, file, report};
 use crate::config::Config;
 
@@ -26,6 +27,10 @@ const KEEP: u64 = 150;
 const SAME_CLOCK: Duration = Duration::from_millis(20);
 /// A leader whose clock is 500 ms off the others hands over, so two that follow each other may be twice as far apart.
 const CLOCKS_APART: Duration = Duration::from_millis(1_100);
+/// How much later than promised answers and news may come on a machine under load: a LEFT waits for a second by itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long sends may stay without an answer once the cluster is whole.
+const DRAIN: Duration = Duration::from_secs(30);
 /// How long an own cluster may take to form.
 const FORM: Duration = Duration::from_secs(60);
 
@@ -288,6 +293,7 @@ fn campaign_of(args: &CheckArgs, seed: u64, replication: u32) -> Campaign {
         tag: format!("c{:x}", seed & 0xffff_ffff),
         rate: args.rate,
         window: args.window,
+        bounds: Bounds { events: MAX_EVENTS, grace: GRACE, drain: DRAIN },
         content: (32, 400),
         replication,
         snapshots: args.snapshots,

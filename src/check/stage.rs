@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cast::Cast;
-use super::history::{Micros, Parts, SessionIx};
+use super::history::{Micros, NEVER, Parts, SessionIx};
 
 /// Things recorded in one run at most: beyond it no more is sent, so that memory stays bounded.
 pub const MAX_EVENTS: u64 = 24_000_000;
@@ -38,6 +38,17 @@ pub struct Pace {
     pub content: (usize, usize),
 }
 
+/// What a run holds to.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Things recorded at most: once there are so many nothing new is sent.
+    pub events: u64,
+    /// How much later than promised something may come on a machine under load.
+    pub grace: Duration,
+    /// How long sends may stay without an answer once the cluster is whole; more where nodes go on trying for longer.
+    pub drain: Duration,
+}
+
 /// Shared by everything in one run.
 #[derive(Debug)]
 pub struct Stage {
@@ -51,6 +62,8 @@ pub struct Stage {
     pub token: String,
     /// What the load does beyond the plain acts.
     pub parts: Parts,
+    /// How much may be recorded, and how late something may be.
+    pub bounds: Bounds,
     proofs: AtomicU64,
     lasting: AtomicU64,
     began: Instant,
@@ -59,18 +72,29 @@ pub struct Stage {
     ended: AtomicU64,
     own: AtomicU64,
     events: AtomicU64,
+    full_at: AtomicU64,
+    deadline_ms: AtomicU64,
+    changed: AtomicU64,
     phase: watch::Sender<Phase>,
 }
 
 impl Stage {
     /// A stage whose clock starts now.
-    pub fn new(cast: Arc<Cast>, nodes: Vec<(u16, String)>, pace: Pace, token: String, parts: Parts) -> Self {
+    pub fn new(
+        cast: Arc<Cast>,
+        nodes: Vec<(u16, String)>,
+        pace: Pace,
+        token: String,
+        parts: Parts,
+        bounds: Bounds,
+    ) -> Self {
         Self {
             cast,
             nodes,
             pace,
             token,
             parts,
+            bounds,
             proofs: AtomicU64::new(0),
             lasting: AtomicU64::new(0),
             began: Instant::now(),
@@ -79,6 +103,9 @@ impl Stage {
             ended: AtomicU64::new(0),
             own: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            full_at: AtomicU64::new(NEVER),
+            deadline_ms: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
             phase: watch::channel(Phase::Load).0,
         }
     }
@@ -138,14 +165,47 @@ impl Stage {
         (begun > self.ended.load(Ordering::SeqCst)).then_some(now)
     }
 
-    /// Counts one more recorded thing; false once there are too many to go on sending.
-    pub fn note(&self) -> bool {
-        self.events.fetch_add(1, Ordering::Relaxed) < MAX_EVENTS
+    /// A node has told for how long it goes on trying a request, milliseconds.
+    pub(super) fn heard_deadline(&self, deadline_ms: u32) {
+        self.deadline_ms.fetch_max(deadline_ms.into(), Ordering::SeqCst);
     }
 
-    /// Whether the run has recorded as much as it may.
+    /// The longest time for which any node goes on trying a request, as far as told.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.load(Ordering::SeqCst))
+    }
+
+    /// Whoever has waited so long for an answer, on a connection that is well, is owed it.
+    pub fn patience(&self) -> Duration {
+        self.deadline() + self.bounds.grace
+    }
+
+    /// A change of members was acknowledged at this time.
+    pub(super) fn members_changed(&self, at: Micros) {
+        self.changed.fetch_max(at, Ordering::SeqCst);
+    }
+
+    /// When the last change of members was acknowledged; 0 if none was.
+    pub fn last_change(&self) -> Micros {
+        self.changed.load(Ordering::SeqCst)
+    }
+
+    /// Counts one more recorded thing. What comes in is written down even if there are too many to go on sending: a history
+    /// with holes would be judged as a cluster that has lost something.
+    pub fn note(&self) {
+        if self.events.fetch_add(1, Ordering::Relaxed) + 1 == self.bounds.events {
+            self.full_at.store(self.now(), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the run has recorded as much as it may, so that nothing new is to be sent.
     pub fn is_full(&self) -> bool {
-        self.events.load(Ordering::Relaxed) >= MAX_EVENTS
+        self.events.load(Ordering::Relaxed) >= self.bounds.events
+    }
+
+    /// When that was so first.
+    pub fn full_at(&self) -> Option<Micros> {
+        Some(self.full_at.load(Ordering::SeqCst)).filter(|at| *at != NEVER)
     }
 
     /// After its record has its begin.

@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use rookery_client::wire::live::{
-    EphemeralMessage, Passing, PresenceLine, Receipt, ReceiptPage, WatchMode, Which,
+    EphemeralMessage, Passing, PresenceLine, Receipt, ReceiptPage, SessionPresence, WatchMode, Which,
 };
-use rookery_client::wire::{ErrorCode, UserId};
+use rookery_client::wire::{ErrorCode, GroupId, SessionId, UserId};
 use rookery_client::{Event, Events};
 use serde_json::{Value, json};
 
@@ -122,12 +122,16 @@ pub(super) async fn ephemeral(args: EphemeralArgs) -> Result<()> {
 #[command(after_help = "Examples:
   rookery watch --user ann bob cid                     who is there, and who comes and goes
   rookery watch --user ann bob --once --json           only how it is now
+  rookery watch --user ann --group team --once         who of a group is there
 
-You can watch your friends and those you have a direct session with, as far as they let you. Ends with Ctrl-C, or after --once.")]
+You can watch your friends, those you have a direct session with, and who is online of your groups, as far as they let you. Ends with Ctrl-C, or after --once.")]
 pub(super) struct WatchArgs {
     /// Whom
-    #[arg(required = true)]
+    #[arg(required_unless_present = "groups")]
     users: Vec<UserId>,
+    /// Or the members of a group who are there; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<GroupId>,
     /// Print how it is now and end
     #[arg(long)]
     once: bool,
@@ -144,6 +148,9 @@ pub(super) async fn watch(args: WatchArgs) -> Result<()> {
     tell_presence(&page.users, args.json)?;
     for (user, code) in &page.refused {
         out::tell(format_args!("{user}: {code}"));
+    }
+    for group in args.groups {
+        tell_group(&client.watch_session(&SessionId::group(group), true).await?, args.json)?;
     }
     if !args.once {
         follow(&mut events, args.json).await?;
@@ -167,6 +174,7 @@ async fn follow(events: &mut Events, json: bool) -> Result<()> {
         };
         match event {
             Some(Event::Presence(lines)) => tell_presence(&lines, json)?,
+            Some(Event::SessionPresence(presence)) => tell_group(&presence, json)?,
             Some(Event::Disconnected { reason }) => out::tell(format_args!("reconnecting: {reason}")),
             Some(_) => {}
             None => bail!(
@@ -179,9 +187,7 @@ async fn follow(events: &mut Events, json: bool) -> Result<()> {
 fn tell_presence(lines: &[PresenceLine], json: bool) -> Result<()> {
     for line in lines {
         if json {
-            out::line(json!({
-                "user": line.user, "online": line.online, "last_seen_ms": line.last_seen_ms,
-            }))?;
+            out::line(presence_json(line))?;
         } else if line.online {
             out::line(format_args!("{} is online", line.user))?;
         } else if line.last_seen_ms == 0 {
@@ -191,6 +197,34 @@ fn tell_presence(lines: &[PresenceLine], json: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Who of a group is there, or what has changed of that.
+fn tell_group(presence: &SessionPresence, json: bool) -> Result<()> {
+    let SessionPresence { session, whole, users, others } = presence;
+    if json {
+        let users: Vec<Value> = users.iter().map(presence_json).collect();
+        out::line(json!({ "session": session, "whole": whole, "users": users, "others": others }))?;
+        return Ok(());
+    }
+    let mut words: Vec<String> = Vec::new();
+    for (online, verb) in [(true, "online"), (false, "offline")] {
+        let names: Vec<&str> =
+            users.iter().filter(|line| line.online == online).map(|line| line.user.as_str()).collect();
+        if !names.is_empty() || (online && *whole) {
+            let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+            words.push(format!("{verb}: {names}"));
+        }
+    }
+    if *others > 0 {
+        words.push(format!("and {others} more online"));
+    }
+    out::line(format_args!("{session} {}", words.join("; ")))?;
+    Ok(())
+}
+
+fn presence_json(line: &PresenceLine) -> Value {
+    json!({ "user": line.user, "online": line.online, "last_seen_ms": line.last_seen_ms })
 }
 
 /// What `tail --live` prints of an event that is no message.

@@ -5,6 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{AuthMode, Config, NodeConfig, SAMPLE_SECRET};
 
+/// Bytes that a deleted range takes at most among the settings of a session.
+const DELETION: u32 = 18;
+/// Bytes of a frame that tells them, also with what else a list says of the session.
+const AROUND_SETTINGS: u32 = 2 << 10;
+
 /// What is wrong with the configuration as a whole, in words.
 pub(super) fn problems(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -135,6 +140,16 @@ fn sizes(config: &Config, found: &mut Vec<String>) {
         found.push(format!(
             "limits.frame is {} and limits.content {}: a frame holds more than its content; allowed: {least} or more",
             limits.frame, limits.content
+        ));
+    }
+    // How a user has set a session goes in one frame: two numbers of each deleted range, the draft, and names around them.
+    let settings = limits.deletions_per_session.saturating_mul(DELETION).saturating_add(limits.draft_bytes);
+    let settings = settings.saturating_add(AROUND_SETTINGS);
+    if limits.frame < settings {
+        found.push(format!(
+            "limits.frame is {}: a session's settings with limits.deletions_per_session = {} and limits.draft_bytes = {} must \
+             fit; allowed: {settings} or more",
+            limits.frame, limits.deletions_per_session, limits.draft_bytes
         ));
     }
     if limits.queue_bytes < limits.frame {

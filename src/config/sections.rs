@@ -113,14 +113,18 @@ section! {
         group_members: u32 = 10_000, number(2, 100_000, "users");
         /// Sessions a user may be in.
         sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
+        /// Sessions a user is in no more that its list remembers; a device that comes back and has missed more is told the whole list.
+        left_per_user: u32 = 2_000, number(100, 100_000, "sessions");
         /// Devices a user may have registered.
         devices_per_user: u32 = 64, number(1, 64, "devices");
         /// Of those, devices that name the same platform in HELLO.
         devices_per_platform: u32 = 64, number(1, 64, "devices");
         /// What becomes of a device beyond that: `end` lets it in and ends the one that was least recently used; `refuse` refuses it with TOO_MANY_DEVICES.
         devices_beyond: Beyond = Beyond::End, Kind::Choice(&["end", "refuse"]);
-        /// Friends, requests, blocked users and remarks a user may have, in all.
+        /// Friends, users asked, blocked users and remarks a user may have, in all.
         relations_per_user: u32 = 5_000, number(10, 100_000, "relations");
+        /// Requests of others that may wait for a user's answer, beside those; one more is declined at once.
+        requests_per_user: u32 = 500, number(1, 10_000, "requests");
         /// Ranges of messages of one session that a user may have deleted for itself.
         deletions_per_session: u32 = 256, number(1, 1_000, "ranges");
         /// Longest draft of a message.
@@ -143,6 +147,10 @@ section! {
         ephemeral_rate: u32 = 20, number(1, 10_000, "messages");
         /// Users whose coming and going one connection may watch.
         watched: u32 = 1_000, number(1, 5_000, "users");
+        /// Groups of which one connection may watch who is online.
+        watched_sessions: u32 = 16, number(1, 1_000, "sessions");
+        /// Members of a group named to who watches it, of those online; the others are counted. Fewer where a frame has no room for them.
+        watched_members: u32 = 500, number(1, 1_000, "users");
         /// Connections one node takes.
         connections: u32 = 10_000, number(1, 1_000_000, "connections");
         /// Connections to the HTTP address at once.

@@ -208,6 +208,16 @@ fn a_content_that_cannot_travel_between_nodes_is_refused() {
     assert!(message.contains(&format!("allowed: {} or more", largest + 8192)), "{message}");
 }
 
+#[test]
+fn how_a_session_is_set_fits_a_frame_however_much_that_may_be() {
+    let limits = |rest: &str| parse(&format!("{SAMPLE}\n[limits]\nframe = 16384\ncontent = 4096\n{rest}"));
+    assert!(limits("").is_ok(), "the smallest frame, with the default bounds");
+    let message =
+        limits("deletions_per_session = 1000\ndraft_bytes = 8192\n").expect_err("no room").to_string();
+    assert!(message.contains("limits.deletions_per_session = 1000"), "{message}");
+    assert!(message.contains("allowed: 28240 or more"), "{message}");
+}
+
 /// The program's own source, line comments left out, without the configuration itself and without tests.
 fn source(folder: &Path, text: &mut String) {
     let entries = std::fs::read_dir(folder).expect("a folder of sources");

@@ -10,6 +10,7 @@
 //!
 //! The cost of a publish is bound to the receivers attached on this node, not to the members of a session.
 
+mod company;
 mod registry;
 mod stats;
 mod topic;
@@ -21,6 +22,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rookery_wire::{DeviceId, SessionId, UserId};
 
+pub use company::Company;
 pub use registry::{Delivery, DeliveryLimits};
 pub use stats::DeliveryStats;
 

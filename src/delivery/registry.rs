@@ -1,5 +1,6 @@
 //! The node's subscriptions, found by topic and by receiver.
 
+use std::collections::{BTreeSet, HashSet};
 use std::mem::size_of;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rookery_wire::{SessionId, UserId};
 
+use super::company::{Company, Looks};
 use super::stats::{Counters, DeliveryStats};
 use super::topic::{Attached, Registered, Resumed, Subscribers};
 use super::{NOT_LIVE, Passing, Push, Receiver, Topic};
@@ -37,6 +39,7 @@ pub struct Delivery {
     receivers: DashMap<u64, Arc<Registered>>,
     limits: DeliveryLimits,
     counters: Counters,
+    looks: Looks,
 }
 
 impl Delivery {
@@ -47,6 +50,7 @@ impl Delivery {
             receivers: DashMap::with_shard_amount(LOCKS),
             limits,
             counters: Counters::default(),
+            looks: Looks::default(),
         }
     }
 
@@ -92,7 +96,17 @@ impl Delivery {
     /// The user of an attached device is a member since `joined_seq`: it goes live. Returns from which seq on it is,
     /// or has been, pushed everything; `None` when it is not attached any more.
     pub fn admit(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
-        self.topics.get_mut(topic)?.admit(receiver, joined_seq)
+        let live_from = self.topics.get_mut(topic)?.admit(receiver, joined_seq, false);
+        self.looks.stir(topic);
+        live_from
+    }
+
+    /// The same where the user's own list alone says so, which may be older than the session: [`Delivery::refute`] ends it, until
+    /// the session or its log has said so too.
+    pub fn presume(&self, topic: &Topic, receiver: u64, joined_seq: u64) -> Option<u64> {
+        let live_from = self.topics.get_mut(topic)?.admit(receiver, joined_seq, true);
+        self.looks.stir(topic);
+        live_from
     }
 
     /// `attach` is told how many topics the receiver may have: none more, where the node has as many subscriptions as it may.
@@ -130,6 +144,12 @@ impl Delivery {
         self.end(topic, |subscribers| subscribers.dismiss(topic, receiver));
     }
 
+    /// The session says that the user is no member. Ends one that is quiet, or [presumed](Delivery::presume): no record of a
+    /// removal need ever come to end that.
+    pub fn refute(&self, topic: &Topic, receiver: u64) {
+        self.end(topic, |subscribers| subscribers.refute(topic, receiver));
+    }
+
     /// Whether the receiver is pushed what comes in.
     pub fn is_live(&self, topic: &Topic, receiver: u64) -> bool {
         self.topics.get(topic).is_some_and(|subscribers| subscribers.is_live(receiver))
@@ -141,6 +161,7 @@ impl Delivery {
             ended = detach(subscribers);
             subscribers.is_empty()
         });
+        self.looks.stir(topic);
         Counters::sub(&self.counters.subscriptions, ended);
     }
 
@@ -192,6 +213,7 @@ impl Delivery {
         for registered in &of_user {
             self.enter(&topic, |subs, max| subs.attach_member(&topic, registered, last_seq, max));
         }
+        self.looks.stir(&topic);
     }
 
     /// A user is no member any more: the user's receivers are detached. Called after the signal was published, so
@@ -204,6 +226,31 @@ impl Delivery {
     /// Whether a device of the user is connected to this node.
     pub fn online(&self, user: &UserId) -> bool {
         self.topics.get(&Topic::User(user.clone())).is_some_and(|subscribers| subscribers.has_user(user))
+    }
+
+    /// Whether somebody looks at who is there in a session: only then is it told to have [stirred](Delivery::stirred).
+    pub fn look_at(&self, session: &SessionId, on: bool) {
+        self.looks.set(session, on);
+    }
+
+    /// Sessions that are looked at and in which somebody may have come or gone since this was last asked.
+    pub fn stirred(&self) -> HashSet<SessionId> {
+        self.looks.take()
+    }
+
+    /// Who is there in a session, of this node's devices: at most `most` by name, those of `before` first. Costs a look at each
+    /// device that is attached.
+    pub fn company(&self, session: &SessionId, before: &BTreeSet<UserId>, most: usize) -> Company {
+        let subscribers = self.topics.get(&Topic::Session(session.clone()));
+        subscribers.map_or_else(Company::default, |subscribers| {
+            Company::of(&subscribers.members().collect(), before, most)
+        })
+    }
+
+    /// Whether the receiver is attached as a member's, be it that it lags.
+    pub fn is_of_member(&self, session: &SessionId, receiver: u64) -> bool {
+        let subscribers = self.topics.get(&Topic::Session(session.clone()));
+        subscribers.is_some_and(|subscribers| subscribers.is_of_member(receiver))
     }
 
     /// Whether anyone here is attached to the topic.
@@ -249,6 +296,7 @@ impl Delivery {
                 let (lagged, devices) = subscribers.reset(topic, head);
                 lags += lagged;
                 detached.extend(devices);
+                self.looks.stir(topic);
             }
             !subscribers.is_empty()
         });
@@ -262,6 +310,7 @@ impl Delivery {
             (lags, detached) = subscribers.reset(topic, head);
             subscribers.is_empty()
         });
+        self.looks.stir(topic);
         self.after_reset(lags, &detached);
     }
 

@@ -63,6 +63,8 @@ struct Subscription {
     /// It has been live without a break since this seq.
     since: u64,
     state: State,
+    /// Live, or lagging, by no more than the user's own list.
+    presumed: bool,
 }
 
 /// What a publish did.
@@ -125,6 +127,17 @@ impl Subscribers {
         self.place(receiver).is_ok_and(|at| self.list[at].state == State::Live)
     }
 
+    /// Whether it is attached to a session as a member's.
+    pub(super) fn is_of_member(&self, receiver: u64) -> bool {
+        self.place(receiver).is_ok_and(|at| self.list[at].is_of_member())
+    }
+
+    /// The users of the devices that are; once for each device.
+    pub(super) fn members(&self) -> impl Iterator<Item = &UserId> {
+        let devices = self.list.iter().filter(|sub| sub.is_of_member());
+        devices.filter_map(|sub| sub.to.receiver.origin().map(|(user, ..)| user))
+    }
+
     pub(super) fn of_user(&self, user: &UserId) -> Vec<Arc<Registered>> {
         self.list.iter().filter(|sub| sub.to.is_of(user)).map(|sub| Arc::clone(&sub.to)).collect()
     }
@@ -167,6 +180,7 @@ impl Subscribers {
     ) -> Attached {
         self.head = self.head.max(last_seq);
         if let Some(sub) = self.find(to.receiver.id()) {
+            sub.presumed = false;
             if matches!(sub.state, State::Quiet | State::Parted) {
                 sub.last = last_seq;
                 sub.since = last_seq + 1;
@@ -199,7 +213,8 @@ impl Subscribers {
         }
         let id = to.receiver.id();
         let (Ok(at) | Err(at)) = self.place(id);
-        self.list.insert(at, Subscription { id, to: Arc::clone(to), last, since: last + 1, state });
+        let to = Arc::clone(to);
+        self.list.insert(at, Subscription { id, to, last, since: last + 1, state, presumed: false });
         Attached::New(last + 1)
     }
 
@@ -214,11 +229,13 @@ impl Subscribers {
 
     /// The receiver's user is a member since `joined_seq`: a quiet subscription goes live, with what comes after the
     /// head, and with nothing before that seq. Returns from which seq on it is, or has been, pushed everything: what was
-    /// pushed before the caller could say so lies behind it.
-    pub(super) fn admit(&mut self, receiver: u64, joined_seq: u64) -> Option<u64> {
+    /// pushed before the caller could say so lies behind it. `presumed` where only the user's own list says so.
+    pub(super) fn admit(&mut self, receiver: u64, joined_seq: u64, presumed: bool) -> Option<u64> {
         let head = self.head;
         let sub = self.find(receiver).filter(|sub| sub.state != State::Parted)?;
+        sub.presumed &= presumed;
         if sub.state == State::Quiet {
+            sub.presumed = presumed;
             sub.last = head.max(joined_seq.saturating_sub(1));
             sub.since = sub.last + 1;
             sub.state = State::Live;
@@ -233,7 +250,12 @@ impl Subscribers {
 
     /// The same, if it is quiet.
     pub(super) fn dismiss(&mut self, topic: &Topic, receiver: u64) -> u64 {
-        self.detach_if(topic, receiver, |state| state == State::Quiet)
+        self.detach_if(topic, receiver, |sub| sub.state == State::Quiet)
+    }
+
+    /// The same, if it is quiet, or nobody but the user's own list has said that the user is a member.
+    pub(super) fn refute(&mut self, topic: &Topic, receiver: u64) -> u64 {
+        self.detach_if(topic, receiver, |sub| sub.state == State::Quiet || sub.presumed)
     }
 
     /// Ends the subscriptions of all of a user's receivers; says how many are gone.
@@ -243,10 +265,10 @@ impl Subscribers {
         (before - self.list.len()) as u64
     }
 
-    fn detach_if(&mut self, topic: &Topic, receiver: u64, ends: impl Fn(State) -> bool) -> u64 {
+    fn detach_if(&mut self, topic: &Topic, receiver: u64, ends: impl Fn(&Subscription) -> bool) -> u64 {
         let Ok(at) = self.place(receiver) else { return 0 };
         let sub = &mut self.list[at];
-        if !ends(sub.state) || sub.part(topic) {
+        if !ends(sub) || sub.part(topic) {
             return 0;
         }
         self.list.remove(at);
@@ -377,6 +399,10 @@ impl Subscription {
         self.to.receiver.push(topic, items).then_some(items.len() as u64)
     }
 
+    fn is_of_member(&self) -> bool {
+        matches!(self.state, State::Live | State::Lagging)
+    }
+
     fn is_own(&self, item: &Push) -> bool {
         match (&item.from, self.to.receiver.origin()) {
             (Some(from), Some((user, device, epoch))) => {
@@ -390,6 +416,7 @@ impl Subscription {
     fn part(&mut self, topic: &Topic) -> bool {
         // One that goes now still looks through all its topics.
         let is_gone = self.to.lists.lock().gone;
+        self.presumed = false;
         let stays = !is_gone && {
             // Noted before it is asked: whatever it writes from then on may be the last of it.
             self.set(topic, State::Parted);

@@ -16,7 +16,7 @@ use super::core::Core;
 use super::hello::{Refusal, Welcomed, greet};
 use super::reader::{self, End};
 use super::stats::GatewayStats;
-use super::{cursors, linger, places, watch, writer};
+use super::{company, cursors, linger, places, watch, writer};
 
 /// Pause after a failed accept: most likely there are no file descriptors left, and trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -92,7 +92,7 @@ async fn live(core: Arc<Core>, mut socket: BoxStream, place: OwnedSemaphorePermi
 
 /// Registers a connection: first its WELCOME is put in, then pushes may follow, then an older one has to go.
 fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
-    let Welcomed { identity, epoch, turn, last_number, request } = welcomed;
+    let Welcomed { identity, epoch, turn, last_number, request, returns } = welcomed;
     let connection = Connection::new(Arc::clone(core), identity, epoch, turn);
     let body = Welcome {
         version: VERSION,
@@ -109,6 +109,9 @@ fn welcome(core: &Arc<Core>, welcomed: Welcomed) -> Arc<Connection> {
     core.delivery.connect(Arc::new(Handle(Arc::clone(&connection))));
     places::take(&connection);
     watch::moved_here(core, connection.user());
+    if returns {
+        cursors::in_use(&connection);
+    }
     GatewayStats::add(&core.stats.welcomed, 1);
     connection
 }
@@ -148,5 +151,6 @@ fn leave(connection: &Arc<Connection>) {
     let key = (connection.user().clone(), connection.device().clone());
     core.devices.remove_if(&key, |_, known| known.id == connection.id);
     watch::leave(connection);
+    company::leave(connection);
     watch::moved_here(core, connection.user());
 }

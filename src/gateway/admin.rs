@@ -12,8 +12,8 @@ use rookery_wire::{
     AdminAction, AuditEntity, AuditLine, Burns, ErrorBody, ErrorCode, GroupId, Kind, RequestKey, SessionId,
     UserAction, UserId,
 };
+use sha2::{Digest, Sha256};
 use tokio::time::{Duration, Instant, timeout_at};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::check::{self, refuse};
 use super::connection::Connection;
@@ -22,11 +22,16 @@ use super::reads::{turn, unexpected};
 use super::{groups, receipts};
 use crate::config::Limits;
 use crate::shard::{Answer, Freshness, Read, ReadReply};
-use crate::state::{Actor, ChangeKind, Command, EntityKey, Given, KeyedOwn, OwnBounds, UserAct};
-use crate::system::audit::Wanted;
+use crate::state::{
+    Actor, ChangeKind, Command, EntityKey, Given, KEY_LIVES_MS, KeyedOwn, OwnBounds, UserAct,
+};
+use crate::system::audit::{REPEAT_MS, Wanted};
 
 /// Stands for the number in the checks of a numbered request; an act under a key has none.
 const ANY: u64 = 1;
+
+// A line must not stand for what is carried out again, whatever passes between line and act: no deadline is ten minutes.
+const _: () = assert!(REPEAT_MS + 600_000 < KEY_LIVES_MS);
 
 /// What is wanted, judged as far as no state is needed.
 #[derive(Debug, PartialEq)]
@@ -158,8 +163,7 @@ fn plan(service: &UserId, admin: &Admin, limits: &Limits) -> Result<Plan, ErrorB
     }
 }
 
-/// The line that tells of it, and how many bytes wait with it. Its mark is a hash of everything that is asked: a repeat writes
-/// no second line while the first is kept.
+/// The line that tells of it, and how many bytes wait with it.
 fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> (Wanted, usize) {
     let entity = match plan {
         Plan::Session(command) => match command.entity() {
@@ -169,8 +173,6 @@ fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> (Wanted, usize
         Plan::Own(actor, _) | Plan::Create(actor) => AuditEntity::User(actor.name().clone()),
     };
     let service = connection.user().clone();
-    let asked = rookery_wire::encode(&(&service, admin));
-    let mark = xxh3_128(&asked);
     let (action, part) = admin.action.numbers();
     let line = AuditLine {
         number: 0,
@@ -183,7 +185,17 @@ fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> (Wanted, usize
         entity,
         key: admin.key.clone(),
     };
-    (Wanted { line, mark }, asked.len())
+    let mark = mark(&line);
+    (Wanted { line, mark }, rookery_wire::encode(admin).len())
+}
+
+/// Tells a repeat from another request by what the line says of it, whichever device asks. Content has no part in it: the mark
+/// outlives what is recalled, and what is hashed can be guessed. Other content under the same key is refused where the key is
+/// remembered. Half of a SHA-256, so that nobody finds two requests with one mark and has one of them done without a line.
+fn mark(line: &AuditLine) -> u128 {
+    let AuditLine { service, on_behalf_of, action, part, entity, key, .. } = line;
+    let hash = Sha256::digest(rookery_wire::encode(&(service, on_behalf_of, action, part, entity, key)));
+    hash.first_chunk::<16>().map_or(0, |half| u128::from_be_bytes(*half))
 }
 
 /// The command, with what the entity must be told of others; and what is read by it, of which others hear.

@@ -9,7 +9,7 @@ use rookery_wire::record::FIRST_APPLICATION_TAG;
 use rookery_wire::request::{Consistency, Edit, ListMembers, Members, Pull, Recall, Send};
 use rookery_wire::{Blob, Burns, ErrorBody, ErrorCode, Expires, Extension, SessionId, UserId};
 
-use super::versions::bounds;
+use super::{bounds, versions};
 use crate::config::Limits;
 use crate::state::{Act, Actor, ChangeKind, Command};
 
@@ -54,16 +54,6 @@ fn theirs(session: &SessionId, actor: &Actor) -> Result<(), ErrorBody> {
     if actor.is_system() { Ok(()) } else { is_theirs(session, actor.name()) }
 }
 
-pub(super) fn label(blob: &Blob, field: &str) -> Result<(), ErrorBody> {
-    if blob.len() > MAX_LABEL {
-        return refuse(
-            ErrorCode::BadRequest,
-            format!("{field} has {} bytes, at most {MAX_LABEL} are allowed", blob.len()),
-        );
-    }
-    Ok(())
-}
-
 pub(super) fn numbered(client_seq: u64) -> Result<(), ErrorBody> {
     if client_seq == 0 {
         return refuse(ErrorCode::BadRequest, "client_seq counts from 1");
@@ -79,20 +69,11 @@ fn message(
     may_go: bool,
     limits: &Limits,
 ) -> Result<(), ErrorBody> {
-    label(content_type, "content_type")?;
-    if content.len() > limits.content as usize {
-        let text = format!("content has {} bytes, at most {} are allowed", content.len(), limits.content);
-        return Err(ErrorBody::new(ErrorCode::ContentTooLarge, text).with_detail(u64::from(limits.content)));
-    }
-    if extensions.len() > MAX_EXTENSIONS {
-        let text = format!("{} extensions, at most {MAX_EXTENSIONS} are allowed", extensions.len());
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSIONS as u64));
-    }
+    bounds::CONTENT_TYPE.hold(content_type.len(), MAX_LABEL)?;
+    bounds::CONTENT.hold(content.len(), limits.content as usize)?;
+    bounds::EXTENSIONS.hold(extensions.len(), MAX_EXTENSIONS)?;
     let data: usize = extensions.iter().map(|extension| extension.data.len()).sum();
-    if data > MAX_EXTENSION_BYTES {
-        let text = format!("extensions of {data} bytes, at most {MAX_EXTENSION_BYTES} are allowed");
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_EXTENSION_BYTES as u64));
-    }
+    bounds::EXTENSION_BYTES.hold(data, MAX_EXTENSION_BYTES)?;
     match extensions.iter().find(|extension| extension.tag < FIRST_APPLICATION_TAG) {
         None => Ok(()),
         Some(extension) if may_go && [Expires::TAG, Burns::TAG].contains(&extension.tag) => {
@@ -148,7 +129,7 @@ pub(super) fn edit(actor: Actor, edit: Edit, limits: &Limits) -> Result<Command,
     message(&edit.content_type, &edit.content, &edit.extensions, false, limits)?;
     let Edit { session, client_seq, seq, content_type, content, extensions, .. } = edit;
     let window_ms = limits.edit_window_ms;
-    let versions = bounds(limits);
+    let versions = versions::bounds(limits);
     let act = Act::Edit { seq, window_ms, versions, content_type, content, extensions };
     Ok(Command::Act { actor, session, client_seq, act })
 }
@@ -179,10 +160,7 @@ pub(super) fn members(
     if !matches!(members.session, SessionId::Group(_)) {
         return refuse(ErrorCode::BadRequest, "a direct session has its two members for ever; name a group");
     }
-    if members.users.len() > MAX_USERS {
-        let text = format!("{} users, at most {MAX_USERS} in one request", members.users.len());
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_USERS as u64));
-    }
+    bounds::USERS.hold(members.users.len(), MAX_USERS)?;
     if members.users.is_empty() && kind != ChangeKind::Create {
         return refuse(ErrorCode::BadRequest, "users is empty");
     }
@@ -227,19 +205,11 @@ pub(super) fn list(user: &UserId, service: bool, mut list: ListMembers) -> Resul
 
 /// Cursors that may be noted.
 pub(super) fn cursors(cursors: &[(SessionId, u64)]) -> Result<(), ErrorBody> {
-    if cursors.len() > MAX_CURSORS {
-        let text = format!("{} cursors, at most {MAX_CURSORS} in one request", cursors.len());
-        return Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(MAX_CURSORS as u64));
-    }
-    Ok(())
+    bounds::CURSORS.hold(cursors.len(), MAX_CURSORS)
 }
 
 /// What a device says of itself.
 pub(super) fn device(agent: &Blob, platform: &Blob) -> Result<(), ErrorBody> {
-    label(agent, "agent")?;
-    if platform.len() > MAX_PLATFORM {
-        let text = format!("platform has {} bytes, at most {MAX_PLATFORM} are allowed", platform.len());
-        return refuse(ErrorCode::BadRequest, text);
-    }
-    Ok(())
+    bounds::AGENT.hold(agent.len(), MAX_LABEL)?;
+    bounds::PLATFORM.hold(platform.len(), MAX_PLATFORM)
 }

@@ -19,12 +19,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::company;
 use super::core::Core;
 use super::cursors::Cursors;
 use super::news::News;
 use super::outbox::{FRAME_HEADER, KIND_AT, Outbox};
 use super::own::frames_of;
 use super::pace::Pace;
+use super::plant;
 use super::standing::{self, Standing};
 use super::stats::GatewayStats;
 use super::sync::SyncPages;
@@ -57,6 +59,7 @@ pub(super) struct Connection {
     /// How often it may send ephemeral messages.
     pub(super) pace: Pace,
     pub(super) watching: Mutex<Watching>,
+    pub(super) groups: Mutex<company::Watching>,
     /// Ends both of its tasks at once.
     pub(super) cancel: CancellationToken,
     /// The writer ends once all that was asked is answered and all is written.
@@ -87,6 +90,7 @@ impl Connection {
             pages: Mutex::new(None),
             pace: Pace::default(),
             watching: Mutex::default(),
+            groups: Mutex::default(),
             cancel: core.cancel.child_token(),
             closing: AtomicBool::new(false),
             standing: Standing::default(),
@@ -279,6 +283,9 @@ impl Waiter for Connection {
         let mut acks = 0;
         for (ticket, answer) in answers {
             let request = ticket as u32;
+            if plant::forgets_answer() {
+                continue;
+            }
             match answer {
                 Answer::Ack(ack) => {
                     acks += 1;
@@ -292,7 +299,7 @@ impl Waiter for Connection {
                     encode_frame(Kind::Error, request, &error, &mut out);
                 }
                 // The router keeps these to itself; if one came, the outcome would be unknown.
-                Answer::Again { .. } => {
+                Answer::Again { .. } | Answer::Unsure(_) => {
                     let error = ErrorBody::new(ErrorCode::Unavailable, "the outcome is unknown; repeat");
                     encode_frame(Kind::Error, request, &error, &mut out);
                 }

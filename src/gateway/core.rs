@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::GatewayOptions;
+use super::company::Groups;
 use super::connection::Connection;
 use super::cursors::Flusher;
 use super::pace::Paces;
@@ -41,6 +42,7 @@ pub(super) struct Core {
     /// How often users may ask to come into groups.
     pub(super) joins: Paces,
     pub(super) watches: Watches,
+    pub(super) groups: Groups,
     /// No new connections, no new requests.
     pub(super) leaving: CancellationToken,
     /// Everything ends.

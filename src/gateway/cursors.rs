@@ -1,11 +1,17 @@
 //! Delivered cursors: gathered per connection, replicated a few times a second, in one command per device.
+//!
+//! The same command says that the device is in use, by which the one used least recently makes room for another and "last
+//! seen" is told. So one without cursors goes when a device connects again, when its connection ends, and once an hour
+//! between, unless cursors have gone lately.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_wire::{Retry, SessionId};
+use tokio::time::Instant;
 
 use super::check::MAX_CURSORS;
 use super::connection::Connection;
@@ -20,17 +26,47 @@ const COMMAND_CURSORS: usize = 500;
 /// promises nothing, and the session's next cursor says it all again. As many as a DELIVERED holds, so that one that
 /// comes to an idle connection is taken whole.
 const GATHERED: usize = MAX_CURSORS;
+/// Of a device that stays connected it is said so often that it is in use.
+const LASTS: Duration = Duration::from_secs(60 * 60);
+/// What was said so shortly before the end of a connection does for its end.
+const JUST_SAID: Duration = Duration::from_secs(60);
 
 /// What a connection has acknowledged since the last command.
-#[derive(Default)]
 pub(super) struct Cursors {
     waiting: Mutex<HashMap<SessionId, u64>>,
+    /// It is to be said that the device is in use, with cursors or without.
+    in_use: AtomicBool,
+    /// When that was said last.
+    said: Mutex<Instant>,
     /// Commands on their way that nobody waits for. What comes meanwhile gathers: a client cannot fill the lane.
     on_their_way: AtomicUsize,
 }
 
+/// Of a connection that begins: whoever registers has said by that that it is in use.
+impl Default for Cursors {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            in_use: AtomicBool::new(false),
+            said: Mutex::new(Instant::now()),
+            on_their_way: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Cursors {
+    fn was_said(&self, ago: Duration) -> bool {
+        self.said.lock().elapsed() < ago
+    }
+}
+
 #[cfg(test)]
 impl Cursors {
+    /// As if nothing had been said for an hour.
+    pub(super) fn silent_for_long(&self) {
+        *self.said.lock() -= LASTS;
+    }
+
     /// Sessions whose cursors wait, and commands on their way.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.waiting.lock().len(), self.on_their_way.load(Ordering::Acquire))
@@ -49,6 +85,19 @@ pub(super) fn gather(connection: &Arc<Connection>, cursors: Vec<(SessionId, u64)
 
 fn flush_later(connection: &Arc<Connection>) {
     connection.core.flusher.0.lock().entry(connection.id).or_insert_with(|| Arc::clone(connection));
+}
+
+/// The device is in use: said soon.
+pub(super) fn in_use(connection: &Arc<Connection>) {
+    connection.cursors.in_use.store(true, Ordering::Release);
+    flush_later(connection);
+}
+
+/// The device has said something. Cheap: this is called for whatever is read.
+pub(super) fn heard(connection: &Arc<Connection>) {
+    if !connection.cursors.was_said(LASTS) && !connection.cursors.in_use.load(Ordering::Acquire) {
+        in_use(connection);
+    }
 }
 
 /// Notes cursors and sends everything that waits; OK answers the request once it is replicated.
@@ -71,26 +120,31 @@ fn raise(gathered: &mut HashMap<SessionId, u64>, cursors: impl IntoIterator<Item
     }
 }
 
-/// Sends what has gathered.
+/// Sends what has gathered, or that the device is in use.
 fn flush(connection: &Arc<Connection>) {
     let gathered = std::mem::take(&mut *connection.cursors.waiting.lock());
-    send(connection, gathered, None);
+    if !gathered.is_empty() || connection.cursors.in_use.load(Ordering::Acquire) {
+        send(connection, gathered, None);
+    }
 }
 
 /// With a request, its OK follows when all parts are replicated, and a refusal if one is refused.
 fn send(connection: &Arc<Connection>, cursors: HashMap<SessionId, u64>, request: Option<u32>) {
     let core = &connection.core;
+    *connection.cursors.said.lock() = Instant::now();
+    connection.cursors.in_use.store(false, Ordering::Release);
     let cursors: Vec<(SessionId, u64)> = cursors.into_iter().collect();
+    // Without cursors one part, which says that the device is in use.
+    let parts: Vec<&[(SessionId, u64)]> = match cursors.as_slice() {
+        nothing @ [] => vec![nothing],
+        cursors => cursors.chunks(COMMAND_CURSORS).collect(),
+    };
     let shard = core.router.shard_of(&EntityKey::User(connection.user().clone()));
     let asked = request.map(|request| {
-        let left = cursors.len().div_ceil(COMMAND_CURSORS);
-        Arc::new(Asked {
-            connection: Arc::clone(connection),
-            request,
-            told: Mutex::new((left, Answer::Done)),
-        })
+        let told = Mutex::new((parts.len(), Answer::Done));
+        Arc::new(Asked { connection: Arc::clone(connection), request, told })
     });
-    let requests = cursors.chunks(COMMAND_CURSORS).map(|part| {
+    let requests = parts.into_iter().map(|part| {
         let command = Command::Delivered {
             user: connection.user().clone(),
             device: connection.device().clone(),
@@ -187,10 +241,11 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// The connection ends: its cursors leave now.
+/// The connection ends: its cursors leave now, and that the device was in use until then.
 pub(super) fn last_flush(connection: &Arc<Connection>) {
-    let waiting = connection.core.flusher.0.lock().remove(&connection.id).is_some();
-    if waiting && !connection.cursors.waiting.lock().is_empty() {
-        flush(connection);
+    connection.core.flusher.0.lock().remove(&connection.id);
+    if !connection.cursors.was_said(JUST_SAID) {
+        connection.cursors.in_use.store(true, Ordering::Release);
     }
+    flush(connection);
 }

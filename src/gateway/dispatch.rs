@@ -13,8 +13,8 @@ use super::connection::Connection;
 use super::core::Core;
 use super::times::Arrival;
 use super::{
-    admin, check, cursors, delivered, digests, groups, join, own, passing, reads, receipts, standing, sync,
-    versions, watch,
+    admin, check, company, cursors, delivered, digests, groups, join, own, passing, reads, receipts,
+    standing, sync, versions, watch,
 };
 use crate::router::{Order, Request, Waiter};
 use crate::state::{ChangeKind, Command, EntityKey};
@@ -112,6 +112,7 @@ pub(super) fn dispatch(connection: &Arc<Connection>, frame: Frame, batch: &mut B
         }
         Some(Kind::Digest) => with(connection, (&frame, batch.came), body(&frame), digests::digest),
         Some(Kind::Watch) => with(connection, (&frame, batch.came), body(&frame), watch::watch),
+        Some(Kind::WatchSession) => with(connection, (&frame, batch.came), body(&frame), company::watch),
         Some(Kind::Admin) => with(connection, (&frame, batch.came), body(&frame), admin::admin),
         Some(Kind::Audit) => with(connection, (&frame, batch.came), body(&frame), admin::audit),
         Some(Kind::Delivered) => loud_delivered(connection, &frame, batch.came),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rookery_wire::group::{GroupInfo, ListRoles, MAX_ATTRIBUTE, MAX_AVATAR, MAX_GROUP_NAME, ManageGroup};
 use rookery_wire::{Blob, ErrorBody, ErrorCode, GroupAction, Kind, MemberRole, SessionId};
 
+use super::bounds;
 use super::check::{MAX_USERS, is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
 use super::join;
@@ -22,16 +23,6 @@ pub(super) fn is_group(session: &SessionId) -> Result<(), ErrorBody> {
         SessionId::Direct { .. } => {
             refuse(ErrorCode::BadRequest, "a direct session is not managed; name a group")
         }
-    }
-}
-
-pub(super) fn bounded(field: &str, blob: Option<&Blob>, most: usize) -> Result<(), ErrorBody> {
-    match blob {
-        Some(blob) if blob.len() > most => refuse(
-            ErrorCode::BadRequest,
-            format!("{field} has {} bytes, at most {most} are allowed", blob.len()),
-        ),
-        _ => Ok(()),
     }
 }
 
@@ -51,10 +42,12 @@ pub(super) fn manage(actor: Actor, manage: ManageGroup, limits: &Limits) -> Resu
             if name.is_none() && avatar.is_none() {
                 return refuse(ErrorCode::BadRequest, "neither name nor avatar is given");
             }
-            bounded("name", name.as_ref(), MAX_GROUP_NAME)?;
-            bounded("avatar", avatar.as_ref(), MAX_AVATAR)?;
+            bounds::GROUP_NAME.hold(name.as_ref().map_or(0, Blob::len), MAX_GROUP_NAME)?;
+            bounds::AVATAR.hold(avatar.as_ref().map_or(0, Blob::len), MAX_AVATAR)?;
         }
-        GroupAction::SetAttribute { value, .. } => bounded("value", value.as_ref(), MAX_ATTRIBUTE)?,
+        GroupAction::SetAttribute { value, .. } => {
+            bounds::ATTRIBUTE.hold(value.as_ref().map_or(0, Blob::len), MAX_ATTRIBUTE)?;
+        }
         GroupAction::SetRole { role: MemberRole::Owner, .. } => {
             return refuse(ErrorCode::BadRequest, "role is owner: hand the group over instead");
         }

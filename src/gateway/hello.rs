@@ -37,6 +37,8 @@ pub(super) struct Welcomed {
     pub(super) last_number: u64,
     /// The request id of HELLO.
     pub(super) request: u32,
+    /// It was registered before.
+    pub(super) returns: bool,
 }
 
 /// A refusal of the connection: with the request id it answers, or 0.
@@ -90,7 +92,7 @@ pub(super) async fn greet(
         () = hung_up(socket, buffer) => return Ok(None),
         arrived = arrive(core, &hello, &identity) => arrived.map_err(refused)?,
     };
-    Ok(Some(Welcomed { identity, epoch, turn, last_number, request }))
+    Ok(Some(Welcomed { identity, epoch, turn, last_number, request, returns: hello.epoch != 0 }))
 }
 
 /// Resolves when the other side closes; what it sends meanwhile waits in the buffer, up to a bound.

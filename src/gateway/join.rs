@@ -12,9 +12,10 @@ use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::bounds;
 use super::check::{may_name, numbered, refuse};
 use super::connection::Connection;
-use super::groups::{bounded, is_group, read};
+use super::groups::{is_group, read};
 use super::own::fit;
 use super::pace::too_fast;
 use super::reads::unexpected;
@@ -30,8 +31,8 @@ pub(super) fn join(actor: Actor, asked: JoinGroup, limits: &Limits) -> Result<Co
     if actor.service && actor.on_behalf_of.is_none() {
         return refuse(ErrorCode::BadRequest, "a service is no member of anything; name a user");
     }
-    bounded("code", asked.code.as_ref(), MAX_CODE)?;
-    bounded("text", Some(&asked.text), MAX_JOIN_TEXT)?;
+    bounds::INVITE_CODE.hold(asked.code.as_ref().map_or(0, Blob::len), MAX_CODE)?;
+    bounds::JOIN_TEXT.hold(asked.text.len(), MAX_JOIN_TEXT)?;
     let JoinGroup { session, client_seq, code, text, .. } = asked;
     let code = code.map(|code| Sha256::digest(code.as_ref()).into());
     let act = Act::Join { code, text, most: limits.group_members, again_ms: limits.join_again_ms };
@@ -55,10 +56,10 @@ pub(super) fn may_be_made(hash: &Blob, uses: u32) -> Result<(), ErrorBody> {
         let text = format!("hash has {} bytes; it is the SHA-256 of the code, {CODE_HASH} bytes", hash.len());
         return refuse(ErrorCode::BadRequest, text);
     }
-    if !(1..=MAX_CODE_USES).contains(&uses) {
-        return refuse(ErrorCode::BadRequest, format!("uses is {uses}; allowed: 1 to {MAX_CODE_USES}"));
+    if uses == 0 {
+        return refuse(ErrorCode::BadRequest, "uses is 0: a code lets in one user at least");
     }
-    Ok(())
+    bounds::USES.hold(uses as usize, MAX_CODE_USES as usize)
 }
 
 /// LIST_REQUESTS.

@@ -2,11 +2,11 @@
 //!
 //! Owns the client port, every connection and what waits to be written to it. In the order in which a connection
 //! meets the parts: [`accept`] (the port), [`hello`] (who is it), [`places`] (is it the only one of its device), [`standing`] (is that still registered), [`connection`] (what it is), [`reader`] and
-//! [`dispatch`] (from frames to requests), [`check`] (refusals before the log), [`reads`] and [`sync`] (what is
+//! [`dispatch`] (from frames to requests), [`check`] (refusals before the log; of too much, [`bounds`]), [`reads`] and [`sync`] (what is
 //! answered from state; [`since`], what of it to whom has had some before), [`digests`] (proofs of a history), [`groups`]
 //! (both, for the management of groups), [`own`] (both, for what is the user's own, with [`badge`] and [`mask`]), [`cursors`] (with
 //! [`delivered`]) and [`news`] (delivered cursors, sessions joined and left),
-//! [`receipts`], [`passing`] and [`watch`] (who has read, what is kept nowhere, who is online), [`outbox`] and
+//! [`receipts`], [`passing`], [`watch`] and [`company`] (who has read, what is kept nowhere, who is online, and who of a group), [`outbox`] and
 //! [`writer`] (the way out).
 //!
 //! It must never wait for a slow client: what does not fit makes the client lag, and too many requests stop the
@@ -15,7 +15,9 @@
 mod accept;
 mod admin;
 mod badge;
+mod bounds;
 pub mod check;
+mod company;
 mod connection;
 mod core;
 mod cursors;
@@ -32,6 +34,7 @@ mod own;
 mod pace;
 mod passing;
 mod places;
+mod plant;
 mod reader;
 mod reads;
 mod receipts;
@@ -144,6 +147,7 @@ impl Gateway {
             typists: passing::Typists::default(),
             joins: pace::Paces::default(),
             watches: watch::Watches::default(),
+            groups: company::Groups::default(),
             leaving: CancellationToken::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -154,6 +158,7 @@ impl Gateway {
         core.spawn(cursors::run(Arc::clone(&core)));
         core.spawn(receipts::run(Arc::clone(&core)));
         core.spawn(watch::run(Arc::clone(&core)));
+        core.spawn(company::run(Arc::clone(&core)));
         Ok(Self { core, address })
     }
 

@@ -9,11 +9,10 @@ use bincode::Encode;
 use rookery_wire::own::{
     ListDevices, ListRelations, MAX_DEVICE_NAME, MAX_REMARK, MAX_REQUEST_TEXT, ManageSelf,
 };
-use rookery_wire::{
-    Blob, ErrorBody, ErrorCode, Kind, RequestKey, SessionId, SessionSetting, UserAction, UserId,
-};
+use rookery_wire::{ErrorBody, ErrorCode, Kind, RequestKey, SessionId, SessionSetting, UserAction, UserId};
 
 use super::badge::{self, ToRead};
+use super::bounds;
 use super::check::{is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
 use super::core::Core;
@@ -28,14 +27,6 @@ const COMMAND_CURSORS: usize = 500;
 /// Bytes of a frame that a page does not use.
 const FRAME_SPARE: u32 = 1024;
 
-fn bounded(field: &str, blob: &Blob, most: usize) -> Result<(), ErrorBody> {
-    if blob.len() > most {
-        let text = format!("{field} has {} bytes, at most {most} are allowed", blob.len());
-        return refuse(ErrorCode::BadRequest, text);
-    }
-    Ok(())
-}
-
 /// What needs no state to be refused, and takes neither number nor key.
 pub(super) fn check_action(actor: &Actor, action: &UserAction, limits: &Limits) -> Result<(), ErrorBody> {
     let other = |user: &UserId| {
@@ -48,7 +39,7 @@ pub(super) fn check_action(actor: &Actor, action: &UserAction, limits: &Limits) 
         UserAction::SetSession { session, setting } => {
             is_theirs(session, actor.name())?;
             match setting {
-                SessionSetting::Draft(text) => bounded("a draft", text, limits.draft_bytes as usize),
+                SessionSetting::Draft(text) => bounds::DRAFT.hold(text.len(), limits.draft_bytes as usize),
                 _ => Ok(()),
             }
         }
@@ -62,18 +53,18 @@ pub(super) fn check_action(actor: &Actor, action: &UserAction, limits: &Limits) 
         }
         UserAction::RequestFriend { user, text } => {
             other(user)?;
-            bounded("the text of a request", text, MAX_REQUEST_TEXT)
+            bounds::FRIEND_TEXT.hold(text.len(), MAX_REQUEST_TEXT)
         }
         UserAction::SetRemark { user, remark } => {
             other(user)?;
-            bounded("a remark", remark, MAX_REMARK)
+            bounds::REMARK.hold(remark.len(), MAX_REMARK)
         }
         UserAction::AcceptFriend { user }
         | UserAction::DeclineFriend { user }
         | UserAction::RemoveFriend { user }
         | UserAction::Block { user }
         | UserAction::Unblock { user } => other(user),
-        UserAction::NameDevice { name, .. } => bounded("the name of a device", name, MAX_DEVICE_NAME),
+        UserAction::NameDevice { name, .. } => bounds::DEVICE_NAME.hold(name.len(), MAX_DEVICE_NAME),
         UserAction::ReadAll
         | UserAction::SetStrangers { .. }
         | UserAction::SetPrivacy { .. }

@@ -1,8 +1,9 @@
 //! EPHEMERAL: to the members of a session who are online now, judged like a message and kept by nobody.
 //!
-//! Whether the sender may is answered by this node's own replica of the session if it says yes, and by the leader
-//! otherwise: a yes costs no other node, a no is never out of date. What is let through goes to the connections of every
-//! node. "Is typing" from one user to one session is passed on at most once a second by a node.
+//! Whether the sender may is answered by the leader, so that who was blocked, muted or removed passes nothing from the ACK of
+//! that on, however far this node's replica is behind. Only who types in a group is let through by this node's own replica if
+//! that says yes: it is asked most often, says next to nothing, and costs no other node. What is let through goes to the
+//! connections of every node. "Is typing" from one user to one session is passed on at most once a second by a node.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::live::{Ephemeral, EphemeralMessage, Passing as Content};
-use rookery_wire::{Blob, ErrorBody, ErrorCode, Kind, SessionId, UserId};
+use rookery_wire::{Blob, ErrorBody, Kind, SessionId, UserId};
 use tokio::time::Instant;
 
-use super::check::{is_theirs, label, may_name, refuse};
+use super::bounds;
+use super::check::{MAX_LABEL, is_theirs, may_name};
 use super::connection::Connection;
 use super::pace::too_fast;
 use super::reads::{turn, unexpected};
@@ -69,13 +71,8 @@ pub(super) fn check(connection: &Connection, mut asked: Ephemeral) -> Result<(Ac
 
 fn fits(body: &Content, limits: &Limits) -> Result<(), ErrorBody> {
     let Content::Content { content_type, content } = body else { return Ok(()) };
-    label(content_type, "content_type")?;
-    if content.len() > limits.ephemeral as usize {
-        let text = format!("content has {} bytes, at most {} are allowed", content.len(), limits.ephemeral);
-        let refused: Result<(), ErrorBody> = refuse(ErrorCode::ContentTooLarge, text);
-        return refused.map_err(|error| error.with_detail(u64::from(limits.ephemeral)));
-    }
-    Ok(())
+    bounds::CONTENT_TYPE.hold(content_type.len(), MAX_LABEL)?;
+    bounds::EPHEMERAL.hold(content.len(), limits.ephemeral as usize)
 }
 
 /// EPHEMERAL.
@@ -100,8 +97,12 @@ pub(super) async fn pass(
     }
     let _turn = turn(&connection).await?;
     let shard = core.router.shard_of(&EntityKey::Session(session.clone()));
+    let freshness = match &session {
+        SessionId::Group(_) if typing.is_some() => Freshness::AtLeast(0),
+        SessionId::Group(_) | SessionId::Direct { .. } => Freshness::Linearizable,
+    };
     let read = Read::MayPass { session: session.clone(), actor };
-    match core.router.read(shard, read, Freshness::AtLeast(0)).await? {
+    match core.router.read(shard, read, freshness).await? {
         ReadReply::Allowed => {}
         other => return Err(unexpected(&other)),
     }

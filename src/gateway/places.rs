@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dashmap::mapref::entry::Entry;
-use rookery_wire::UserId;
+use rookery_wire::{SessionId, UserId};
 
 use super::connection::{Connection, Handle};
 use super::core::Core;
-use super::watch;
+use super::{company, watch};
 use crate::delivery::{NOT_LIVE, Topic};
 use crate::router::{Arrival, Places};
 use crate::state::devices::read_end_notice;
@@ -83,6 +83,10 @@ impl Places for Core {
 
     fn moved(&self, users: &[UserId]) {
         watch::moved(self, users);
+    }
+
+    fn companies_moved(&self, sessions: &[SessionId]) {
+        company::moved(self, sessions);
     }
 
     fn here(&self) -> Vec<Arrival> {

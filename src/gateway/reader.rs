@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use std::sync::Arc;
 
 use super::connection::Connection;
+use super::cursors;
 use super::dispatch::{Batch, dispatch};
 use super::hello::frame_error;
 use super::stats::GatewayStats;
@@ -60,6 +61,7 @@ pub(super) async fn run(
             Ok(Ok(0) | Err(_)) => return End::Gone,
             Ok(Ok(count)) => {
                 GatewayStats::add(&connection.core.stats.bytes_in, count as u64);
+                cursors::heard(connection);
                 room = if count >= room { (room * 2).min(ROOM.1) } else { (room / 2).max(count).max(ROOM.0) };
             }
             Err(_) => {

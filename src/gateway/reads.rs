@@ -11,7 +11,8 @@ use rookery_wire::request::{self, Consistency, Direction, ListMembers, Pull};
 use rookery_wire::{ErrorBody, ErrorCode, Kind, SessionId, decode};
 
 use super::connection::Connection;
-use super::own::fit;
+use super::core::Core;
+use super::own::{fit, how_many_fit};
 use super::{check, mask, receipts};
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{Command, EntityKey, ReadTo};
@@ -64,8 +65,22 @@ pub(super) async fn pull(connection: Arc<Connection>, request: u32, pull: Pull) 
         let again = router.read(shard, Read::Pull { user, pull }, freshness).await?;
         page = masked(&settings, &page_body(again)?)?;
     }
+    fit_records(&connection.core, &mut page, pull.direction);
     connection.reply(Kind::Page, request, &page);
     Ok(())
+}
+
+/// What is left of a deleted message may be more than it was: its hash is longer than the salt it stands for. So a page is cut
+/// to the frame once more, at the end at which the next one goes on.
+fn fit_records(core: &Core, page: &mut Page, direction: Direction) {
+    match direction {
+        Direction::Forward => page.records.truncate(how_many_fit(core, &page.records, 0)),
+        Direction::Backward => {
+            page.records.reverse();
+            page.records.truncate(how_many_fit(core, &page.records, 0));
+            page.records.reverse();
+        }
+    }
 }
 
 fn page_body(reply: ReadReply) -> Result<Bytes, ErrorBody> {
@@ -150,6 +165,7 @@ pub(super) async fn read_mark(
     request: u32,
     read: request::Read,
 ) -> Result<(), ErrorBody> {
+    let taken_ms = connection.core.clock.unix_ms();
     let _turn = turn(&connection).await?;
     let router = &connection.core.router;
     let shard = router.shard_of(&EntityKey::Session(read.session.clone()));
@@ -161,7 +177,7 @@ pub(super) async fn read_mark(
         other => return Err(unexpected(&other)),
     };
     let to = ReadTo { session: read.session, seq: read.seq, count, burns };
-    match router.execute(&Command::Read { user, to }).await {
+    match router.execute(&Command::Read { user, to, taken_ms }).await {
         Answer::ReadMark(mark) => {
             receipts::note(&connection.core, connection.user(), &mark.session, mark.seq);
             connection.reply(Kind::ReadMark, request, &mark);

@@ -284,7 +284,7 @@ async fn begin(
         let topic = Topic::Session(session.clone());
         match (active, listed.get(&session)) {
             (Ok(active), Some(own)) if active.settled => {
-                match connection.core.delivery.admit(&topic, connection.id, own.joined_seq) {
+                match connection.core.delivery.presume(&topic, connection.id, own.joined_seq) {
                     // Also what has not changed is live now, from behind what the client knows of it. What came in after its
                     // shard was asked and before it was live here is not pushed: then the client is told where to pull.
                     Some(live_from) if live_from > active.last_seq + 1 || tells(&session, active.changed) => {
@@ -404,7 +404,11 @@ fn admit(connection: &Connection, session: &SessionId, head: Result<SessionHead,
             live_from.map(|live_from| (head, live_from)).ok_or(ErrorCode::Unavailable)
         }
         Err(code) => {
-            delivery.dismiss(&topic, connection.id);
+            match code {
+                // Where the list was all that spoke for it, what is pushed would never end.
+                ErrorCode::NotMember => delivery.refute(&topic, connection.id),
+                _ => delivery.dismiss(&topic, connection.id),
+            }
             Err(code)
         }
     }

@@ -18,6 +18,7 @@ use rookery_wire::live::{Presence, PresenceLine, PresencePage, Watch, WatchMode,
 use rookery_wire::{ErrorBody, ErrorCode, Kind, UserId};
 use tokio::time::Instant;
 
+use super::bounds;
 use super::connection::Connection;
 use super::core::Core;
 use super::own::frames_of;
@@ -105,9 +106,7 @@ fn is_online(core: &Core, user: &UserId) -> bool {
 /// WATCH.
 pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watch) -> Result<(), ErrorBody> {
     let limit = connection.core.options.limits.watched as usize;
-    if asked.users.len() > limit {
-        return Err(too_many(limit));
-    }
+    bounds::WATCHED.hold(asked.users.len(), limit)?;
     let _turn = turn(&connection).await?;
     let Watch { mode, mut users } = asked;
     users.sort_unstable();
@@ -155,29 +154,24 @@ fn answerable(users: &[UserId], frame: u32) -> Result<(), ErrorBody> {
     if most == users.len() {
         return Ok(());
     }
-    let text = format!(
-        "the answer for {} users would be larger than limits.frame ({frame}); WATCH {most} of them, then Add the others",
-        users.len()
-    );
-    Err(ErrorBody::new(ErrorCode::TooMany, text).with_detail(most as u64))
-}
-
-fn too_many(limit: usize) -> ErrorBody {
-    let text = format!("a connection watches at most {limit} users");
-    ErrorBody::new(ErrorCode::TooMany, text).with_detail(limit as u64)
+    Err(bounds::WATCH_ANSWER.refusal(users.len(), most))
 }
 
 type Refused = Vec<(UserId, ErrorCode)>;
 /// A user, and who is told of it.
-type Pair = (UserId, Option<UserId>);
+pub(super) type Pair = (UserId, Option<UserId>);
 
 /// Who is told on this connection; of a service nobody hides.
-fn told_one(connection: &Connection) -> Option<UserId> {
+pub(super) fn told_one(connection: &Connection) -> Option<UserId> {
     (!connection.identity.service).then(|| connection.user().clone())
 }
 
 /// When each was last heard of; none where it is not shown.
-async fn seen(core: &Core, pairs: &[Pair], fresh: Freshness) -> Vec<Result<Option<u64>, ErrorCode>> {
+pub(super) async fn seen(
+    core: &Core,
+    pairs: &[Pair],
+    fresh: Freshness,
+) -> Vec<Result<Option<u64>, ErrorCode>> {
     of_users(core, pairs, |(user, _)| user, fresh, |pairs| Read::Seen { pairs }).await
 }
 
@@ -215,9 +209,7 @@ fn begin(
     let new: Vec<UserId> = users.keys().filter(|user| !watching.users.contains(*user)).cloned().collect();
     let others = watching.users.iter().filter(|user| alone && !users.contains_key(*user));
     let others: Vec<UserId> = others.cloned().collect();
-    if watching.users.len() - others.len() + new.len() > limit {
-        return Err(too_many(limit));
-    }
+    bounds::WATCHED.hold(watching.users.len() - others.len() + new.len(), limit)?;
     if watching.over {
         return Ok(None);
     }

@@ -45,6 +45,8 @@ pub(super) fn shard_options(config: &Config, shards_here: usize) -> ShardOptions
         sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
         compare_every: Duration::from_millis(config.storage.compare_ms),
         sessions_per_user: config.limits.sessions_per_user,
+        left_per_user: config.limits.left_per_user,
         relations_per_user: config.limits.relations_per_user,
+        requests_per_user: config.limits.requests_per_user,
     }
 }

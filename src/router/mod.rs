@@ -9,9 +9,10 @@
 //! send, again, or give up), [`shuttle`] (the task that sends), [`peer`] (between nodes), [`serve`] (what this node
 //! does for others), [`answers`] (the way home); then [`reads`], for shards without a replica here [`remote`]
 //! and [`feed`], [`places`] for devices that are connected twice, [`passing`] for
-//! what is kept nowhere and [`presence`] for who is online. It must never look into content, never reorder the requests of a lane, never hold without a bound.
+//! what is kept nowhere and [`presence`] (with [`companies`]) for who is online. It must never look into content, never reorder the requests of a lane, never hold without a bound.
 
 mod answers;
+mod companies;
 mod core;
 mod feed;
 pub mod lane;
@@ -26,19 +27,21 @@ mod serve;
 mod shuttle;
 mod turned;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rookery_raft::{AppHandler, Entropy};
-use rookery_wire::{ErrorBody, UserId};
+use rookery_wire::{ErrorBody, SessionId, UserId};
 use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
 pub use self::lane::LaneLimits;
+use self::peer::Subjects;
 pub use self::peer::VERSION as PEER_VERSION;
 pub use self::seam::{Arrival, Order, Peers, Places, Replica, Request, Waiter};
-use crate::delivery::{Delivery, Passing, Receiver, Topic};
+use crate::delivery::{Company, Delivery, Passing, Receiver, Topic};
 use crate::shard::{Answer, Answers, Freshness, Outbound, Read, ReadRefusal, ReadReply};
 use crate::state::{Command, EntityKey};
 use crate::system::Placement;
@@ -54,6 +57,8 @@ pub struct RouterOptions {
     pub lane: LaneLimits,
     /// Reads in flight on this node; beyond it BUSY.
     pub reads: usize,
+    /// Users that are named to who watches a session.
+    pub named: usize,
     /// Where its tasks run.
     pub runtime: tokio::runtime::Handle,
 }
@@ -139,7 +144,26 @@ impl Router {
     /// Connections here begin to watch users, and nobody here watches some others any more: the other nodes are told, and
     /// asked who of them is online there. Gives the number of the question.
     pub fn watch(&self, add: Vec<UserId>, remove: Vec<UserId>) -> u64 {
-        presence::watch(&self.0, add, remove)
+        presence::watch(
+            &self.0,
+            Subjects { users: add, ..Subjects::default() },
+            Subjects { users: remove, ..Subjects::default() },
+        )
+    }
+
+    /// The same for sessions: who of their members is online.
+    pub fn watch_sessions(&self, add: Vec<SessionId>, remove: Vec<SessionId>) -> u64 {
+        presence::watch(
+            &self.0,
+            Subjects { sessions: add, ..Subjects::default() },
+            Subjects { sessions: remove, ..Subjects::default() },
+        )
+    }
+
+    /// Who is there in a session that is watched, as far as is known here: so many by name as options say, those of `before`
+    /// first.
+    pub fn company(&self, session: &SessionId, before: &BTreeSet<UserId>) -> Company {
+        presence::company(&self.0, session, before)
     }
 
     /// Waits a moment until the other nodes have answered that question.

@@ -4,15 +4,16 @@
 use bincode::{Decode, Encode};
 use bytes::{BufMut, Bytes, BytesMut};
 use rookery_wire::codec::{Blob, DecodeFault, Source, decode, encode_into};
-use rookery_wire::{DeviceId, UserId};
+use rookery_wire::{DeviceId, SessionId, UserId};
 
+use super::companies::CompanyNews;
 use super::seam::Arrival;
 use crate::delivery::{Passing, Topic};
 use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
 /// First byte of every message between routers. A node of another version is not guessed at: the handshake of the link
 /// compares it, and the two refuse each other.
-pub const VERSION: u8 = 7;
+pub const VERSION: u8 = 8;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -32,10 +33,26 @@ pub(super) enum Cast {
     Arrivals { arrivals: Vec<Arrival> },
     /// For the devices that are attached to these sessions at the receiver.
     Passing { passing: Vec<Passing> },
-    /// The sender watches these users too, and those no longer; `fresh`: and nobody else. The answer repeats the number.
-    Watch { number: u64, fresh: bool, add: Vec<UserId>, remove: Vec<UserId> },
-    /// These users, of those the receiver watches, are connected to the sender, or are not; `whole`: and nobody else is.
-    Present { number: u64, whole: bool, users: Vec<(UserId, bool)> },
+    /// The sender watches these too, and those no longer; `fresh`: and nothing else. The answer repeats the number.
+    Watch { number: u64, fresh: bool, add: Subjects, remove: Subjects },
+    /// These users, of those the receiver watches, are connected to the sender, or are not, and this has changed in sessions;
+    /// `whole`: and nobody else is.
+    Present { number: u64, whole: bool, users: Vec<(UserId, bool)>, companies: Vec<CompanyNews> },
+}
+
+/// Whom a node watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Subjects {
+    /// Wherever they are.
+    pub(super) users: Vec<UserId>,
+    /// Whoever is there in them.
+    pub(super) sessions: Vec<SessionId>,
+}
+
+impl Subjects {
+    pub(super) fn len(&self) -> usize {
+        self.users.len() + self.sessions.len()
+    }
 }
 
 /// A push on its way to another node.

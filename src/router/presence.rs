@@ -3,19 +3,22 @@
 //! A node tells the others whom its connections watch; each tells back which of these are connected to it, and from then on
 //! when that changes. So a node remembers whom it watches and whom others do, and not all who are online. What one node
 //! said of its users is forgotten when its link breaks, and asked for anew when it is back; who missed a word is told
-//! everything again. Nothing of this is replicated.
+//! everything again. Nothing of this is replicated. Sessions are watched in the same way ([`super::companies`]): who of their
+//! members is there.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rookery_wire::UserId;
+use rookery_wire::{SessionId, UserId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::companies::{Companies, CompanyNews};
 use super::core::Core;
-use super::peer::{self, Cast};
+use super::peer::{self, Cast, Subjects};
+use crate::delivery::Company;
 
 /// Users in one message.
 const MESSAGE: usize = 1000;
@@ -39,12 +42,21 @@ struct State {
     watched: HashMap<UserId, BTreeSet<u16>>,
     /// Whom other nodes watch.
     wanted: HashMap<u16, HashSet<UserId>>,
+    /// Who is there in sessions.
+    companies: Companies,
     /// Nodes that were told all that is watched here.
     told: HashMap<u16, Told>,
     /// Nodes that missed something this node had to tell them.
     missed: BTreeSet<u16>,
     /// The last number of a question.
     number: u64,
+}
+
+/// Users who may have come or gone, and sessions in which somebody may have.
+#[derive(Default)]
+struct Moved {
+    users: Vec<UserId>,
+    sessions: Vec<SessionId>,
 }
 
 #[derive(Clone, Copy)]
@@ -59,10 +71,10 @@ struct Told {
 
 impl State {
     /// A node's word does not count any more; who was online by it alone may not be.
-    fn forget(&mut self, node: u16) -> Vec<UserId> {
+    fn forget(&mut self, node: u16) -> Moved {
         self.told.remove(&node);
         let lost = self.watched.iter_mut().filter_map(|(user, at)| at.remove(&node).then(|| user.clone()));
-        lost.collect()
+        Moved { users: lost.collect(), sessions: self.companies.forget(node) }
     }
 }
 
@@ -70,25 +82,27 @@ fn cast(core: &Core, node: u16, message: &Cast, users: usize) -> bool {
     core.link(node).is_some() && core.peers.cast(node, peer::encode(message, users * 72)).is_ok()
 }
 
-/// Connections here begin to watch some users, and nobody here watches some others any more. Gives the question's number.
-pub(super) fn watch(core: &Core, add: Vec<UserId>, remove: Vec<UserId>) -> u64 {
+/// Connections here begin to watch some, and nobody here watches some others any more. Gives the question's number.
+pub(super) fn watch(core: &Core, add: Subjects, remove: Subjects) -> u64 {
     let mut state = core.presence.state.lock();
-    if add.is_empty() && remove.is_empty() {
+    let size = add.len() + remove.len();
+    if size == 0 {
         return state.number;
     }
     state.number += 1;
     let number = state.number;
-    for user in &add {
+    for user in &add.users {
         state.watched.entry(user.clone()).or_default();
     }
-    for user in &remove {
+    for user in &remove.users {
         state.watched.remove(user);
     }
-    let users = add.len() + remove.len();
+    state.companies.watch(&core.delivery, core.options.named, &add.sessions);
+    state.companies.leave(&core.delivery, &remove.sessions);
     let message = Cast::Watch { number, fresh: false, add, remove };
     let told: Vec<u16> = state.told.keys().copied().collect();
     for node in told {
-        if !cast(core, node, &message, users) {
+        if !cast(core, node, &message, size) {
             // Told everything again, soon.
             state.told.remove(&node);
         }
@@ -124,6 +138,11 @@ pub(super) fn elsewhere(core: &Core, user: &UserId) -> bool {
     core.presence.state.lock().watched.get(user).is_some_and(|at| !at.is_empty())
 }
 
+/// Who is there in a session that is watched here.
+pub(super) fn company(core: &Core, session: &SessionId, before: &BTreeSet<UserId>) -> Company {
+    core.presence.state.lock().companies.company(session, before, core.options.named)
+}
+
 /// A device of this user has come to this node, or gone.
 pub(super) fn moved(core: &Core, user: &UserId) {
     let mut state = core.presence.state.lock();
@@ -135,7 +154,7 @@ pub(super) fn moved(core: &Core, user: &UserId) {
     let Some(places) = core.greetings.places() else { return };
     // Looked at and said under the lock, so that the last word is the true one.
     let users = vec![(user.clone(), places.online(user))];
-    let message = Cast::Present { number: 0, whole: false, users };
+    let message = Cast::Present { number: 0, whole: false, users, companies: Vec::new() };
     for node in nodes {
         if !cast(core, node, &message, 1) {
             state.missed.insert(node);
@@ -143,39 +162,52 @@ pub(super) fn moved(core: &Core, user: &UserId) {
     }
 }
 
-/// Another node watches these users, and those no longer.
-pub(super) fn asked(core: &Core, from: u16, number: u64, fresh: bool, add: Vec<UserId>, remove: &[UserId]) {
+/// Another node watches these, and those no longer; `fresh`: and nothing else.
+pub(super) fn asked(core: &Core, from: u16, (number, fresh): (u64, bool), add: Subjects, remove: &Subjects) {
     let mut state = core.presence.state.lock();
+    if fresh {
+        state.companies.unwanted(&core.delivery, from, None);
+    }
+    state.companies.unwanted(&core.delivery, from, Some(&remove.sessions));
+    let companies = state.companies.wanted(&core.delivery, core.options.named, from, &add.sessions);
     let wanted = state.wanted.entry(from).or_default();
     if fresh {
         wanted.clear();
     }
-    for user in remove {
+    for user in &remove.users {
         wanted.remove(user);
     }
     let Some(places) = core.greetings.places() else {
         // This node starts, and takes no connections yet. The question is not asked again.
-        wanted.extend(add);
+        wanted.extend(add.users);
         state.missed.insert(from);
         return;
     };
-    let users = add.iter().filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
-    wanted.extend(add);
-    let message = Cast::Present { number, whole: false, users };
-    if !cast(core, from, &message, MESSAGE) {
+    let users =
+        add.users.iter().filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
+    wanted.extend(add.users);
+    if !tell(core, from, (number, false), users, companies) {
         state.missed.insert(from);
     }
 }
 
 /// Another node says who is connected to it; `whole`: nobody else of those that are watched.
-pub(super) fn told(core: &Core, from: u16, number: u64, whole: bool, users: &[(UserId, bool)]) {
+pub(super) fn told(
+    core: &Core,
+    from: u16,
+    (number, whole): (u64, bool),
+    users: &[(UserId, bool)],
+    companies: Vec<CompanyNews>,
+) {
     let mut changed = HashSet::new();
+    let mut sessions;
     {
         let mut state = core.presence.state.lock();
-        let State { watched, told, .. } = &mut *state;
+        let State { watched, told, companies: known, .. } = &mut *state;
         // What was said before this node had asked over the link as it is now is repeated in the answer.
         let Some(told) = told.get_mut(&from) else { return };
         told.answered = told.answered.max(number);
+        sessions = if whole { known.forget(from) } else { Vec::new() };
         if whole {
             let lost = watched.iter_mut().filter_map(|(user, at)| at.remove(&from).then(|| user.clone()));
             changed.extend(lost);
@@ -186,14 +218,19 @@ pub(super) fn told(core: &Core, from: u16, number: u64, whole: bool, users: &[(U
                 changed.insert(user.clone());
             }
         }
+        sessions.extend(known.told(from, companies));
     }
     core.presence.answered.notify_waiters();
-    tell_places(core, changed.into_iter().collect());
+    tell_places(core, &Moved { users: changed.into_iter().collect(), sessions });
 }
 
-fn tell_places(core: &Core, users: Vec<UserId>) {
-    if let Some(places) = core.greetings.places().filter(|_| !users.is_empty()) {
-        places.moved(&users);
+fn tell_places(core: &Core, moved: &Moved) {
+    let Some(places) = core.greetings.places() else { return };
+    if !moved.users.is_empty() {
+        places.moved(&moved.users);
+    }
+    if !moved.sessions.is_empty() {
+        places.companies_moved(&moved.sessions);
     }
 }
 
@@ -206,14 +243,15 @@ pub(super) async fn keep(core: Arc<Core>) {
         }
         for node in core.peers.nodes() {
             let lost = look_at(&core, node);
-            tell_places(&core, lost);
+            tell_places(&core, &lost);
         }
+        look_around(&core);
     }
 }
 
 /// Forgets what a node said over a link that is gone, asks it anew over a new one, and makes good what it missed. Gives
 /// those of whom something was forgotten.
-fn look_at(core: &Core, node: u16) -> Vec<UserId> {
+fn look_at(core: &Core, node: u16) -> Moved {
     let generation = core.link(node);
     let mut state = core.presence.state.lock();
     let known = state.told.get(&node).map(|told| told.generation);
@@ -226,7 +264,7 @@ fn look_at(core: &Core, node: u16) -> Vec<UserId> {
             state.told.remove(&node);
         }
     }
-    let mut lost = Vec::new();
+    let mut lost = Moved::default();
     if known != generation {
         lost = state.forget(node);
         if let Some(generation) = generation {
@@ -243,13 +281,35 @@ fn look_at(core: &Core, node: u16) -> Vec<UserId> {
     lost
 }
 
+/// Tells what has changed in sessions by this node's own connections.
+fn look_around(core: &Core) {
+    let mut state = core.presence.state.lock();
+    let (news, sessions) = state.companies.look(&core.delivery, core.options.named);
+    for (node, companies) in news {
+        if !tell(core, node, (0, false), Vec::new(), companies) {
+            state.missed.insert(node);
+        }
+    }
+    drop(state);
+    tell_places(core, &Moved { users: Vec::new(), sessions });
+}
+
 fn ask_all(core: &Core, node: u16, state: &State) -> bool {
     let users: Vec<UserId> = state.watched.keys().cloned().collect();
-    let parts: Vec<&[UserId]> = if users.is_empty() { vec![&[]] } else { users.chunks(MESSAGE).collect() };
-    parts.iter().enumerate().all(|(at, part)| {
-        let number = if at + 1 == parts.len() { state.number } else { 0 };
-        let message = Cast::Watch { number, fresh: at == 0, add: part.to_vec(), remove: Vec::new() };
-        cast(core, node, &message, part.len())
+    let sessions = state.companies.here();
+    let mut parts: Vec<Subjects> = Vec::new();
+    parts.extend(users.chunks(MESSAGE).map(|part| Subjects { users: part.to_vec(), ..Subjects::default() }));
+    parts.extend(
+        sessions.chunks(MESSAGE).map(|part| Subjects { sessions: part.to_vec(), ..Subjects::default() }),
+    );
+    if parts.is_empty() {
+        parts.push(Subjects::default());
+    }
+    let last = parts.len() - 1;
+    parts.into_iter().enumerate().all(|(at, add)| {
+        let (number, size) = (if at == last { state.number } else { 0 }, add.len());
+        let message = Cast::Watch { number, fresh: at == 0, add, remove: Subjects::default() };
+        cast(core, node, &message, size)
     })
 }
 
@@ -257,11 +317,40 @@ fn tell_all(core: &Core, node: u16, state: &State) -> bool {
     let Some(places) = core.greetings.places() else { return false };
     let wanted = state.wanted.get(&node).into_iter().flatten();
     let users: Vec<_> = wanted.filter(|user| places.online(user)).map(|user| (user.clone(), true)).collect();
-    let parts: Vec<&[(UserId, bool)]> =
-        if users.is_empty() { vec![&[]] } else { users.chunks(MESSAGE).collect() };
-    parts.iter().enumerate().all(|(at, part)| {
-        // Whoever waits for an answer that was among what was missed waits to the end of its patience.
-        let message = Cast::Present { number: 0, whole: at == 0, users: part.to_vec() };
-        cast(core, node, &message, part.len())
+    // Whoever waits for an answer that was among what was missed waits to the end of its patience.
+    tell(core, node, (0, true), users, state.companies.all_for(node))
+}
+
+/// Says all of this, in as many messages as it takes: `whole` in the first, the number in the last.
+fn tell(
+    core: &Core,
+    node: u16,
+    (number, whole): (u64, bool),
+    users: Vec<(UserId, bool)>,
+    companies: Vec<CompanyNews>,
+) -> bool {
+    let mut parts: Vec<(Vec<(UserId, bool)>, Vec<CompanyNews>)> =
+        users.chunks(MESSAGE).map(|part| (part.to_vec(), Vec::new())).collect();
+    let mut room = 0;
+    for news in companies {
+        let size = news.names();
+        match parts.last_mut() {
+            Some((_, part)) if size <= room => part.push(news),
+            _ => {
+                room = MESSAGE.max(size);
+                parts.push((Vec::new(), vec![news]));
+            }
+        }
+        room -= size;
+    }
+    if parts.is_empty() {
+        parts.push(Default::default());
+    }
+    let last = parts.len() - 1;
+    parts.into_iter().enumerate().all(|(at, (users, companies))| {
+        let size = users.len() + companies.iter().map(CompanyNews::names).sum::<usize>();
+        let number = if at == last { number } else { 0 };
+        let message = Cast::Present { number, whole: whole && at == 0, users, companies };
+        cast(core, node, &message, size)
     })
 }

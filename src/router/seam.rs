@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rookery_raft::{LinkState, PeerError, PeerNet};
-use rookery_wire::{DeviceId, UserId};
+use rookery_wire::{DeviceId, SessionId, UserId};
 use tokio::sync::watch;
 
 use crate::delivery::{Receiver, Topic};
@@ -140,6 +140,8 @@ pub trait Places: Send + Sync + 'static {
     fn online(&self, user: &UserId) -> bool;
     /// These users, whom connections here watch, have come to another node or gone. Must not block.
     fn moved(&self, users: &[UserId]);
+    /// In these sessions, which connections here watch, somebody may have come or gone, here or elsewhere. Must not block.
+    fn companies_moved(&self, sessions: &[SessionId]);
 }
 
 impl Peers for PeerNet {

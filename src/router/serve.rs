@@ -64,10 +64,10 @@ impl AppHandler for Service {
             Ok(Cast::Arrivals { arrivals }) => places::arrived(&self.0, from, &arrivals),
             Ok(Cast::Passing { passing: things }) => passing::passed(&self.0, &things),
             Ok(Cast::Watch { number, fresh, add, remove }) => {
-                presence::asked(&self.0, from, number, fresh, add, &remove);
+                presence::asked(&self.0, from, (number, fresh), add, &remove);
             }
-            Ok(Cast::Present { number, whole, users }) => {
-                presence::told(&self.0, from, number, whole, &users);
+            Ok(Cast::Present { number, whole, users, companies }) => {
+                presence::told(&self.0, from, (number, whole), &users, companies);
             }
             Err(fault) => tracing::warn!(node = from, %fault, "a message of another node cannot be read"),
         }

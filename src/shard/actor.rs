@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
 use super::shared::Shared;
-use super::snapshot::Tables;
+use super::tables::Tables;
 use crate::delivery::{Receiver, Topic};
 use crate::state::{EntityKey, Session, User};
 
@@ -228,7 +228,7 @@ impl Handler<Reset> for ShardActor {
         shared.dirty.lock().clear();
         shared.unwritten.store(0, Ordering::Release);
         shared.table.clear();
-        let Tables { table, intents, errands, timers, freed } = reset.tables;
+        let Tables { table, intents, errands, timers, freed, over } = reset.tables;
         for (session, row) in table {
             shared.table.insert(session, row);
         }
@@ -236,6 +236,7 @@ impl Handler<Reset> for ShardActor {
         *shared.errands.lock() = errands.into_iter().collect();
         *shared.timers.lock() = timers;
         *shared.freed.lock() = freed;
+        *shared.over.lock() = over;
         shared.freeing.lock().clear();
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {

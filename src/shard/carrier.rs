@@ -16,7 +16,7 @@ use super::api::Answer;
 use super::entity::Look;
 use super::rounds::Rounds;
 use super::shared::{Outbound, Shared};
-use crate::state::{Command, Intent, Session, Unwanted};
+use crate::state::{Command, Intent, Listing, Session, Unwanted};
 
 /// Sessions carried at a time.
 const SESSIONS: usize = 32;
@@ -36,7 +36,8 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<SessionId> = HashSet::new();
     let mut work = FuturesUnordered::new();
     let mut rounds = Rounds::default();
-    let most = shared.options.sessions_per_user;
+    let (most, kept) = (shared.options.sessions_per_user, shared.options.left_per_user);
+    let list = Listing { most, kept, sure: 0 };
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
@@ -45,7 +46,7 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
             let waiting = rounds.next(&shared.intents.lock(), &under_way, room);
             for session in waiting {
                 under_way.insert(session.clone());
-                work.push(carry(session, actor.clone(), outbound.clone(), most));
+                work.push(carry(session, actor.clone(), outbound.clone(), list));
             }
         }
         tokio::select! {
@@ -61,8 +62,9 @@ async fn carry(
     session: SessionId,
     actor: Addr<ShardActor>,
     outbound: Arc<dyn Outbound>,
-    most: u32,
+    list: Listing,
 ) -> SessionId {
+    let most = list.most;
     let pending = async {
         let address = actor.send(FindSession(session.clone())).await.ok()?;
         address.send(Look::new(|state: &Session| state.pending_intents().collect::<Vec<Intent>>())).await.ok()
@@ -73,9 +75,8 @@ async fn carry(
         let outbound = outbound.clone();
         async move {
             let (user, version, member) = (intent.user.clone(), intent.link.version, intent.link.member);
-            let command = Command::Link { user: intent.user, link: intent.link, most };
-            match outbound.execute(command, DEADLINE).await {
-                Answer::Again { .. } => None,
+            match bring(&outbound, intent, list).await {
+                Answer::Again { .. } | Answer::Unsure(_) => None,
                 // BUSY, UNAVAILABLE, DISK_LOW and their like decide nothing: it is carried again.
                 Answer::Refused(error) if error.retry != Retry::Never => None,
                 Answer::Refused(error) if error.code == ErrorCode::TooManySessions => {
@@ -117,6 +118,25 @@ async fn carry(
         tokio::time::sleep(PAUSE).await;
     }
     session
+}
+
+/// Brings one intent to its list. One of which the list is not sure that it came in order, because of a removal that it may have
+/// forgotten (R12), is brought again behind the word of the session's log that it is an intent still.
+async fn bring(outbound: &Arc<dyn Outbound>, intent: Intent, list: Listing) -> Answer {
+    let Intent { user, link } = intent;
+    let (session, version) = (link.session.clone(), link.version);
+    let command = Command::Link { user: user.clone(), link: link.clone(), list };
+    let answer = outbound.execute(command, DEADLINE).await;
+    let Answer::Unsure(index) = answer else { return answer };
+    let still = Command::StillIntended { session, user: user.clone(), version };
+    match outbound.execute(still, DEADLINE).await {
+        Answer::Done => {
+            let command = Command::Link { user, link, list: Listing { sure: index, ..list } };
+            outbound.execute(command, DEADLINE).await
+        }
+        // It is looked for again, and is not there any more, or could not be asked for.
+        _ => answer,
+    }
 }
 
 /// How an intent fared at the user's list.

@@ -125,6 +125,7 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     if last == Some(&mark) {
         // What a snapshot or a crash kept from it.
         free(shared, &map, VERSION_BATCHES).await?;
+        super::over::delete(shared, &map, mark.index()).await?;
         return Ok(None);
     }
     let dirty: Vec<EntityKey> = std::mem::take(&mut *shared.dirty.lock()).into_iter().collect();
@@ -155,6 +156,7 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     write_mark(&map, &mark).await?;
     machine.store.sync().await.map_err(store_fault)?;
     free(shared, &map, VERSION_BATCHES).await?;
+    super::over::delete(shared, &map, mark.index()).await?;
     Ok(Some(mark))
 }
 
@@ -252,13 +254,13 @@ async fn free_numbers(map: &Map, session: &SessionId, first: u64) -> Result<(), 
     }
 }
 
-async fn delete(map: &Map, keys: Vec<Bytes>) -> Result<(), Fault> {
+pub(super) async fn delete(map: &Map, keys: Vec<Bytes>) -> Result<(), Fault> {
     let mut batch = rookery_raft::Batch::default();
     keys.into_iter().for_each(|key| batch.delete(key));
     map.apply(batch).await.map_err(store_fault)
 }
 
-fn unreadable(fault: RowFault) -> Fault {
+pub(super) fn unreadable(fault: RowFault) -> Fault {
     Fault::with_source("rows cannot be read", fault)
 }
 
@@ -292,6 +294,7 @@ impl<'a, E: Entity> Collected<'a, E> {
         rows.remember(|session| self.shared.freed.lock().get(session).copied());
         self.write_ahead(std::mem::take(&mut rows.ahead)).await?;
         self.freed.extend(rows.freed.take());
+        self.shared.over.lock().extend(rows.over.take());
         self.rows.bytes += rows.bytes;
         self.rows.rows.append(&mut rows.rows);
         self.actors.push(actor);

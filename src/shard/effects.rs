@@ -8,12 +8,13 @@ use rookery_wire::frame::{begin_frame, end_frame};
 use rookery_wire::{Kind, SessionId, UserId};
 
 use super::entity::{Entity, Fetch};
+use super::overdue;
 use super::pages::page_of;
 use super::shared::{Shared, TableRow};
 use crate::delivery::{Push, Topic};
 use crate::state::lookups::Looked;
 use crate::state::{
-    At, Command, EntityKey, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
+    At, Command, EntityKey, Gate, Outcome, RowFault, RowReader, RowWrites, Session, SessionLimits, User,
 };
 
 /// What a batch gathers in one entity before it is published in one go.
@@ -89,6 +90,7 @@ impl Entity for Session {
             Command::KeyedAct { actor, key, act, .. } => self.apply_keyed(at, limits, actor, key, act),
             Command::Linked { done, .. } => self.linked(at, done),
             Command::Unlinked { refused, why, .. } => self.unlinked(at, limits, refused, *why),
+            Command::StillIntended { user, version, .. } => self.still_intends(user, *version),
             Command::Bar { by, version, on, .. } => self.bar(by, *version, *on),
             Command::Trim { upto, count, by, .. } => self.trim(*upto, *count, *by),
             Command::Expire { seqs, .. } => self.expire(at, seqs),
@@ -111,11 +113,8 @@ impl Entity for Session {
     fn settle(&mut self) {
         self.forget_recalled();
     }
-    fn gate_open(&self, version: u64, of: Option<&UserId>) -> bool {
-        match of {
-            Some(user) => self.list_has(user, version),
-            None => Session::gate_open(self, version),
-        }
+    fn gate_open(&self, gate: &Gate) -> bool {
+        Session::gate_open(self, gate)
     }
     fn opening(&self) -> bool {
         Session::opening(self)
@@ -155,8 +154,9 @@ impl Entity for Session {
             shared.rewritten(page_of(self.id(), self.rows_revision(), *seq), self.rewritten_at());
         }
         if delivery.has(&Topic::Session(self.id().clone())) {
-            let frame = message_frame(self.id(), &published.record);
-            let replaces = replaces.map(|(seq, record)| (seq, message_frame(self.id(), &record)));
+            let frame_of = |seq, record| message_frame(self.id(), &overdue::shown(shared, self, seq, record));
+            let frame = frame_of(published.seq, published.record);
+            let replaces = replaces.map(|(seq, record)| (seq, frame_of(seq, record)));
             if let Some((seq, now)) = &replaces {
                 // Sent in this same batch: nobody is pushed it as it was.
                 let same = effects.pushes.iter_mut().filter(|push| push.seq == *seq);
@@ -174,8 +174,11 @@ impl Entity for Session {
     }
 
     fn publish(&self, shared: &Shared, effects: &mut Effects) {
-        // One that does not exist yet but has left something has a row of zeros, and says when it changed.
-        if self.is_something() {
+        if self.is_over() && !self.is_clean() {
+            // A change has just ended it, so nothing that comes is older: whoever begins it again may begin with nothing.
+            shared.table.remove(self.id());
+        } else if self.is_something() {
+            // One that does not exist yet but has left something has a row of zeros, and says when it changed.
             let (last_seq, time_ms, count) = (self.last_seq(), self.time_ms(), self.count());
             let row = TableRow { last_seq, time_ms, count, changed: self.changed() };
             shared.table.insert(self.id().clone(), row);
@@ -221,21 +224,22 @@ impl Entity for User {
         self.applies(at.index);
         match command {
             Command::Register { device, says, bounds, .. } => self.register(device, says, bounds, at.time_ms),
-            Command::Read { to, .. } => self.read(at, to),
+            Command::Read { to, taken_ms, .. } => self.read_when(at, to, *taken_ms),
             Command::Delivered { device, epoch, cursors, .. } => {
                 self.delivered((device, *epoch), cursors, at.time_ms)
             }
-            Command::Link { link, most, .. } => self.link(link, *most),
+            Command::Link { link, list, .. } => self.take_link(link, list),
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { of, cursors, .. } => self.read_part(at, of, cursors),
-            Command::Hear { from, stance, text, most, .. } => self.hear(at, from, stance, text, *most),
+            Command::Hear { from, stance, text, room, .. } => self.hear(at, from, stance, text, *room),
             Command::Carried { done, .. } => self.carried(done),
             // The shard hands commands to the entity they name; these name sessions.
             Command::Act { .. }
             | Command::KeyedAct { .. }
             | Command::Linked { .. }
             | Command::Unlinked { .. }
+            | Command::StillIntended { .. }
             | Command::Bar { .. }
             | Command::Trim { .. }
             | Command::Burn { .. }
@@ -244,8 +248,8 @@ impl Entity for User {
     }
 
     fn settle(&mut self) {}
-    fn gate_open(&self, version: u64, _: Option<&UserId>) -> bool {
-        User::gate_open(self, version)
+    fn gate_open(&self, gate: &Gate) -> bool {
+        User::gate_open(self, gate)
     }
     fn opening(&self) -> bool {
         false

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use actix::prelude::*;
 use parking_lot::Mutex;
 use rookery_raft::{Fault, Store};
-use rookery_wire::{ErrorBody, ErrorCode, UserId};
+use rookery_wire::{ErrorBody, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::api::{Answer, Origin, Submission};
 use super::effects::Effects;
 use super::shared::Shared;
-use crate::state::{At, Command, EntityKey, GivenUp, Outcome, RowFault, RowReader, RowWrites, SessionLimits};
+use crate::state::{
+    At, Command, EntityKey, Gate, GivenUp, Outcome, RowFault, RowReader, RowWrites, SessionLimits,
+};
 
 /// A boxed read of rows, run on the read pool.
 pub type Fetch<T> = Box<dyn FnOnce(&dyn RowReader) -> Result<T, RowFault> + Send>;
@@ -48,8 +50,8 @@ pub trait Entity: Sized + Send + Unpin + 'static {
     fn apply(&mut self, at: &At, limits: &SessionLimits, command: &Command) -> Outcome;
     /// After a batch.
     fn settle(&mut self);
-    /// Whether the answers gated by this version may go: by all intents, or by that of one user.
-    fn gate_open(&self, version: u64, of: Option<&UserId>) -> bool;
+    /// Whether answers that wait for this may go.
+    fn gate_open(&self, gate: &Gate) -> bool;
     /// Whether parked commands still have to wait.
     fn opening(&self) -> bool;
     /// Changed rows.
@@ -180,11 +182,9 @@ impl Batch {
     }
 }
 
-/// An answer that leaves once the intents up to a version of the membership have arrived.
+/// An answer that leaves once its intents or errands have arrived.
 struct Gated {
-    version: u64,
-    /// Of these only this user's.
-    of: Option<UserId>,
+    gate: Gate,
     origin: Origin,
     answer: Answer,
 }
@@ -270,8 +270,8 @@ impl<E: Entity> EntityActor<E> {
             }
             if let (Some(origin), Some(answer)) = (origin, outcome.answer) {
                 match outcome.gate {
-                    Some(version) if !state.gate_open(version, outcome.gate_of.as_ref()) => {
-                        let gated = Gated { version, of: outcome.gate_of, origin: *origin, answer };
+                    Some(gate) if !state.gate_open(&gate) => {
+                        let gated = Gated { gate, origin: *origin, answer };
                         hold(&mut self.gated, gated, &mut answers);
                     }
                     _ => answers.push((*origin, answer)),
@@ -280,7 +280,7 @@ impl<E: Entity> EntityActor<E> {
             if outcome.gates_moved {
                 let state = &*state;
                 self.gated.retain(|gated| {
-                    let shut = !state.gate_open(gated.version, gated.of.as_ref());
+                    let shut = !state.gate_open(&gated.gate);
                     if !shut {
                         answers.push((gated.origin, gated.answer.clone()));
                     }

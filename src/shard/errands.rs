@@ -18,7 +18,7 @@ use super::entity::Look;
 use super::rounds::Rounds;
 use super::shared::{Outbound, Shared};
 use crate::plant::planted;
-use crate::state::{Command, Errand, ErrandKey, Says, User};
+use crate::state::{Command, Errand, ErrandKey, Room, Says, User};
 
 /// Users carried for at a time.
 const USERS: usize = 32;
@@ -38,7 +38,8 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<UserId> = HashSet::new();
     let mut work = FuturesUnordered::new();
     let mut rounds = Rounds::default();
-    let most = shared.options.relations_per_user;
+    let options = &shared.options;
+    let most = Room { relations: options.relations_per_user, requests: options.requests_per_user };
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
@@ -59,7 +60,7 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
 }
 
 /// Delivers the errands a user has now, then has them cleared. Gives the user back.
-async fn carry(user: UserId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound>, most: u32) -> UserId {
+async fn carry(user: UserId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound>, room: Room) -> UserId {
     let pending = async {
         let address = actor.send(FindUser(user.clone())).await.ok()?;
         let look = |state: &User| {
@@ -76,7 +77,7 @@ async fn carry(user: UserId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound
     let wanted = errands.len();
     let deliver = |(key, errand): (ErrandKey, Errand)| {
         let outbound = outbound.clone();
-        let command = command_of(&user, &key, &errand, most);
+        let command = command_of(&user, &key, &errand, room);
         async move {
             // Between a user and itself there is nothing to carry.
             let Some(command) = command else { return Some((key, errand.version)) };
@@ -102,7 +103,7 @@ async fn carry(user: UserId, actor: Addr<ShardActor>, outbound: Arc<dyn Outbound
     user
 }
 
-fn command_of(user: &UserId, key: &ErrandKey, errand: &Errand, most: u32) -> Option<Command> {
+fn command_of(user: &UserId, key: &ErrandKey, errand: &Errand, room: Room) -> Option<Command> {
     let other = &key.1;
     let session = rookery_wire::SessionId::direct(user, other).ok()?;
     Some(match &errand.says {
@@ -113,7 +114,7 @@ fn command_of(user: &UserId, key: &ErrandKey, errand: &Errand, most: u32) -> Opt
             from: user.clone(),
             stance: *stance,
             text: text.clone(),
-            most,
+            room,
         },
     })
 }

@@ -22,7 +22,8 @@ use super::proposer::Proposer;
 use super::reads::Reads;
 use super::retention;
 use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
-use super::snapshot::{POINTERS, read_tables};
+use super::snapshot::POINTERS;
+use super::tables::read_tables;
 use super::{carrier, compare, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
 

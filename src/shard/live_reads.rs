@@ -100,18 +100,29 @@ impl Reads {
         bounded(pairs.len())?;
         let mut facts = vec![None; pairs.len()];
         let (mut looks, mut sleepers) = (Vec::new(), Vec::new());
-        for (at, (user, told)) in pairs.into_iter().enumerate() {
+        let mut pairs = pairs.into_iter().enumerate().peekable();
+        while let Some((at, (user, told))) = pairs.next() {
+            // Of one user whom many are told of, its actor is asked once.
+            let mut asked = vec![(at, told)];
+            while let Some((at, (_, told))) = pairs.next_if(|(_, (next, _))| *next == user) {
+                asked.push((at, told));
+            }
             match self.shared.users.get(&user).map(|resident| resident.addr.clone()) {
                 Some(addr) => {
                     let awake = awake.clone();
-                    let look = Look::new(move |state: &User| awake(state, told.as_ref()));
-                    looks.push(async move { (at, addr.send(look).await) });
+                    let look = Look::new(move |state: &User| {
+                        let facts = asked.into_iter().map(|(at, told)| (at, awake(state, told.as_ref())));
+                        facts.collect::<Vec<_>>()
+                    });
+                    looks.push(async move { addr.send(look).await });
                 }
-                None => sleepers.push((at, user, told)),
+                None => sleepers.extend(asked.into_iter().map(|(at, told)| (at, user.clone(), told))),
             }
         }
-        for (at, fact) in join_all(looks).await {
-            facts[at] = fact.map_err(|_| GONE)?;
+        for learned in join_all(looks).await {
+            for (at, fact) in learned.map_err(|_| GONE)? {
+                facts[at] = fact;
+            }
         }
         // Who wakes meanwhile has been as its rows say within this request.
         while !sleepers.is_empty() {

@@ -7,7 +7,7 @@
 //! ([`rounds`]), [`reads`] answers
 //! (groups in [`group_reads`], what is a user's own in [`own_reads`], receipts and presence in [`live_reads`]),
 //! [`digests`] proves a history to clients and [`compare`] to the other replicas,
-//! [`retention`] lets go of what is not to be kept, [`snapshot`] moves the whole.
+//! [`retention`] lets go of what is not to be kept, [`over`] of sessions that never began, [`snapshot`] moves the whole, and [`tables`] is what memory has of it.
 
 pub mod actor;
 pub mod api;
@@ -22,6 +22,8 @@ mod group_reads;
 pub mod handle;
 mod live_reads;
 pub mod machine;
+mod over;
+mod overdue;
 mod own_reads;
 pub mod pages;
 #[cfg(feature = "planted-bugs")]
@@ -33,6 +35,7 @@ mod rounds;
 pub mod rows;
 pub mod shared;
 pub mod snapshot;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod version_reads;

@@ -26,7 +26,7 @@ use crate::state::session::Member;
 use crate::state::session_rows::{
     HeadRow, awaits, read_burns_for, read_last_number, read_member, read_recalled_after,
 };
-use crate::state::{RowFault, RowReader, Session, User};
+use crate::state::{RowFault, RowReader, Session, User, as_expired, is_overdue};
 
 /// Most records in one page, whatever is asked.
 pub const MAX_PAGE: u32 = 1000;
@@ -59,8 +59,10 @@ struct Slice {
     hot: Vec<Bytes>,
     /// … the revision of the rows that have the rest …
     revision: u64,
-    /// … and what they do not have as it is now.
+    /// … what they do not have as it is now …
     patches: Vec<(u64, Bytes)>,
+    /// … and messages of the range whose time is over, though they have not gone.
+    overdue: Vec<u64>,
 }
 
 impl Reads {
@@ -162,8 +164,10 @@ impl Reads {
         let session = pull.session.clone();
         let direction = pull.direction;
         let max_bytes = pull.max_bytes.clamp(1, MAX_PAGE_BYTES) as usize;
-        let slice = self.look(&session, move |state| slice(state, user.as_ref(), &pull)).await?;
-        let Slice { first, last, from, to, hot, revision, patches } = slice.map_err(ReadRefusal::Refused)?;
+        let now_ms = self.shared.sure_ms();
+        let slice = self.look(&session, move |state| slice(state, user.as_ref(), &pull, now_ms)).await?;
+        let Slice { first, last, from, to, hot, revision, patches, overdue } =
+            slice.map_err(ReadRefusal::Refused)?;
         // Records are without a gap, so those not in memory are the front of the range.
         let cold_to = to - hot.len() as u64;
         let mut records = self.cold(&session, revision, from, cold_to).await?;
@@ -173,6 +177,13 @@ impl Reads {
             }
         }
         records.extend(hot);
+        for seq in overdue {
+            if let Some(place) = seq.checked_sub(from).and_then(|at| records.get_mut(at as usize))
+                && let Some(expired) = as_expired(place)
+            {
+                *place = expired;
+            }
+        }
         let records = bound_bytes(records, direction, max_bytes);
         Ok(ReadReply::Page(Blob(page_body(&session, first, last, &records))))
     }
@@ -261,13 +272,14 @@ impl Reads {
     async fn heads(&self, who: SenderKey, sessions: Vec<Asked>) -> Result<ReadReply, ReadRefusal> {
         let mut heads: Vec<Option<Result<SessionHead, ErrorCode>>> = vec![None; sessions.len()];
         let (mut asleep, mut looks) = (Vec::new(), Vec::new());
+        let now_ms = self.shared.sure_ms();
         for (at, asked) in sessions.into_iter().enumerate() {
             let session = asked.session.clone();
             let awake = self.shared.sessions.get(&session).map(|resident| resident.addr.clone());
             match awake {
                 Some(addr) => {
                     let who = who.clone();
-                    let look = Look::new(move |state: &Session| head_of(state, &who, &asked));
+                    let look = Look::new(move |state: &Session| head_of(state, &who, &asked, now_ms));
                     looks.push(async move { (at, session, addr.send(look).await) });
                 }
                 None => asleep.push((at, asked)),
@@ -286,7 +298,7 @@ impl Reads {
         // thus clean, when it was looked for. The lock keeps a checkpoint from writing between two of its rows.
         let _one_index = self.shared.rows_lock.read().await;
         let read = super::rows::query_in_use(&self.shared, move |rows| {
-            let head = |(at, asked): (usize, Asked)| Ok((at, head_from_rows(rows, &who, &asked)?));
+            let head = |(at, asked): (usize, Asked)| Ok((at, head_from_rows(rows, &who, &asked, now_ms)?));
             let asleep = asleep.into_iter().map(head).collect::<Result<Vec<_>, RowFault>>()?;
             let number =
                 |(at, session): (usize, SessionId)| Ok((at, read_last_number(rows, &session, &who)?));
@@ -351,7 +363,12 @@ pub(super) fn unreadable(fault: RowFault) -> ReadRefusal {
 }
 
 /// What to give for a pull.
-fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> Result<Slice, ErrorBody> {
+fn slice(
+    state: &Session,
+    user: Option<&UserId>,
+    pull: &Pull,
+    now_ms: Option<u64>,
+) -> Result<Slice, ErrorBody> {
     may_read(state, user)?;
     let (first, last) = (state.readable_from(user), state.last_seq());
     let count = u64::from(pull.max_count.clamp(1, MAX_PAGE));
@@ -369,7 +386,8 @@ fn slice(state: &Session, user: Option<&UserId>, pull: &Pull) -> Result<Slice, E
     let to = to.max(from.saturating_sub(1));
     let hot = (from.max(state.tail_first())..=to).filter_map(|seq| state.record(seq).cloned()).collect();
     let (revision, patches) = (state.rows_revision(), state.patches(from, to));
-    Ok(Slice { first, last, from, to, hot, revision, patches })
+    let overdue = state.overdue(from..=to, now_ms);
+    Ok(Slice { first, last, from, to, hot, revision, patches, overdue })
 }
 
 /// Keeps as many records as fit, at least one, at the end where the reading begins.
@@ -405,8 +423,10 @@ fn page_body(session: &SessionId, first: u64, last: u64, records: &[Bytes]) -> B
     out.freeze()
 }
 
-fn preview(record: &Bytes) -> Option<Preview> {
-    let record: Record = decode(record).ok()?;
+/// The last message for a list; what is left of it, if its time is over.
+fn preview(record: &Bytes, is_overdue: bool) -> Option<Preview> {
+    let expired = if is_overdue { as_expired(record) } else { None };
+    let record: Record = decode(expired.as_ref().unwrap_or(record)).ok()?;
     let shown = record.content.len().min(PREVIEW_BYTES);
     Some(Preview {
         seq: record.seq,
@@ -418,7 +438,12 @@ fn preview(record: &Bytes) -> Option<Preview> {
     })
 }
 
-fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHead, ErrorCode> {
+fn head_of(
+    state: &Session,
+    who: &SenderKey,
+    asked: &Asked,
+    now_ms: Option<u64>,
+) -> Result<SessionHead, ErrorCode> {
     if state.awaits(&who.user) {
         return Ok(opening_head(state.present()));
     }
@@ -426,6 +451,7 @@ fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHea
     let seen = seen_count(member, asked.seen_count).max(state.first_count());
     let recalled = asked.counts(seen).map(|count| state.recalled_after(count));
     let last = Some(state.last_seq()).filter(|last| *last >= state.first_seq());
+    let is_overdue = last.is_some_and(|last| !state.overdue(last..=last, now_ms).is_empty());
     Ok(SessionHead {
         members: state.present(),
         first_seq: state.readable_from(Some(&who.user)),
@@ -437,7 +463,7 @@ fn head_of(state: &Session, who: &SenderKey, asked: &Asked) -> Result<SessionHea
         // Filled in from the row where memory does not know it.
         last_client_seq: state.last_number_here(who).unwrap_or(UNKNOWN),
         time_ms: state.time_ms(),
-        last: last.and_then(|last| state.record(last)).and_then(preview),
+        last: last.and_then(|last| state.record(last)).and_then(|record| preview(record, is_overdue)),
     })
 }
 
@@ -469,6 +495,7 @@ fn head_from_rows(
     rows: &dyn RowReader,
     who: &SenderKey,
     asked: &Asked,
+    now_ms: Option<u64>,
 ) -> Result<Result<SessionHead, ErrorCode>, RowFault> {
     let session = &asked.session;
     let Some(head) = HeadRow::read(rows, session)? else { return Ok(Err(ErrorCode::NoSuchSession)) };
@@ -481,6 +508,7 @@ fn head_from_rows(
     let recalled = read_recalled_after(rows, session, &asked.counts(seen).collect::<Vec<_>>())?;
     let last =
         if head.last_seq < head.first_seq { None } else { records::read_one(rows, session, head.last_seq)? };
+    let is_overdue = is_overdue(rows, session, head.last_seq, now_ms)?;
     Ok(Ok(SessionHead {
         members: head.present,
         first_seq: head.settings.readable_from(head.first_seq, member.joined_seq),
@@ -491,6 +519,6 @@ fn head_from_rows(
         joined_seq: member.joined_seq,
         last_client_seq: read_last_number(rows, session, who)?,
         time_ms: head.time_ms,
-        last: last.as_ref().and_then(preview),
+        last: last.as_ref().and_then(|record| preview(record, is_overdue)),
     }))
 }

@@ -106,6 +106,8 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
 async fn expiring(shared: &Arc<Shared>, actor: &Addr<ShardActor>) {
     loop {
         sleep(TICK).await;
+        // Looked at now, so that it is known later, should nobody confirm it then.
+        shared.sure_ms();
         if let Some(outbound) = shared.outbound.get() {
             while may_propose(shared) && expire(shared, actor, outbound).await {}
         }

@@ -18,11 +18,12 @@ use super::compare::Divergences;
 use super::digests::HASHING;
 use super::entity::Resident;
 use super::handle::Surroundings;
+use super::overdue::SureTime;
 use super::pages::{PageKey, Pages};
 use super::proposer::Proposals;
 use super::reads::WAKING;
 use super::retention::{Defaults, Timers};
-use super::snapshot::Tables;
+use super::tables::Tables;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
 
@@ -80,8 +81,12 @@ pub struct ShardOptions {
     pub compare_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
-    /// Relations a user may have; carried in commands where it is judged.
+    /// Sessions a user is in no more that its list remembers; carried in commands where it is judged.
+    pub left_per_user: u32,
+    /// Relations of a user's own; carried in commands where it is judged.
     pub relations_per_user: u32,
+    /// Requests of others that may wait with a user; carried likewise.
+    pub requests_per_user: u32,
 }
 
 /// One line of the table of all sessions (R15): login reads it and wakes nobody.
@@ -146,8 +151,17 @@ pub struct Shared {
     pub freed: Mutex<BTreeMap<SessionId, Freed>>,
     /// Of those that have more versions to be deleted than one checkpoint does: the row to go on from.
     pub freeing: Mutex<BTreeMap<SessionId, bytes::Bytes>>,
+    /// Sessions whose rows are to go, for they opened in vain.
+    pub over: Mutex<BTreeSet<SessionId>>,
+    /// Held while a snapshot is streamed, and while rows of such sessions are deleted.
+    pub streams: tokio::sync::RwLock<()>,
+    /// The last log index up to which such a session was deleted as of: a snapshot that is named after an older one may lack it
+    /// where its receiver would need it.
+    pub deleted_at: AtomicU64,
     /// Whether this node's clock agrees with its peers' (R10).
     pub time_agrees: TimeAgrees,
+    /// When it last did.
+    pub(super) sure: SureTime,
     /// There are new intents, or this node has begun to lead.
     pub intents_moved: Notify,
     /// Users with errands that have not arrived.
@@ -221,7 +235,11 @@ impl Shared {
             streaming: tokio::sync::RwLock::new(()),
             freed: Mutex::new(tables.freed),
             freeing: Mutex::default(),
+            over: Mutex::new(tables.over),
+            streams: tokio::sync::RwLock::new(()),
+            deleted_at: AtomicU64::new(0),
             time_agrees: around.time_agrees.clone(),
+            sure: SureTime::default(),
             intents_moved: Notify::new(),
             errands: Mutex::new(tables.errands.into_iter().collect()),
             errands_moved: Notify::new(),

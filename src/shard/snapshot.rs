@@ -8,27 +8,24 @@
 
 use std::sync::atomic::Ordering;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_raft::{Batch, Fault, MAX_CHUNK, Map, Mark, SnapshotReader, SnapshotWriter};
+use rookery_wire::SessionId;
 use rookery_wire::codec::decode;
-use rookery_wire::{SessionId, UserId};
 
 use super::actor::Reset;
 use super::checkpoint::{APPLIED_KEY, store_fault};
 use super::entity::{map_name, open_map};
 use super::machine::Machine;
-use super::retention::Timers;
 use super::rows::{after_prefix, is_replaced};
-use super::shared::{Shared, TableRow};
+use super::shared::Shared;
+use super::tables::read_tables;
 use crate::plant::planted;
 use crate::state::key::{self, letter};
-use crate::state::session_rows::{
-    HeadRow, last_number, next_expiries, sessions_to_free, sessions_with_intents,
-};
-use crate::state::user_rows::users_with_errands;
-use crate::state::{Freed, RowFault, RowReader};
+use crate::state::session_rows::{HeadRow, last_number};
+use crate::state::{RowFault, RowReader};
 
 /// Entities listed, and records read, at a time.
 const PAGE_ROWS: usize = 512;
@@ -44,6 +41,8 @@ pub const POINTERS: &str = "shards";
 /// # Errors
 /// [`Fault`] when the store failed or the receiver gave up.
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
+    let _none_is_deleted = shared.streams.read().await;
+    super::over::unless_too_old(shared, out.name()).await;
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
     let kinds: [(u8, &[u8]); 2] = [(letter::HEAD, letter::SESSION_PARTS), (letter::USER, letter::USER_PARTS)];
@@ -210,7 +209,7 @@ fn successor(key: &[u8]) -> Vec<u8> {
     next
 }
 
-fn row_fault(fault: RowFault) -> Fault {
+pub(super) fn row_fault(fault: RowFault) -> Fault {
     Fault::with_source("rows cannot be read", fault)
 }
 
@@ -318,41 +317,4 @@ pub async fn install(machine: &Machine, mark: Mark, mut input: SnapshotReader) -
         .map_err(|_| Fault::new(format!("the actors of shard {shard} are gone")))?;
     machine.shared.installed.fetch_add(1, Ordering::Relaxed);
     machine.store.drop_map(&map_name(shard, old)).await.map_err(store_fault)
-}
-
-/// What a shard keeps of all its sessions in memory.
-#[derive(Default)]
-pub struct Tables {
-    /// Every session.
-    pub table: Vec<(SessionId, TableRow)>,
-    /// Those with intents.
-    pub intents: Vec<SessionId>,
-    /// Users with errands.
-    pub errands: Vec<UserId>,
-    /// When messages are to go.
-    pub timers: Timers,
-    /// Sessions of which trimmed records are still rows.
-    pub freed: BTreeMap<SessionId, Freed>,
-}
-
-/// Reads the tables of a map.
-///
-/// # Errors
-/// [`Fault`] when the store failed or rows are damaged.
-pub async fn read_tables(map: &Map) -> Result<Tables, Fault> {
-    let read = super::rows::read(map, |rows| {
-        let (mut table, mut timers) = (Vec::new(), Timers::default());
-        let mut next = next_expiries(rows)?;
-        HeadRow::read_all(rows, |session, head| {
-            let expiry = next.remove(&session);
-            if expiry.is_some() || !head.settings.retention.is_none() {
-                timers.set(&session, expiry, head.settings.retention);
-            }
-            let HeadRow { last_seq, time_ms, count, changed, .. } = head;
-            table.push((session, TableRow { last_seq, time_ms, count, changed }));
-        })?;
-        let (intents, errands) = (sessions_with_intents(rows)?, users_with_errands(rows)?);
-        Ok(Tables { table, intents, errands, timers, freed: sessions_to_free(rows)? })
-    });
-    read.await.map_err(row_fault)
 }

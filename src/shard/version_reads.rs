@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use rookery_wire::versions::{ListVersions, MAX_VERSIONS, VersionsPage};
-use rookery_wire::{ErrorBody, UserId};
+use rookery_wire::{ErrorBody, ErrorCode, UserId};
 
 use super::api::{ReadRefusal, ReadReply};
 use super::reads::{MAX_PAGE_BYTES, Reads, may_read, unreadable};
@@ -86,9 +86,13 @@ impl Reads {
         user: Option<UserId>,
         list: &ListVersions,
     ) -> Result<(Option<bool>, Option<Remembered>), ReadRefusal> {
-        let seq = list.seq;
+        let (seq, now_ms) = (list.seq, self.shared.sure_ms());
         let look = self.look(&list.session, move |state| {
             may_read(state, user.as_ref())?;
+            if !state.overdue(seq..=seq, now_ms).is_empty() {
+                let text = format!("{} has no content at {seq}", state.id());
+                return Err(ErrorBody::new(ErrorCode::NoSuchMessage, text));
+            }
             let known = if seq == 0 { None } else { Some(state.versions_of(user.as_ref(), seq)?) };
             Ok::<_, ErrorBody>((state.keeps_versions(), known))
         });

@@ -7,7 +7,7 @@ use rookery_wire::{ErrorCode, RequestKey, UserAction};
 
 use super::own_tests::{act, pair, person};
 use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, seq_of, text, user};
-use super::{Actor, Answer, ErrandKey, ErrandKind, Link, Outcome, Says, Session, Unwanted, User};
+use super::{Actor, Answer, ErrandKey, ErrandKind, Gate, Link, Outcome, Says, Session, Unwanted, User};
 
 fn block(number: u64, whom: &str) -> super::UserAct {
     act(number, UserAction::Block { user: user(whom) })
@@ -48,7 +48,7 @@ fn a_block_of_one_with_whom_there_is_no_session_is_stored_with_the_user_alone_an
     for n in 0..100 {
         let name = format!("nobody{n}");
         let blocked = ann.act(&at(2 + 2 * n), &actor("ann"), &block(1 + 2 * n, &name));
-        assert!(ann.blocks(&user(&name)) && blocked.gate.is_none_or(|gate| ann.gate_open(gate)));
+        assert!(ann.blocks(&user(&name)) && blocked.gate.as_ref().is_none_or(|gate| ann.gate_open(gate)));
         assert_eq!(ann.pending_errands().count(), 0, "no session is told, for there is none");
         ann.act(&at(3 + 2 * n), &actor("ann"), &unblock(2 + 2 * n, &name));
         assert_eq!(ann.pending_errands().count(), 0);
@@ -89,14 +89,20 @@ fn a_session_that_begins_later_is_barred_before_it_opens() {
         assert!(writes(&mut session, 3, &begins, 1, "hello").parked);
         let link = intent(&session, "ann");
         let linked = ann.link(&link, 9);
-        assert!(linked.errands && linked.gate.is_some_and(|gate| !ann.gate_open(gate)), "{linked:?}");
+        assert!(
+            linked.errands && linked.gate.as_ref().is_some_and(|gate| !ann.gate_open(gate)),
+            "{linked:?}"
+        );
         let again = ann.link(&link, 9);
-        assert!(again.gate.is_some_and(|gate| !ann.gate_open(gate)), "whoever carries it again waits too");
+        assert!(
+            again.gate.as_ref().is_some_and(|gate| !ann.gate_open(gate)),
+            "whoever carries it again waits too"
+        );
         let (on, version) = bar_errand(&ann);
         assert!(on);
         session.bar(&user("ann"), version, on);
         ann.carried(&[((ErrandKind::Bar, user("bob")), version)]);
-        assert!(linked.gate.is_some_and(|gate| ann.gate_open(gate)));
+        assert!(linked.gate.as_ref().is_some_and(|gate| ann.gate_open(gate)));
         assert!(ann.link(&link, 9).gate.is_none());
         session.linked(&at(5), &arrived(&session));
         assert_eq!(seq_of(&writes(&mut session, 6, &begins, 1, "hello")), 1);
@@ -160,7 +166,7 @@ struct World {
     /// Everything that was ever on its way: it may come again.
     sent: Vec<Carried>,
     /// Link answers that wait for ann's errands.
-    held: Vec<(u64, Carried)>,
+    held: Vec<(Gate, Carried)>,
 }
 
 impl World {
@@ -199,7 +205,7 @@ impl World {
                     Some(Answer::Refused(_)) => Carried::Unlinked(whose, link.version),
                     other => panic!("{other:?}"),
                 };
-                if let Some(gate) = gate.filter(|gate| !list.gate_open(*gate)) {
+                if let Some(gate) = gate.filter(|gate| !list.gate_open(gate)) {
                     self.held.push((gate, next));
                     return;
                 }
@@ -219,9 +225,9 @@ impl World {
             }
             Carried::Arrived(key, version) => {
                 self.ann.carried(&[(key, version)]);
-                let (go, stay) = self.held.drain(..).partition(|(gate, _)| self.ann.gate_open(*gate));
+                let (go, stay) = self.held.drain(..).partition(|(gate, _)| self.ann.gate_open(gate));
                 self.held = stay;
-                let go: Vec<(u64, Carried)> = go;
+                let go: Vec<(Gate, Carried)> = go;
                 go.into_iter().for_each(|(_, next)| self.carry(next, true));
                 return;
             }
@@ -289,7 +295,7 @@ fn whatever_is_carried_when_a_block_holds_and_its_end_ends_it() {
                 }
                 2 => drop(world.writes(0)),
                 3 | 4 => {
-                    let holds = gate.is_some_and(|gate| world.ann.gate_open(gate));
+                    let holds = gate.as_ref().is_some_and(|gate| world.ann.gate_open(gate));
                     let stored = matches!(world.writes(1), Some(Ok(_)));
                     assert!(!(holds && stored), "seed {seed}: bob wrote against a block");
                     barred += u32::from(holds);

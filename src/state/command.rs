@@ -13,13 +13,15 @@ use xxhash_rust::xxh3::Xxh3;
 use super::devices::{DeviceBounds, Introduction};
 use super::doors::CodeHash;
 use super::keyed::KeyedOwn;
+use super::left::Listing;
+use super::outcome::About;
 use super::own::UserAct;
 use super::parts::PartOf;
-use super::relations::{ErrandKey, Stance};
+use super::relations::{ErrandKey, Room, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 10;
+pub const ENTRY_VERSION: u8 = 11;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,24 +165,18 @@ pub enum Act {
 }
 
 impl Act {
-    /// Whether users' lists may have to learn of it before it is acknowledged.
-    pub fn moves_members(&self) -> bool {
-        matches!(
-            self,
-            Act::Change { .. }
-                | Act::Join { .. }
-                | Act::Answer { accept: true, .. }
-                | Act::Manage { action: GroupAction::Dissolve }
-        )
-    }
-
-    /// The one user whose list has to learn of it, where it is one: the answer waits for no other list.
-    pub fn moves_alone(&self, actor: &Actor) -> Option<UserId> {
-        match self {
-            Act::Join { .. } => Some(actor.name().clone()),
-            Act::Answer { user, accept: true, .. } => Some(user.clone()),
-            _ => None,
-        }
+    /// The lists that have to learn of it before it is acknowledged; none if it moves no members.
+    pub fn about_lists(&self, actor: &Actor) -> Option<About> {
+        Some(match self {
+            Act::Change { kind: ChangeKind::Create, users, .. } => {
+                About::Lists(users.iter().chain(std::iter::once(actor.name())).cloned().collect())
+            }
+            Act::Change { users, .. } => About::Lists(users.clone()),
+            Act::Join { .. } => About::Lists(vec![actor.name().clone()]),
+            Act::Answer { user, accept: true, .. } => About::Lists(vec![user.clone()]),
+            Act::Manage { action: GroupAction::Dissolve } => About::All,
+            _ => return None,
+        })
     }
 
     /// A stable hash that tells a retry from another act under the same number. Part of the data format. That of an edit knows
@@ -322,6 +318,8 @@ pub enum Command {
         user: UserId,
         /// Where to.
         to: ReadTo,
+        /// When a node was told so by the device, by that node's clock, unix milliseconds.
+        taken_ms: u64,
     },
     /// Moves a device's delivered cursors forward.
     Delivered {
@@ -340,8 +338,8 @@ pub enum Command {
         user: UserId,
         /// What.
         link: Link,
-        /// Sessions the list may hold, by the configuration of the node that carries the intent (G8).
-        most: u32,
+        /// By what it is taken.
+        list: Listing,
     },
     /// A numbered act on the own things of the user in whose name the actor acts.
     UserAct {
@@ -380,8 +378,8 @@ pub enum Command {
         stance: Stance,
         /// Of a request.
         text: Blob,
-        /// Relations a user may have, by the configuration of the node that carries the errand (G8).
-        most: u32,
+        /// For how many there is room.
+        room: Room,
     },
     /// Errands have arrived: the user's are cleared.
     Carried {
@@ -437,6 +435,15 @@ pub enum Command {
         /// What.
         act: KeyedOwn,
     },
+    /// Is this intent one still? Changes nothing: the place in the log is the point of it.
+    StillIntended {
+        /// Which session's.
+        session: SessionId,
+        /// For whose list.
+        user: UserId,
+        /// Of the membership.
+        version: u64,
+    },
 }
 
 impl Command {
@@ -447,6 +454,7 @@ impl Command {
             | Command::KeyedAct { session, .. }
             | Command::Linked { session, .. }
             | Command::Unlinked { session, .. }
+            | Command::StillIntended { session, .. }
             | Command::Bar { session, .. }
             | Command::Trim { session, .. }
             | Command::Burn { session, .. }

@@ -35,7 +35,8 @@ pub struct Device {
     pub platform: Blob,
     /// Name for people.
     pub name: Blob,
-    /// When it last registered or had cursors stored, by the time of the log's entries, unix milliseconds.
+    /// When it last registered, had cursors stored or said that it is in use, by the time of the log's entries, unix
+    /// milliseconds.
     pub used_ms: u64,
     /// Log index at which it came to be one of the user's devices: what an earlier one of its name knew says nothing.
     pub began: u64,

@@ -38,6 +38,8 @@ pub struct Extras {
     pub hidden_count: Option<u64>,
     /// Shown as unread.
     pub marked_unread: bool,
+    /// Since this time, unix milliseconds: only what is read later ends it. 0 while it is not.
+    pub marked_ms: u64,
     /// Written and not sent.
     pub draft: Blob,
     /// Cleared up to and including this seq …
@@ -49,17 +51,24 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// Changes a setting; says whether that changed anything.
-    pub fn set(&mut self, setting: &SessionSetting) -> bool {
+    /// Changes a setting at this time; says whether that changed anything.
+    pub fn set(&mut self, setting: &SessionSetting, time_ms: u64) -> bool {
         let before = self.clone();
         match setting {
             SessionSetting::Pin(order) => self.pinned = *order,
             SessionSetting::Mute(until_ms) => self.muted_until_ms = *until_ms,
             SessionSetting::Hide(count) => self.hidden_count = *count,
-            SessionSetting::MarkUnread(on) => self.marked_unread = *on,
+            SessionSetting::MarkUnread(true) if self.marked_unread => {}
+            SessionSetting::MarkUnread(true) => (self.marked_unread, self.marked_ms) = (true, time_ms),
+            SessionSetting::MarkUnread(false) => self.end_mark(),
             SessionSetting::Draft(text) => self.draft = own(text),
         }
         *self != before
+    }
+
+    /// Not shown as unread any more on that account.
+    pub(super) fn end_mark(&mut self) {
+        (self.marked_unread, self.marked_ms) = (false, 0);
     }
 
     /// Clears up to a seq. It never goes back.
@@ -152,6 +161,33 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The READ of a phone goes out over a node that is cut off, and again over another; the first is carried out last.
+    #[test]
+    fn a_read_that_comes_late_ends_no_mark_that_was_set_after_it() {
+        use super::super::command::{Link, ReadTo};
+        use super::super::own_tests::{act, pair, person};
+        use super::super::tests::{Disk, actor, at, user};
+        let (mut ann, session) = (person("ann"), pair("ann", "bob"));
+        ann.link(&Link { session: session.clone(), version: 1, member: true, joined_seq: 1, from: None }, 9);
+        let to = ReadTo { session: session.clone(), seq: 5, count: 5, burns: false };
+        let is_marked = |ann: &User| ann.extras(&session).is_some_and(|extras| extras.marked_unread);
+        ann.read_when(&at(2), &to, at(1).time_ms);
+        let setting = SessionSetting::MarkUnread(true);
+        let mark = rookery_wire::UserAction::SetSession { session: session.clone(), setting };
+        ann.act(&at(4), &actor("ann"), &act(1, mark));
+        let late = ann.read_when(&at(5), &to, at(1).time_ms);
+        assert!(is_marked(&ann) && late.user_frames.is_empty(), "{late:?}");
+        let mut disk = Disk::default();
+        ann.reflect(5);
+        disk.write(ann.collect());
+        let mut ann = User::load(&disk, &user("ann")).expect("rows");
+        ann.read_when(&at(6), &to, at(3).time_ms);
+        assert!(is_marked(&ann));
+        let read = ann.read_when(&at(7), &to, at(4).time_ms);
+        assert_eq!((is_marked(&ann), read.user_frames.len()), (false, 1), "it was read after that");
+        assert!(ann.extras(&session).is_none());
+    }
 
     /// A session in which every second message counts.
     fn range(from_seq: u64, to_seq: u64) -> Deleted {

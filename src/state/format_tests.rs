@@ -54,7 +54,7 @@ fn the_rows_of_a_session_have_the_layout_of_their_number() {
     disk.write(session.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
-        (8, 0xc1fb_6d18_cb33_c950),
+        (9, 0xda81_fdc8_8324_5f71),
         "see the words at the top of this file"
     );
 }
@@ -80,7 +80,7 @@ fn the_rows_of_a_user_have_the_layout_of_their_number() {
     disk.write(ann.collect());
     assert_eq!(
         (ROW_VERSION, hash(&rows(&disk))),
-        (8, 0x5138_cb66_3644_8118),
+        (9, 0x194b_0ee8_60b8_3b64),
         "see the words at the top of this file"
     );
 }
@@ -98,6 +98,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
         Command::Read {
             user: user("ann"),
             to: ReadTo { session: session.clone(), seq: 7, count: 5, burns: true },
+            taken_ms: 1_700_000_000_000,
         },
         Command::Expire { session: session.clone(), seqs: vec![1, 300] },
         Command::ReadMany {
@@ -118,7 +119,7 @@ fn a_log_entry_has_the_layout_of_its_number() {
     let key = encode(&session).to_vec();
     assert_eq!(
         (ENTRY_VERSION, hash(&[(key, entry.to_vec())])),
-        (10, 0x4b3e_0cb7_3c40_1a36),
+        (11, 0xad9e_6790_59e6_0df0),
         "see the words at the top of this file"
     );
 }

@@ -13,7 +13,7 @@ use super::tests::{
     Disk, LIMITS, actor, apply, arrived, at, change, code_of, group, last_number, new_group, seq_of, text,
     user,
 };
-use super::{Actor, Answer, At, Outcome, Session, Unwanted};
+use super::{About, Actor, Answer, At, Gate, Outcome, Session, Unwanted};
 
 /// Milliseconds after which one who was declined asks again.
 const AGAIN_MS: u64 = 100;
@@ -130,7 +130,10 @@ fn who_joins_an_open_group_does_so_as_if_added() {
     let joined = play.does("eve", &join(None));
     let seq = seq_of(&joined);
     assert_eq!((joined.added.clone(), joined.intents.len()), (vec![user("eve")], 1));
-    assert!(joined.gate.is_some_and(|gate| !play.session.gate_open(gate)), "her list has to have it first");
+    assert!(
+        joined.gate.as_ref().is_some_and(|gate| !play.session.gate_open(gate)),
+        "her list has to have it first"
+    );
     let record = play.told(seq);
     assert_eq!((record.kind, record.sender), (RecordKind::MEMBERS_ADDED, user("eve")));
     let signal: Signal = decode(&record.content.0).expect("a signal");
@@ -140,8 +143,8 @@ fn who_joins_an_open_group_does_so_as_if_added() {
     play.index += 1;
     let again = play.now();
     let again = apply(&mut play.session, &play.disk, &again, &actor("eve"), 1, &join(None));
-    assert_eq!((seq_of(&again), again.gate.is_some()), (seq, true));
-    assert_eq!(again.gate_of, Some(user("eve")));
+    assert_eq!(seq_of(&again), seq);
+    assert_eq!(again.gate.map(|gate| gate.about), Some(About::Lists(vec![user("eve")])));
     assert_eq!(play.can("eve", &text("hello")), seq + 1);
 }
 
@@ -176,17 +179,16 @@ fn who_joins_waits_for_no_list_but_its_own() {
     play.can("ann", &change(ChangeKind::Add, &["dan"]));
     let (number, joined) = (1, play.does("eve", &join(None)));
     let gate = joined.gate.expect("a gate");
-    assert_eq!(joined.gate_of, Some(user("eve")));
-    assert!(!play.session.list_has(&user("eve"), gate));
+    assert!(!play.session.gate_open(&gate));
     let of_eve: Vec<_> = arrived(&play.session).into_iter().filter(|(who, ..)| *who == user("eve")).collect();
     play.session.linked(&play.now(), &of_eve);
-    assert!(play.session.list_has(&user("eve"), gate) && !play.session.list_has(&user("dan"), gate));
-    assert!(!play.session.gate_open(gate), "what waits for all lists waits for dan's");
+    assert!(play.session.gate_open(&gate), "dan's has not answered");
+    assert_eq!(play.session.pending_intents().count(), 1);
     play.index += 1;
     let now = play.now();
     let again = apply(&mut play.session, &play.disk, &now, &actor("eve"), number, &join(None));
     let gate = again.gate.expect("a gate");
-    assert!(again.gate_of.is_some_and(|who| play.session.list_has(&who, gate)));
+    assert!(play.session.gate_open(&gate));
 }
 
 #[test]
@@ -491,7 +493,13 @@ fn a_list_that_is_full_lets_nobody_stay() {
     play.index += 1;
     let at = play.now();
     let left = play.session.unlinked(&at, &LIMITS, &refused, Unwanted::Full { most: 10 });
-    assert!(left.gates_moved && left.removed == [user("eve")] && play.session.gate_open(u64::MAX - 1));
+    assert!(
+        left.gates_moved && left.removed == [user("eve")] && {
+            play.session.gate_open(&Gate::by_now(refused[0].1, About::All))
+        }
+    );
+    assert!(left.intents.iter().all(|intent| intent.user == user("eve") && !intent.link.member));
+    play.session.linked(&at, &arrived(&play.session));
     assert!(!play.is_in("eve") && play.asking().is_empty());
     play.can("eve", &join(None));
     assert_eq!(play.asking(), ["eve"], "she was not declined");

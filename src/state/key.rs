@@ -7,8 +7,8 @@
 //! | `z` | | there is, while recalled content may be in the log |
 //! | `h` | session | head |
 //! | `m` | session, user | member |
-//! | `s` | session, user, device, epoch | sender: last number |
-//! | `n` | session, user, device, epoch, first number | run of numbers → seq or refusal |
+//! | `s` | session, user, device, epoch | sender: last number, late refusals |
+//! | `n` | session, user, device, epoch, first number | run of numbers → seq |
 //! | `i` | session, user | intent |
 //! | `g` | session | profile of a group |
 //! | `p` | session, key | attribute of a group |

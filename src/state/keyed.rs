@@ -15,7 +15,7 @@ use rookery_wire::own::SelfAck;
 use rookery_wire::{ErrorBody, ErrorCode, RequestKey, UserAction};
 
 use super::command::{Act, Actor};
-use super::outcome::{Answer, Outcome};
+use super::outcome::{About, Answer, Gate, Outcome};
 use super::own::UserAct;
 use super::parts::PartOf;
 use super::session::{At, Session, SessionLimits, refused};
@@ -82,6 +82,11 @@ impl<T> Keys<T> {
     /// Whether the key is remembered.
     pub(super) fn has(&self, key: &RequestKey) -> bool {
         self.known.contains_key(key)
+    }
+
+    /// Whether none is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// Whether rows were collected for all of them.
@@ -183,8 +188,11 @@ impl KeyedOwn {
         }
     }
 
-    fn concerns_others(&self) -> bool {
-        matches!(self, KeyedOwn::Act(act) if act.concerns_others())
+    fn about_errands(&self) -> Option<About> {
+        match self {
+            KeyedOwn::Act(act) => act.about_errands(),
+            KeyedOwn::Create => None,
+        }
     }
 }
 
@@ -214,8 +222,7 @@ impl Session {
                 return Outcome {
                     answer: Some(Answer::Ack(stored.ack(self.id.clone(), 0))),
                     // As of a number: the first answer may still be waiting for its intents.
-                    gate: act.moves_members().then_some(self.version),
-                    gate_of: act.moves_alone(actor),
+                    gate: self.gate_of(actor, act),
                     ..Outcome::default()
                 };
             }
@@ -258,14 +265,14 @@ impl User {
             return frozen();
         }
         let fingerprint = act.fingerprint();
-        let concerns_others = act.concerns_others();
+        let (version, about) = (self.version, act.about_errands());
         match self.keys.find(key, fingerprint, at) {
             Known::Fresh => {}
             Known::Refused(refusal) => return Outcome::answer(Answer::Refused(refusal)),
             Known::Used(Err(refusal)) => return Outcome::answer(again_refused(*refusal)),
             Known::Used(Ok((time_ms, value))) => {
                 let ack = SelfAck { number: 0, time_ms: *time_ms, value: *value };
-                let gate = concerns_others.then_some(self.version);
+                let gate = about.map(|about| Gate::by_now(version, about));
                 return Outcome { gate, ..Outcome::answer(Answer::Own(ack)) };
             }
         }
@@ -282,7 +289,7 @@ impl User {
                 self.counts_no_more(&of);
                 self.keys.remember(key, fingerprint, at, Ok((at.time_ms, value)));
                 outcome.answer = Some(Answer::Own(SelfAck { number: 0, time_ms: at.time_ms, value }));
-                outcome.gate = concerns_others.then_some(self.version);
+                outcome.gate = about.map(|about| self.gate_behind(version, about));
                 outcome
             }
             Err(refusal) => {

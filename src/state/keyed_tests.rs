@@ -124,12 +124,12 @@ fn a_change_of_members_waits_for_its_lists_in_every_repeat() {
     let first = keyed(&mut session, &at(2), &shop(None), "k", &add);
     let again = keyed(&mut session, &at(3), &shop(None), "k", &add);
     for outcome in [&first, &again] {
-        assert!(outcome.gate.is_some_and(|version| !session.gate_open(version)), "{outcome:?}");
+        assert!(outcome.gate.as_ref().is_some_and(|gate| !session.gate_open(gate)), "{outcome:?}");
     }
     let lists = arrived(&session);
     session.linked(&at(4), &lists);
     let later = keyed(&mut session, &at(5), &shop(None), "k", &add);
-    assert!(later.gate.is_none_or(|version| session.gate_open(version)));
+    assert!(later.gate.as_ref().is_none_or(|gate| session.gate_open(gate)));
     assert_eq!(later.answer, first.answer);
 }
 

@@ -12,9 +12,9 @@ use super::command::{Act, Actor, ChangeKind, Command};
 use super::key::SenderKey;
 use super::records::{Runs, runs_with};
 use super::rows::{RowFault, RowReader};
-use super::sender::Number;
+use super::sender::{Number, SenderRow};
 use super::session::Session;
-use super::session_rows::{read_last_number, read_number};
+use super::session_rows::{read_number, read_sender};
 
 /// What must be read.
 #[derive(Debug, Default)]
@@ -36,8 +36,8 @@ pub struct Looked {
 #[derive(Debug)]
 struct KnownSender {
     sender: SenderKey,
-    /// Its last number, 0 if there is none.
-    last: u64,
+    /// Its last number, and refusals.
+    row: SenderRow,
     /// What came of those of the wanted numbers that are not beyond it; none when the message has been trimmed.
     numbers: Vec<(u64, Option<Number>)>,
 }
@@ -50,11 +50,11 @@ impl Wanted {
     pub fn read(self, rows: &dyn RowReader, id: &SessionId) -> Result<Looked, RowFault> {
         let mut looked = Looked::default();
         for (sender, numbers) in self.numbers {
-            let last = read_last_number(rows, id, &sender)?;
-            let old = numbers.range(1..last.saturating_add(1));
+            let row = read_sender(rows, id, &sender)?;
+            let old = numbers.range(1..row.last.saturating_add(1));
             let read = old.map(|number| Ok((*number, read_number(rows, id, &sender, *number)?)));
             let numbers = read.collect::<Result<_, RowFault>>()?;
-            looked.senders.push(KnownSender { sender, last, numbers });
+            looked.senders.push(KnownSender { sender, row, numbers });
         }
         for seq in self.targets {
             looked.runs.extend(runs_with(rows, id, seq)?);
@@ -96,11 +96,11 @@ impl Session {
 
     /// Gives what [`Session::wanted`] asked for.
     pub fn give(&mut self, looked: Looked) {
-        for KnownSender { sender, last, numbers } in looked.senders {
+        for KnownSender { sender, row, numbers } in looked.senders {
             for (number, fate) in numbers {
                 self.recall((sender.clone(), number), fate);
             }
-            self.give_sender(sender, last);
+            self.give_sender(sender, row);
         }
         self.give_runs(looked.runs);
     }

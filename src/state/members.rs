@@ -32,6 +32,14 @@ impl Session {
         !self.exists && self.intents.values().any(|link| link.member)
     }
 
+    /// Whether it opened in vain, and every list that took it has let it go: nothing of it differs any more from a session of which
+    /// nothing is known. Another opening has a greater version, for that is at least the index of its log entry.
+    pub fn is_over(&self) -> bool {
+        let opened = self.version > 0 && self.version <= self.index;
+        let nothing = self.intents.is_empty() && self.senders.is_empty() && self.bars.is_empty();
+        opened && nothing && self.keys.is_empty() && !self.exists && !self.frozen && self.present == 0
+    }
+
     /// Whether it opens for this user: his list may have it already, and he is a member as soon as all lists have it.
     pub fn awaits(&self, user: &UserId) -> bool {
         !self.exists && self.intents.get(user).is_some_and(|link| link.member)
@@ -109,7 +117,8 @@ impl Session {
                         self.found(user.clone(), link.version);
                     }
                 }
-                // A repeat of an intent that had been refused arrived after all: that list is put right.
+                // A repeat of an intent that had been refused arrived after all, where the list knew of nothing newer any more: it
+                // is put right.
                 None if *member && self.member(user).is_none() && !self.frozen => {
                     self.version = version_after(self.version.max(*version), at);
                     self.intend(user.clone(), false, 1, &mut outcome);
@@ -118,6 +127,14 @@ impl Session {
             }
         }
         outcome
+    }
+
+    /// Whether an intent is one still, as its place in the log has it.
+    pub fn still_intends(&self, user: &UserId, version: u64) -> Outcome {
+        if self.intents.get(user).is_some_and(|link| link.version == version) {
+            return Outcome::answer(Answer::Done);
+        }
+        refused(ErrorCode::NotMember, format!("{} intends nothing like that for {user}", self.id), 0)
     }
 
     /// Intents that were refused: the users' lists are full, `most` sessions each, or they do not let in who begins.
@@ -151,7 +168,10 @@ impl Session {
             self.dirty.intents.insert(user.clone());
             let version = self.intents.remove(user).map_or(0, |link| link.version);
             self.doors.gives_back(user, version);
-            self.drop_member(user);
+            let joined_seq = self.drop_member(user).unwrap_or(1);
+            // The lane may have sent what was refused once more, and nobody waits for what becomes of that: where it finds room
+            // later it must be the older one (R12).
+            self.intend(user.clone(), false, joined_seq, &mut outcome);
         }
         match leaving {
             Some((from, placed)) => {

@@ -19,9 +19,11 @@ mod judging;
 mod keeping;
 pub mod key;
 pub mod keyed;
+mod left;
 pub mod lookups;
 pub mod manage;
 mod members;
+mod numbers;
 pub mod outcome;
 pub mod own;
 pub mod parts;
@@ -37,6 +39,7 @@ pub mod series;
 pub mod session;
 pub mod session_rows;
 pub mod since;
+pub mod tables;
 mod trim;
 pub mod user;
 pub mod user_rows;
@@ -44,13 +47,15 @@ pub mod versions;
 
 pub use command::{Act, Actor, ChangeKind, Command, EntityKey, Entry, Link, ReadTo, Unwanted};
 pub use devices::{DeviceBounds, Introduction};
-pub use keyed::KeyedOwn;
-pub use outcome::{Answer, GivenUp, Intent, Outcome, Publication};
+pub use keyed::{KEY_LIVES_MS, KeyedOwn};
+pub use left::Listing;
+pub use outcome::{About, Answer, Gate, GivenUp, Intent, Outcome, Publication};
 pub use own::{Given, OwnBounds, UserAct};
 pub use parts::PartOf;
-pub use relations::{Errand, ErrandKey, ErrandKind, Says, Stance};
+pub use relations::{Errand, ErrandKey, ErrandKind, Room, Says, Stance};
 pub use rows::{Freed, RowFault, RowReader, RowWrites};
 pub use session::{At, Session, SessionLimits};
+pub use trim::{as_expired, is_overdue};
 pub use user::User;
 pub use versions::VersionBounds;
 
@@ -67,6 +72,8 @@ mod format_tests;
 #[cfg(test)]
 mod full_lists_tests;
 #[cfg(test)]
+mod gates_tests;
+#[cfg(test)]
 mod joining_model_tests;
 #[cfg(test)]
 mod joining_tests;
@@ -74,6 +81,8 @@ mod joining_tests;
 mod keyed_tests;
 #[cfg(test)]
 mod large_tests;
+#[cfg(test)]
+mod left_tests;
 #[cfg(test)]
 mod lookups_tests;
 #[cfg(test)]
@@ -84,6 +93,8 @@ mod manage_tests;
 mod own_model_tests;
 #[cfg(test)]
 mod own_tests;
+#[cfg(test)]
+mod refusals_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]

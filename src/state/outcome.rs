@@ -8,6 +8,7 @@ use rookery_wire::reply::{Ack, ReadMark};
 use rookery_wire::{DeviceId, ErrorBody, UserId};
 
 use super::command::Link;
+use super::relations::ErrandKind;
 
 /// The answer to a command, for whoever waits for it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -33,6 +34,9 @@ pub enum Answer {
     },
     /// A change to the user's own things.
     Own(SelfAck),
+    /// A user's list reflects the log up to here and may have forgotten that it let go of the session: whoever carries the
+    /// intent makes sure that it is one still.
+    Unsure(u64),
 }
 
 /// A record that has just taken its place in the session.
@@ -55,6 +59,46 @@ pub struct Intent {
     pub link: Link,
 }
 
+/// What an answer waits for, of what its entity has to have carried elsewhere: what the act that is answered is about. What
+/// others have left there, and cannot be carried now, holds up nobody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Left under this version of the entity or a later one …
+    pub from: u64,
+    /// … and no later than this one; what a newer one has replaced has no part in it any more.
+    pub upto: u64,
+    /// About whom.
+    pub about: About,
+}
+
+/// Whom what an answer waits for is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Anybody.
+    All,
+    /// Of a session: the lists of these users.
+    Lists(Vec<UserId>),
+    /// Of a user: what goes to such places, about this other user if one is named.
+    Errands(ErrandKind, Option<UserId>),
+}
+
+impl Gate {
+    /// For everything that one command has left: the entity's version before it, and after.
+    pub fn of_all(before: u64, upto: u64) -> Self {
+        Self { from: before + 1, upto, about: About::All }
+    }
+
+    /// For what is on its way by now, whichever command has left it.
+    pub fn by_now(upto: u64, about: About) -> Self {
+        Self { from: 0, upto, about }
+    }
+
+    /// Whether what was left under this version belongs to it.
+    pub fn spans(&self, version: u64) -> bool {
+        (self.from..=self.upto).contains(&version)
+    }
+}
+
 /// A session that could not begin, for the list of a founder is full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp {
@@ -69,10 +113,8 @@ pub struct GivenUp {
 pub struct Outcome {
     /// For the one who asked.
     pub answer: Option<Answer>,
-    /// The answer may leave only once the intents of this session up to this membership version have arrived.
-    pub gate: Option<u64>,
-    /// Of these the intent of this user alone; all of them if none.
-    pub gate_of: Option<UserId>,
+    /// The answer may leave only once this has arrived.
+    pub gate: Option<Gate>,
     /// The record it made.
     pub published: Option<Publication>,
     /// A record that another one has taken the place of: its seq, and the new one.

@@ -17,7 +17,7 @@ use super::devices::{Device, end_notice};
 use super::exceptions::{Deleted, Extras};
 use super::key::SenderKey;
 use super::manage::own;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{About, Answer, Gate, Outcome};
 use super::parts::PartOf;
 use super::privacy::Privacy;
 use super::relations::{ErrandKind, RelationEntry, Says, Step, Turned};
@@ -77,18 +77,19 @@ impl UserAct {
         fingerprint(&self.action)
     }
 
-    /// Whether it may leave errands to other entities, which must have arrived before it is acknowledged.
-    pub(super) fn concerns_others(&self) -> bool {
-        matches!(
-            self.action,
-            UserAction::RequestFriend { .. }
-                | UserAction::AcceptFriend { .. }
-                | UserAction::DeclineFriend { .. }
-                | UserAction::RemoveFriend { .. }
-                | UserAction::Block { .. }
-                | UserAction::Unblock { .. }
-                | UserAction::ReadAll
-        )
+    /// The errands to other entities that must have arrived before it is acknowledged; none if it concerns nobody else.
+    pub(super) fn about_errands(&self) -> Option<About> {
+        Some(match &self.action {
+            UserAction::RequestFriend { user, .. }
+            | UserAction::AcceptFriend { user }
+            | UserAction::DeclineFriend { user }
+            | UserAction::RemoveFriend { user } => About::Errands(ErrandKind::Stance, Some(user.clone())),
+            UserAction::Block { user } | UserAction::Unblock { user } => {
+                About::Errands(ErrandKind::Bar, Some(user.clone()))
+            }
+            UserAction::ReadAll => About::Errands(ErrandKind::Burn, None),
+            _ => return None,
+        })
     }
 }
 
@@ -123,8 +124,8 @@ impl User {
         let key = match self.judge_act(actor, act.number, fingerprint) {
             Ok(key) => key,
             Err(answer) => {
-                let gate =
-                    (act.concerns_others() && matches!(answer, Answer::Own(_))).then_some(self.version);
+                let about = act.about_errands().filter(|_| matches!(answer, Answer::Own(_)));
+                let gate = about.map(|about| Gate::by_now(self.version, about));
                 return Outcome { gate, ..Outcome::answer(answer) };
             }
         };
@@ -138,12 +139,12 @@ impl User {
             }
             Err(refusal) => (Err(refusal.code), Answer::Refused(taking(refusal, act.number)), None),
         };
-        let mut outcome = Outcome::answer(answer);
+        let (mut outcome, version) = (Outcome::answer(answer), self.version);
         self.consume_own(key, Kept { fingerprint, fate }, at.time_ms);
         self.counts_no_more(&of);
         if let Some(change) = change {
             self.carry_out(at, act, change, &mut outcome);
-            outcome.gate = act.concerns_others().then_some(self.version);
+            outcome.gate = act.about_errands().map(|about| self.gate_behind(version, about));
         }
         outcome
     }
@@ -179,7 +180,7 @@ impl User {
         match &act.action {
             UserAction::SetSession { session, setting } => {
                 let mut extras = self.extras_of_member(session)?;
-                let moved = extras.set(setting);
+                let moved = extras.set(setting, at.time_ms);
                 Ok(self.change_extras(session, extras, moved))
             }
             UserAction::ReadAll => Ok(self.read_all(&act.given)),
@@ -293,7 +294,8 @@ impl User {
             }
         }
         for (session, extras) in self.extras.iter().filter(|(_, extras)| extras.marked_unread) {
-            let extras = Extras { marked_unread: false, ..extras.clone() };
+            let mut extras = extras.clone();
+            extras.end_mark();
             change.frames.push(extras.frame(session));
             change.extras.push((session.clone(), extras));
         }
@@ -302,7 +304,7 @@ impl User {
 
     fn turn(&self, user: &UserId, turned: Turned, most: u32) -> Result<Change, ErrorBody> {
         let Turned { entry, errands } = turned;
-        if entry.is_live() && self.is_full_for(user, most) {
+        if entry.is_own() && self.is_full_for(user, most) {
             let text = format!("{} has {most} relations, as many as allowed", self.id);
             return Err(ErrorBody::new(ErrorCode::RelationsFull, text).with_detail(u64::from(most)));
         }

@@ -8,8 +8,8 @@ use rand::{Rng, SeedableRng};
 use rookery_wire::own::RelationFilter;
 use rookery_wire::{Blob, RelationState, SessionId, SessionSetting, UserAction};
 
-use super::own_tests::{BOUNDS, act, pair, person};
-use super::tests::{Disk, actor, at, user};
+use super::own_tests::{ROOM, act, pair, person};
+use super::tests::{Disk, LIST, actor, at, user};
 use super::{Answer, At, Command, Given, Link, Outcome, Says, Session, User, UserAct};
 
 const NAMES: [&str; 3] = ["ann", "bob", "cid"];
@@ -40,9 +40,9 @@ struct World {
 fn apply(user: &mut User, at: &At, command: &Command) -> Outcome {
     let outcome = match command {
         Command::UserAct { actor, act } => user.act(at, actor, act),
-        Command::Hear { from, stance, text, most, .. } => user.hear(at, from, stance, text, *most),
+        Command::Hear { from, stance, text, room, .. } => user.hear(at, from, stance, text, *room),
         Command::Carried { done, .. } => user.carried(done),
-        Command::Link { link, most, .. } => user.link(link, *most),
+        Command::Link { link, list, .. } => user.take_link(link, list),
         other => panic!("{other:?}"),
     };
     user.reflect(at.index);
@@ -87,7 +87,7 @@ impl World {
             for other in NAMES.iter().filter(|other| **other != name) {
                 let link =
                     Link { session: pair(name, other), version: 1, member: true, joined_seq: 1, from: None };
-                world.tell(name, Command::Link { user: super::tests::user(name), link, most: 9 });
+                world.tell(name, Command::Link { user: super::tests::user(name), link, list: LIST });
                 world.sessions.entry(pair(name, other)).or_insert_with(|| Session::new(pair(name, other)));
             }
         }
@@ -135,8 +135,8 @@ impl World {
                 session.bar(&user(name), errand.version, *on);
             }
             Says::Stance(stance, text) => {
-                let (stance, text, most) = (*stance, text.clone(), BOUNDS.relations);
-                let hear = Command::Hear { user: user(other), from: user(name), stance, text, most };
+                let (stance, text, room) = (*stance, text.clone(), ROOM);
+                let hear = Command::Hear { user: user(other), from: user(name), stance, text, room };
                 self.seen.push((other, hear.clone()));
                 self.tell(other, hear);
             }

@@ -2,21 +2,23 @@
 
 use rookery_wire::own::{RelationFilter, SelfAck, ShowTo};
 use rookery_wire::{
-    Blob, DeviceId, ErrorCode, GroupId, Kind, RelationState, SessionId, SessionSetting, UserAction,
+    Blob, DeviceId, ErrorCode, GroupId, Kind, RelationState, SessionId, SessionSetting, UserAction, UserId,
 };
 
 use super::devices::{MAX_ENDED, read_end_notice};
 use super::parts::PartOf;
 use super::privacy::{Shown, row_shows};
+use super::relations::Wish;
 use super::series::MAX_FOREIGN;
-use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, says, seq_of, text, user};
-use super::user_rows::users_with_errands;
+use super::tables::ERRANDS;
+use super::tests::{Disk, LIMITS, actor, all_of, arrived, at, code_of, says, seq_of, text, user};
 use super::{
-    Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, ReadTo, Says,
-    Session, Unwanted, User, UserAct,
+    Actor, Answer, DeviceBounds, ErrandKind, Given, Introduction, Link, Outcome, OwnBounds, ReadTo, Room,
+    Says, Session, Stance, Unwanted, User, UserAct,
 };
 
 pub(super) const BOUNDS: OwnBounds = OwnBounds { deletions: 3, relations: 8 };
+pub(super) const ROOM: Room = Room { relations: BOUNDS.relations, requests: 4 };
 
 pub(super) fn act(number: u64, action: UserAction) -> UserAct {
     UserAct { number, action, given: Given::Nothing, bounds: BOUNDS }
@@ -49,7 +51,7 @@ fn carry(from: &mut User, to: &mut User, index: u64) {
     let pending: Vec<_> = from.pending_errands().map(|(key, errand)| (key.clone(), errand.clone())).collect();
     for (key, errand) in pending {
         if let Says::Stance(stance, words) = &errand.says {
-            to.hear(&at(index), from.id(), stance, words, BOUNDS.relations);
+            to.hear(&at(index), from.id(), stance, words, ROOM);
         }
         from.carried(&[(key, errand.version)]);
     }
@@ -133,10 +135,10 @@ fn requests_are_accepted_declined_ended_and_cross() {
         &act(1, UserAction::RequestFriend { user: user("bob"), text: words() }),
     );
     assert_eq!(own(&asked).value, RelationState::Requested as u64);
-    assert_eq!(asked.gate, Some(ann.version), "answered when bob has it");
-    assert!(!ann.gate_open(ann.version));
+    let gate = asked.gate.expect("answered when bob has it");
+    assert!(!ann.gate_open(&gate));
     carry(&mut ann, &mut bob, 3);
-    assert!(ann.gate_open(ann.version));
+    assert!(ann.gate_open(&gate));
     let line = bob.relations_after(RelationFilter::Requests, None).next().expect("a request");
     assert_eq!((line.state, line.text), (RelationState::Asked, words()));
     let declined = bob.act(&at(4), &actor("bob"), &act(1, UserAction::DeclineFriend { user: user("ann") }));
@@ -195,12 +197,66 @@ fn requests_of_blocked_users_and_beyond_the_bound_are_declined_on_the_spot() {
         assert_eq!(own(&outcome).value, RelationState::Requested as u64);
     }
     assert_eq!(code_of(&ann.act(&at(30), &actor("ann"), &asks(10, "u9"))), ErrorCode::RelationsFull);
-    let mut eve = person("eve");
-    eve.act(&at(31), &actor("eve"), &asks(1, "ann"));
-    carry(&mut eve, &mut ann, 32);
-    carry(&mut ann, &mut eve, 33);
-    assert_eq!(eve.relation(&user("ann")), RelationState::None);
-    assert_eq!(ann.live_relations, BOUNDS.relations);
+    let arrived: Vec<_> = ann.pending_errands().map(|(key, errand)| (key.clone(), errand.version)).collect();
+    ann.carried(&arrived);
+    // Others may ask her all the same, so many at a time.
+    for n in 0..=u64::from(ROOM.requests) {
+        let mut eve = person(&format!("eve{n}"));
+        let asker = eve.id().clone();
+        eve.act(&at(31 + 3 * n), &actor(asker.as_str()), &asks(1, "ann"));
+        carry(&mut eve, &mut ann, 32 + 3 * n);
+        carry(&mut ann, &mut eve, 33 + 3 * n);
+        let declined = n == u64::from(ROOM.requests);
+        let expected = if declined { RelationState::None } else { RelationState::Requested };
+        assert_eq!(eve.relation(&user("ann")), expected, "{n}");
+    }
+    assert_eq!((ann.live_relations, ann.asked), (BOUNDS.relations + ROOM.requests, ROOM.requests));
+}
+
+/// Whoever can make accounts may ask with all of them.
+#[test]
+fn requests_of_others_keep_nobody_from_blocking_or_asking() {
+    let mut ann = person("ann");
+    let wants = |version| Stance { version, wish: Wish::Ask, refuses_up_to: 0 };
+    let pest = |n: u64| user(&format!("pest{n}"));
+    let mut index = 1;
+    let mut hears = |ann: &mut User, n: u64| {
+        index += 1;
+        ann.hear(&at(index), &pest(n), &wants(index), &Blob::default(), ROOM);
+        ann.relation(&pest(n)) == RelationState::Asked
+    };
+    let heard = (0..100).filter(|n| hears(&mut ann, *n)).count();
+    assert_eq!(heard as u32, ROOM.requests);
+    // All that she may have of her own she may have still; blocking one that has asked makes room for another request.
+    let mut number = 0;
+    let mut does = |ann: &mut User, action: UserAction| {
+        number += 1;
+        ann.act(&at(200 + number), &actor("ann"), &act(number, action))
+    };
+    assert_eq!(own(&does(&mut ann, UserAction::Block { user: pest(0) })).value, RelationState::Asked as u64);
+    for n in 200..u64::from(BOUNDS.relations) + 198 {
+        own(&does(&mut ann, UserAction::Block { user: pest(n) }));
+    }
+    let ask = |whom: UserId| UserAction::RequestFriend { user: whom, text: Blob::default() };
+    own(&does(&mut ann, ask(user("bob"))));
+    let full = |outcome: Outcome| code_of(&outcome) == ErrorCode::RelationsFull;
+    assert!(full(does(&mut ann, ask(user("cid")))), "as many of her own as she may have");
+    assert!(full(does(&mut ann, UserAction::AcceptFriend { user: pest(1) })), "a friend is her own");
+    let mut disk = Disk::default();
+    ann.reflect(300);
+    disk.write(ann.collect());
+    let mut ann = User::load(&disk, &user("ann")).expect("rows");
+    assert_eq!((ann.live_relations, ann.asked), (BOUNDS.relations + ROOM.requests - 1, ROOM.requests - 1));
+    index = 400;
+    let mut hears = |ann: &mut User, n: u64| {
+        index += 1;
+        ann.hear(&at(index), &pest(n), &wants(index), &Blob::default(), ROOM);
+        ann.relation(&pest(n)) == RelationState::Asked
+    };
+    assert!(hears(&mut ann, 500) && !hears(&mut ann, 501), "one went from them to her own");
+    // What she declines is over, and another may ask.
+    own(&does(&mut ann, UserAction::DeclineFriend { user: pest(500) }));
+    assert!(hears(&mut ann, 502));
 }
 
 #[test]
@@ -317,6 +373,23 @@ fn devices_beyond_a_bound_are_refused_or_end_the_least_recently_used() {
 }
 
 #[test]
+fn a_device_that_is_in_use_does_not_make_room_for_another() {
+    let bounds = DeviceBounds { most: 2, most_of_platform: 2, refuse: false };
+    let mut ann = User::new(user("ann"));
+    for (n, name) in [(1, "phone"), (2, "tablet")] {
+        ann.register(&device(name), &says_of(n, "any", None), &bounds, n);
+    }
+    ann.delivered((&device("phone"), 2), &[], 40);
+    assert_eq!(ann.last_used_ms(), 2, "an epoch that is not its own says nothing");
+    ann.delivered((&device("phone"), 1), &[], 30);
+    assert_eq!(ann.last_used_ms(), 30);
+    let ended = ann.register(&device("laptop"), &says_of(3, "any", None), &bounds, 31);
+    let notices: Vec<_> =
+        ended.user_frames.iter().map(|frame| read_end_notice(frame).expect("a notice")).collect();
+    assert_eq!(notices, [(device("tablet"), 2)], "it registered later, and lies in a drawer");
+}
+
+#[test]
 fn an_ended_device_needs_a_later_token() {
     let mut ann = person("ann");
     let bounds = DeviceBounds::default();
@@ -364,7 +437,7 @@ fn reading_leaves_an_errand_where_messages_wait_for_it() {
     assert!(ann.read(&at(3), &burning(&team, 3)).gate.is_none(), "nothing burns in a group");
     let read = ann.read(&at(4), &burning(&session, 5));
     let gate = read.gate.expect("the answer waits");
-    assert!(read.errands && !ann.gate_open(gate));
+    assert!(read.errands && !ann.gate_open(&gate));
     // Read again: the cursor stays, and the session is told again, of what was asked.
     let part = PartOf::Keyed(rookery_wire::RequestKey::new("all").expect("a key"));
     let again = ann.read_part(&at(5), &part, &[burning(&session, 7), burning(&session, 5)]);
@@ -373,10 +446,10 @@ fn reading_leaves_an_errand_where_messages_wait_for_it() {
         ann.pending_errands().map(|(key, errand)| (key.clone(), errand.says.clone())).collect();
     let key = (ErrandKind::Burn, user("bob"));
     assert_eq!(pending, [(key.clone(), Says::Burn(7))], "the later one took the place of the one before");
-    ann.carried(&[(key.clone(), gate)]);
-    assert!(!ann.gate_open(later), "an older one has arrived");
-    ann.carried(&[(key, later)]);
-    assert!(ann.gate_open(gate) && ann.gate_open(later));
+    ann.carried(&[(key.clone(), gate.upto)]);
+    assert!(!ann.gate_open(&later), "an older one has arrived");
+    ann.carried(&[(key, later.upto)]);
+    assert!(ann.gate_open(&gate) && ann.gate_open(&later));
 }
 
 #[test]
@@ -437,17 +510,17 @@ fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
     let version = pending.version;
     // A retry waits for it too, and who starts from rows knows whose errands are to be carried.
     let again = ann.act(&at(4), &actor("ann"), &act(2, UserAction::Unblock { user: bob() }));
-    assert!(again.gate.is_some_and(|gate| !ann.gate_open(gate)), "{again:?}");
+    assert!(again.gate.as_ref().is_some_and(|gate| !ann.gate_open(gate)), "{again:?}");
     let mut disk = Disk::default();
     ann.reflect(4);
     disk.write(ann.collect());
-    assert_eq!(users_with_errands(&disk).expect("rows"), [user("ann")]);
+    assert_eq!(all_of(&ERRANDS, &disk), [user("ann")]);
     let mut ann = User::load(&disk, &user("ann")).expect("rows");
     assert!(ann.carried(&[(key, version)]).gates_moved);
-    assert!(ann.pending_errands().next().is_none() && ann.gate_open(version));
+    assert!(ann.pending_errands().next().is_none() && again.gate.is_some_and(|gate| ann.gate_open(&gate)));
     ann.reflect(5);
     disk.write(ann.collect());
-    assert!(users_with_errands(&disk).expect("rows").is_empty());
+    assert!(all_of(&ERRANDS, &disk).is_empty());
 }
 
 #[test]
@@ -481,10 +554,10 @@ fn a_user_says_to_whom_it_shows_itself() {
         other => panic!("{other:?}"),
     };
     let (stance, text) = asked(&ann);
-    bob.hear(&at(2), &user("ann"), &stance, &text, 8);
+    bob.hear(&at(2), &user("ann"), &stance, &text, ROOM);
     bob.act(&at(3), &actor("bob"), &act(1, UserAction::AcceptFriend { user: user("ann") }));
     let (stance, text) = asked(&bob);
-    ann.hear(&at(3), &user("bob"), &stance, &text, 8);
+    ann.hear(&at(3), &user("bob"), &stance, &text, ROOM);
     assert!(ann.is_acquainted_with(&user("bob")) && !ann.is_acquainted_with(&user("cid")));
     let (friend, other) = (user("bob"), user("cid"));
     let (receipts, presence) = (ShowTo::Friends, ShowTo::Nobody);

@@ -14,7 +14,7 @@ use rookery_wire::{ErrorBody, RequestKey, UserAction};
 
 use super::command::{Actor, ReadTo};
 use super::keyed::Known;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{Answer, Gate, Outcome};
 use super::own::fingerprint;
 use super::session::At;
 use super::user::{User, frozen};
@@ -118,15 +118,15 @@ impl User {
         if let Some(unread) = unread {
             self.dirty.counted |= self.counted.note(of, unread);
         }
-        let mut outcome = Outcome::answer(Answer::Done);
+        let (mut outcome, version) = (Outcome::answer(Answer::Done), self.version);
         for to in cursors {
             if self.links.get(&to.session).is_some_and(|link| link.member && link.read_seq < to.seq) {
                 let read = self.read(at, to);
                 outcome.user_frames.extend(read.user_frames);
                 outcome.errands |= read.errands;
-                outcome.gate = read.gate.or(outcome.gate);
             }
         }
+        outcome.gate = outcome.errands.then(|| Gate::of_all(version, self.version));
         outcome
     }
 

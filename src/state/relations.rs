@@ -20,7 +20,7 @@ use rookery_wire::{Kind, RelationState, SessionId, UserId};
 
 use super::command::ReadTo;
 use super::manage::own;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{About, Answer, Gate, Outcome};
 use super::session::At;
 use super::user::{User, frozen};
 use crate::plant::planted;
@@ -96,6 +96,16 @@ impl RelationEntry {
         self.blocked || !self.remark.is_empty() || self.state() != RelationState::None
     }
 
+    /// Whether all there is of it is a request of the other: this user has had no part in it.
+    pub(super) fn is_only_asked(&self) -> bool {
+        self.state() == RelationState::Asked && !self.blocked && self.remark.is_empty()
+    }
+
+    /// Whether it counts as one of this user's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_live() && !self.is_only_asked()
+    }
+
     /// Whether neither has ever wanted anything of the other, as far as is known here.
     fn is_blank(&self) -> bool {
         self.mine == Stance::default() && self.theirs == Stance::default()
@@ -164,6 +174,15 @@ pub enum Says {
 /// Names an errand of one user: where it goes, and whom it is about.
 pub type ErrandKey = (ErrandKind, UserId);
 
+/// How many relations a user may have, by the configuration of the node that carries an errand (G8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Room {
+    /// Its own: friends, those whom it has asked or blocked, remarks.
+    pub relations: u32,
+    /// Beside those, requests of others.
+    pub requests: u32,
+}
+
 /// What a user does to a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -227,9 +246,36 @@ impl User {
         self.errands.iter()
     }
 
-    /// Whether every errand up to this version has arrived.
-    pub fn gate_open(&self, version: u64) -> bool {
-        planted("block-early") || self.errands.values().all(|errand| errand.version > version)
+    /// Whether the errands that an answer waits for have arrived.
+    pub fn gate_open(&self, gate: &Gate) -> bool {
+        let is_over = |errand: &Errand| !gate.spans(errand.version);
+        planted("block-early")
+            || match &gate.about {
+                About::Errands(kind, Some(other)) => {
+                    self.errands.get(&(*kind, other.clone())).is_none_or(is_over)
+                }
+                About::Errands(kind, None) => {
+                    self.errands.iter().filter(|((of, _), _)| of == kind).all(|(_, errand)| is_over(errand))
+                }
+                About::All => self.errands.values().all(is_over),
+                // A user has none.
+                About::Lists(_) => true,
+            }
+    }
+
+    /// What the first answer to an act waits for, before which the version was this. Where it has left nothing for another, what
+    /// an earlier one has left there may be on its way still; one that is about many waits for what it has left itself.
+    pub(super) fn gate_behind(&self, before: u64, about: About) -> Gate {
+        match about {
+            About::Errands(_, Some(_)) => Gate::by_now(self.version, about),
+            _ => Gate::of_all(before, self.version),
+        }
+    }
+
+    /// What an answer waits for that is about how far this user has read a direct session, or about a block that it learns of.
+    pub(super) fn gate_to(&self, kind: ErrandKind, session: &SessionId) -> Option<Gate> {
+        let other = session.peer_of(&self.id)?.clone();
+        Some(Gate::by_now(self.version, About::Errands(kind, Some(other))))
     }
 
     /// A relation after a step of this user's; as it is when there is nothing to do.
@@ -277,10 +323,11 @@ impl User {
         true
     }
 
-    /// The version of the errand that is carrying a block, or the end of one, to this session.
-    pub(super) fn bar_under_way(&self, session: &SessionId) -> Option<u64> {
+    /// What waits for the errand that is carrying a block, or the end of one, to this session; none if none is.
+    pub(super) fn bar_under_way(&self, session: &SessionId) -> Option<Gate> {
         let other = session.peer_of(&self.id)?;
-        self.errands.get(&(ErrandKind::Bar, other.clone())).map(|errand| errand.version)
+        self.errands.get(&(ErrandKind::Bar, other.clone()))?;
+        self.gate_to(ErrandKind::Bar, session)
     }
 
     /// The frame that tells this user's devices how a relation is now, if that is another than before.
@@ -292,17 +339,26 @@ impl User {
         (!same).then(|| frame_bytes(Kind::Relation, 0, &line))
     }
 
-    /// Whether one more relation would be too many.
+    /// Whether a relation of this user's own to another would be one too many. Requests of others have a bound of their own: else
+    /// whoever can make accounts could keep this user from blocking them.
     pub(super) fn is_full_for(&self, other: &UserId, most: u32) -> bool {
-        let known = self.relations.get(other).is_some_and(RelationEntry::is_live);
-        !known && self.live_relations >= most
+        let known = self.relations.get(other).is_some_and(RelationEntry::is_own);
+        !known && self.live_relations.saturating_sub(self.asked) >= most
+    }
+
+    /// Whether one more request, of this one, would be too many.
+    fn has_no_ear_for(&self, other: &UserId, next: &RelationEntry, room: &Room) -> bool {
+        let known = self.relations.get(other).is_some_and(RelationEntry::is_only_asked);
+        next.is_only_asked() && !known && self.asked >= room.requests
     }
 
     /// Stores a relation, and lets the oldest go of those that are over when there are too many.
     pub(super) fn store_relation(&mut self, other: &UserId, entry: RelationEntry, most: u32) {
-        let was = self.relations.get(other).is_some_and(RelationEntry::is_live);
+        let known = self.relations.get(other);
+        let (was, asked) = known.map_or((false, false), |known| (known.is_live(), known.is_only_asked()));
         let is = entry.is_live();
         self.live_relations = self.live_relations.saturating_sub(u32::from(was)) + u32::from(is);
+        self.asked = self.asked.saturating_sub(u32::from(asked)) + u32::from(entry.is_only_asked());
         if !is && entry.is_blank() {
             // Nothing of it can come in the wrong order: the block that is over has its version where it was carried to, if it
             // ever was.
@@ -353,7 +409,7 @@ impl User {
 
     /// Another user's stance arrives. What cannot be taken, from one who is blocked or because there is no room, is
     /// declined on the spot: to the other that looks like any other no.
-    pub fn hear(&mut self, at: &At, from: &UserId, stance: &Stance, text: &Blob, most: u32) -> Outcome {
+    pub fn hear(&mut self, at: &At, from: &UserId, stance: &Stance, text: &Blob, room: Room) -> Outcome {
         if self.frozen {
             return frozen();
         }
@@ -370,7 +426,7 @@ impl User {
         }
         let asked = next.state() == RelationState::Asked;
         let mut errands = Vec::new();
-        if asked && (next.blocked || self.is_full_for(from, most)) {
+        if asked && (next.blocked || self.has_no_ear_for(from, &next, &room)) {
             next.mine =
                 Stance { version: self.version_after(at), wish: Wish::No, refuses_up_to: stance.version };
             errands.push((ErrandKind::Stance, Says::Stance(next.mine, Blob::default())));
@@ -382,7 +438,7 @@ impl User {
         outcome.user_frames.extend(self.told(from, &next));
         outcome.errands = !errands.is_empty();
         self.send_errands(from, errands, at);
-        self.store_relation(from, next, most);
+        self.store_relation(from, next, room.relations);
         outcome
     }
 

@@ -104,6 +104,8 @@ pub struct RowWrites {
     /// Records of this session, or versions of some, are no more: once the other rows are durable, those that no kept one needs
     /// are deleted. Who writes the rows has this remembered with them ([`RowWrites::remember`]).
     pub freed: Option<(SessionId, Freed)>,
+    /// This session opened in vain: its rows go once what they say is behind a durable mark.
+    pub over: Option<SessionId>,
     /// Records that [`RowWrites::seal`] makes rows of.
     pub unsealed: Option<Unsealed>,
     /// Sum of key and value lengths.

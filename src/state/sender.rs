@@ -1,7 +1,9 @@
 //! The numbers one device has used in one session, and what came of each: exactly-once sends (G3).
 //!
-//! In memory stand the numbers not yet written and a window of recent ones; older ones are rows ("runs") that are
-//! looked up when a late retry asks for them. `last` is kept as long as the session.
+//! In memory stand the numbers not yet written and a window of recent ones; older ones that stored something are rows
+//! ("runs") that are looked up when a late retry asks for them. `last` is kept as long as the session, and with it the
+//! refusals among the last [`REFUSED`] numbers. Older ones are let go: nothing stands for them, so nobody who may not write
+//! makes a session grow by trying.
 
 use std::collections::VecDeque;
 
@@ -16,6 +18,12 @@ pub const WINDOW: usize = 64;
 
 /// Most numbers in a row.
 pub const RUN_NUMBERS: usize = 1024;
+
+/// Refused numbers in a row that do not end a run.
+const GAP: u64 = 16;
+
+/// Numbers, counted back from the last one, among which refusals are remembered. Part of what apply decides.
+pub const REFUSED: u64 = 1024;
 
 /// What came of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,12 +65,32 @@ pub struct Number {
 }
 
 /// A number as it is written: the seq leads to the record, which holds the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct RunItem {
     /// [`Fingerprint::row`] of the act.
     pub fingerprint: u64,
-    /// Seq, or the code of the refusal.
-    pub fate: Result<u64, ErrorCode>,
+    /// Seq; 0 if it stored nothing.
+    pub seq: u64,
+}
+
+/// A number that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Refusal {
+    /// Which.
+    pub number: u64,
+    /// Of the act.
+    pub fingerprint: u64,
+    /// Why.
+    pub code: ErrorCode,
+}
+
+/// What a sender's own row says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SenderRow {
+    /// The last number used; 0 for none.
+    pub last: u64,
+    /// Refusals among the last [`REFUSED`] numbers, ascending.
+    pub refused: Vec<Refusal>,
 }
 
 /// A row of consecutive numbers.
@@ -79,6 +107,8 @@ pub struct Sender {
     pub last: u64,
     /// Numbers `last - recent.len() + 1 ..= last`.
     recent: VecDeque<Number>,
+    /// As in [`SenderRow`].
+    refused: VecDeque<Refusal>,
     /// Numbers up to this one are rows.
     written: u64,
     /// Numbers up to this one are in a batch on its way to become rows.
@@ -89,31 +119,43 @@ pub struct Sender {
 
 /// What is known of a number.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Known<'a> {
+pub enum Known {
     /// The next one.
     Next,
     /// Beyond the next.
     Gap,
     /// Used, and remembered here.
-    Used(&'a Number),
+    Used(Number),
+    /// Used and refused, so long ago that it is not remembered.
+    Forgotten,
     /// Used so long ago that its row must be read.
     Old,
 }
 
 impl Sender {
-    /// A sender as its row says: all its numbers up to `last` are rows.
-    pub fn loaded(last: u64) -> Self {
-        Self { last, recent: VecDeque::new(), written: last, collected: last, rested: false }
+    /// A sender as its row says: all its numbers up to the last are rows.
+    pub fn loaded(row: SenderRow) -> Self {
+        let SenderRow { last, refused } = row;
+        let (recent, refused) = (VecDeque::new(), refused.into());
+        Self { last, recent, refused, written: last, collected: last, rested: false }
     }
 
     /// What is known of `client_seq`.
-    pub fn known(&self, client_seq: u64) -> Known<'_> {
+    pub fn known(&self, client_seq: u64) -> Known {
         if client_seq > self.last {
             return if client_seq == self.last + 1 { Known::Next } else { Known::Gap };
         }
-        let back = self.last - client_seq;
-        match usize::try_from(back).ok().and_then(|back| self.recent.len().checked_sub(back + 1)) {
-            Some(at) => self.recent.get(at).map_or(Known::Old, Known::Used),
+        if let Ok(at) = self.refused.binary_search_by_key(&client_seq, |refusal| refusal.number) {
+            let Refusal { fingerprint, code, .. } = self.refused[at];
+            let fingerprint = Fingerprint::Plain(fingerprint);
+            return Known::Used(Number { fingerprint, fate: Fate::Refused(code) });
+        }
+        let back = usize::try_from(self.last - client_seq).ok();
+        let at = back.and_then(|back| self.recent.len().checked_sub(back.checked_add(1)?));
+        match at.and_then(|at| self.recent.get(at)) {
+            // Also where memory has it still: other replicas may not.
+            Some(Number { fate: Fate::Refused(_), .. }) => Known::Forgotten,
+            Some(number) => Known::Used(number.clone()),
             None => Known::Old,
         }
     }
@@ -121,8 +163,20 @@ impl Sender {
     /// Uses the next number.
     pub fn consume(&mut self, number: Number) {
         self.last += 1;
+        if let Fate::Refused(code) = number.fate {
+            let fingerprint = number.fingerprint.row();
+            self.refused.push_back(Refusal { number: self.last, fingerprint, code });
+        }
+        while self.refused.front().is_some_and(|refusal| refusal.number + REFUSED <= self.last) {
+            self.refused.pop_front();
+        }
         self.recent.push_back(number);
         self.rested = false;
+    }
+
+    /// As its own row says it.
+    pub fn row(&self) -> SenderRow {
+        SenderRow { last: self.last, refused: self.refused.iter().copied().collect() }
     }
 
     /// The content that this number stored at `seq` is no more. Says whether it is a number of this sender's that is here.
@@ -147,23 +201,28 @@ impl Sender {
         self.rested = true;
     }
 
-    /// The numbers that no row holds yet, in runs with the first of each; they count as collected from now on.
+    /// The numbers that stored something and that no row holds yet, in runs with the first of each; they count as collected
+    /// from now on. Refused ones are in runs only where they stand among the others.
     pub fn collect(&mut self) -> Vec<(u64, Run)> {
         let fresh = (self.last - self.collected) as usize;
-        let items = self.recent.iter().skip(self.recent.len() - fresh).map(|number| RunItem {
-            fingerprint: number.fingerprint.row(),
-            fate: match &number.fate {
-                Fate::Stored(stored) => Ok(stored.seq),
-                Fate::Refused(code) => Err(*code),
-            },
-        });
-        let items: Vec<RunItem> = items.collect();
-        let firsts = (self.collected + 1..).step_by(RUN_NUMBERS);
+        let fresh = self.recent.iter().skip(self.recent.len() - fresh);
+        let mut runs: Vec<(u64, Run)> = Vec::new();
+        for (number, used) in (self.collected + 1..).zip(fresh) {
+            let Fate::Stored(stored) = &used.fate else { continue };
+            let item = RunItem { fingerprint: used.fingerprint.row(), seq: stored.seq };
+            match runs.last_mut() {
+                Some((first, run))
+                    if number - *first < RUN_NUMBERS as u64
+                        && number - *first - run.items.len() as u64 <= GAP =>
+                {
+                    run.items.resize((number - *first) as usize, RunItem::default());
+                    run.items.push(item);
+                }
+                _ => runs.push((number, Run { items: vec![item] })),
+            }
+        }
         self.collected = self.last;
-        firsts
-            .zip(items.chunks(RUN_NUMBERS))
-            .map(|(first, run)| (first, Run { items: run.to_vec() }))
-            .collect()
+        runs
     }
 
     /// What was collected can be read from rows now; forgets what is beyond the window.
@@ -188,12 +247,12 @@ mod tests {
 
     #[test]
     fn numbers_are_next_used_old_or_a_gap() {
-        let mut sender = Sender::loaded(5);
+        let mut sender = Sender::loaded(SenderRow { last: 5, refused: Vec::new() });
         assert_eq!(sender.known(5), Known::Old);
         assert_eq!(sender.known(6), Known::Next);
         assert_eq!(sender.known(7), Known::Gap);
         sender.consume(number(60));
-        assert_eq!(sender.known(6), Known::Used(&number(60)));
+        assert_eq!(sender.known(6), Known::Used(number(60)));
         assert_eq!(sender.known(5), Known::Old);
     }
 
@@ -210,9 +269,42 @@ mod tests {
         assert!(sender.collect().is_empty());
         sender.consume(number(last + 1));
         sender.written();
-        assert_eq!(sender.known(last + 1), Known::Used(&number(last + 1)));
+        assert_eq!(sender.known(last + 1), Known::Used(number(last + 1)));
         assert_eq!(sender.known(last + 1 - WINDOW as u64), Known::Old);
         let runs = sender.collect();
         assert_eq!((runs.len(), runs[0].0, runs[0].1.items.len()), (1, last + 1, 1));
+    }
+
+    #[test]
+    fn refusals_are_remembered_for_so_many_numbers_and_are_no_rows_of_their_own() {
+        let refused = |at: u64| Number {
+            fingerprint: Fingerprint::Plain(at),
+            fate: Fate::Refused(ErrorCode::RefusedByPeer),
+        };
+        let mut sender = Sender::default();
+        for at in 1..=3 * REFUSED {
+            sender.consume(refused(at));
+            if at == 2 * REFUSED {
+                assert!(sender.collect().is_empty());
+                sender.written();
+            }
+        }
+        let last = sender.last;
+        for sender in [Sender::loaded(sender.row()), sender.clone()] {
+            assert_eq!(sender.row().refused.len() as u64, REFUSED);
+            assert_eq!(sender.known(last - REFUSED + 1), Known::Used(refused(last - REFUSED + 1)));
+            assert_eq!(sender.known(last), Known::Used(refused(last)));
+        }
+        assert_eq!(sender.known(last - REFUSED), Known::Forgotten, "memory has it still");
+        assert_eq!(Sender::loaded(sender.row()).known(last - REFUSED), Known::Old, "a row that is not there");
+        // A few among those that store something do not end a run; many do.
+        let mut sender = Sender::default();
+        let fates = [(1, 1), (GAP, 0), (1, 2), (GAP + 1, 0), (1, 3), (5, 0)];
+        for (times, seq) in fates {
+            (0..times).for_each(|_| sender.consume(if seq == 0 { refused(9) } else { number(seq) }));
+        }
+        let runs: Vec<_> =
+            sender.collect().into_iter().map(|(first, run)| (first, run.items.len())).collect();
+        assert_eq!(runs, [(1, GAP as usize + 2), (2 * GAP + 4, 1)]);
     }
 }

@@ -17,12 +17,13 @@ pub use super::at::At;
 use super::bars::Bars;
 use super::command::{Act, Actor, Link, NO_DEVICE};
 use super::doors::Doors;
-use super::fingerprint::{Fingerprint, is_gone};
+use super::fingerprint::Fingerprint;
 use super::keeping::Wishes;
 use super::key::SenderKey;
 use super::keyed::Keys;
 use super::manage::{Attributes, Profile, Settings};
-use super::outcome::{Answer, Intent, Outcome, Publication};
+use super::numbers::{taking, trimmed};
+use super::outcome::{About, Answer, Gate, Intent, Outcome, Publication};
 use super::rewrite::Rewrites;
 use super::seal::Chain;
 use super::sender::{Fate, Known, Number, Sender, Stored};
@@ -254,13 +255,19 @@ impl Session {
     pub fn pending_intents(&self) -> impl Iterator<Item = Intent> {
         self.intents.iter().map(|(user, link)| Intent { user: user.clone(), link: link.clone() })
     }
-    /// Whether every intent up to membership version `version` has arrived.
-    pub fn gate_open(&self, version: u64) -> bool {
-        self.intents.values().all(|link| link.version > version)
+    /// Whether the intents that an answer waits for have arrived.
+    pub fn gate_open(&self, gate: &Gate) -> bool {
+        let is_over = |link: &Link| !gate.spans(link.version);
+        match &gate.about {
+            About::Lists(users) => users.iter().all(|user| self.intents.get(user).is_none_or(is_over)),
+            About::All => self.intents.values().all(is_over),
+            // A session has none.
+            About::Errands(..) => true,
+        }
     }
-    /// Whether the list of this user has heard of what concerns it up to membership version `version`.
-    pub fn list_has(&self, user: &UserId, version: u64) -> bool {
-        self.intents.get(user).is_none_or(|link| link.version > version)
+    /// What the answer to a change waits for, also to a repeat of it: what is on its way by now to the lists of those it names.
+    pub(super) fn gate_of(&self, actor: &Actor, act: &Act) -> Option<Gate> {
+        Some(Gate::by_now(self.version, act.about_lists(actor)?))
     }
     /// Refuses every later act with FROZEN, after a panic (R9). What was decided before goes on: intents still clear.
     pub fn freeze(&mut self, index: u64) {
@@ -271,36 +278,6 @@ impl Session {
     pub fn reflect(&mut self, index: u64) {
         self.index = self.index.max(index);
         self.dirty.head = self.is_something();
-    }
-
-    /// The rows that must be read before this act can be judged: the last number of a sender who is not in memory, and
-    /// an old number.
-    pub fn lookup_for(&self, actor: &Actor, client_seq: u64) -> Option<(SenderKey, u64)> {
-        let key = sender_key(actor);
-        let wanted = match self.senders.get(&key) {
-            None => self.senders_in_rows,
-            Some(sender) => client_seq > 0 && sender.known(client_seq) == Known::Old,
-        };
-        let wanted_number = (key, client_seq);
-        (wanted && !self.recalled.contains_key(&wanted_number)).then_some(wanted_number)
-    }
-
-    /// Gives the last number of a sender as its row has it; 0 when there is none.
-    pub fn give_sender(&mut self, key: SenderKey, last: u64) {
-        if last > 0 {
-            self.senders.entry(key).or_insert_with(|| Sender::loaded(last));
-        }
-    }
-
-    /// Gives the old number that [`Session::lookup_for`] asked for; `None` when its message has been trimmed.
-    pub fn recall(&mut self, wanted: (SenderKey, u64), number: Option<Number>) {
-        self.recalled.insert(wanted, number);
-    }
-
-    /// Forgets what was read for the batch.
-    pub fn forget_recalled(&mut self) {
-        self.recalled.clear();
-        self.rewrites.forget_fetched();
     }
 
     /// Applies a numbered act.
@@ -333,7 +310,8 @@ impl Session {
                 let text = format!("client_seq {client_seq} skips numbers, expected {}", last + 1);
                 return refused(ErrorCode::ClientSeqGap, text, last + 1);
             }
-            Known::Used(number) => return self.again(number, fingerprint, client_seq, actor, act),
+            Known::Used(number) => return self.again(&number, fingerprint, client_seq, actor, act),
+            Known::Forgotten => return trimmed(client_seq),
             Known::Old => {
                 return match self.recalled.get(&(key, client_seq)) {
                     Some(Some(number)) => self.again(number, fingerprint, client_seq, actor, act),
@@ -352,7 +330,9 @@ impl Session {
                 }
                 Err(refusal) => Outcome::answer(Answer::Refused(refusal)),
             },
-            Err(refusal) if self.leaves_nothing(actor, act) => Outcome::answer(Answer::Refused(refusal)),
+            Err(refusal) if self.leaves_nothing(actor, act, last) => {
+                Outcome::answer(Answer::Refused(refusal))
+            }
             Err(refusal) => {
                 // Nothing was stored: there is no salt to key it with, and nothing to be found by it.
                 let fingerprint = Fingerprint::Plain(fingerprint);
@@ -360,45 +340,6 @@ impl Session {
                 Outcome::answer(Answer::Refused(taking(refusal, client_seq)))
             }
         }
-    }
-
-    /// Whether a refusal of this act leaves nothing behind, and takes no number: of a user who never was a member, and of
-    /// one who is none and wants to come. Else anybody who asks in vain would leave something in rows with every try,
-    /// for ever. A service is known to the business.
-    fn leaves_nothing(&self, actor: &Actor, act: &Act) -> bool {
-        let stranger = !(actor.service || self.members.contains_key(actor.name()));
-        stranger || self.is_coming(actor.name(), act)
-    }
-
-    /// The first answer again, to a number seen before.
-    fn again(&self, number: &Number, fingerprint: u64, client_seq: u64, actor: &Actor, act: &Act) -> Outcome {
-        if matches!(&number.fate, Fate::Stored(stored) if stored.seq < self.first_seq) {
-            return trimmed(client_seq);
-        }
-        if !number.fingerprint.fits(fingerprint) && !self.is_gone(&number.fate) {
-            let text = format!("number {client_seq} was used with other content");
-            return refused(ErrorCode::ClientSeqReused, text, 0);
-        }
-        match &number.fate {
-            Fate::Stored(stored) => Outcome {
-                answer: Some(Answer::Ack(stored.ack(self.id.clone(), client_seq))),
-                // The first answer to a change may have been waiting for its intents when its node died; so does this
-                // one. A message leaves no intents, and waits for nobody else's.
-                gate: act.moves_members().then_some(self.version),
-                gate_of: act.moves_alone(actor),
-                ..Outcome::default()
-            },
-            Fate::Refused(code) => {
-                let refusal = taking(ErrorBody::new(*code, code.remedy()), client_seq);
-                Outcome::answer(Answer::Refused(refusal))
-            }
-        }
-    }
-
-    /// Whether the content that a number stored has gone since rows were written: they do not know of it yet.
-    fn is_gone(&self, fate: &Fate) -> bool {
-        let Fate::Stored(stored) = fate else { return false };
-        self.stored_record(stored.seq).is_some_and(|record| is_gone(&record))
     }
 
     /// Carries out an act that was allowed: where its record stands, with what follows from it.
@@ -411,6 +352,7 @@ impl Session {
         act: &Act,
     ) -> Result<(Outcome, Stored), ErrorBody> {
         let mut outcome = Outcome::default();
+        let version = self.version;
         let (mut turnover, mut rewriting, mut entry) = (None, None, None);
         let (kind, content_type, content, extensions) = match act {
             Act::Send { content_type, content, extensions } => {
@@ -484,8 +426,7 @@ impl Session {
         outcome.timers_moved |= self.note_expiry(stored.seq, stored.time_ms, actor.name(), act);
         outcome.answer = Some(Answer::Ack(stored.ack(self.id.clone(), client_seq)));
         if !outcome.intents.is_empty() {
-            outcome.gate = Some(self.version);
-            outcome.gate_of = act.moves_alone(actor);
+            outcome.gate = Some(Gate::of_all(version, self.version));
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
         Ok((outcome, stored))
@@ -574,15 +515,6 @@ impl Session {
 
 pub(super) fn sender_key(actor: &Actor) -> SenderKey {
     SenderKey { user: actor.user.clone(), device: actor.device.clone(), epoch: actor.epoch }
-}
-
-/// Refusals that do not always take the number say in `detail` that they did.
-fn taking(refusal: ErrorBody, client_seq: u64) -> ErrorBody {
-    if refusal.code.spares_strangers() { refusal.with_detail(client_seq) } else { refusal }
-}
-
-fn trimmed(client_seq: u64) -> Outcome {
-    refused(ErrorCode::AlreadyTrimmed, format!("number {client_seq} was used, and its message is trimmed"), 0)
 }
 
 pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {

@@ -18,14 +18,14 @@ use super::records;
 use super::rewrite::Rewrites;
 use super::rows::{Freed, RowFault, RowReader, RowWrites};
 use super::seal::Chain;
-use super::sender::{Fate, Number, Run, Stored};
+use super::sender::{Fate, Number, Run, SenderRow, Stored};
 use super::session::{Member, Session, SessionLimits};
-use super::trim::{Expiries, Expiry, UNREAD};
+use super::trim::{Expiries, Expiry};
 use super::versions::{Keeping, Versions};
 use crate::plant::planted;
 
 /// First byte of every row value.
-pub const ROW_VERSION: u8 = 8;
+pub const ROW_VERSION: u8 = 9;
 
 /// The head row: everything of a session that is one per session.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -67,6 +67,11 @@ pub struct HeadRow {
 }
 
 impl HeadRow {
+    /// Whether it may be that of a session which opened in vain ([`Session::is_over`]).
+    pub fn may_be_over(&self) -> bool {
+        self.last_seq == 0 && self.present == 0 && !self.frozen
+    }
+
     /// Reads the session's head row, if there is one.
     ///
     /// # Errors
@@ -95,19 +100,6 @@ impl HeadRow {
             Ok(names.len() < most)
         })?;
         Ok(names)
-    }
-
-    /// Reads every session of a shard, in key order.
-    ///
-    /// # Errors
-    /// [`RowFault`].
-    pub fn read_all(rows: &dyn RowReader, mut each: impl FnMut(SessionId, HeadRow)) -> Result<(), RowFault> {
-        rows.scan(&[letter::HEAD], &mut |key, value| {
-            let id =
-                decode(&Bytes::copy_from_slice(&key[1..])).map_err(|fault| RowFault::damaged(key, fault))?;
-            each(id, row(key, Bytes::copy_from_slice(value))?);
-            Ok(true)
-        })
     }
 }
 
@@ -167,7 +159,16 @@ pub fn awaits(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Result<boo
 /// # Errors
 /// [`RowFault`].
 pub fn last_number(key: &[u8], value: Bytes) -> Result<u64, RowFault> {
-    row(key, value)
+    Ok(row::<SenderRow>(key, value)?.last)
+}
+
+/// What a sender's row says; nothing is used where there is none.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_sender(rows: &dyn RowReader, id: &SessionId, sender: &SenderKey) -> Result<SenderRow, RowFault> {
+    let key = key::sender(letter::SENDER, id, sender);
+    Ok(rows.get(&key)?.map(|value| row(&key, value)).transpose()?.unwrap_or_default())
 }
 
 /// The last number of a sender, 0 if it has none.
@@ -175,11 +176,10 @@ pub fn last_number(key: &[u8], value: Bytes) -> Result<u64, RowFault> {
 /// # Errors
 /// [`RowFault`].
 pub fn read_last_number(rows: &dyn RowReader, id: &SessionId, sender: &SenderKey) -> Result<u64, RowFault> {
-    let key = key::sender(letter::SENDER, id, sender);
-    Ok(rows.get(&key)?.map(|value| row(&key, value)).transpose()?.unwrap_or(0))
+    Ok(read_sender(rows, id, sender)?.last)
 }
 
-/// What came of an old number, from its run and its record; `None` when its message has been trimmed.
+/// What came of an old number, from its run and its record; `None` when its message has been trimmed, or when it was refused.
 ///
 /// # Errors
 /// [`RowFault`].
@@ -195,20 +195,12 @@ pub fn read_number(
     let first = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let run: Run = row(&key, value)?;
     let at = usize::try_from(client_seq.saturating_sub(first)).unwrap_or(usize::MAX);
-    let Some(item) = run.items.get(at) else { return Ok(None) };
-    let (fingerprint, fate) = match item.fate {
-        Err(code) => (Fingerprint::Plain(item.fingerprint), Fate::Refused(code)),
-        Ok(seq) => match records::read_one(rows, id, seq)? {
-            None => return Ok(None),
-            Some(bytes) => {
-                let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
-                let Record { message_id, time_ms, count, .. } = record;
-                let fate = Fate::Stored(Stored { seq, message_id, time_ms, count });
-                (Fingerprint::of_row(item.fingerprint, &record), fate)
-            }
-        },
-    };
-    Ok(Some(Number { fingerprint, fate }))
+    let Some(item) = run.items.get(at).filter(|item| item.seq > 0) else { return Ok(None) };
+    let Some(bytes) = records::read_one(rows, id, item.seq)? else { return Ok(None) };
+    let record: Record = decode(&bytes).map_err(|fault| RowFault::damaged(&key, fault))?;
+    let fingerprint = Fingerprint::of_row(item.fingerprint, &record);
+    let Record { seq, message_id, time_ms, count, .. } = record;
+    Ok(Some(Number { fingerprint, fate: Fate::Stored(Stored { seq, message_id, time_ms, count }) }))
 }
 
 impl Session {
@@ -364,7 +356,7 @@ impl Session {
         }
         for sender_key in &dirty.senders {
             let Some(sender) = self.senders.get_mut(sender_key) else { continue };
-            rows.put(key::sender(letter::SENDER, &self.id, sender_key), row_value(&sender.last));
+            rows.put(key::sender(letter::SENDER, &self.id, sender_key), row_value(&sender.row()));
             for (first, run) in sender.collect() {
                 rows.put(key::numbers(&self.id, sender_key, first), row_value(&run));
             }
@@ -393,6 +385,9 @@ impl Session {
         }
         if dirty.profile {
             rows.put(key::session(letter::PROFILE, &self.id), row_value(&self.profile));
+        }
+        if self.is_over() {
+            rows.over = Some(self.id.clone());
         }
         let head = dirty.head.then(|| self.head_row());
         rows.unsealed = self.begin_sealing(fresh, head, rewritten);
@@ -430,6 +425,28 @@ impl Session {
             && self.keys.is_clean()
     }
 
+    /// The log index that the rows of a session reflect, and the keys of all of them; none if they are not those of one that is
+    /// over.
+    ///
+    /// # Errors
+    /// [`RowFault`].
+    pub fn rows_if_over(rows: &dyn RowReader, id: &SessionId) -> Result<Option<(u64, Vec<Bytes>)>, RowFault> {
+        let session = Self::load(rows, id)?;
+        let (mut keys, mut used) = (Vec::new(), false);
+        if !session.is_over() {
+            return Ok(None);
+        }
+        for letter in letter::SESSION_PARTS {
+            rows.scan(&key::session(*letter, id), &mut |key, _| {
+                used |= *letter != letter::MEMBER;
+                keys.push(Bytes::copy_from_slice(key));
+                Ok(!used)
+            })?;
+        }
+        keys.push(key::session(letter::HEAD, id).into());
+        Ok((!used).then_some((session.index, keys)))
+    }
+
     fn head_row(&self) -> HeadRow {
         HeadRow {
             index: self.index,
@@ -455,7 +472,7 @@ impl Session {
 }
 
 /// Runs of numbers among the `most` rows from the key `from` on (or from the first one) that say only where trimmed messages
-/// stood; and the key to go on from, if there are more. A run with a refusal in it stays: that answer is kept for ever.
+/// stood; and the key to go on from, if there are more.
 ///
 /// # Errors
 /// [`RowFault`].
@@ -477,7 +494,7 @@ pub fn needless_numbers(
         }
         seen += 1;
         let run: Run = row(key, Bytes::copy_from_slice(value))?;
-        if run.items.iter().all(|item| item.fate.is_ok_and(|seq| seq < first_seq)) {
+        if run.items.iter().all(|item| item.seq < first_seq) {
             needless.push(name);
         }
         Ok(true)
@@ -515,55 +532,6 @@ pub fn read_burns_for(rows: &dyn RowReader, id: &SessionId, user: &UserId) -> Re
         let expiry: Expiry = row(key, Bytes::copy_from_slice(value))?;
         found = expiry.waits_for(user).is_some();
         Ok(!found)
-    })?;
-    Ok(found)
-}
-
-/// When the next message of each session of a shard is to go.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn next_expiries(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, u64>, RowFault> {
-    let mut next: BTreeMap<SessionId, u64> = BTreeMap::new();
-    rows.scan(&[letter::EXPIRY], &mut |key, value| {
-        let name = key.get(1..key.len().saturating_sub(8)).unwrap_or_default();
-        let session = decode(&Bytes::copy_from_slice(name)).map_err(|fault| RowFault::damaged(key, fault))?;
-        let Expiry { at_ms, .. } = row(key, Bytes::copy_from_slice(value))?;
-        if at_ms != UNREAD {
-            next.entry(session).and_modify(|least| *least = at_ms.min(*least)).or_insert(at_ms);
-        }
-        Ok(true)
-    })?;
-    Ok(next)
-}
-
-/// Sessions of a shard of which trimmed records are still rows.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn sessions_to_free(rows: &dyn RowReader) -> Result<BTreeMap<SessionId, Freed>, RowFault> {
-    let mut found = BTreeMap::new();
-    rows.scan(&[letter::FREED], &mut |key, value| {
-        let session = decode(&Bytes::copy_from_slice(key.get(1..).unwrap_or_default()));
-        let session = session.map_err(|fault| RowFault::damaged(key, fault))?;
-        found.insert(session, row(key, Bytes::copy_from_slice(value))?);
-        Ok(true)
-    })?;
-    Ok(found)
-}
-
-/// Sessions of a shard that have intents to carry.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn sessions_with_intents(rows: &dyn RowReader) -> Result<Vec<SessionId>, RowFault> {
-    let mut found: Vec<SessionId> = Vec::new();
-    rows.scan(&[letter::INTENT], &mut |key, value| {
-        let link: Link = row(key, Bytes::copy_from_slice(value))?;
-        if found.last() != Some(&link.session) {
-            found.push(link.session);
-        }
-        Ok(true)
     })?;
     Ok(found)
 }

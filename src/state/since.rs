@@ -6,8 +6,8 @@
 //! command like any other, and must not be seen from a list in which nothing has moved. What a device does to its own
 //! numbers and delivered cursors it knows without being told, so that is no change either.
 //!
-//! Links of sessions that were left are never dropped (R12: a removal keeps its version), so whoever asks what was left
-//! since some index is told all of it.
+//! Links of sessions that were left stay, but for the oldest ones ([`super::left`]): whoever asks what was left since some index
+//! is told all of it, or that this cannot be told.
 
 use rookery_wire::{DeviceId, SessionId};
 
@@ -64,18 +64,19 @@ impl User {
     /// Sessions that the user is in no more, and whose line changed after `index`: at most `most` of them, and whether these
     /// are all.
     pub fn left_since(&self, index: u64, most: usize) -> (Vec<SessionId>, bool) {
-        let left = self.links.iter().filter(|(_, link)| !link.member && link.changed > index);
-        let mut left: Vec<SessionId> = left.take(most + 1).map(|(session, _)| session.clone()).collect();
-        let all = left.len() <= most;
+        let mut left: Vec<SessionId> = self.left.since(index).take(most + 1).cloned().collect();
+        let all = left.len() <= most && self.left.floor <= index;
         left.truncate(most);
         (left, all)
     }
 
     /// What the user has set of a session has changed.
     pub(super) fn line_changed(&mut self, session: &SessionId) {
+        self.file_line(session, false);
         if let Some(link) = self.links.get_mut(session) {
             link.changed = self.applying;
             self.dirty.links.insert(session.clone());
         }
+        self.file_line(session, true);
     }
 }

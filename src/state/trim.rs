@@ -10,17 +10,23 @@
 //! an index of its own, one row each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 use rookery_wire::codec::{Blob, decode};
 use rookery_wire::{
-    Burns, ContentHash, ErrorBody, ErrorCode, Expires, Extension, Record, RecordKind, Retention, UserId,
+    Burns, ContentHash, ErrorBody, ErrorCode, Expires, Extension, Record, RecordKind, Retention, SessionId,
+    UserId,
 };
 
 use super::command::Act;
+use super::key;
 use super::outcome::{Answer, Outcome};
 use super::rewrite::Rewriting;
+use super::rows::{RowFault, RowReader};
 use super::session::{At, Session, encode_record};
+use super::session_rows::row;
 use super::versions::Shift;
 use crate::plant::planted;
 
@@ -37,6 +43,10 @@ impl Expiry {
     /// At that time.
     pub(super) fn at(at_ms: u64) -> Self {
         Self { at_ms, burns: None }
+    }
+    /// Whether that time has come.
+    fn is_over(&self, time_ms: u64) -> bool {
+        self.at_ms != UNREAD && self.at_ms <= time_ms
     }
     /// For how long the message lasts once this user has read it, if it waits for that.
     pub(super) fn waits_for(&self, user: &UserId) -> Option<u64> {
@@ -139,6 +149,36 @@ fn burning_in(extensions: &[Extension]) -> Option<u64> {
     decode::<Burns>(&found.data.0).ok().map(|burns| burns.after_ms)
 }
 
+/// What is left of a message whose time has come.
+fn left_of(record: Record) -> Record {
+    let hash = ContentHash::of(&record).extension();
+    let extensions = record.extensions.into_iter().filter(is_lasting).chain([hash]).collect();
+    let (content_type, content) = (Blob::default(), Blob::default());
+    Record { kind: RecordKind::EXPIRED, content_type, content, extensions, ..record }
+}
+
+/// A record as it will be once it has expired; none if there is no content of it.
+pub fn as_expired(record: &Bytes) -> Option<Bytes> {
+    let record: Record = decode(record).ok()?;
+    (record.kind == RecordKind::CONTENT).then(|| encode_record(&left_of(record)))
+}
+
+/// Whether rows say that this message was to go by that time; never by a time that nobody knows.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn is_overdue(
+    rows: &dyn RowReader,
+    id: &SessionId,
+    seq: u64,
+    time_ms: Option<u64>,
+) -> Result<bool, RowFault> {
+    let Some(time_ms) = time_ms else { return Ok(false) };
+    let key = key::expiry(id, seq);
+    let Some(value) = rows.get(&key)? else { return Ok(false) };
+    Ok(row::<Expiry>(&key, value)?.is_over(time_ms))
+}
+
 impl Session {
     /// The running count before the first kept seq.
     pub fn first_count(&self) -> u64 {
@@ -156,6 +196,19 @@ impl Session {
             return None;
         }
         self.expiries.next()
+    }
+
+    /// Whether this message is to go some time, and has not.
+    pub fn may_expire(&self, seq: u64) -> bool {
+        self.expiries.contains(seq)
+    }
+
+    /// Those of these messages that were to go by that time, though they have not: the entry by which they go is to come.
+    /// None by a time that nobody knows.
+    pub fn overdue(&self, seqs: RangeInclusive<u64>, time_ms: Option<u64>) -> Vec<u64> {
+        let Some(time_ms) = time_ms.filter(|_| !seqs.is_empty()) else { return Vec::new() };
+        let over = self.expiries.times.range(seqs).filter(|(_, expiry)| expiry.is_over(time_ms));
+        over.map(|(seq, _)| *seq).collect()
     }
 
     /// Messages that are to go by this time, the earliest first.
@@ -284,16 +337,7 @@ impl Session {
             return None;
         }
         let (count, versions) = (record.count, Shift::all_of(&record));
-        let hash = ContentHash::of(&record).extension();
-        let extensions = record.extensions.into_iter().filter(is_lasting).chain([hash]).collect();
-        let tombstone = Record {
-            kind: RecordKind::EXPIRED,
-            content_type: Blob::default(),
-            content: Blob::default(),
-            extensions,
-            ..record
-        };
         let recalled = Some(count).filter(|_| !planted("unread-expired"));
-        Some(Rewriting { seq, record: encode_record(&tombstone), recalled, versions })
+        Some(Rewriting { seq, record: encode_record(&left_of(record)), recalled, versions })
     }
 }

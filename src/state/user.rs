@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 use rookery_wire::frame::frame_bytes;
 use rookery_wire::reply::{Joined, Left, ReadMark};
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, Kind, RelationState, SessionId, UserId};
@@ -15,15 +16,16 @@ use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::SenderKey;
 use super::keyed::Keys;
+use super::left::{LeftLines, Listing};
 use super::outcome::{Answer, Outcome};
 use super::parts::Counted;
 use super::privacy::Privacy;
-use super::relations::{Errand, ErrandKey, RelationEntry};
+use super::relations::{Errand, ErrandKey, ErrandKind, RelationEntry};
 use super::series::Series;
 use super::session::At;
 use crate::plant::planted;
 
-/// One session in the user's list, present or past (a removal keeps its version, R12).
+/// One session in the user's list, present or past (a removal keeps its version, R12; how long, [`super::left`] says).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct LinkState {
     /// Version of the membership.
@@ -57,11 +59,15 @@ pub struct User {
     pub(super) links: BTreeMap<SessionId, LinkState>,
     /// Links of a member.
     pub(super) present: u32,
+    /// The other links.
+    pub(super) left: LeftLines,
     pub(super) extras: BTreeMap<SessionId, Extras>,
     pub(super) series: BTreeMap<SenderKey, Series>,
     pub(super) relations: BTreeMap<UserId, RelationEntry>,
     /// Relations that are not over.
     pub(super) live_relations: u32,
+    /// Of those, what is only asked by the other.
+    pub(super) asked: u32,
     pub(super) refuses_strangers: bool,
     pub(super) privacy: Privacy,
     /// Grows with everything that leaves errands, and with every stance.
@@ -101,10 +107,12 @@ impl User {
             ended: BTreeMap::new(),
             links: BTreeMap::new(),
             present: 0,
+            left: LeftLines::default(),
             extras: BTreeMap::new(),
             series: BTreeMap::new(),
             relations: BTreeMap::new(),
             live_relations: 0,
+            asked: 0,
             refuses_strangers: false,
             privacy: Privacy::default(),
             version: 0,
@@ -138,7 +146,7 @@ impl User {
     pub fn read_cursor(&self, session: &SessionId) -> u64 {
         self.links.get(session).map_or(0, |link| link.read_seq)
     }
-    /// When a device last registered or had cursors stored, unix milliseconds; 0 for never.
+    /// When a device was last in use as far as is known, unix milliseconds; 0 for never.
     pub fn last_used_ms(&self) -> u64 {
         self.devices.values().map(|device| device.used_ms).max().unwrap_or(0)
     }
@@ -164,6 +172,12 @@ impl User {
 
     /// Moves the read cursor forward; an older one changes nothing and is answered with the newer (G6).
     pub fn read(&mut self, at: &At, to: &ReadTo) -> Outcome {
+        self.read_when(at, to, u64::MAX)
+    }
+
+    /// The same for what a device has read by this time, unix milliseconds. It carries no number, and may come long after
+    /// the device has read the same over another node: then it ends no mark of unread that was set meanwhile (R11).
+    pub fn read_when(&mut self, at: &At, to: &ReadTo, taken_ms: u64) -> Outcome {
         if self.frozen {
             return frozen();
         }
@@ -188,19 +202,21 @@ impl User {
                 self.dirty.links.insert(session.clone());
             }
         }
-        if let Some(extras) = self.extras.get(session).filter(|extras| extras.marked_unread) {
-            let extras = Extras { marked_unread: false, ..extras.clone() };
+        let marked = |extras: &&Extras| extras.marked_unread && extras.marked_ms <= taken_ms;
+        if let Some(mut extras) = self.extras.get(session).filter(marked).cloned() {
+            extras.end_mark();
             outcome.user_frames.push(extras.frame(session));
             self.store_extras(session, extras);
         }
         if self.tell_read(at, to) {
-            (outcome.errands, outcome.gate) = (true, Some(self.version));
+            (outcome.errands, outcome.gate) = (true, self.gate_to(ErrandKind::Burn, session));
         }
         outcome
     }
 
-    /// Moves delivered cursors of a device forward. A device that is not registered (any more, or is so anew, by its epoch) has
-    /// none, and sessions that are not in the user's list are passed over.
+    /// Moves delivered cursors of a device forward, and when it was last used, also without cursors. A device that is not
+    /// registered (any more, or is so anew, by its epoch) has none, and sessions that are not in the user's list are passed
+    /// over.
     pub fn delivered(
         &mut self,
         (device, epoch): (&DeviceId, u32),
@@ -226,12 +242,16 @@ impl User {
     }
 
     /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
-    /// session more than `most` is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
+    /// session more than the list may hold is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
     /// waits until the session knows: it opens behind that.
-    pub fn link(&mut self, link: &Link, most: u32) -> Outcome {
+    pub fn take_link(&mut self, link: &Link, list: &Listing) -> Outcome {
         if self.frozen {
             return frozen();
         }
+        if self.may_be_late(link, list) {
+            return Outcome::answer(Answer::Unsure(self.applying));
+        }
+        let most = list.most;
         let known = self.links.get(&link.session);
         let stays = planted("left-listed") && !link.member;
         if stays || known.is_some_and(|known| link.version <= known.version) {
@@ -254,23 +274,26 @@ impl User {
         let mut outcome = Outcome::answer(Answer::Done);
         match (was_member, link.member) {
             (false, true) => {
-                let joined = Joined { session: link.session.clone(), live_from: 0 };
-                outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
+                if !planted("joined-unpushed") {
+                    outcome.user_frames.push(joined_frame(link));
+                }
                 self.present += 1;
             }
             (true, false) => {
-                let left = Left { session: link.session.clone() };
-                outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
+                if !planted("left-unpushed") {
+                    let left = Left { session: link.session.clone() };
+                    outcome.user_frames.push(frame_bytes(Kind::Left, 0, &left));
+                }
                 self.present = self.present.saturating_sub(1);
             }
             // Let go and let in again, and the intent between took the newer one's place: whoever heard of the first by the
             // session's log alone has ended its subscription.
             (true, true) if known.is_some_and(|known| known.joined_seq != link.joined_seq) => {
-                let joined = Joined { session: link.session.clone(), live_from: 0 };
-                outcome.user_frames.push(frame_bytes(Kind::Joined, 0, &joined));
+                outcome.user_frames.push(joined_frame(link));
             }
             (true, true) | (false, false) => {}
         }
+        self.file_line(&link.session, false);
         let known = self.links.entry(link.session.clone()).or_insert_with(|| LinkState {
             version: 0,
             member: false,
@@ -285,11 +308,18 @@ impl User {
         known.member = link.member;
         known.joined_seq = link.joined_seq;
         self.dirty.links.insert(link.session.clone());
+        self.file_line(&link.session, true);
+        self.forget_left(list.kept);
         if link.member && !was_member && self.bar_from_the_beginning(&link.session) {
-            (outcome.errands, outcome.gate) = (true, Some(self.version));
+            (outcome.errands, outcome.gate) = (true, self.bar_under_way(&link.session));
         }
         outcome
     }
+}
+
+/// JOINED as the user's shard says it; where pushes begin the gateway fills in.
+fn joined_frame(link: &Link) -> Bytes {
+    frame_bytes(Kind::Joined, 0, &Joined { session: link.session.clone(), live_from: 0 })
 }
 
 pub(super) fn frozen() -> Outcome {

@@ -9,6 +9,7 @@ use super::devices::Device;
 use super::exceptions::Extras;
 use super::key::{self, SenderKey, letter};
 use super::keyed::Keys;
+use super::left::LeftLines;
 use super::privacy::Privacy;
 use super::relations::{Errand, ErrandKey, RelationEntry};
 use super::rows::{RowFault, RowReader, RowWrites};
@@ -29,6 +30,7 @@ struct UserRow {
     version: u64,
     privacy: Privacy,
     created_ms: u64,
+    left_floor: u64,
 }
 
 /// A series with whose it is.
@@ -114,8 +116,13 @@ impl User {
             user.counted = row(&key, value)?;
         }
         user.present = u32::try_from(user.sessions().count()).unwrap_or(u32::MAX);
+        let left = user.links.iter().filter(|(_, link)| !link.member);
+        let left = left.map(|(session, link)| (link.changed, session.clone()));
+        user.left = LeftLines::loaded(left, head.left_floor);
         let live = user.relations.values().filter(|entry| entry.is_live()).count();
         user.live_relations = u32::try_from(live).unwrap_or(u32::MAX);
+        let asked = user.relations.values().filter(|entry| entry.is_only_asked()).count();
+        user.asked = u32::try_from(asked).unwrap_or(u32::MAX);
         Ok(user)
     }
 
@@ -124,8 +131,10 @@ impl User {
         let mut rows = RowWrites::default();
         let dirty = std::mem::take(&mut self.dirty);
         for session in &dirty.links {
-            if let Some(link) = self.links.get(session) {
-                rows.put(key::user_session(letter::LINK, &self.id, session), row_value(link));
+            let key = key::user_session(letter::LINK, &self.id, session);
+            match self.links.get(session) {
+                Some(link) => rows.put(key, row_value(link)),
+                None => rows.delete(key),
             }
         }
         let mut set = |key: Vec<u8>, value: Option<Bytes>| match value {
@@ -172,6 +181,7 @@ impl User {
             version: self.version,
             privacy: self.privacy,
             created_ms: self.created_ms,
+            left_floor: self.left.floor,
         }
     }
 
@@ -209,22 +219,4 @@ pub fn read_extras(
 ) -> Result<Option<Extras>, RowFault> {
     let key = key::user_session(letter::EXTRAS, user, session);
     rows.get(&key)?.map(|value| row(&key, value)).transpose()
-}
-
-/// Users of a shard that have errands to carry.
-///
-/// # Errors
-/// [`RowFault`].
-pub fn users_with_errands(rows: &dyn RowReader) -> Result<Vec<UserId>, RowFault> {
-    let mut found: Vec<UserId> = Vec::new();
-    rows.scan(&[letter::ERRAND], &mut |key, _| {
-        let mut rest = key.get(1..).unwrap_or_default();
-        let name = key::take_text(&mut rest).ok_or_else(|| RowFault::damaged(key, "no user in the key"))?;
-        let user = UserId::new(name).map_err(|fault| RowFault::damaged(key, fault))?;
-        if found.last() != Some(&user) {
-            found.push(user);
-        }
-        Ok(true)
-    })?;
-    Ok(found)
 }

@@ -10,8 +10,9 @@ use rookery_wire::{
 use super::command::Act;
 use super::key::{self, letter};
 use super::records;
-use super::session_rows::sessions_to_free;
-use super::tests::{Disk, LIMITS, actor, apply, arrived, at, code_of, group, new_group, seq_of, text, user};
+use super::tests::{
+    Disk, LIMITS, actor, apply, arrived, at, code_of, group, new_group, seq_of, text, to_free, user,
+};
 use super::versions::needless_versions;
 use super::{Actor, Freed, RowReader, RowWrites, Session, VersionBounds};
 
@@ -53,7 +54,7 @@ pub(super) fn checkpoint(session: &mut Session, disk: &mut Disk) {
 
 /// As the checkpoint does it, and whoever finds the row that says so after a crash.
 pub(super) fn free(disk: &mut Disk) {
-    for (id, Freed { first, versions, .. }) in sessions_to_free(disk).expect("rows") {
+    for (id, Freed { first, versions, .. }) in to_free(disk) {
         let mut gone = RowWrites::default();
         let mut from = None;
         loop {
@@ -468,7 +469,7 @@ fn versions_that_were_given_up_are_looked_for_until_they_are_gone_and_no_longer(
         ann.session.written(&LIMITS);
         found
     };
-    let remembered = |ann: &Ann| sessions_to_free(&ann.disk).expect("rows").remove(&group());
+    let remembered = |ann: &Ann| to_free(&ann.disk).pop().map(|(_, freed)| freed);
     let mut ann = Ann::new();
     ann.does(&edit(2, "second", KEPT));
     (0..8).for_each(|_| _ = ann.does(&text("chatter")));

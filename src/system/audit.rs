@@ -1,8 +1,9 @@
 //! The audit as plain state: which lines there are, which asking each stands for, and which go.
 //!
-//! A line is written before what it says is carried out. Whoever asks again writes no second line while the first is kept:
-//! each line has a *mark*, a hash of everything that was asked. In memory stand times and marks; lines are rows. Owns
-//! numbers, and who goes when there are too many; must never look at a clock, for time comes with the command.
+//! A line is written before what it says is carried out. Whoever asks again writes no second line while the first is kept and
+//! the key of the request is remembered: each line has a *mark*, a hash of what names the request, and of no content. In
+//! memory stand times and marks; lines are rows. Owns numbers, and who goes when there are too many; must never look at a
+//! clock, for time comes with the command.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,6 +14,10 @@ use crate::plant::planted;
 
 /// Lines in one command.
 pub const MOST_LINES: usize = 256;
+/// A line stands for what has its mark for so long, milliseconds. That is less than a request key is remembered, and by more
+/// than clocks and deadlines differ: what is carried out again, for its key was forgotten, has a line of its own. Part of what
+/// apply decides.
+pub const REPEAT_MS: u64 = 23 * 60 * 60 * 1000;
 /// Lines that go with one command, beside twice as many as it brings.
 const FORGOTTEN_AT_ONCE: usize = 64;
 
@@ -21,7 +26,7 @@ const FORGOTTEN_AT_ONCE: usize = 64;
 pub struct Wanted {
     /// What it will say.
     pub line: AuditLine,
-    /// Hash of who asks for what, content included.
+    /// Hash of who asks for what under which key, without content.
     pub mark: u128,
 }
 
@@ -105,6 +110,14 @@ impl Book {
         self.entries.iter().copied()
     }
 
+    /// The line that stands for what has this mark at that time.
+    fn known(&self, mark: u128, time_ms: u64) -> Option<u64> {
+        let number = *self.numbers.get(&mark)?;
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let entry = self.entries.get(at)?;
+        (time_ms <= entry.time_ms.saturating_add(REPEAT_MS)).then_some(number)
+    }
+
     /// Adds what is new of the lines, and lets go of what is too old or too much.
     pub fn apply(&mut self, index: u64, command: AuditCommand) -> Written {
         if index <= self.index {
@@ -116,9 +129,9 @@ impl Book {
         let mut written = Written::default();
         let room = 2 * lines.len() + FORGOTTEN_AT_ONCE;
         for Wanted { line, mark } in lines {
-            let known = self.numbers.get(&mark).filter(|_| !planted("audit-twice"));
+            let known = self.known(mark, time_ms).filter(|_| !planted("audit-twice"));
             let number = match known {
-                Some(known) => *known,
+                Some(known) => known,
                 None => {
                     let number = self.next();
                     self.entries.push_back(Entry { time_ms, mark });
@@ -138,7 +151,10 @@ impl Book {
             }
             written.young += u64::from(!old);
             if let Some(gone) = self.entries.pop_front() {
-                self.numbers.remove(&gone.mark);
+                // A later line may have the same mark.
+                if self.numbers.get(&gone.mark) == Some(&self.first) {
+                    self.numbers.remove(&gone.mark);
+                }
                 self.first += 1;
             }
         }
@@ -186,6 +202,23 @@ mod tests {
         assert_eq!(again.fresh[0].0.time_ms, 100, "time does not go back");
         let replayed = add(&mut book, 2, 90, [8, 10]);
         assert_eq!((replayed.numbers.len(), replayed.fresh.len()), (0, 0), "it reflects that entry");
+    }
+
+    #[test]
+    fn a_key_that_may_be_forgotten_is_carried_out_with_a_line_of_its_own() {
+        let mut book = Book::default();
+        let add = |book: &mut Book, index, time_ms, keep| {
+            let lines = vec![wanted(7)];
+            book.apply(index, AuditCommand { time_ms, keep, age_ms: 3 * DAY, lines })
+        };
+        assert_eq!(add(&mut book, 1, 100, 300).numbers, [1]);
+        assert_eq!(add(&mut book, 2, 100 + REPEAT_MS, 300).numbers, [1]);
+        assert_eq!(add(&mut book, 3, 101 + REPEAT_MS, 300).numbers, [2]);
+        let gone = add(&mut book, 4, 101 + 3 * DAY, 300);
+        assert_eq!((gone.numbers.as_slice(), gone.gone), ([3].as_slice(), (1, 2)), "the first is too old");
+        assert_eq!(add(&mut book, 5, 102 + 3 * DAY, 300).numbers, [3], "with it its mark did not go");
+        let copy = Book::of(book.index(), book.first(), book.entries().collect());
+        assert_eq!(copy.numbers, book.numbers);
     }
 
     #[test]

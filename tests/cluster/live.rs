@@ -1,6 +1,6 @@
 //! People as they are now, on three nodes: receipts, ephemeral messages and presence, through the death of a node.
 
-use rookery_client::wire::live::{Passing, PresenceLine, WatchMode, Which};
+use rookery_client::wire::live::{Passing, PresenceLine, SessionPresence, WatchMode, Which};
 use rookery_client::wire::own::{RelationFilter, ShowTo};
 use rookery_client::{Client, Event, Outgoing};
 use rookery_wire::{ErrorCode, GroupId, SessionId, UserAction, UserId};
@@ -73,8 +73,8 @@ async fn readers(client: &Client, session: &SessionId, seq: u64, which: Which) -
     }
 }
 
-/// What passes reaches the members' devices on all nodes, also without the leader of their session, and is judged like a
-/// message; a read in a direct session is told to the other one.
+/// What passes reaches the members' devices on all nodes, that somebody types also without the leader of their session, and is
+/// judged like a message; a read in a direct session is told to the other one.
 #[test]
 fn what_passes_reaches_who_is_there_on_every_node() {
     play(async {
@@ -98,13 +98,18 @@ fn what_passes_reaches_who_is_there_on_every_node() {
             assert_eq!(passed(inbox).await, ("ann".to_owned(), "typing".to_owned()));
             assert_eq!(passed(inbox).await, ("ann".to_owned(), "drawn".to_owned()));
         }
+        // However far the replica of bob's node is behind.
         ann.mute(&team, user("bob"), u64::MAX).await.expect("muted");
+        let refused = bob.ephemeral(&team, "x/stroke", "unheard".into()).await.expect_err("muted");
+        assert_eq!(refused.code(), Some(ErrorCode::Muted));
         cluster.level().await;
         assert_eq!(bob.typing(&team, true).await.expect_err("muted").code(), Some(ErrorCode::Muted));
         ann.mute(&team, user("bob"), 0).await.expect("unmuted");
         ann.remove_members(&team, &[user("eve")]).await.expect("removed");
         cluster.level().await;
         cluster.kill(leader);
+        bob.typing(&team, true).await.expect("passed on without a leader");
+        assert_eq!(passed(&mut anns).await, ("bob".to_owned(), "typing".to_owned()));
         bob.ephemeral(&team, "x/stroke", "again".into()).await.expect("passed on");
         assert_eq!(passed(&mut anns).await, ("bob".to_owned(), "again".to_owned()));
         let pair = direct("ann", "bob");
@@ -222,10 +227,11 @@ fn a_user_who_blocks_another_is_hidden_from_it() {
         assert!(bob.watch(WatchMode::Add, &[user("ann")]).await.expect("a page").users[0].online);
         assert!(ann.watch(WatchMode::Add, &[user("bob")]).await.expect("a page").users[0].online);
 
+        // From the ACK on, however far the replica of bob's node is behind.
         ann.block(user("bob")).await.expect("blocked");
-        cluster.level().await;
         let refused = bob.typing(&pair, true).await.expect_err("blocked");
         assert_eq!(refused.code(), Some(ErrorCode::RefusedByPeer));
+        cluster.level().await;
         ann.read(&pair, 1).await.expect("read");
         let page = bob.receipts(&pair, 1, Which::Read, None, 10).await.expect("a page");
         assert!(page.users.is_empty(), "bob hears of nobody: {page:?}");
@@ -291,5 +297,87 @@ fn who_shows_itself_to_friends_is_hidden_from_others() {
         assert_eq!(page.refused, [(user("ann"), ErrorCode::NotAllowed)]);
         ann.close().await;
         until_seen(&mut bobs, "ann", false).await;
+    });
+}
+
+/// The next word about somebody in the group, which must be this one sooner or later; nothing may be said of eve.
+async fn until_in(inbox: &mut Inbox, name: &str, online: bool) {
+    let event = inbox.event(|event| match event {
+        Event::SessionPresence(told) => {
+            assert!(told.users.iter().all(|line| line.user != user("eve")), "eve shows herself to nobody");
+            let lines = || told.users.iter();
+            let is_said = lines().any(|line| line.user == user(name) && line.online == online);
+            let is_away = !online && told.whole && lines().all(|line| line.user != user(name));
+            (is_said || is_away).then_some(())
+        }
+        _ => None,
+    });
+    event.await;
+}
+
+/// A member comes to another node and goes from it; nodes die; one shows itself to nobody; one is removed and hears nothing more.
+#[test]
+fn who_of_a_group_is_there_is_told_to_its_members_and_to_nobody_else() {
+    play(async {
+        let mut cluster = Cluster::up(Plan::new(3, 3)).await;
+        let team = group("team");
+        let (ann, mut anns) = app(&cluster, &[1, 3], "ann", "phone").await;
+        let (eve, mut eves) = app(&cluster, &[3, 1], "eve", "phone").await;
+        let (cid, mut cids) = app(&cluster, &[3, 1], "cid", "phone").await;
+        let hide = UserAction::SetPrivacy { receipts: ShowTo::All, presence: ShowTo::Nobody };
+        eve.manage_self(hide).await.expect("set");
+        let members = ["bob", "cid", "eve"].map(user);
+        ann.create_group(GroupId::new("team").expect("a name"), &members).await.expect("created");
+        let named = |page: &SessionPresence| {
+            let online = page.users.iter().filter(|line| line.online);
+            online.map(|line| line.user.to_string()).collect::<Vec<_>>()
+        };
+        let page = ann.watch_session(&team, true).await.expect("a page");
+        assert!(page.whole && !named(&page).contains(&"eve".to_owned()), "{page:?}");
+        if !named(&page).contains(&"cid".to_owned()) {
+            until_in(&mut anns, "cid", true).await;
+        }
+        let (sam, _sams) = app(&cluster, &[2], "sam", "phone").await;
+        let refused = sam.watch_session(&team, true).await.expect_err("no member");
+        assert_eq!(refused.code(), Some(ErrorCode::NotMember));
+
+        let (bob, _bobs) = app(&cluster, &[2], "bob", "phone").await;
+        until_in(&mut anns, "bob", true).await;
+        // These two watch by way of the same node.
+        for (watcher, inbox) in [(&cid, &mut cids), (&eve, &mut eves)] {
+            let page = watcher.watch_session(&team, true).await.expect("a page");
+            if !named(&page).contains(&"bob".to_owned()) {
+                until_in(inbox, "bob", true).await;
+            }
+        }
+        bob.close().await;
+        for inbox in [&mut anns, &mut cids, &mut eves] {
+            until_in(inbox, "bob", false).await;
+        }
+        let (_bob, _bobs) = app(&cluster, &[2], "bob", "tablet").await;
+        for inbox in [&mut anns, &mut cids, &mut eves] {
+            until_in(inbox, "bob", true).await;
+        }
+
+        ann.remove_members(&team, &[user("cid")]).await.expect("removed");
+        until_in(&mut anns, "cid", false).await;
+        cluster.kill(2);
+        // Once eve is told, cid would have been.
+        until_in(&mut anns, "bob", false).await;
+        until_in(&mut eves, "bob", false).await;
+        let refused = cid.watch_session(&team, true).await.expect_err("no member");
+        assert_eq!(refused.code(), Some(ErrorCode::NotMember));
+        while let Some(event) = cids.at_once() {
+            let told = matches!(&event, Event::SessionPresence(told)
+                if told.users.iter().any(|line| line.user == user("bob") && !line.online));
+            assert!(!told, "cid is no member any more: {event:?}");
+        }
+        cluster.start(2);
+        cluster.serving().await;
+        until_in(&mut anns, "bob", true).await;
+        // On another node she is told how it is there.
+        cluster.kill(1);
+        until_in(&mut anns, "bob", true).await;
+        assert_ne!(ann.node(), Some(1));
     });
 }

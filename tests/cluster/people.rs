@@ -120,6 +120,11 @@ impl Inbox {
         while self.events.recv().await.is_some() {}
     }
 
+    /// The next event if it has come already.
+    pub fn at_once(&mut self) -> Option<Event> {
+        self.events.try_recv()
+    }
+
     /// The next event that `pick` takes.
     pub async fn event<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let wanted = async {

@@ -57,6 +57,12 @@ pub enum Plant {
     LeftListed,
     /// Now and then a list since a mark leaves out a session that has changed.
     SinceMisses,
+    /// Now and then a send is carried out and not answered.
+    AnswerLost,
+    /// Whoever comes into a session is not told.
+    JoinedUnpushed,
+    /// Whoever is let go is not told.
+    LeftUnpushed,
 }
 
 pub(super) struct Connection {
@@ -175,6 +181,9 @@ impl State {
             Some(Kind::Delivered) => whole(Kind::Ok, request, &()),
             other => panic!("unexpected {other:?}"),
         };
+        if frame.kind == Kind::Send as u8 && self.now_and_then(Plant::AnswerLost) {
+            return;
+        }
         self.reply(id, bytes);
     }
 
@@ -193,7 +202,7 @@ impl State {
             idle_ms: 60_000,
             limits: Limits { frame: 1 << 20, content: 65_536, window: 256, page: 1_000 },
             last_number: acts.unwrap_or(0),
-            deadline_ms: 10_000,
+            deadline_ms: 500,
         };
         whole(Kind::Welcome, request, &welcome)
     }
@@ -276,7 +285,9 @@ impl State {
         let frame = whole(Kind::Joined, 0, &Joined { session: session.clone(), live_from });
         for connection in self.connections.values_mut().filter(|connection| connection.is(user)) {
             connection.live.insert(session.clone(), live_from);
-            let _ = connection.out.try_send(frame.clone());
+            if self.plant != Plant::JoinedUnpushed {
+                let _ = connection.out.try_send(frame.clone());
+            }
         }
         self.changes.of_session(session);
     }
@@ -285,7 +296,9 @@ impl State {
         let frame = whole(Kind::Left, 0, &Left { session: session.clone() });
         for connection in self.connections.values_mut().filter(|connection| connection.is(user)) {
             connection.live.remove(session);
-            let _ = connection.out.try_send(frame.clone());
+            if self.plant != Plant::LeftUnpushed {
+                let _ = connection.out.try_send(frame.clone());
+            }
         }
         self.changes.of_leaving(user, session);
     }

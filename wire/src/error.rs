@@ -88,14 +88,54 @@ codes! {
     BadRequest = 300, "BAD_REQUEST", "correct the field the text names";
     /// Content larger than the limit.
     ContentTooLarge = 301, "CONTENT_TOO_LARGE", "shorten the content or raise limits.content";
-    /// A list longer than its limit.
-    TooMany = 302, "TOO_MANY", "split the list";
+    /// More users watched on a connection than `limits.watched`; `detail` is that figure.
+    TooMany = 302, "TOO_MANY", "watch fewer users at a time, or raise limits.watched";
+    /// A media type of more than 64 bytes; `detail` is that figure.
+    ContentTypeTooLong = 303, "CONTENT_TYPE_TOO_LONG", "shorten the media type";
+    /// More extensions in one message than 16; `detail` is that figure.
+    TooManyExtensions = 304, "TOO_MANY_EXTENSIONS", "put what they say into fewer";
+    /// Extensions of more than 4,096 bytes of data together; `detail` is that figure.
+    ExtensionsTooLarge = 305, "EXTENSIONS_TOO_LARGE", "put what they hold into the content";
+    /// More than 1,000 users in one change of members; `detail` is that figure.
+    TooManyUsers = 306, "TOO_MANY_USERS", "split the change";
+    /// More than 10,000 cursors in one DELIVERED; `detail` is that figure.
+    TooManyCursors = 307, "TOO_MANY_CURSORS", "split the list";
+    /// More groups watched on a connection than `limits.watched_sessions`; `detail` is that figure.
+    TooManyGroupsWatched = 308, "TOO_MANY_GROUPS_WATCHED", "watch fewer groups at a time, or raise limits.watched_sessions";
+    /// The answer to a WATCH of so many users would not fit a frame; `detail` is how many of them one may name.
+    WatchTooLarge = 309, "WATCH_TOO_LARGE", "name them in several";
+    /// Content of an ephemeral message larger than `limits.ephemeral`; `detail` is that figure.
+    EphemeralTooLarge = 310, "EPHEMERAL_TOO_LARGE", "shorten it, or raise limits.ephemeral";
+    /// A name of a group for people of more than 256 bytes; `detail` is that figure.
+    GroupNameTooLong = 311, "GROUP_NAME_TOO_LONG", "shorten the name";
+    /// An avatar of more than 2,048 bytes; `detail` is that figure.
+    AvatarTooLarge = 312, "AVATAR_TOO_LARGE", "give an address instead";
+    /// A value of an attribute of more than 1,024 bytes; `detail` is that figure.
+    AttributeTooLarge = 313, "ATTRIBUTE_TOO_LARGE", "shorten the value";
+    /// A code of invitation of more than 64 bytes; `detail` is that figure.
+    InviteCodeTooLong = 314, "INVITE_CODE_TOO_LONG", "give the code as its maker drew it";
+    /// A text of a request to join of more than 256 bytes; `detail` is that figure.
+    JoinTextTooLong = 315, "JOIN_TEXT_TOO_LONG", "shorten the text";
+    /// A code of invitation for more than 100,000 users; `detail` is that figure.
+    TooManyUses = 316, "TOO_MANY_USES", "make several codes";
+    /// A text of a friend request of more than 512 bytes; `detail` is that figure.
+    FriendTextTooLong = 317, "FRIEND_TEXT_TOO_LONG", "shorten the text";
+    /// A remark of more than 256 bytes; `detail` is that figure.
+    RemarkTooLong = 318, "REMARK_TOO_LONG", "shorten the remark";
+    /// A name of a device of more than 128 bytes; `detail` is that figure.
+    DeviceNameTooLong = 319, "DEVICE_NAME_TOO_LONG", "shorten the name";
+    /// A draft larger than `limits.draft_bytes`; `detail` is that figure.
+    DraftTooLarge = 320, "DRAFT_TOO_LARGE", "keep the draft on the device, or raise limits.draft_bytes";
+    /// An agent in HELLO of more than 64 bytes; the connection ends; `detail` is that figure.
+    AgentTooLong = 321, "AGENT_TOO_LONG", "shorten the name of the program";
+    /// A platform in HELLO of more than 32 bytes; the connection ends; `detail` is that figure.
+    PlatformTooLong = 322, "PLATFORM_TOO_LONG", "shorten the platform";
     /// A number was skipped; `detail` is the expected one. Nothing was stored.
     ClientSeqGap = 400, "CLIENT_SEQ_GAP", "send the expected number first";
     /// The number was used with other content.
     ClientSeqReused = 401, "CLIENT_SEQ_REUSED", "take the next free number";
     /// The number was used, and its message has been trimmed since.
-    AlreadyTrimmed = 402, "ALREADY_TRIMMED", "it was stored once; do not send it again";
+    AlreadyTrimmed = 402, "ALREADY_TRIMMED", "it was answered once; do not send it again";
     /// The user is not a member of the session.
     NotMember = 403, "NOT_MEMBER", "join the session first";
     /// There is no such session.
@@ -225,7 +265,8 @@ impl ErrorCode {
     }
 
     /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user who never was a
-    /// member, or of one who is none and wants to come in (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
+    /// member, of one who is none any more from a device without numbers there, or of one who is none and wants to come in
+    /// (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
     /// heard by those alone, and take none.
     pub fn spares_strangers(self) -> bool {
         use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};

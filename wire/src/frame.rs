@@ -103,6 +103,8 @@ kinds! {
     Audit = 29, "AUDIT";
     /// [`crate::versions::ListVersions`].
     ListVersions = 30, "LIST_VERSIONS";
+    /// [`crate::live::WatchSession`].
+    WatchSession = 31, "WATCH_SESSION";
     /// [`crate::reply::Welcome`].
     Welcome = 129, "WELCOME";
     /// [`crate::reply::Ack`].
@@ -167,6 +169,8 @@ kinds! {
     AuditPage = 160, "AUDIT_PAGE";
     /// [`crate::versions::VersionsPage`].
     VersionsPage = 161, "VERSIONS_PAGE";
+    /// [`crate::live::SessionPresence`].
+    SessionPresence = 162, "SESSION_PRESENCE";
 }
 
 /// One frame as read: the kind is still a number, since a newer peer may use one that is unknown here.

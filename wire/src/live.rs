@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 
 use crate::codec::{Blob, Source};
 use crate::error::ErrorCode;
-use crate::id::{DeviceId, SessionId, UserId};
+use crate::id::{DeviceId, MAX_ID_BYTES, SessionId, UserId};
 
 /// Which side of a message's readers is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -185,4 +185,33 @@ pub struct PresencePage {
     pub users: Vec<PresenceLine>,
     /// Those who are not watched, and why.
     pub refused: Vec<(UserId, ErrorCode)>,
+}
+
+/// `WATCH_SESSION`: whether this connection is told who of a group comes and goes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WatchSession {
+    /// Which group; at most `limits.watched_sessions` on one connection.
+    pub session: SessionId,
+    /// From now on, or no longer.
+    pub on: bool,
+}
+
+/// `SESSION_PRESENCE`: the answer to WATCH_SESSION, and a push when something has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SessionPresence {
+    /// Which group.
+    pub session: SessionId,
+    /// These take the place of all who were named before; else they are what has changed.
+    pub whole: bool,
+    /// Members by name, at most [`named_at_once`].
+    pub users: Vec<PresenceLine>,
+    /// How many more members are online, of whom nobody is told who.
+    pub others: u32,
+}
+
+/// How many members of a group are named to those who watch it: `most`, or as many as one [`SessionPresence`] of `frame` bytes
+/// has room for.
+pub fn named_at_once(most: u32, frame: u32) -> usize {
+    let room = (frame as usize).saturating_sub(PRESENCE_SPARE) / (MAX_ID_BYTES + PRESENCE_LINE);
+    (most as usize).min(room)
 }

@@ -1,6 +1,6 @@
 //! Answers: which request each is for, and what it means for it.
 
-use rookery_wire::live::{Presence, PresencePage};
+use rookery_wire::live::{Presence, PresencePage, SessionPresence};
 use rookery_wire::reply::{Ack, GoAway, Joined, Lagged, Left, Message, Page, ReadMark, SyncPage, Welcome};
 use rookery_wire::request::Role;
 use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Record, RecordKind, Retry, decode};
@@ -105,6 +105,7 @@ impl Engine {
                 let presence: Presence = body(frame)?;
                 self.give(Event::Presence(presence.users));
             }
+            Kind::SessionPresence => self.give(Event::SessionPresence(body(frame)?)),
             Kind::Joined => {
                 let joined: Joined = body(frame)?;
                 self.joined(now, &joined);
@@ -146,6 +147,10 @@ impl Engine {
                 self.give(Event::Presence(page.users));
                 Ok(())
             }
+            (Purpose::WatchSession(_), Kind::SessionPresence) => {
+                self.give(Event::SessionPresence(body(frame)?));
+                Ok(())
+            }
             (Purpose::Ask(ask), kind) => {
                 let answer = match kind {
                     Kind::SyncPage => Answer::Sync(body::<SyncPage>(frame)?),
@@ -164,6 +169,7 @@ impl Engine {
                     Kind::AuditPage => Answer::Audit(body(frame)?),
                     Kind::ReceiptPage => Answer::Receipts(body(frame)?),
                     Kind::PresencePage => Answer::Presence(body(frame)?),
+                    Kind::SessionPresence => Answer::SessionPresence(body::<SessionPresence>(frame)?),
                     Kind::DigestReply => Answer::Digest(body(frame)?),
                     Kind::Ok => Answer::Done,
                     Kind::Pong => Answer::Pong,
@@ -234,6 +240,7 @@ impl Engine {
             Purpose::Gap(slot) => self.gap_refused(now, slot, verdict, &body),
             Purpose::Sync => self.sync_refused(now, verdict, &body)?,
             Purpose::Watch => self.watch_refused(now, verdict, &body),
+            Purpose::WatchSession(session) => self.watch_session_refused(now, session, verdict),
             Purpose::Cursors => self.delivered_answered(now, Some(verdict)),
             Purpose::Ping | Purpose::Hello => {}
         }

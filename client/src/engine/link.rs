@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Watch,
     /// DELIVERED, said again.
     Cursors,
+    /// By the hash of the group.
+    WatchSession(u64),
     Ping,
 }
 

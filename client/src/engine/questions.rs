@@ -49,6 +49,9 @@ impl Engine {
         reply: Reply<Answer>,
         permit: OwnedSemaphorePermit,
     ) {
+        if let Question::WatchSession(watch) = &question {
+            self.watched.asked_session(watch);
+        }
         let deadline = now + self.settings.request_deadline;
         let ask = Ask { question, reply, _permit: permit, deadline, due: Some(0), written: false };
         self.asks.insert(self.next_ask, ask);
@@ -98,6 +101,7 @@ impl Engine {
                 Question::Receipts(ask) => encode_frame(Kind::Receipts, id, ask, &mut self.out),
                 Question::Ephemeral(what) => encode_frame(Kind::Ephemeral, id, what, &mut self.out),
                 Question::Watch(watch) => encode_frame(Kind::Watch, id, watch, &mut self.out),
+                Question::WatchSession(watch) => encode_frame(Kind::WatchSession, id, watch, &mut self.out),
                 Question::Digest(ask) => encode_frame(Kind::Digest, id, ask, &mut self.out),
                 Question::Admin(ask) => encode_frame(Kind::Admin, id, ask, &mut self.out),
                 Question::Audit(ask) => encode_frame(Kind::Audit, id, ask, &mut self.out),
@@ -149,6 +153,11 @@ impl Engine {
         {
             ask.due = Some(now);
             return self.ask_due(now);
+        }
+        if let Some(Question::WatchSession(watch)) = self.asks.get(&number).map(|ask| &ask.question)
+            && verdict == Verdict::Final
+        {
+            self.watched.may_not(watch.session.hash64());
         }
         let passing = self.asks.get(&number).is_some_and(Ask::has_passed);
         if verdict == Verdict::Final || passing {

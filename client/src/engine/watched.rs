@@ -1,14 +1,17 @@
-//! Whom the application watches: asked for again on every connection, for a node knows only what it was asked on this one.
+//! Whom the application watches, and in which groups who is there: asked for again on every connection, for a node knows only
+//! what it was asked on this one.
 //!
-//! What is wished is what was granted: an answer changes it, a refusal does not, as it changes nothing at the node. One request
-//! is under way at a time, the application's or one of those that ask again, so that the node carries them out in the order in
-//! which they change what is wished. Where a request may or may not have been carried out, all is asked for anew. What a
-//! node does not take when asked again, having less room, is wished no more, and the application is told.
+//! Of users what is wished is what was granted: an answer changes it, a refusal does not, as it changes nothing at the node. One
+//! request is under way at a time, the application's or one of those that ask again, so that the node carries them out in the
+//! order in which they change what is wished. Where a request may or may not have been carried out, all is asked for anew. What
+//! a node does not take when asked again, having less room, is wished no more, and the application is told.
+//!
+//! A group is wished from when the application asks for it until it asks for the end, or a node refuses it for good.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use rookery_wire::live::{PresencePage, Watch, WatchMode, watched_at_once};
-use rookery_wire::{ErrorBody, ErrorCode, Kind, UserId, encode_frame};
+use rookery_wire::live::{PresencePage, Watch, WatchMode, WatchSession, watched_at_once};
+use rookery_wire::{ErrorBody, ErrorCode, Kind, SessionId, UserId, encode_frame};
 
 use crate::engine::answers::PAUSE;
 use crate::engine::link::{Phase, Purpose, Verdict};
@@ -22,8 +25,12 @@ const AGAIN: Millis = 500;
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     users: BTreeSet<UserId>,
-    /// When to ask for all again.
+    /// When to ask for all users again.
     due: Option<Millis>,
+    /// Groups of which the members are watched.
+    sessions: BTreeSet<SessionId>,
+    /// When to ask for all of those again, after a refusal that passes.
+    sessions_due: Option<Millis>,
     /// The application's request that is under way.
     busy: Option<u64>,
     /// The part of all that is under way, those behind it, and how many users the parts before it have named.
@@ -58,6 +65,19 @@ impl Watched {
         self.take_refused(now, page);
     }
 
+    /// The application asks for this of a group: it is wished until it is refused for good.
+    pub(crate) fn asked_session(&mut self, watch: &WatchSession) {
+        match watch.on {
+            true => drop(self.sessions.insert(watch.session.clone())),
+            false => drop(self.sessions.remove(&watch.session)),
+        }
+    }
+
+    /// It is not asked for again: this is no member of it, or the node has no room for it.
+    pub(crate) fn may_not(&mut self, session: u64) {
+        self.sessions.retain(|watched| watched.hash64() != session);
+    }
+
     fn take_refused(&mut self, now: Millis, page: &PresencePage) {
         for (user, code) in &page.refused {
             if *code == ErrorCode::NotAllowed {
@@ -68,18 +88,25 @@ impl Watched {
         }
     }
 
-    /// All is asked for again then.
+    /// All users are asked for again then.
     pub(crate) fn assert_at(&mut self, at: Millis) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
+    /// Whether something is to be asked for again, now or soon.
     pub(crate) fn is_due(&self) -> bool {
-        self.due.is_some() && self.part.is_none() && self.busy.is_none()
+        self.sessions_due.is_some() || self.users_due().is_some()
+    }
+
+    /// When all users are to be asked for again; none while a request is under way.
+    fn users_due(&self) -> Option<Millis> {
+        self.due.filter(|_| self.part.is_none() && self.busy.is_none())
     }
 
     /// The connection is gone, and with it all that was watched.
     pub(crate) fn cut(&mut self) {
         (self.due, self.busy, self.part) = (None, None, None);
+        self.sessions_due = None;
     }
 
     /// A node takes no more than `room` of the part that is under way. Gives those who are wished no more.
@@ -100,8 +127,19 @@ impl Watched {
 impl Engine {
     /// On a new connection.
     pub(crate) fn watch_again(&mut self, now: Millis) {
+        self.watch_sessions(now);
         if !self.watched.users.is_empty() {
             self.watch_all(now);
+        }
+    }
+
+    /// Each is a request of its own, and changes nothing for the others.
+    fn watch_sessions(&mut self, now: Millis) {
+        self.watched.sessions_due = None;
+        let sessions: Vec<SessionId> = self.watched.sessions.iter().cloned().collect();
+        for session in sessions {
+            let id = self.link.request(Purpose::WatchSession(session.hash64()), now);
+            encode_frame(Kind::WatchSession, id, &WatchSession { session, on: true }, &mut self.out);
         }
     }
 
@@ -140,8 +178,13 @@ impl Engine {
             // All is asked for on the next connection.
             Verdict::Elsewhere => self.watched.part = None,
             Verdict::Final => {
-                let most = if body.code == ErrorCode::TooMany { body.detail } else { 0 };
-                let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(self.watched.named);
+                let most = usize::try_from(body.detail).unwrap_or(usize::MAX);
+                let room = match body.code {
+                    ErrorCode::TooMany => most.saturating_sub(self.watched.named),
+                    // Of one request, whatever is watched already.
+                    ErrorCode::WatchTooLarge => most,
+                    _ => 0,
+                };
                 let users = self.watched.give_up_beyond(room);
                 if !users.is_empty() {
                     self.give(Event::Unwatched { users, error: body.clone() });
@@ -151,9 +194,26 @@ impl Engine {
         }
     }
 
+    pub(crate) fn watch_session_refused(&mut self, now: Millis, session: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Again { after } => {
+                let at = now + after.max(PAUSE);
+                self.watched.sessions_due = Some(self.watched.sessions_due.map_or(at, |due| due.min(at)));
+            }
+            // All are asked for on the next connection.
+            Verdict::Elsewhere => {}
+            Verdict::Final => self.watched.may_not(session),
+        }
+    }
+
     pub(crate) fn watch_if_due(&mut self, now: Millis) {
-        let due = self.watched.due.is_some_and(|due| due <= now);
-        if due && self.watched.is_due() && self.link.phase == Phase::Up {
+        if self.link.phase != Phase::Up {
+            return;
+        }
+        if self.watched.sessions_due.is_some_and(|due| due <= now) {
+            self.watch_sessions(now);
+        }
+        if self.watched.users_due().is_some_and(|due| due <= now) {
             self.watch_all(now);
         }
     }

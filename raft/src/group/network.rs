@@ -152,12 +152,13 @@ impl RaftNetworkV2<TypeConfig> for Wire {
         let held = self.factory.checkpoints.transfer();
         let down = |e: PeerError| SendError::Unreachable(Unreachable::new(&e));
         let link = self.link().map_err(down)?;
+        let name = snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index);
         let opening = Opening::Snapshot { vote, meta: snapshot.meta }.encode();
         let duct = link
             .open(Lane::Bulk, self.factory.group, opening, send_snapshot::ANSWERS_QUEUED)
             .map_err(down)?;
         let patience = option.soft_ttl();
-        let sending = send_snapshot::Sending::new(&self.factory, self.target, duct, patience);
+        let sending = send_snapshot::Sending::new(&self.factory, self.target, duct, patience, name);
         tracing::info!(group = self.factory.group, to = %self.target, "sending a snapshot");
         let outcome = tokio::select! {
             biased;

@@ -32,6 +32,8 @@ pub(super) struct Sending {
     target: RaftId,
     duct: Duct,
     patience: Duration,
+    /// Log index that the snapshot is named after.
+    name: u64,
     sent: u64,
     taken: u64,
 }
@@ -39,14 +41,14 @@ pub(super) struct Sending {
 type Response = SnapshotResponse<TypeConfig>;
 
 impl Sending {
-    pub(super) fn new(factory: &Factory, target: RaftId, duct: Duct, patience: Duration) -> Self {
+    pub(super) fn new(factory: &Factory, target: RaftId, duct: Duct, patience: Duration, name: u64) -> Self {
         let (write, fatal, me) = (factory.write_snapshot.clone(), factory.fatal.clone(), factory.me);
-        Self { write, fatal, me, target, duct, patience, sent: 0, taken: 0 }
+        Self { write, fatal, me, target, duct, patience, name, sent: 0, taken: 0 }
     }
 
     /// Sends everything and waits until it is installed.
     pub(super) async fn run(mut self) -> Result<Response, SendError> {
-        let (writer, mut chunks) = SnapshotWriter::channel();
+        let (writer, mut chunks) = SnapshotWriter::named(self.name);
         let mut writing = (self.write)(writer);
         let mut written = None;
         loop {

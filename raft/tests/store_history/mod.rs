@@ -2,7 +2,8 @@
 //!
 //! Operations of a group are a function of the random source and of the group's state alone, so the judge can replay
 //! what a killed process was doing. The process says when it begins an operation and when it was acknowledged; after
-//! the crash each group must stand at some operation between the last acknowledged and the last begun, whole.
+//! the crash each group must stand at some operation between the last acknowledged and the last begun. Each is whole, but for
+//! the append that was under way: it may take more than one batch of the journal, and then its beginning may be there.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several test binaries")]
 
@@ -328,6 +329,8 @@ pub fn listen(mut child: Child, stop: impl FnOnce(&mut Child) + Send) -> (Said, 
 #[derive(Debug, Default)]
 pub struct Judge {
     pub groups: BTreeMap<u32, Model>,
+    /// Groups that were found with the beginning of an append that nobody was told of.
+    pub cut: u32,
 }
 
 impl Judge {
@@ -351,11 +354,16 @@ impl Judge {
         let mut rng = StdRng::seed_from_u64(life.seed ^ u64::from(group) << 32);
         let begun = said.begun.get(&group).copied().unwrap_or(0);
         let acked = said.acked.get(&group).copied().unwrap_or(0);
-        let mut nearest = String::new();
+        let mut words = String::new();
         let mut candidate = model.clone();
         for number in 0..=begun {
             if number > 0 {
                 let act = candidate.draw(&mut rng, life.most);
+                if number > acked && begins(&candidate, &act, &found) {
+                    self.cut += 1;
+                    *model = found;
+                    return Ok(());
+                }
                 candidate.apply(&act);
                 if matches!(act, Act::Append { .. }) {
                     let _: bool = rng.random_ratio(1, 3);
@@ -365,16 +373,49 @@ impl Judge {
                 *model = found;
                 return Ok(());
             }
-            if number == acked {
-                let _ = write!(nearest, "{:?}", candidate.state);
+            if number < acked && candidate == found {
+                let _ = write!(words, "\n  LOST: it stands where operation {number} had left it");
+            }
+            if number == acked || number == begun {
+                let _ = write!(words, "\n  operation {number} leaves {}", difference(&candidate, &found));
             }
         }
+        let Model { state, entries } = &found;
         Err(format!(
-            "group {group}: acknowledged {acked}, begun {begun}, state then {nearest}; found {:?} with {} entries",
-            found.state,
-            found.entries.len()
+            "group {group} (seed {}): acknowledged {acked}, begun {begun}, found {state:?} with {} entries, {:?} to {:?}{words}",
+            life.seed,
+            entries.len(),
+            entries.keys().next(),
+            entries.keys().next_back()
         ))
     }
+}
+
+/// Whether `found` is what `before` is with the first entries of this append, and not with all of them.
+fn begins(before: &Model, act: &Act, found: &Model) -> bool {
+    let Act::Append { term, first, payloads } = act else { return false };
+    let Some((_, last)) = found.state.last.filter(|(of, last)| of == term && last >= first) else {
+        return false;
+    };
+    let some = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+    if some >= payloads.len() {
+        return false;
+    }
+    let mut begun = before.clone();
+    begun.apply(&Act::Append { term: *term, first: *first, payloads: payloads[..some].to_vec() });
+    begun == *found
+}
+
+/// What a model says, and the first entries of it that are otherwise in what was found.
+fn difference(model: &Model, found: &Model) -> String {
+    let entry = |of: &Model, index: &u64| of.entries.get(index).map(|(term, bytes)| (*term, bytes.len()));
+    let indexes: std::collections::BTreeSet<u64> =
+        model.entries.keys().chain(found.entries.keys()).copied().collect();
+    let differing = indexes.iter().filter(|index| model.entries.get(index) != found.entries.get(index));
+    let shown: Vec<_> =
+        differing.clone().take(3).map(|index| (index, entry(model, index), entry(found, index))).collect();
+    let count = differing.count();
+    format!("{:?}; {count} entries differ, by index, here and found (term, bytes): {shown:?}", model.state)
 }
 
 async fn judge_map(store: &Store, said: &Said) -> Result<(), String> {

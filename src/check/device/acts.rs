@@ -215,7 +215,7 @@ impl Device {
         let (first_seq, last_seq) = (0, 0);
         let page =
             Page { device, session, from, backward, max, fresh, invoke, done, first_seq, last_seq, records };
-        connection.waiting.insert(id, Waiting::Pull { page, why });
+        connection.expects(id, Waiting::Pull { page, why });
     }
 
     /// Pulls what pushes skipped.
@@ -247,7 +247,7 @@ impl Device {
         // Sometimes less than before: the cursor must not follow.
         let seq = if self.random.random_bool(0.7) { have } else { self.random.random_range(1..=have) };
         let id = connection.link.ask(Kind::Read, &Read { session: name, seq });
-        connection.waiting.insert(id, Waiting::Read(self.log.marks.len()));
+        connection.expects(id, Waiting::Read(self.log.marks.len()));
         let (device, invoke) = (self.me, self.stage.now());
         self.log.marks.push(Mark { device, session, seq, invoke, done: NEVER, answer: None, refused: false });
         self.stage.note();

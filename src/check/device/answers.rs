@@ -15,7 +15,7 @@ impl Device {
     pub(super) fn take(&mut self, connection: &mut Connection, frame: &Frame) -> Result<(), End> {
         let waiting = match frame.request_id {
             0 => None,
-            id => connection.waiting.remove(&id),
+            id => connection.waiting.remove(&id).map(|owed| owed.waiting),
         };
         match (Kind::from_number(frame.kind), waiting) {
             (Some(Kind::Ack), Some(Waiting::Send { session, client_seq, retry })) => {
@@ -170,7 +170,7 @@ impl Device {
             Some(Kind::Joined) => {
                 let joined: Joined = body(frame)?;
                 let Some(session) = self.stage.cast.find_session(&joined.session) else { return Ok(()) };
-                self.saw(connection, session, Seen::Live(joined.live_from));
+                self.saw(connection, session, Seen::Joined(joined.live_from));
                 connection.live.insert(session);
                 connection.left.remove(&session);
                 self.joined.insert(session);
@@ -214,7 +214,7 @@ impl Device {
         }
         for (session, from) in lagged.sessions {
             let Some(session) = self.stage.cast.find_session(&session) else { continue };
-            self.saw(connection, session, Seen::Live(from));
+            self.saw(connection, session, Seen::Lagged(from));
             self.views.entry(session).or_default().live_from(from);
         }
         self.fill(connection);

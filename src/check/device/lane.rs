@@ -116,7 +116,7 @@ impl Device {
                 pending.asked = true;
                 pending.attempts += 1;
                 let client_seq = pending.client_seq;
-                connection.waiting.insert(id, Waiting::Send { session: *session, client_seq, retry });
+                connection.expects(id, Waiting::Send { session: *session, client_seq, retry });
             }
         }
     }
@@ -137,7 +137,7 @@ impl Device {
                     outcome: Outcome::Unknown,
                 });
                 let client_seq = *client_seq;
-                connection.waiting.insert(id, Waiting::Send { session: *session, client_seq, retry });
+                connection.expects(id, Waiting::Send { session: *session, client_seq, retry });
             }
         }
     }
@@ -167,6 +167,9 @@ impl Device {
         self.stage.end_send(acked && send.act == Act::Content);
         send.done = self.stage.now();
         send.outcome = outcome;
+        if acked && matches!(send.act, Act::Create(_) | Act::Add(_) | Act::Remove(_)) {
+            self.stage.members_changed(send.done);
+        }
         if acked && send.lasts_ms > 0 {
             self.stage.lasts_until(send.done + send.lasts_ms * 1000);
         }

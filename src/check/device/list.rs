@@ -91,7 +91,7 @@ impl Device {
     fn ask_sync_page(&self, connection: &mut Connection, after: Blob, since: Blob, list: Asked) {
         let request = rookery_wire::request::Sync { after, limit: PAGE, since };
         let id = connection.link.ask(Kind::Sync, &request);
-        connection.waiting.insert(id, Waiting::Sync { page: self.stage.now(), list });
+        connection.expects(id, Waiting::Sync { page: self.stage.now(), list });
     }
 
     pub(super) fn sync_page(
@@ -187,7 +187,12 @@ impl Device {
         if list.unresolved.is_empty() {
             let views = &self.views;
             // What it does not name we were removed from, unless we joined meanwhile.
-            self.joined.retain(|session| views.get(session).is_some_and(|view| view.told >= list.invoke));
+            let told = |session: &SessionIx| views.get(session).is_some_and(|view| view.told >= list.invoke);
+            let gone: Vec<SessionIx> = self.joined.iter().copied().filter(|session| !told(session)).collect();
+            for session in gone {
+                self.joined.remove(&session);
+                self.saw(connection, session, Seen::Unlisted);
+            }
         }
         self.log.syncs.push(list);
         if full {

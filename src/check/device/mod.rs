@@ -9,6 +9,7 @@ mod acts;
 mod answers;
 mod lane;
 mod list;
+mod owed;
 mod own;
 mod proof;
 mod rewrite;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use self::lane::Lane;
 use self::list::{Asked, Kept};
+use self::owed::Owed;
 use self::own::Own;
 use self::proof::Proofs;
 use self::rewrite::Recent;
@@ -125,7 +127,10 @@ impl From<LinkFault> for End {
 struct Connection {
     link: Link,
     node: u16,
-    waiting: HashMap<u32, Waiting>,
+    waiting: HashMap<u32, Owed>,
+    /// For so long it was watched, and when that was reckoned last.
+    watched: Duration,
+    looked: Instant,
     heard: Instant,
     pinged: bool,
     syncing: bool,
@@ -189,6 +194,7 @@ impl Device {
                     let end = self.converse(&mut connection, &mut phase).await;
                     let whole = matches!(end, End::Finished);
                     connection.stream.closed = (!whole).then(|| self.stage.now());
+                    connection.stream.owing = self.owing(&connection);
                     self.log.streams.push(connection.stream);
                     self.lanes.values_mut().for_each(Lane::disconnected);
                     self.own.disconnected();
@@ -261,13 +267,23 @@ impl Device {
             self.log.faults.push((self.stage.now(), self.me, text));
         }
         self.epoch = welcome.epoch;
+        self.stage.heard_deadline(welcome.deadline_ms);
         let opened = self.stage.now();
-        let stream =
-            Stream { device: self.me, node: *node, opened, closed: Some(opened), events: Vec::new() };
+        let stream = Stream {
+            device: self.me,
+            node: *node,
+            opened,
+            closed: Some(opened),
+            events: Vec::new(),
+            deadline_ms: welcome.deadline_ms,
+            owing: Vec::new(),
+        };
         Ok(Connection {
             link,
             node: *node,
             waiting: HashMap::new(),
+            watched: Duration::ZERO,
+            looked: Instant::now(),
             heard: Instant::now(),
             pinged: false,
             syncing: false,
@@ -319,6 +335,7 @@ impl Device {
 
     /// One tick: what the phase asks for.
     fn act(&mut self, connection: &mut Connection, phase: &watch::Receiver<Phase>) -> Result<(), End> {
+        connection.watch(self.stage.pace.interval);
         self.watch_silence(connection)?;
         if self.want_sync && !connection.syncing {
             self.ask_sync(connection);
@@ -331,7 +348,9 @@ impl Device {
         match now {
             Phase::Load => self.play(connection),
             Phase::Drain => Ok(()),
-            Phase::Quiet(heads) if self.has_all(&heads) => self.leave_quietly(connection),
+            Phase::Quiet(heads) if self.has_all(&heads) && self.is_answered(connection) => {
+                self.leave_quietly(connection)
+            }
             Phase::Quiet(_) => Ok(()),
             Phase::End => Err(End::Finished),
         }
@@ -367,7 +386,7 @@ impl Device {
         if !connection.pinged {
             connection.pinged = true;
             let id = connection.link.ask_encoded(Kind::Ping, &bytes::Bytes::new());
-            connection.waiting.insert(id, Waiting::Ping);
+            connection.expects(id, Waiting::Ping);
         }
         Ok(())
     }

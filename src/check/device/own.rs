@@ -109,7 +109,7 @@ impl Device {
         if let Some(pending) = self.own.pending.as_mut().filter(|pending| !pending.asked) {
             pending.asked = true;
             let id = connection.link.ask_encoded(Kind::ManageSelf, &pending.body);
-            connection.waiting.insert(id, Waiting::Bar { number: pending.number, again: None });
+            connection.expects(id, Waiting::Bar { number: pending.number, again: None });
         }
     }
 
@@ -117,7 +117,7 @@ impl Device {
     pub(super) fn repeat_own(&mut self, connection: &mut Connection) {
         if let Some((number, body, value)) = &self.own.answered {
             let id = connection.link.ask_encoded(Kind::ManageSelf, body);
-            connection.waiting.insert(id, Waiting::Bar { number: *number, again: Some(*value) });
+            connection.expects(id, Waiting::Bar { number: *number, again: Some(*value) });
         }
     }
 

@@ -91,7 +91,7 @@ impl Device {
         let Some(name) = self.stage.cast.session(session).cloned() else { return };
         let ask = DigestAt { session: name, seq, consistency: Consistency::Linearizable };
         let id = connection.link.ask(Kind::Digest, &ask);
-        connection.waiting.insert(id, Waiting::Digest { session, seq, mine });
+        connection.expects(id, Waiting::Digest { session, seq, mine });
     }
 
     /// A page that was pulled to prove has been taken in.

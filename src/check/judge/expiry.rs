@@ -28,16 +28,21 @@ pub(super) fn faults(history: &History) -> Vec<(Micros, Micros)> {
     history.rounds.iter().map(|round| (round.fault_at, round.healed)).collect()
 }
 
+/// When something must have happened that has so long from `due` on, and from the end of any fault that came between.
+pub(super) fn suspended(faults: &[(Micros, Micros)], due: Micros, within: Micros) -> Micros {
+    let mut deadline = due.saturating_add(within);
+    for (from, to) in faults {
+        if *from <= deadline && due <= *to {
+            deadline = deadline.max(to.saturating_add(within));
+        }
+    }
+    deadline
+}
+
 impl Log<'_> {
     /// When what is due then must have gone.
     pub(super) fn deadline(&self, due: Micros) -> Micros {
-        let mut deadline = due.saturating_add(GONE_WITHIN);
-        for (from, to) in &self.faults {
-            if *from <= deadline && due <= *to {
-                deadline = deadline.max(to.saturating_add(GONE_WITHIN));
-            }
-        }
-        deadline
+        suspended(&self.faults, due, GONE_WITHIN)
     }
 }
 

@@ -43,6 +43,11 @@ pub(super) fn judge(history: &History, verdict: &mut Verdict) {
     if history.dumps.is_empty() {
         verdict.inconclusive.push("no replica was read".to_owned());
     }
+    if let Some(at) = history.setup.full_at {
+        verdict.inconclusive.push(format!(
+            "the history was as long as it may be at {at} µs, and the load was ended there; play fewer rounds or at a lower rate"
+        ));
+    }
     if history.setup.snapshots && history.rounds.iter().all(|round| round.snapshots == 0) {
         verdict.inconclusive.push("no node came back by a snapshot".to_owned());
     }

@@ -4,8 +4,9 @@
 //! one log per session (rule 1), [`entries`] compares log and sends (2, 3, order, membership), [`linear`] holds
 //! the sweep (4), [`pages`] and [`pushes`] what readers got (5), [`cursors`] and [`marks`] how far users have read and
 //! what is unread (6), [`recall`] and [`blocks`] what may be seen and said (7), [`expiry`] and [`trims`] what is kept and
-//! for how long, [`keys`] what a backend does under request keys, [`digests`] the proofs that copies and replicas are one history, [`lists`] session lists, [`rosters`] who
-//! is in a group at the end, [`gaps`] how long clients waited and whether the run proves anything.
+//! for how long, [`keys`] what a backend does under request keys, [`digests`] the proofs that copies and replicas are one
+//! history, [`lists`] session lists, [`news`] what devices are told of memberships, [`unanswered`] requests that nobody
+//! answers, [`rosters`] who is in a group at the end, [`gaps`] how long clients waited and whether the run proves anything.
 //! It must never forgive: what a rule does not excuse in words is a violation.
 
 mod blocks;
@@ -19,6 +20,7 @@ mod keys;
 mod linear;
 mod lists;
 mod marks;
+mod news;
 mod pages;
 #[cfg(test)]
 mod parts_tests;
@@ -30,8 +32,11 @@ mod recall;
 mod rewrite_tests;
 mod rosters;
 #[cfg(test)]
+mod silence_tests;
+#[cfg(test)]
 mod tests;
 mod trims;
+mod unanswered;
 mod verdict;
 
 pub use expiry::GONE_WITHIN;
@@ -49,6 +54,7 @@ pub fn judge(history: &History) -> Verdict {
     let mut verdict = Verdict { totals: totals(history), ..Verdict::default() };
     let book = book::Book::open(history, &mut verdict);
     digests::judge(&book, &mut verdict);
+    unanswered::judge(history, &mut verdict);
     if !book.holes.is_empty() {
         // Without a whole log next to nothing can be said of the others.
         gaps::judge(history, &mut verdict);
@@ -66,6 +72,7 @@ pub fn judge(history: &History) -> Verdict {
     cursors::judge(&book, &mut verdict);
     marks::judge(&book, &mut verdict);
     lists::judge(&book, &mut verdict);
+    news::judge(&book, &mut verdict);
     rosters::judge(&book, &mut verdict);
     for (at, device, what) in &history.faults {
         let text = || format!("{} at {at} µs: {what}", history.device_text(*device));

@@ -63,7 +63,15 @@ impl Play {
             vec![device(0, "phone"), device(0, "desk"), device(1, "phone"), device(2, "phone")];
         for device in [ANN1, ANN2, BOB, CID] {
             let node = device.0 as u16 % 3 + 1;
-            history.streams.push(Stream { device, node, opened: 0, closed: None, events: Vec::new() });
+            history.streams.push(Stream {
+                device,
+                node,
+                opened: 0,
+                closed: None,
+                events: Vec::new(),
+                deadline_ms: 10_000,
+                owing: Vec::new(),
+            });
         }
         Self { history, now: 0, logs: [Vec::new(), Vec::new()], numbers: Default::default() }
     }
@@ -72,7 +80,7 @@ impl Play {
         self.history.user_of(device).unwrap()
     }
 
-    fn send(&mut self, device: DeviceIx, session: SessionIx, act: Act) -> u64 {
+    pub(super) fn send(&mut self, device: DeviceIx, session: SessionIx, act: Act) -> u64 {
         self.now += STEP;
         let number = self.numbers.entry((device, session)).or_default();
         *number += 1;
@@ -381,6 +389,11 @@ impl Play {
 }
 
 pub(super) fn good() -> History {
+    good_and(|_| {})
+}
+
+/// A good history that ends in a way of its own.
+pub(super) fn good_and(last: impl FnOnce(&mut Play)) -> History {
     let mut play = Play::new();
     let _created = play.send(ANN1, GROUP, Act::Create(vec![UserIx(1)]));
     for turn in 0..1_100u64 {
@@ -398,5 +411,6 @@ pub(super) fn good() -> History {
         }
     }
     play.changes();
+    last(&mut play);
     play.finish()
 }

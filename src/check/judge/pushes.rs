@@ -67,9 +67,9 @@ fn views(stream: &Stream) -> BTreeMap<SessionIx, View> {
     for (_, session, seen) in &stream.events {
         let view = views.entry(*session).or_default();
         match seen {
-            Seen::Live(from) => view.lives.push(*from),
+            Seen::Live(from) | Seen::Joined(from) | Seen::Lagged(from) => view.lives.push(*from),
             Seen::Push(seq, print) => view.pushes.push((*seq, *print)),
-            Seen::Mark(_) | Seen::Left | Seen::Answered(_) | Seen::Behind => {}
+            Seen::Mark(_) | Seen::Left | Seen::Unlisted | Seen::Answered(_) | Seen::Behind => {}
         }
     }
     views.retain(|_, view| !view.pushes.is_empty() || !view.lives.is_empty());

@@ -172,7 +172,8 @@ fn late_pushes(book: &Book<'_>, stream: &Stream, applied: &Applied, verdict: &mu
                 continue;
             }
             Seen::Push(seq, print) => (*seq, *print),
-            Seen::Live(_) | Seen::Mark(_) | Seen::Left | Seen::Behind => continue,
+            Seen::Live(_) | Seen::Joined(_) | Seen::Lagged(_) => continue,
+            Seen::Mark(_) | Seen::Left | Seen::Unlisted | Seen::Behind => continue,
         };
         let Some(log) = book.log(*session).filter(|log| !log.versions(seq).is_empty()) else { continue };
         let Some((_, until)) = log.version(seq, print) else { continue };

@@ -33,7 +33,7 @@ pub enum Rule {
     Replicas,
     /// Every entry maps to one invoked send, none twice (rule 2).
     Entries,
-    /// Acked sends sit at their seq, retries got it too, refused ones are absent (rule 3).
+    /// Acked sends sit at their seq, retries got it too, refused ones are absent; every request is answered (rule 3).
     Answers,
     /// What one device sent keeps its order (G2).
     DeviceOrder,
@@ -53,6 +53,8 @@ pub enum Rule {
     Unread,
     /// A session list names every session, truly (G5).
     Lists,
+    /// Who is online is told of the sessions that its user comes into and leaves.
+    News,
     /// The server kept to the protocol.
     Protocol,
     /// What was recalled or edited is shown no more, and became the same everywhere (G7).
@@ -113,6 +115,8 @@ pub struct Totals {
     pub since: u64,
     /// Lines that these left as they were.
     pub carried: u64,
+    /// Changes of a membership of which a device that was online had to be told.
+    pub told: u64,
     /// Messages that went by themselves.
     pub expired: u64,
     /// Records that were trimmed.

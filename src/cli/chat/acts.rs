@@ -2,7 +2,7 @@
 
 use rookery_client::wire::group::Group;
 use rookery_client::wire::join::RequestPage;
-use rookery_client::wire::live::PresencePage;
+use rookery_client::wire::live::{PresencePage, SessionPresence};
 use rookery_client::wire::own::SelfAck;
 use rookery_client::wire::reply::{Ack, MemberPage, Page, ReadMark};
 use rookery_client::wire::versions::VersionsPage;
@@ -90,6 +90,11 @@ pub(super) enum Action {
     Watch {
         users: Vec<UserId>,
     },
+    /// Watch who of a group is there, or no longer.
+    WatchGroup {
+        session: SessionId,
+        on: bool,
+    },
     /// Read the session list.
     Sync,
     Quit,
@@ -127,4 +132,6 @@ pub(super) enum About {
     Members(Told<MemberPage>),
     Requests(Told<RequestPage>),
     Versions(Told<VersionsPage>),
+    /// Who of a group is there.
+    Company(Told<SessionPresence>),
 }

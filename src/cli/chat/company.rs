@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine};
+use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, SessionPresence};
 use rookery_client::wire::{SessionId, UserId};
 
+use super::acts::Action;
 use super::state::Chat;
 
 /// How long somebody is shown to be typing who does not say it again, milliseconds.
@@ -22,6 +23,8 @@ const NAMES: usize = 3;
 pub(super) struct Company {
     present: HashMap<UserId, PresenceLine>,
     watched: BTreeSet<UserId>,
+    /// The group that is open, who is there, and how many more are.
+    group: Option<(SessionId, BTreeSet<UserId>, u32)>,
     /// Until when each is shown to be typing.
     typing: HashMap<SessionId, BTreeMap<UserId, u64>>,
     /// Where this person was last said to be typing, and when.
@@ -54,6 +57,36 @@ impl Company {
 
     pub(super) fn presence_of(&self, user: &UserId) -> Option<&PresenceLine> {
         self.present.get(user)
+    }
+
+    /// Who of the open group is there; what comes late of another is dropped.
+    pub(super) fn in_group(&mut self, presence: SessionPresence) {
+        let Some((group, there, others)) = &mut self.group else { return };
+        if *group != presence.session {
+            return;
+        }
+        if presence.whole {
+            there.clear();
+        }
+        for line in presence.users {
+            match line.online {
+                true => drop(there.insert(line.user)),
+                false => drop(there.remove(&line.user)),
+            }
+        }
+        *others = presence.others;
+    }
+
+    /// Whether a member of the open group is known to be there.
+    pub(super) fn is_in(&self, session: &SessionId, user: &UserId) -> bool {
+        self.group.as_ref().is_some_and(|(group, there, _)| group == session && there.contains(user))
+    }
+
+    /// `4 online`, once that is known.
+    pub(super) fn online_words(&self, session: &SessionId) -> Option<String> {
+        let (_, there, others) = self.group.as_ref().filter(|(group, ..)| group == session)?;
+        let online = there.len() + *others as usize;
+        (online > 0).then(|| format!("{online} online"))
     }
 
     pub(super) fn ephemeral(&mut self, message: &EphemeralMessage, now_ms: u64) {
@@ -122,6 +155,18 @@ impl Company {
 }
 
 impl Chat {
+    /// The group that is open is watched, and no other: asked for when it is opened, and when this person comes into it.
+    pub(super) fn watch_group(&mut self, open: Option<&SessionId>) {
+        let group = open.filter(|session| matches!(session, SessionId::Group(_)));
+        if let Some((session, ..)) = self.company.group.take().filter(|(left, ..)| Some(left) != group) {
+            self.actions.push(Action::WatchGroup { session, on: false });
+        }
+        if let Some(session) = group.cloned() {
+            self.company.group = Some((session.clone(), BTreeSet::new(), 0));
+            self.actions.push(Action::WatchGroup { session, on: true });
+        }
+    }
+
     /// Somebody is typing, or says something that is kept nowhere: that one is shown for a moment, unless the session is muted.
     pub(super) fn passing(&mut self, message: &EphemeralMessage) {
         self.company.ephemeral(message, self.now_ms);

@@ -26,6 +26,10 @@ pub(super) async fn outcome_of(client: &Client, mark: &Mutex<Mark>, action: Acti
             Outcome::Nothing
         }
         Action::Watch { users } => Outcome::Present(client.watch(WatchMode::Add, &users).await),
+        Action::WatchGroup { session, on } => {
+            let told = client.watch_session(&session, on).await;
+            Outcome::About(session, About::Company(told))
+        }
         Action::Sync => Outcome::Synced(listed(client, mark).await),
         Action::Create { group, members } => {
             let told = client.create_group(group.clone(), &members).await;

@@ -114,6 +114,9 @@ impl Chat {
             About::Members(Ok(page)) => self.show_members(&session, &page),
             About::Requests(Ok(page)) => self.show_requests(&session, &page),
             About::Versions(Ok(page)) => self.popup = Some(popup::versions(&page)),
+            About::Company(Ok(presence)) => self.company.in_group(presence),
+            // As below: without it the header says less.
+            About::Company(Err(_)) => {}
             About::Done(_, Err(error))
             | About::Joined(Err(error))
             | About::Members(Err(error))
@@ -177,7 +180,9 @@ impl Chat {
 
     fn show_members(&mut self, session: &SessionId, page: &MemberPage) {
         self.session(session).members = Some(page.total);
-        let mut lines: Vec<String> = page.users.iter().map(|user| harmless(user.as_str())).collect();
+        let there = |user: &UserId| if self.company.is_in(session, user) { " · online" } else { "" };
+        let mut lines: Vec<String> =
+            page.users.iter().map(|user| format!("{}{}", harmless(user.as_str()), there(user))).collect();
         if page.more {
             lines.push(format!("… and {} more", page.total as usize - page.users.len()));
         }

@@ -183,6 +183,7 @@ impl Chat {
         if ask && known {
             self.actions.push(Action::Pull { session: id.clone(), before: loaded.unwrap_or(0) });
         }
+        self.watch_group(Some(&id));
         self.open = Some(id);
         self.enter_draft();
     }
@@ -383,6 +384,7 @@ impl Chat {
             }
             Event::Ephemeral(message) => self.passing(&message),
             Event::Presence(lines) => self.company.present(lines),
+            Event::SessionPresence(presence) => self.company.in_group(presence),
             Event::Joined(session) => {
                 let known = self.sessions.contains_key(&session);
                 let joined = self.session(&session);
@@ -392,6 +394,9 @@ impl Chat {
                     // Opened here before anything was written there.
                     true => self.watch(std::iter::once(&session)),
                     false => self.want_list(),
+                }
+                if self.open.as_ref() == Some(&session) {
+                    self.watch_group(Some(&session));
                 }
             }
             Event::Left(session) => {

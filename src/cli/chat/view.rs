@@ -134,7 +134,9 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: Look, alone
                     // What commands call it, where that is not what it is called.
                     let id = session.facts.name.as_ref().map(|_| harmless(&format!(" · group:{group}")));
                     let members = members.map(|members| format!(" · {members} members"));
-                    format!(" {name}{}{}", id.unwrap_or_default(), members.unwrap_or_default())
+                    let online = chat.company.online_words(&session.id).map(|words| format!(" · {words}"));
+                    let words = [id, members, online].map(Option::unwrap_or_default);
+                    format!(" {name}{}", words.concat())
                 }
                 _ => format!(" {name}{}", other_words(chat, session, look)),
             }

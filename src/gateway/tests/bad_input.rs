@@ -72,7 +72,7 @@ async fn a_hello_that_cannot_be_is_refused() {
     for (hello, code) in [
         (newer, ErrorCode::VersionUnsupported),
         (stranger, ErrorCode::BadEpoch),
-        (talkative, ErrorCode::BadRequest),
+        (talkative, ErrorCode::AgentTooLong),
     ] {
         let mut client = bench.raw().await;
         client.send(Kind::Hello, 6, &hello).await;
@@ -127,9 +127,9 @@ async fn what_may_not_be_is_refused_before_the_log() {
         (send(&others, 1, b"x"), ErrorCode::Forbidden),
         (named, ErrorCode::Forbidden),
         (send(&group("g"), 0, b"x"), ErrorCode::BadRequest),
-        (labelled, ErrorCode::BadRequest),
-        (extended, ErrorCode::TooMany),
-        (heavy, ErrorCode::TooMany),
+        (labelled, ErrorCode::ContentTypeTooLong),
+        (extended, ErrorCode::TooManyExtensions),
+        (heavy, ErrorCode::ExtensionsTooLarge),
         (send(&group("g"), 1, &[0; 1001]), ErrorCode::ContentTooLarge),
     ];
     for (request, (send, code)) in (10..).zip(sends) {
@@ -146,7 +146,7 @@ async fn what_may_not_be_is_refused_before_the_log() {
     for (request, (kind, body, code)) in (30..).zip([
         (Kind::CreateGroup, members(&direct, 2), ErrorCode::BadRequest),
         (Kind::AddMembers, members(&group("g"), 0), ErrorCode::BadRequest),
-        (Kind::AddMembers, members(&group("g"), 1001), ErrorCode::TooMany),
+        (Kind::AddMembers, members(&group("g"), 1001), ErrorCode::TooManyUsers),
     ]) {
         client.send(kind, request, &body).await;
         client.refused(request, code).await;

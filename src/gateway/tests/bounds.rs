@@ -1,7 +1,12 @@
 //! One client, however it behaves, holds a bounded amount and slows nobody else.
 
+use rookery_wire::group::ManageGroup;
+use rookery_wire::join::JoinGroup;
+use rookery_wire::live::{Ephemeral, Passing as Said, SessionPresence, Watch, WatchMode, WatchSession};
+use rookery_wire::own::ManageSelf;
 use rookery_wire::reply::{Lagged, Left};
-use rookery_wire::request::{Consistency, Delivered, Direction, Pull};
+use rookery_wire::request::{Consistency, Delivered, Direction, Members, Pull};
+use rookery_wire::{Extension, GroupAction, SessionSetting, UserAction};
 
 use super::*;
 
@@ -267,4 +272,176 @@ fn a_page_is_configured_within_what_a_shard_gives() {
     let limits = crate::config::SECTIONS.iter().find(|section| section.name == "limits").unwrap();
     let page = limits.keys.iter().find(|key| key.name == "page").unwrap();
     assert_eq!(page.kind.allowed(), format!("1 to {} records", crate::shard::reads::MAX_PAGE));
+}
+
+/// Codes of the table of limits that are judged elsewhere, and a test of each.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("FRAME_TOO_LARGE", "a_length_that_lies_ends_the_connection_with_one_error"),
+    ("HELLO_REQUIRED", "who_says_nothing_is_let_go"),
+    ("IDLE", "who_says_nothing_is_let_go"),
+    ("TOO_MANY_CONNECTIONS", "a_node_that_is_full_says_so"),
+    ("BAD_FRAME", "names_are_checked_when_they_are_decoded"),
+    ("BAD_TOKEN", "what_is_not_signed_with_the_key_is_refused"),
+    ("BAD_REQUEST", "a_mark_that_is_of_no_use_brings_everything_and_a_wrong_one_is_refused"),
+    ("TOO_FAST", "ephemeral_messages_are_bounded_in_size_and_rate_and_judged_before_they_go"),
+    ("TOO_LATE", "who_may_and_when"),
+    ("GROUP_FULL", "members_come_and_go_in_the_sequence_and_removals_keep_their_version"),
+    ("NO_ROOM", "requests_users_kept_out_and_the_memory_of_declines_are_bounded"),
+    ("ATTRIBUTES_FULL", "attributes_have_a_bound_in_number_and_in_bytes"),
+    ("TOO_MANY_SESSIONS", "a_list_takes_so_many_sessions_and_no_more"),
+    ("TOO_MANY_DEVICES", "devices_beyond_a_bound_are_refused_or_end_the_least_recently_used"),
+    ("TOO_MANY_DELETIONS", "deleted_ranges_are_bounded_and_clearing_makes_room"),
+    ("TOO_MANY_EXPIRING", "no_more_may_wait_to_go_than_is_allowed_and_what_stays_is_not_concerned"),
+    ("RELATIONS_FULL", "requests_of_blocked_users_and_beyond_the_bound_are_declined_on_the_spot"),
+    ("KEYS_FULL", "keys_are_bounded_and_forgotten_after_a_day"),
+];
+
+/// Whether one of the files under a folder has this.
+fn is_in(folder: &std::path::Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            is_in(&path, text)
+        } else {
+            std::fs::read_to_string(&path).unwrap().contains(text)
+        }
+    })
+}
+
+/// A request beyond each bound that is judged before the log.
+fn beyond(limits: &Limits) -> Vec<(Bytes, ErrorCode, usize)> {
+    let team = group("team");
+    let sized = |bytes: usize| Blob(Bytes::from(vec![b'x'; bytes]));
+    let message = |content_type: usize, content: usize, extensions: &[usize]| {
+        let mut send = send(&team, 1, &vec![0; content]);
+        send.content_type = sized(content_type);
+        send.extensions =
+            extensions.iter().map(|bytes| Extension { tag: 1024, data: sized(*bytes) }).collect();
+        frame_bytes(Kind::Send, 7, &send)
+    };
+    let manage = |action| {
+        let manage = ManageGroup { session: team.clone(), client_seq: 1, on_behalf_of: None, action };
+        frame_bytes(Kind::ManageGroup, 7, &manage)
+    };
+    let join = |code, text| {
+        let join = JoinGroup { session: team.clone(), client_seq: 1, on_behalf_of: None, code, text };
+        frame_bytes(Kind::JoinGroup, 7, &join)
+    };
+    let own =
+        |action| frame_bytes(Kind::ManageSelf, 7, &ManageSelf { number: 1, on_behalf_of: None, action });
+    let (bob, hash) = (user("bob"), sized(32));
+    let names = |count: usize| (0..count).map(|number| user(&format!("u{number}"))).collect::<Vec<_>>();
+    let users = Members { session: team.clone(), client_seq: 1, on_behalf_of: None, users: names(1001) };
+    let cursors = (0..10_001).map(|number| (group(&format!("g{number}")), 1)).collect();
+    let watch = Watch { mode: WatchMode::Add, users: names(limits.watched as usize + 1) };
+    let body = Said::Content { content_type: Blob::default(), content: sized(limits.ephemeral as usize + 1) };
+    let draft = SessionSetting::Draft(sized(limits.draft_bytes as usize + 1));
+    let attribute = GroupAction::SetAttribute { key: "k".parse().unwrap(), value: Some(sized(1025)) };
+    let profile = |name, avatar| manage(GroupAction::SetProfile { name, avatar });
+    vec![
+        (message(65, 1, &[]), ErrorCode::ContentTypeTooLong, 64),
+        (message(0, limits.content as usize + 1, &[]), ErrorCode::ContentTooLarge, limits.content as usize),
+        (message(0, 1, &[1; 17]), ErrorCode::TooManyExtensions, 16),
+        (message(0, 1, &[4096, 1]), ErrorCode::ExtensionsTooLarge, 4096),
+        (frame_bytes(Kind::AddMembers, 7, &users), ErrorCode::TooManyUsers, 1000),
+        (frame_bytes(Kind::Delivered, 7, &Delivered { cursors }), ErrorCode::TooManyCursors, 10_000),
+        (frame_bytes(Kind::Watch, 7, &watch), ErrorCode::TooMany, limits.watched as usize),
+        (
+            frame_bytes(Kind::Ephemeral, 7, &Ephemeral { session: team.clone(), on_behalf_of: None, body }),
+            ErrorCode::EphemeralTooLarge,
+            limits.ephemeral as usize,
+        ),
+        (profile(Some(sized(257)), None), ErrorCode::GroupNameTooLong, 256),
+        (profile(None, Some(sized(2049))), ErrorCode::AvatarTooLarge, 2048),
+        (manage(attribute), ErrorCode::AttributeTooLarge, 1024),
+        (join(Some(sized(65)), sized(0)), ErrorCode::InviteCodeTooLong, 64),
+        (join(None, sized(257)), ErrorCode::JoinTextTooLong, 256),
+        (manage(GroupAction::MakeCode { hash, until_ms: 0, uses: 100_001 }), ErrorCode::TooManyUses, 100_000),
+        (
+            own(UserAction::RequestFriend { user: bob.clone(), text: sized(513) }),
+            ErrorCode::FriendTextTooLong,
+            512,
+        ),
+        (own(UserAction::SetRemark { user: bob, remark: sized(257) }), ErrorCode::RemarkTooLong, 256),
+        (
+            own(UserAction::NameDevice { device: "pad".parse().unwrap(), name: sized(129) }),
+            ErrorCode::DeviceNameTooLong,
+            128,
+        ),
+        (
+            own(UserAction::SetSession { session: team.clone(), setting: draft }),
+            ErrorCode::DraftTooLarge,
+            limits.draft_bytes as usize,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_bound_of_a_request_is_refused_with_the_code_that_is_documented() {
+    let bench = bench(|limits, _| (limits.watched_sessions, limits.frame) = (1, 100_000)).await;
+    let limits = bench.gateway.core.options.limits.clone();
+    let mut walked = Vec::new();
+    let mut client = bench.client("ada", "phone").await;
+    for (frame, code, most) in beyond(&limits) {
+        client.bytes(&frame).await;
+        let refused = client.refused(7, code).await;
+        assert_eq!(refused.detail, most as u64, "{refused}");
+        walked.push(code);
+    }
+    for (name, code) in [("one", None), ("two", Some(ErrorCode::TooManyGroupsWatched))] {
+        client.send(Kind::WatchSession, 7, &WatchSession { session: group(name), on: true }).await;
+        match code {
+            None => drop(client.expect::<SessionPresence>(Kind::SessionPresence).await),
+            Some(code) => {
+                assert_eq!(client.refused(7, code).await.detail, 1);
+                walked.push(code);
+            }
+        }
+    }
+    assert!(bench.shard.commands.lock().iter().all(|command| !matches!(command, Command::Act { .. })));
+    bench.stop().await;
+
+    let bench = self::bench(|limits, _| (limits.watched, limits.frame) = (1000, 16_384)).await;
+    let mut client = bench.client("ada", "phone").await;
+    let users = (0..230).map(|number| user(&format!("{number:0>64}"))).collect();
+    client.send(Kind::Watch, 7, &Watch { mode: WatchMode::Add, users }).await;
+    assert_eq!(client.refused(7, ErrorCode::WatchTooLarge).await.detail, 204);
+    walked.push(ErrorCode::WatchTooLarge);
+    let long = |bytes: usize| Blob::from("x".repeat(bytes).as_str());
+    let hellos = [
+        (Hello { agent: long(65), ..hello("bob", "phone") }, ErrorCode::AgentTooLong, 64),
+        (Hello { platform: long(33), ..hello("bob", "phone") }, ErrorCode::PlatformTooLong, 32),
+    ];
+    for (hello, code, most) in hellos {
+        let mut client = bench.raw().await;
+        client.send(Kind::Hello, 7, &hello).await;
+        assert_eq!(client.refused(7, code).await.detail, most);
+        walked.push(code);
+    }
+    bench.stop().await;
+
+    let mut all: Vec<ErrorCode> = crate::gateway::bounds::ALL.iter().map(|bound| bound.code).collect();
+    all.sort_unstable();
+    walked.sort_unstable();
+    assert_eq!(walked, all, "each once, and no bound without a code of its own");
+    let page = include_str!("../../../docs/protocol.md");
+    let (_, page) = page.split_once("\n## 7. Limits").unwrap();
+    let (table, _) = page.split_once("\n## 8.").unwrap();
+    let words = table
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|line| line.split(['|', ' ', ':', ';', ',', '.']));
+    let named: std::collections::BTreeSet<&str> =
+        words.filter(|word| ErrorCode::ALL.iter().any(|code| code.name() == *word)).collect();
+    for code in &all {
+        assert!(named.contains(code.name()), "docs/protocol.md names {code} in no row of its limits");
+    }
+    for code in named {
+        let here = all.iter().any(|bound| bound.name() == code);
+        let test = ELSEWHERE.iter().find(|(name, _)| *name == code).map(|(_, test)| format!("fn {test}("));
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let is_shown =
+            |test: String| ["src", "wire/tests"].iter().any(|folder| is_in(&root.join(folder), &test));
+        assert!(here || test.is_some_and(is_shown), "nothing shows {code}");
+    }
 }

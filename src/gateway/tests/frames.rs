@@ -7,10 +7,11 @@ use rookery_wire::group::{ListRoles, RoleLine, RolePage};
 use rookery_wire::join::{CodeLine, CodePage, ListCodes, ListRequests, Outside, RequestPage};
 use rookery_wire::live::{Presence, PresencePage, ReceiptPage, Receipts, Watch, WatchMode, Which};
 use rookery_wire::own::{
-    DeviceLine, DevicePage, ListDevices, ListRelations, Relation, RelationFilter, RelationPage, RelationState,
+    DeviceLine, DevicePage, ListDevices, ListRelations, Relation, RelationFilter, RelationPage,
+    RelationState, Settings,
 };
 use rookery_wire::reply::{Lagged, MemberPage};
-use rookery_wire::request::ListMembers;
+use rookery_wire::request::{Consistency, Direction, ListMembers, Pull};
 
 use super::lags::{MUCH, stall};
 use super::*;
@@ -106,8 +107,35 @@ fn crowd(read: &Read) -> Option<ReadReply> {
             };
             ReadReply::Codes(CodePage { codes: (0..32).map(line).collect(), more: false })
         }
+        Read::Pull { pull, .. } => ReadReply::Page(Blob(encode(&small_messages(pull)))),
         _ => return None,
     })
+}
+
+/// As many records of next to nothing as were asked for, by the bytes that they have.
+fn small_messages(pull: &Pull) -> Page {
+    let (ada, phone) = (user("a"), DeviceId::new("p").unwrap());
+    let record = |seq| {
+        let frame = message(&pull.session, seq, (&ada, &phone), b"hi").frame;
+        decode::<Message>(&frame.slice(12..)).unwrap().record
+    };
+    let mut left = pull.max_bytes as usize;
+    let fits = |record: &Record| {
+        let bytes = encode(record).len();
+        left = left.saturating_sub(bytes);
+        left > 0
+    };
+    let (first, last) = (1, MANY as u64);
+    let records: Vec<Record> = match pull.direction {
+        Direction::Forward => (pull.from_seq..=last).map(record).take_while(fits).collect(),
+        Direction::Backward => {
+            let mut records: Vec<Record> =
+                (first..=pull.from_seq).rev().map(record).take_while(fits).collect();
+            records.reverse();
+            records
+        }
+    };
+    Page { session: pull.session.clone(), first_seq: first, last_seq: last, records }
 }
 
 async fn crowded() -> Bench {
@@ -157,6 +185,39 @@ macro_rules! everybody {
         assert_eq!(seen, (0..MANY).map(long).collect::<Vec<_>>(), "each once, in order");
         assert!(pages > MANY * 64 / FRAME as usize, "{pages} pages");
     }};
+}
+
+/// What is left of a message that says next to nothing is more than the message.
+#[tokio::test]
+async fn a_page_of_deleted_messages_fits_the_smallest_frame_and_pages_lead_through_all() {
+    let bench = crowded().await;
+    let (session, last) = (group("g"), MANY as u64);
+    let deleted = Settings { deleted: vec![(1, last)], ..Settings::default() };
+    bench.shard.settings.lock().insert(session.clone(), deleted);
+    let mut client = bench.client("ada", "phone").await;
+    let pull = |from_seq, direction| Pull {
+        session: session.clone(),
+        from_seq,
+        direction,
+        max_count: 1000,
+        max_bytes: FRAME,
+        consistency: Consistency::Linearizable,
+    };
+    let (mut next, mut pages) = (1, 0);
+    while next <= last {
+        let page: Page = asked(&mut client, Kind::Pull, &pull(next, Direction::Forward)).await;
+        assert_eq!(page.records[0].seq, next);
+        assert!(page.records.iter().all(|record| record.kind == RecordKind::DELETED));
+        (next, pages) = (page.records.last().unwrap().seq + 1, pages + 1);
+    }
+    let mut upto = last;
+    while upto > 0 {
+        let page: Page = asked(&mut client, Kind::Pull, &pull(upto, Direction::Backward)).await;
+        assert_eq!(page.records.last().unwrap().seq, upto);
+        (upto, pages) = (page.records[0].seq - 1, pages - 1);
+    }
+    assert_eq!(pages, 0, "as many backward as forward");
+    bench.stop().await;
 }
 
 #[tokio::test]
@@ -244,7 +305,7 @@ async fn whom_one_watches_and_who_comes_is_told_in_frames_that_fit() {
     // No more than what the request itself may hold.
     let users = all[..240].to_vec();
     client.send(Kind::Watch, 6, &Watch { mode: WatchMode::Replace, users: users.clone() }).await;
-    let refusal = client.refused(6, ErrorCode::TooMany).await;
+    let refusal = client.refused(6, ErrorCode::WatchTooLarge).await;
     let most = refusal.detail as usize;
     assert!((200..240).contains(&most) && refusal.message().contains("limits.frame"), "{refusal}");
     let mut lengths = 0;

@@ -34,9 +34,9 @@ async fn changes_of_a_group_that_cannot_be_are_refused_before_the_log() {
         (unnumbered, ErrorCode::BadRequest),
         (manage(&pair, GroupAction::Dissolve), ErrorCode::BadRequest),
         (manage(&team, profile(None, None)), ErrorCode::BadRequest),
-        (manage(&team, profile(Some(sized(257)), None)), ErrorCode::BadRequest),
-        (manage(&team, profile(None, Some(sized(2049)))), ErrorCode::BadRequest),
-        (manage(&team, attribute), ErrorCode::BadRequest),
+        (manage(&team, profile(Some(sized(257)), None)), ErrorCode::GroupNameTooLong),
+        (manage(&team, profile(None, Some(sized(2049)))), ErrorCode::AvatarTooLarge),
+        (manage(&team, attribute), ErrorCode::AttributeTooLarge),
         (manage(&team, owner), ErrorCode::BadRequest),
         (
             manage(&team, GroupAction::MakeCode { hash: sized(31), until_ms: 0, uses: 1 }),
@@ -48,7 +48,7 @@ async fn changes_of_a_group_that_cannot_be_are_refused_before_the_log() {
         ),
         (
             manage(&team, GroupAction::MakeCode { hash: sized(32), until_ms: 0, uses: 100_001 }),
-            ErrorCode::BadRequest,
+            ErrorCode::TooManyUses,
         ),
         (manage(&team, GroupAction::Asked { user: user("bob") }), ErrorCode::BadRequest),
         (manage(&others, GroupAction::SetRetention(Retention::default())), ErrorCode::Forbidden),
@@ -92,8 +92,8 @@ async fn of_a_code_nothing_but_its_hash_goes_on() {
         (named, ErrorCode::Forbidden),
         (unnumbered, ErrorCode::BadRequest),
         (join(pair, None, sized(0)), ErrorCode::BadRequest),
-        (join(group("team"), Some(sized(65)), sized(0)), ErrorCode::BadRequest),
-        (join(group("team"), None, sized(257)), ErrorCode::BadRequest),
+        (join(group("team"), Some(sized(65)), sized(0)), ErrorCode::InviteCodeTooLong),
+        (join(group("team"), None, sized(257)), ErrorCode::JoinTextTooLong),
     ] {
         client.send(Kind::JoinGroup, 7, &body).await;
         client.refused(7, code).await;

@@ -19,12 +19,18 @@ pub(super) struct Troubles {
     /// Devices are registered no more, and how often it was looked.
     pub(super) ended: AtomicBool,
     pub(super) looks: AtomicU64,
+    /// Nobody may pass anything any more, which only the leader knows.
+    pub(super) silenced: AtomicBool,
     /// There are very many of everything.
     pub(super) crowd: AtomicBool,
 }
 
 impl Troubles {
-    pub(super) fn judge(&self, read: &Read) -> Result<(), ReadRefusal> {
+    pub(super) fn judge(&self, read: &Read, freshness: Freshness) -> Result<(), ReadRefusal> {
+        let is_known = freshness == Freshness::Linearizable && self.silenced.load(Ordering::Relaxed);
+        if is_known && matches!(read, Read::MayPass { .. }) {
+            return Err(ReadRefusal::Refused(ErrorBody::new(ErrorCode::RefusedByPeer, "blocked")));
+        }
         let is_refused = self.refuses.lock().is_some_and(|refuses| refuses(read));
         let refusal = || ReadRefusal::Refused(ErrorBody::new(ErrorCode::Unavailable, "in trouble"));
         self.refused.fetch_add(u64::from(is_refused), Ordering::Relaxed);

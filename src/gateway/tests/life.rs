@@ -245,3 +245,33 @@ async fn no_device_has_what_is_not_there() {
     assert_eq!((told("g"), told("h")), (0, 5));
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_device_that_comes_again_stays_or_goes_is_said_to_be_in_use() {
+    let bench = bench(|_, _| {}).await;
+    let said = || {
+        let commands = bench.shard.commands.lock();
+        let is_it =
+            |command: &&Command| matches!(command, Command::Delivered { cursors, .. } if cursors.is_empty());
+        commands.iter().filter(is_it).count()
+    };
+    let mut client = bench.client("ada", "phone").await;
+    client.alive().await;
+    drop(client);
+    until("it has gone", || bench.gateway.connections() == 0).await;
+    assert_eq!(said(), 0, "its registration has said so, and just now");
+
+    let mut client = bench.raw().await;
+    client.send(Kind::Hello, 1, &Hello { epoch: 1, ..hello("ada", "phone") }).await;
+    client.expect::<Welcome>(Kind::Welcome).await;
+    until("it came", || said() == 1).await;
+    client.alive().await;
+    let connection = bench.gateway.core.devices.iter().next().unwrap().value().clone();
+    connection.cursors.silent_for_long();
+    client.alive().await;
+    until("it stays", || said() == 2).await;
+    connection.cursors.silent_for_long();
+    drop(client);
+    until("it went", || said() == 3).await;
+    bench.stop().await;
+}

@@ -131,6 +131,32 @@ async fn what_cannot_be_told_is_named_and_what_was_left_is_not() {
     bench.stop().await;
 }
 
+/// What the list says is pushed from the first page on; that the session knows better is learned when its own page is made.
+#[tokio::test]
+async fn what_was_live_by_the_list_alone_is_pushed_no_more_once_the_session_refuses() {
+    let bench = bench(|_, _| {}).await;
+    fill(&bench, 4);
+    let mut client = bench.client("ada", "phone").await;
+    let first = page(&mut client, Blob::default(), 2).await;
+    bench.publish(&group("g1"), 2..=2, 3);
+    assert_eq!(client.message().await.seq, 2, "live by the list");
+    // The log says so too of g2: what it is to be pushed ends with the record of the removal, and not before.
+    bench.delivery.member_added(&group("g2"), &user("ada"), 2);
+    for name in ["g1", "g2"] {
+        bench.shard.refused.lock().insert(group(name), ErrorCode::NotMember);
+    }
+    let second = page(&mut client, first.next, 2).await;
+    let left: std::collections::BTreeSet<_> = second.left.into_iter().collect();
+    assert!(second.sessions.is_empty() && left.is_empty(), "a whole list names what there is: {left:?}");
+    bench.publish(&group("g1"), 3..=3, 3);
+    bench.publish(&group("g2"), 3..=3, 3);
+    let (_, pushed) = client.expect::<Message>(Kind::Message).await;
+    assert_eq!((pushed.session, pushed.record.seq), (group("g2"), 3));
+    client.alive().await;
+    assert!(!bench.delivery.has(&Topic::Session(group("g1"))));
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn a_page_of_another_sync_is_refused() {
     let bench = bench(|_, _| {}).await;
@@ -184,6 +210,10 @@ async fn a_read_mark_carries_the_sessions_count() {
     client.send(Kind::Read, 70, &ReadRequest { session: group("g"), seq: 12 }).await;
     let (frame, mark) = client.expect::<ReadMark>(Kind::ReadMark).await;
     assert_eq!((frame.request_id, mark.seq, mark.count), (70, 12, 12));
+    let taken = bench.shard.commands.lock().iter().any(|command| {
+        matches!(command, crate::state::Command::Read { taken_ms, .. } if *taken_ms > 1_600_000_000_000)
+    });
+    assert!(taken, "and when it was taken");
     bench.stop().await;
 }
 

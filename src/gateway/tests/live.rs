@@ -2,12 +2,17 @@
 
 use rookery_wire::live::{
     Ephemeral, EphemeralMessage, Passing as Said, Presence, PresencePage, Receipt, ReceiptPage, Receipts,
-    Watch, WatchMode, Which,
+    SessionPresence, Watch, WatchMode, WatchSession, Which,
 };
 use rookery_wire::reply::ReadMark;
 use rookery_wire::request;
 
 use super::*;
+
+/// When a user was heard of last; of shy nobody is told.
+pub(super) fn seen((user, _): &(UserId, Option<UserId>)) -> Option<u64> {
+    (user.as_str() != "shy").then_some(1000)
+}
 
 fn typing(session: &SessionId, on: bool) -> Ephemeral {
     Ephemeral { session: session.clone(), on_behalf_of: None, body: Said::Typing { on } }
@@ -41,6 +46,26 @@ async fn an_ephemeral_message_goes_to_all_members_connections_but_the_one_that_s
     bench.stop().await;
 }
 
+/// The replica of this node does not know yet that the other blocks, or that the member was muted or removed.
+#[tokio::test]
+async fn what_the_leader_forbids_does_not_pass_though_the_replica_here_still_says_yes() {
+    let bench = bench(|_, _| {}).await;
+    let (team, pair) = (group("team"), SessionId::direct(&user("ada"), &user("bob")).unwrap());
+    let mut ada = bench.client("ada", "phone").await;
+    let mut bob = bench.attached("bob", &pair).await;
+    bench.delivery.member_added(&team, &user("bob"), 0);
+    bench.shard.past.troubles.silenced.store(true, Ordering::Relaxed);
+    for (request, said) in [(5, saying(&pair, 3)), (6, typing(&pair, true)), (7, saying(&team, 3))] {
+        ada.send(Kind::Ephemeral, request, &said).await;
+        ada.refused(request, ErrorCode::RefusedByPeer).await;
+    }
+    ada.send(Kind::Ephemeral, 8, &typing(&team, true)).await;
+    ada.expect::<()>(Kind::Ok).await;
+    let (_, first) = bob.expect::<EphemeralMessage>(Kind::EphemeralMessage).await;
+    assert_eq!((first.session, first.body), (team, Said::Typing { on: true }), "and nothing before it");
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn typing_is_passed_on_once_a_second_and_its_end_at_once() {
     let bench = bench(|_, _| {}).await;
@@ -65,7 +90,7 @@ async fn ephemeral_messages_are_bounded_in_size_and_rate_and_judged_before_they_
     let team = group("team");
     let mut ada = bench.client("ada", "phone").await;
     ada.send(Kind::Ephemeral, 5, &saying(&team, 11)).await;
-    assert_eq!(ada.refused(5, ErrorCode::ContentTooLarge).await.detail, 10);
+    assert_eq!(ada.refused(5, ErrorCode::EphemeralTooLarge).await.detail, 10);
     let mut named = saying(&team, 1);
     named.on_behalf_of = Some(user("bob"));
     ada.send(Kind::Ephemeral, 6, &named).await;
@@ -203,5 +228,60 @@ async fn a_watch_that_is_refused_leaves_those_who_were_watched() {
     ada.send(Kind::Watch, 8, &watch(WatchMode::Replace, &["cid", "dan", "eve"])).await;
     let (_, page) = ada.expect::<PresencePage>(Kind::PresencePage).await;
     assert_eq!(page.users.len(), 3, "who goes makes room for who comes");
+    bench.stop().await;
+}
+
+/// The next word about the group: how it is whole, who is said to be there or gone, and how many others are.
+async fn heard(client: &mut Client) -> (bool, Vec<(String, bool)>, u32) {
+    let (_, told) = client.expect::<SessionPresence>(Kind::SessionPresence).await;
+    let lines = told.users.iter().map(|line| (line.user.to_string(), line.online)).collect();
+    (told.whole, lines, told.others)
+}
+
+#[tokio::test]
+async fn members_of_a_group_are_told_who_of_them_is_there() {
+    let bench = bench(|limits, _| (limits.watched_sessions, limits.watched_members) = (1, 4)).await;
+    let team = group("team");
+    let line = |name: &str, online| (name.to_owned(), online);
+    let watch = |session: &SessionId, on| WatchSession { session: session.clone(), on };
+    let mut ada = bench.attached("ada", &team).await;
+    let _shy = bench.attached("shy", &team).await;
+    ada.send(Kind::WatchSession, 5, &watch(&team, true)).await;
+    assert_eq!(heard(&mut ada).await, (true, vec![line("ada", true)], 0), "and not who does not show it");
+    ada.send(Kind::WatchSession, 6, &watch(&group("club"), true)).await;
+    assert_eq!(ada.refused(6, ErrorCode::TooManyGroupsWatched).await.detail, 1);
+    ada.send(Kind::WatchSession, 7, &watch(&SessionId::direct(&user("ada"), &user("bob")).unwrap(), true))
+        .await;
+    ada.refused(7, ErrorCode::BadRequest).await;
+
+    let bob = bench.attached("bob", &team).await;
+    assert_eq!(heard(&mut ada).await, (false, vec![line("bob", true)], 0));
+    let mut eve = bench.attached("eve", &team).await;
+    assert_eq!(heard(&mut ada).await, (false, vec![line("eve", true)], 0));
+    eve.send(Kind::WatchSession, 5, &watch(&team, true)).await;
+    let all = ["ada", "bob", "eve"].map(|name| line(name, true));
+    assert_eq!(heard(&mut eve).await, (true, all.into(), 0));
+    let _fay = bench.attached("fay", &team).await;
+    assert_eq!(heard(&mut ada).await, (false, vec![], 1), "four are named already, one of them is shy");
+    assert_eq!(heard(&mut eve).await, (false, vec![], 1));
+    drop(bob);
+    for watcher in [&mut ada, &mut eve] {
+        assert_eq!(heard(watcher).await, (false, vec![line("fay", true)], 0), "has bob's place");
+        assert_eq!(heard(watcher).await, (false, vec![line("bob", false)], 0));
+    }
+
+    // Who is no member any more hears nothing, until it is one again.
+    bench.delivery.member_removed(&team, &user("ada"));
+    assert_eq!(heard(&mut eve).await, (false, vec![line("ada", false)], 0));
+    let _dan = bench.attached("dan", &team).await;
+    assert_eq!(heard(&mut eve).await, (false, vec![line("dan", true)], 0));
+    ada.alive().await;
+    bench.delivery.member_added(&team, &user("ada"), 0);
+    let (whole, lines, others) = heard(&mut ada).await;
+    assert_eq!((whole, lines.len(), others), (true, 3, 1), "{lines:?}");
+    ada.send(Kind::WatchSession, 8, &watch(&team, false)).await;
+    assert_eq!(heard(&mut ada).await, (true, vec![], 0));
+    ada.send(Kind::WatchSession, 9, &watch(&group("club"), true)).await;
+    assert!(heard(&mut ada).await.0, "there is room for another");
     bench.stop().await;
 }

@@ -276,7 +276,7 @@ impl FakeShard {
                 more: false,
             }),
             Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
-            Read::Seen { pairs } => ReadReply::Seen(vec![Some(1000); pairs.len()]),
+            Read::Seen { pairs } => ReadReply::Seen(pairs.iter().map(live::seen).collect()),
             Read::Digest { session, seq, .. } => {
                 let digest = rookery_wire::Digest::begin(&session);
                 let reply =
@@ -326,10 +326,10 @@ impl Replica for Numbered {
     fn read(
         &self,
         read: Read,
-        _: Freshness,
+        freshness: Freshness,
         _: Duration,
     ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
-        let reply = self.1.past.troubles.judge(&read).map(|()| frames::reply(&self.1, read));
+        let reply = self.1.past.troubles.judge(&read, freshness).map(|()| frames::reply(&self.1, read));
         self.1.meanwhile();
         Box::pin(async move { reply })
     }
@@ -411,7 +411,8 @@ pub(super) async fn bench_at(
         bytes: 64 << 20,
         deadline: Duration::from_millis(timing.request_deadline_ms),
     };
-    let options = RouterOptions { node, shards, lane, reads: 1000, runtime: runtime.clone() };
+    let (reads, named) = (1000, limits.watched_members as usize);
+    let options = RouterOptions { node, shards, lane, reads, named, runtime: runtime.clone() };
     let placement = Placement { shards: vec![vec![node]; shards as usize] };
     let placement = watch::channel(Arc::new(placement)).1;
     let router = Router::start(options, peers, placement, Arc::clone(&delivery), &SeededEntropy::new(1));

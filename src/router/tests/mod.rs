@@ -303,6 +303,7 @@ pub(super) fn cluster_within(nodes: u16, replicas: u16, limits: fn(u16) -> Deliv
             shards: 1,
             lane: LaneLimits { requests: 4096, bytes: 1 << 20, deadline: Duration::from_secs(10) },
             reads: 64,
+            named: 3,
             runtime: tokio::runtime::Handle::current(),
         };
         let entropy = SeededEntropy::new(u64::from(node));

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -70,5 +70,89 @@ fn sessions_whose_intents_are_stuck_leave_turns_to_the_others() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         carrying.abort();
+    });
+}
+
+/// The list of ann has forgotten what it let go; the session is what there is of it.
+struct Forgetful {
+    shard: Arc<crate::shard::shared::Shared>,
+    asked: AtomicBool,
+    taken: Mutex<Vec<u64>>,
+    arrived: AtomicBool,
+}
+
+/// What the list reflects when it is asked.
+const REFLECTS: u64 = 7;
+
+impl Outbound for Forgetful {
+    fn execute(&self, command: Command, _: Duration) -> BoxFuture<'static, Answer> {
+        let answer = match &command {
+            Command::Link { list, .. } if list.sure < REFLECTS => Answer::Unsure(REFLECTS),
+            Command::Link { list, .. } => {
+                assert_eq!(list.kept, self.shard.options.left_per_user);
+                self.taken.lock().push(list.sure);
+                Answer::Done
+            }
+            // The first time the log cannot be asked.
+            Command::StillIntended { session, .. } => {
+                assert_eq!(session, &pair("bob"));
+                let asked = self.asked.swap(true, Ordering::AcqRel);
+                if asked { Answer::Done } else { Answer::Again { leader: None, after_ms: 0 } }
+            }
+            Command::Linked { done, .. } => {
+                self.arrived.fetch_or(done.iter().any(|(user, ..)| user.as_str() == "ann"), Ordering::AcqRel);
+                Answer::Done
+            }
+            other => panic!("{other:?}"),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn holders(&self, _: u32) -> Vec<u16> {
+        Vec::new()
+    }
+
+    fn ask(
+        &self,
+        _: u16,
+        _: u32,
+        _: Read,
+        _: Freshness,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<ReadReply, ReadRefusal>> {
+        Box::pin(std::future::ready(Err(ReadRefusal::Again { leader: None })))
+    }
+}
+
+#[test]
+fn an_intent_that_a_list_is_not_sure_of_is_brought_again_behind_the_word_of_its_session() {
+    in_system(async {
+        let shard = Shard::over(Store::in_memory(MemoryDisk::new(1))).await;
+        assert_eq!(shard.apply(1, send(pair("bob"), 1)).await, None);
+        let ways = Arc::new(Forgetful {
+            shard: shard.shared.clone(),
+            asked: AtomicBool::new(false),
+            taken: Mutex::default(),
+            arrived: AtomicBool::new(false),
+        });
+        assert!(shard.shared.outbound.set(ways.clone()).is_ok());
+        shard.shared.leading.store(true, Ordering::Release);
+        let carrying = tokio::spawn(carrier::run(shard.shared.clone(), shard.actor.clone()));
+        // Bounded by the test itself.
+        while !ways.arrived.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        carrying.abort();
+        let taken = std::mem::take(&mut *ways.taken.lock());
+        assert!(!taken.is_empty() && taken.iter().all(|sure| *sure == REFLECTS), "{taken:?}");
+        // As the log has it: what is pending is intended still, and nothing else is.
+        let still = |user: &str, version| Command::StillIntended {
+            session: pair("bob"),
+            user: super::user(user),
+            version,
+        };
+        assert_eq!(shard.apply(2, still("ann", 1)).await, Some(Answer::Done));
+        assert!(matches!(shard.apply(3, still("ann", 2)).await, Some(Answer::Refused(_))));
+        assert!(matches!(shard.apply(4, still("eve", 1)).await, Some(Answer::Refused(_))));
     });
 }

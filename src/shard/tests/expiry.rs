@@ -5,16 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, poll};
 use rookery_raft::{Committed, Mark, MemoryDisk, StateMachine, Store, probe};
-use rookery_wire::{Expires, Extension, encode};
+use rookery_wire::record::Preview;
+use rookery_wire::reply::{Message, Page};
+use rookery_wire::request::{Consistency, Direction, Pull};
+use rookery_wire::versions::ListVersions;
+use rookery_wire::{
+    Burns, DeviceId, ErrorCode, Expires, Extension, HEADER_BYTES, RecordKind, UserId, decode, encode,
+};
 
 use super::frozen::{both_linked, pair, send, seq};
-use super::{Shard, in_system};
+use super::{Shard, device, in_system, user};
+use crate::delivery::{Push, Receiver, Topic, next_receiver_id};
 use crate::shard::machine::Machine;
+use crate::shard::reads::Reads;
 use crate::shard::retention::{expire, expire_of};
-use crate::shard::{Answer, Freshness, Outbound, Read, ReadRefusal, ReadReply};
+use crate::shard::{Answer, Asked, Freshness, Outbound, Read, ReadRefusal, ReadReply, checkpoint};
 use crate::state::{Act, Command, Entry};
 
 fn with(act: Act, client_seq: u64) -> Command {
@@ -25,7 +34,11 @@ fn with(act: Act, client_seq: u64) -> Command {
 }
 
 fn lasting(client_seq: u64, after_ms: u64) -> Command {
-    let extensions = vec![Extension { tag: Expires::TAG, data: encode(&Expires { after_ms }).into() }];
+    extended(client_seq, Extension { tag: Expires::TAG, data: encode(&Expires { after_ms }).into() })
+}
+
+fn extended(client_seq: u64, extension: Extension) -> Command {
+    let extensions = vec![extension];
     let act = Act::Send { content_type: "text/plain".into(), content: "soon gone".into(), extensions };
     with(act, client_seq)
 }
@@ -128,5 +141,114 @@ fn a_thousand_messages_with_one_time_go_one_look_after_the_other() {
         assert!(!expire(&shard.shared, &shard.actor, &outbound).await);
         assert!(!is_known(&shard), "all have gone");
         assert!(shard.faults.lock().is_empty());
+    });
+}
+
+/// One who is pushed everything of a session.
+struct Pushed(u64, Arc<parking_lot::Mutex<Vec<Bytes>>>);
+
+impl Receiver for Pushed {
+    fn id(&self) -> u64 {
+        self.0
+    }
+    fn origin(&self) -> Option<(&UserId, &DeviceId, u32)> {
+        None
+    }
+    fn push(&self, _: &Topic, items: &[Push]) -> bool {
+        self.1.lock().extend(items.iter().map(|item| item.frame.clone()));
+        true
+    }
+    fn lagged(&self, _: &Topic) {}
+}
+
+async fn read(shard: &Shard, read: Read) -> Result<ReadReply, ReadRefusal> {
+    Reads { shared: shard.shared.clone(), actor: shard.actor.clone() }.answer(read, 0).await
+}
+
+/// What a pull shows: kind and content of each message.
+async fn shown(shard: &Shard) -> Vec<(RecordKind, Bytes)> {
+    let (direction, consistency) = (Direction::Forward, Consistency::Replica);
+    let pull = Pull {
+        session: pair("bob"),
+        from_seq: 1,
+        direction,
+        max_count: 100,
+        max_bytes: 1 << 16,
+        consistency,
+    };
+    match read(shard, Read::Pull { user: Some(user("bob")), pull }).await {
+        Ok(ReadReply::Page(body)) => {
+            let page: Page = decode(&body.0).expect("a page");
+            page.records.into_iter().map(|record| (record.kind, record.content.0)).collect()
+        }
+        other => panic!("expected a page, got {other:?}"),
+    }
+}
+
+async fn preview(shard: &Shard) -> Preview {
+    let asked = Asked { session: pair("bob"), seen_count: 0, deleted: Vec::new(), burns: false };
+    let heads = Read::Heads { user: user("bob"), device: device(), epoch: 1, sessions: vec![asked] };
+    match read(shard, heads).await {
+        Ok(ReadReply::Heads(heads)) => heads[0].clone().expect("a head").last.expect("a message"),
+        other => panic!("expected a head, got {other:?}"),
+    }
+}
+
+/// As where the disks are nearly full, or the others out of reach: nobody proposes that they go.
+#[test]
+fn what_has_had_its_time_is_shown_to_nobody_though_no_entry_has_it_go() {
+    in_system(async {
+        let shard = opened().await;
+        let pushed = Arc::default();
+        let receiver: Arc<dyn Receiver> = Arc::new(Pushed(next_receiver_id(), Arc::clone(&pushed)));
+        shard.shared.delivery.connect(Arc::clone(&receiver));
+        shard.shared.delivery.attach(&Topic::Session(pair("bob")), &receiver, 0);
+        let burning = Extension { tag: Burns::TAG, data: encode(&Burns { after_ms: 10 }).into() };
+        // By the time of their entries, which is long ago.
+        let sends =
+            [lasting(1, 50), lasting(2, 1 << 50), extended(3, burning), send(pair("bob"), 4), lasting(5, 50)];
+        for (index, command) in (3..).zip(sends) {
+            assert_eq!(seq(shard.apply(index, command).await), index - 2);
+        }
+        let frames = std::mem::take(&mut *pushed.lock());
+        let told =
+            frames.iter().map(|frame| decode::<Message>(&frame.slice(4 + HEADER_BYTES..)).expect("a push"));
+        let (content, expired) = (RecordKind::CONTENT, RecordKind::EXPIRED);
+        let kinds = [expired, content, content, content, expired];
+        assert_eq!(told.map(|message| message.record.kind).collect::<Vec<_>>(), kinds);
+        assert_eq!(shown(&shard).await.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), kinds);
+
+        shard.apply(8, Command::Burn { session: pair("bob"), user: user("bob"), seq: 3 }).await;
+        let kinds = [expired, content, expired, content, expired];
+        let is_right = |page: Vec<(RecordKind, Bytes)>| {
+            assert_eq!(page.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), kinds);
+            assert!(page.iter().all(|(kind, text)| text.is_empty() == (*kind == expired)), "{page:?}");
+        };
+        is_right(shown(&shard).await);
+        let last = preview(&shard).await;
+        assert_eq!((last.seq, last.kind, last.content.len()), (5, expired, 0));
+        for (seq, is_there) in [(1, false), (2, true), (3, false)] {
+            let list = ListVersions { session: pair("bob"), seq, before: 0, limit: 9 };
+            match read(&shard, Read::Versions { user: Some(user("bob")), list }).await {
+                Ok(ReadReply::Versions { page, .. }) => {
+                    assert_eq!((page.versions.len(), is_there), (1, true))
+                }
+                Err(ReadRefusal::Refused(error)) => {
+                    assert_eq!((error.code, is_there), (ErrorCode::NoSuchMessage, false));
+                }
+                other => panic!("expected versions, got {other:?}"),
+            }
+        }
+
+        // The same where it sleeps, and is woken from its rows.
+        checkpoint::write(&shard.machine, None).await.expect("written");
+        let again = Shard::over(shard.store.clone()).await;
+        let last = preview(&again).await;
+        assert_eq!((last.seq, last.kind, last.content.len()), (5, expired, 0));
+        is_right(shown(&again).await);
+        // What comes late is what was shown.
+        let before = shown(&again).await;
+        again.apply(9, Command::Expire { session: pair("bob"), seqs: vec![1, 3, 5] }).await;
+        assert_eq!(shown(&again).await, before);
     });
 }

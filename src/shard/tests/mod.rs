@@ -10,8 +10,10 @@ mod expiry;
 mod freed;
 mod frozen;
 mod idle;
+mod over;
 mod purged;
 mod purging;
+mod tables;
 mod turnover;
 mod unread;
 mod versions;
@@ -32,7 +34,7 @@ use super::entity::open_map;
 use super::handle::Surroundings;
 use super::machine::{EntryWaiter, Machine};
 use super::shared::{ShardOptions, Shared};
-use super::snapshot::read_tables;
+use super::tables::read_tables;
 use crate::delivery::{Delivery, DeliveryLimits};
 use crate::state::{Command, Entry, Introduction, SessionLimits};
 
@@ -66,7 +68,9 @@ fn options() -> ShardOptions {
         sweep_every: Duration::from_secs(1),
         compare_every: Duration::ZERO,
         sessions_per_user: 16,
+        left_per_user: 16,
         relations_per_user: 16,
+        requests_per_user: 16,
     }
 }
 

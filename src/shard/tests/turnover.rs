@@ -11,7 +11,7 @@ use crate::shard::actor::{FindUser, Reset};
 use crate::shard::checkpoint::{self, APPLIED_KEY};
 use crate::shard::entity::{Look, map_name, open_map};
 use crate::shard::handle::drop_replaced;
-use crate::shard::snapshot::Tables;
+use crate::shard::tables::Tables;
 use crate::state::{Command, DeviceBounds, User};
 
 /// How long one is watched who must not be done.

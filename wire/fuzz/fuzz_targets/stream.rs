@@ -86,6 +86,8 @@ fn check_body(kind: Kind, bytes: &Bytes) {
         Kind::Watch => check::<live::Watch>(bytes),
         Kind::Presence => check::<live::Presence>(bytes),
         Kind::PresencePage => check::<live::PresencePage>(bytes),
+        Kind::WatchSession => check::<live::WatchSession>(bytes),
+        Kind::SessionPresence => check::<live::SessionPresence>(bytes),
         Kind::JoinGroup => check::<join::JoinGroup>(bytes),
         Kind::ListRequests => check::<join::ListRequests>(bytes),
         Kind::RequestPage => check::<join::RequestPage>(bytes),

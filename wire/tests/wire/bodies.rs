@@ -80,6 +80,7 @@ bodies! {
     Admin(admin::Admin),
     Audit(admin::Audit),
     ListVersions(versions::ListVersions),
+    WatchSession(live::WatchSession),
     Welcome(reply::Welcome),
     Ack(reply::Ack),
     Ok(()),
@@ -112,6 +113,7 @@ bodies! {
     AdminReply(admin::AdminReply),
     AuditPage(admin::AuditPage),
     VersionsPage(versions::VersionsPage),
+    SessionPresence(live::SessionPresence),
 }
 
 #[test]

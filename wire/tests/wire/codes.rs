@@ -26,9 +26,9 @@ fn kinds_are_unique_and_found_by_number() {
 fn kinds_tell_their_direction() {
     let (up, down): (Vec<Kind>, Vec<Kind>) = Kind::ALL.iter().partition(|kind| (**kind as u8) < 128);
     assert_eq!(up.first(), Some(&Kind::Hello));
-    assert_eq!(up.last(), Some(&Kind::ListVersions));
+    assert_eq!(up.last(), Some(&Kind::WatchSession));
     assert_eq!(down.first(), Some(&Kind::Welcome));
-    assert_eq!(down.last(), Some(&Kind::VersionsPage));
+    assert_eq!(down.last(), Some(&Kind::SessionPresence));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use rookery_wire::live::{
     Ephemeral, EphemeralMessage, Passing, Presence, PresenceLine, PresencePage, Receipt, ReceiptCounts,
-    ReceiptLine, ReceiptPage, Receipts, Watch, WatchMode, Which,
+    ReceiptLine, ReceiptPage, Receipts, SessionPresence, Watch, WatchMode, WatchSession, Which,
+    named_at_once,
 };
 use rookery_wire::{Blob, ErrorCode};
 use serde_json::{Value, json};
@@ -29,6 +30,8 @@ structs! {
     PresenceLine { user, online, last_seen_ms }
     Presence { users }
     PresencePage { users, refused }
+    WatchSession { session, on }
+    SessionPresence { session, whole, users, others }
 }
 
 words! {
@@ -82,6 +85,13 @@ pub(crate) fn requests() -> Vec<Case> {
         case("watch", "these and no others", 55, watch(WatchMode::Replace, &["alice", "bob"])),
         case("watch more", "", 56, watch(WatchMode::Add, &["carol"])),
         case("watch less", "", 57, watch(WatchMode::Remove, &["alice"])),
+        case("watch session", "", 58, Body::WatchSession(WatchSession { session: team(), on: true })),
+        case(
+            "watch session no more",
+            "",
+            59,
+            Body::WatchSession(WatchSession { session: team(), on: false }),
+        ),
     ]
 }
 
@@ -103,6 +113,10 @@ pub(crate) fn replies() -> Vec<Case> {
         case("receipt page empty", "", 51, Body::ReceiptPage(last)),
         case("presence page", "alice is there, bob was, mallory is not told of", 55, {
             Body::PresencePage(page)
+        }),
+        case("session presence", "who is online in the group, and how many more", 58, {
+            let users = vec![present("alice", true, 0), present("bob", true, 0)];
+            Body::SessionPresence(SessionPresence { session: team(), whole: true, users, others: 251 })
         }),
     ]
 }
@@ -130,6 +144,10 @@ pub(crate) fn pushes() -> Vec<Case> {
         case("presence", "", 0, {
             let users = vec![present("alice", false, 1_790_000_000_000), present("bob", true, 0)];
             Body::Presence(Presence { users })
+        }),
+        case("session presence changed", "bob has gone", 0, {
+            let users = vec![present("bob", false, 1_790_000_000_000)];
+            Body::SessionPresence(SessionPresence { session: team(), whole: false, users, others: 0 })
         }),
     ]
 }
@@ -189,5 +207,23 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         lines().prop_map(|users| Body::Presence(Presence { users })),
         (lines(), vec((user(), code()), 0..3))
             .prop_map(|(users, refused)| Body::PresencePage(PresencePage { users, refused })),
+        (session(), any::<bool>()).prop_map(|(session, on)| Body::WatchSession(WatchSession { session, on })),
+        (session(), any::<bool>(), lines(), number32()).prop_map(|(session, whole, users, others)| {
+            Body::SessionPresence(SessionPresence { session, whole, users, others })
+        }),
     ]
+}
+
+/// The longest names, said to have gone: as many as are named at once fit the frame, and one more of the smallest would not.
+#[test]
+fn those_who_are_named_at_once_fit_a_frame() {
+    let session = rookery_wire::SessionId::group("g".repeat(64).parse().unwrap());
+    for frame in [16_384, 65_536, 1 << 20] {
+        let most = named_at_once(u32::MAX, frame);
+        let users = (0..most).map(|at| present(&format!("{at:0>64}"), false, u64::MAX)).collect();
+        let page = SessionPresence { session: session.clone(), whole: true, users, others: u32::MAX };
+        let bytes = rookery_wire::encode(&page).len() + rookery_wire::HEADER_BYTES;
+        assert!(bytes <= frame as usize && bytes + 2048 > frame as usize, "{bytes} of {frame}");
+    }
+    assert_eq!(named_at_once(1_000, 1 << 20), 1_000);
 }

@@ -1,7 +1,7 @@
 //! What is done when something happens.
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
-use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt};
+use rookery_client::wire::live::{EphemeralMessage, Passing, PresenceLine, Receipt, SessionPresence};
 use rookery_client::wire::reply::ReadMark;
 use rookery_client::wire::{ErrorBody, ErrorCode, Expires, Extension, GroupAction, Retention};
 use rookery_client::{ClientError, Event, Goes};
@@ -94,7 +94,11 @@ fn opening_a_session_pulls_its_end_and_seeing_it_marks_it_read() {
     chat.open(team());
     assert_eq!(
         chat.take_actions(),
-        [Action::Pull { session: team(), before: 0 }, Action::Facts { session: team() }]
+        [
+            Action::Pull { session: team(), before: 0 },
+            Action::WatchGroup { session: team(), on: true },
+            Action::Facts { session: team() }
+        ]
     );
     page(&mut chat, team(), (1..=9).map(|seq| record(seq, "bob", "x")).collect(), 9);
     assert_eq!(chat.take_actions(), [Action::Read { session: team(), seq: 9 }]);
@@ -270,6 +274,39 @@ fn who_is_there_and_has_read_stands_at_the_top() {
     assert!(!shows(&screen(&mut chat, 80, 20), "· read"));
     chat.event(Event::Receipt(Receipt { session: bob(), user: "bob".parse().unwrap(), seq: 4 }));
     assert!(shows(&screen(&mut chat, 80, 20), "· read"));
+}
+
+#[test]
+fn who_of_the_open_group_is_there_stands_at_the_top() {
+    let mut chat = chat();
+    synced(&mut chat, vec![summary(team(), 3, 0), summary(bob(), 3, 0)]);
+    let watches = |chat: &mut Chat| {
+        let actions = chat.take_actions().into_iter();
+        actions.filter(|action| matches!(action, Action::WatchGroup { .. })).collect::<Vec<_>>()
+    };
+    chat.open(team());
+    assert_eq!(watches(&mut chat), [Action::WatchGroup { session: team(), on: true }]);
+    let told = |whole, names: &[(&str, bool)], others| {
+        let line = |(name, online): &(&str, bool)| PresenceLine {
+            user: name.parse().unwrap(),
+            online: *online,
+            last_seen_ms: 0,
+        };
+        Event::SessionPresence(SessionPresence {
+            session: team(),
+            whole,
+            users: names.iter().map(line).collect(),
+            others,
+        })
+    };
+    chat.event(told(true, &[("ann", true), ("bob", true)], 5));
+    assert!(shows(&screen(&mut chat, 80, 20), "· 7 online"));
+    chat.event(told(false, &[("bob", false)], 5));
+    assert!(shows(&screen(&mut chat, 80, 20), "· 6 online"));
+    chat.open(bob());
+    assert_eq!(watches(&mut chat), [Action::WatchGroup { session: team(), on: false }]);
+    chat.event(told(true, &[("ann", true)], 0));
+    assert!(!shows(&screen(&mut chat, 80, 20), "online"), "of a group that is not open");
 }
 
 #[test]

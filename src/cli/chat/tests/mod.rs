@@ -134,6 +134,7 @@ fn is_aside(action: &Action) -> bool {
         Action::Read { .. }
             | Action::Typing { .. }
             | Action::Watch { .. }
+            | Action::WatchGroup { .. }
             | Action::Facts { .. }
             | Action::HasRead { .. }
     )
