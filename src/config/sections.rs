@@ -137,6 +137,8 @@ section! {
         join_again_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
         /// JOIN_GROUPs one user may send through one node in a second; twice as many at once after a pause.
         join_rate: u32 = 10, number(1, 10_000, "requests");
+        /// CREATE_GROUPs and ADD_MEMBERSs together that one user may send through one node in a second; twice as many at once after a pause.
+        add_rate: u32 = 10, number(1, 10_000, "requests");
         /// Largest content of an ephemeral message.
         ephemeral: u32 = 4 << 10, number(1, 8 << 10, "bytes");
         /// Ephemeral messages one connection may send in a second; twice as many at once after a pause.

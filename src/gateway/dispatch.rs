@@ -143,7 +143,11 @@ fn body<T: Decode<Source>>(frame: &Frame) -> Result<T, ErrorBody> {
 fn change(connection: &Arc<Connection>, frame: &Frame, kind: ChangeKind, batch: &mut Batch) {
     let command = body::<Members>(frame).and_then(|mut members| {
         let actor = connection.actor(members.on_behalf_of.take());
-        check::members(actor, members, kind, &connection.core.options.limits)
+        let command = check::members(actor, members, kind, &connection.core.options.limits)?;
+        if kind != ChangeKind::Remove {
+            groups::in_turn(connection)?;
+        }
+        Ok(command)
     });
     act(connection, frame, command, batch);
 }

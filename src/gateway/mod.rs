@@ -143,6 +143,7 @@ impl Gateway {
             marks: receipts::Marks::default(),
             typists: passing::Typists::default(),
             joins: pace::Paces::default(),
+            adds: pace::Paces::default(),
             watches: watch::Watches::default(),
             leaving: CancellationToken::new(),
             cancel: CancellationToken::new(),

@@ -19,7 +19,7 @@ use super::relations::{ErrandKey, Stance};
 use super::versions::VersionBounds;
 
 /// First byte of every log entry.
-pub const ENTRY_VERSION: u8 = 10;
+pub const ENTRY_VERSION: u8 = 11;
 
 /// The entity a command reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -245,7 +245,8 @@ pub struct Link {
     pub member: bool,
     /// Seq at which the user joined.
     pub joined_seq: u64,
-    /// Who begins the direct session that opens; the other user may not let that one in.
+    /// Who begins the direct session that opens, or adds the user to the group: the user may not let that one in. None if nobody
+    /// is to be asked about: a service, or the user's own wish.
     pub from: Option<UserId>,
 }
 
@@ -270,7 +271,7 @@ pub enum Unwanted {
         /// Sessions a list may hold, as it was judged there.
         most: u32,
     },
-    /// Its user blocks the one who begins it, or lets no strangers in.
+    /// Its user blocks the one who begins it or adds the user to it, or lets no strangers do so.
     Stranger,
 }
 

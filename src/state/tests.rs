@@ -255,7 +255,9 @@ fn members_come_and_go_in_the_sequence_and_removals_keep_their_version() {
     let mut session = new_group(&disk);
     let added =
         apply(&mut session, &disk, &at(2), &actor("bob"), 1, &change(ChangeKind::Add, &["cid", "bob"]));
-    assert_eq!(added.added, vec![user("cid")], "who is in already is passed over");
+    let told: Vec<_> = added.intents.iter().map(|intent| (&intent.user, intent.link.from.as_ref())).collect();
+    assert_eq!(told, [(&user("cid"), Some(&user("bob")))], "who is in already is passed over");
+    assert!(added.added.is_empty(), "his list says whether bob brings him in, and nothing is pushed before");
     assert_eq!(added.intents.len(), 1);
     assert!(added.gate.is_some_and(|version| !session.gate_open(version)));
     let refused = apply(&mut session, &disk, &at(3), &actor("bob"), 2, &change(ChangeKind::Remove, &["cid"]));

@@ -226,7 +226,8 @@ impl User {
     }
 
     /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
-    /// session more than `most` is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
+    /// session more than `most` is refused, and so is one that is begun, or to which this user is added, by a user it does not
+    /// let in; that leaves nothing here. Of a direct session with one whom this user blocks the answer
     /// waits until the session knows: it opens behind that.
     pub fn link(&mut self, link: &Link, most: u32) -> Outcome {
         if self.frozen {

@@ -130,8 +130,9 @@ codes! {
     TooManyDevices = 418, "TOO_MANY_DEVICES", "end one of the other devices first";
     /// The user has as many relations as it may; `detail` is how many.
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
-    /// More ephemeral messages than this connection may send, or more joins than this user may; `detail` is how many a second.
-    TooFast = 420, "TOO_FAST", "send fewer of them; an ephemeral message is worth nothing by then, a join may be repeated";
+    /// More ephemeral messages than this connection may send, or more joins, or groups made and added to, than this user may;
+    /// `detail` is how many a second.
+    TooFast = 420, "TOO_FAST", "send fewer of them; an ephemeral message is worth nothing by then, anything else may be repeated";
     /// The group has no such code, or has it no more.
     CodeUnknown = 421, "CODE_UNKNOWN", "check the code, or ask for another";
     /// The code was, or would be, good until a time that has passed.
