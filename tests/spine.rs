@@ -122,6 +122,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             sweep_every: Duration::from_secs(1),
             compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
+            users_only: false,
             relations_per_user: 1_000,
         };
         let stages = Stages::start(2).expect("arbiters");
@@ -210,7 +211,7 @@ type Nodes = [(u16, String, std::path::PathBuf)];
 
 async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
     let mut cluster = start(nodes).await;
-    let create = Act::Change { kind: ChangeKind::Create, users: vec![user("bob")], most: 100 };
+    let create = Act::Change { kind: ChangeKind::Create, users: vec![user("bob")], most: 100, unknown: None };
     assert_eq!(acked(&cluster[&1].router, act("ann", group, 1, create)).await, 1);
     for n in 2..=40u64 {
         let router = &cluster[&((n % 3) as u16 + 1)].router;
@@ -258,7 +259,7 @@ fn named(name: &str) -> SessionId {
 }
 
 fn of(kind: ChangeKind, users: &[&str]) -> Act {
-    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 100 }
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 100, unknown: None }
 }
 
 async fn refused(router: &Router, command: Command) -> ErrorCode {

@@ -98,6 +98,16 @@ pub enum Beyond {
     Refuse,
 }
 
+/// Whom a request may name: bring into a group, begin a direct session with, ask to be a friend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Users {
+    /// Any name: whoever is named is there.
+    Named,
+    /// Who has registered a device or was created by a backend; UNKNOWN_USER for anybody else.
+    Created,
+}
+
 section! {
     /// `[limits]`: bounds of requests, queues and memory.
     Limits, "limits" {
@@ -113,6 +123,8 @@ section! {
         group_members: u32 = 10_000, number(2, 100_000, "users");
         /// Sessions a user may be in.
         sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
+        /// Whom requests may bring into a group, begin a direct session with, or ask to be a friend: `named` any name, which is there by that; `created` only who has registered a device or was created by a backend (CreateUser), others are refused with UNKNOWN_USER.
+        users: Users = Users::Named, Kind::Choice(&["named", "created"]);
         /// Devices a user may have registered.
         devices_per_user: u32 = 64, number(1, 64, "devices");
         /// Of those, devices that name the same platform in HELLO.

@@ -26,6 +26,7 @@ mod groups;
 mod hello;
 mod join;
 mod mask;
+mod naming;
 mod news;
 pub mod outbox;
 mod own;

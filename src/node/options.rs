@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rookery_wire::Retention;
 
-use crate::config::Config;
+use crate::config::{Config, Users};
 use crate::shard::ShardOptions;
 use crate::shard::retention::Defaults;
 use crate::state::SessionLimits;
@@ -45,6 +45,7 @@ pub(super) fn shard_options(config: &Config, shards_here: usize) -> ShardOptions
         sweep_every: Duration::from_millis(config.storage.retention_sweep_ms),
         compare_every: Duration::from_millis(config.storage.compare_ms),
         sessions_per_user: config.limits.sessions_per_user,
+        users_only: config.limits.users == Users::Created,
         relations_per_user: config.limits.relations_per_user,
     }
 }

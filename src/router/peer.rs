@@ -12,7 +12,7 @@ use crate::shard::{Answer, Freshness, Read, ReadRefusal, ReadReply};
 
 /// First byte of every message between routers. A node of another version is not guessed at: the handshake of the link
 /// compares it, and the two refuse each other.
-pub const VERSION: u8 = 7;
+pub const VERSION: u8 = 8;
 
 /// One way.
 #[derive(Clone, Debug, Encode, Decode)]

@@ -36,7 +36,7 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<SessionId> = HashSet::new();
     let mut work = FuturesUnordered::new();
     let mut rounds = Rounds::default();
-    let most = shared.options.sessions_per_user;
+    let (most, users_only) = (shared.options.sessions_per_user, shared.options.users_only);
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
@@ -45,7 +45,7 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
             let waiting = rounds.next(&shared.intents.lock(), &under_way, room);
             for session in waiting {
                 under_way.insert(session.clone());
-                work.push(carry(session, actor.clone(), outbound.clone(), most));
+                work.push(carry(session, actor.clone(), outbound.clone(), (most, users_only)));
             }
         }
         tokio::select! {
@@ -61,7 +61,7 @@ async fn carry(
     session: SessionId,
     actor: Addr<ShardActor>,
     outbound: Arc<dyn Outbound>,
-    most: u32,
+    (most, users_only): (u32, bool),
 ) -> SessionId {
     let pending = async {
         let address = actor.send(FindSession(session.clone())).await.ok()?;
@@ -73,7 +73,7 @@ async fn carry(
         let outbound = outbound.clone();
         async move {
             let (user, version, member) = (intent.user.clone(), intent.link.version, intent.link.member);
-            let command = Command::Link { user: intent.user, link: intent.link, most };
+            let command = Command::Link { user: intent.user, link: intent.link, most, users_only };
             match outbound.execute(command, DEADLINE).await {
                 Answer::Again { .. } => None,
                 // BUSY, UNAVAILABLE, DISK_LOW and their like decide nothing: it is carried again.
@@ -84,6 +84,9 @@ async fn carry(
                 Answer::Refused(error) if error.code == ErrorCode::RefusedByPeer => {
                     Some((user, version, Arrived::Refused(Unwanted::Stranger)))
                 }
+                Answer::Refused(error) if error.code == ErrorCode::UnknownUser => {
+                    Some((user, version, Arrived::Refused(Unwanted::Unknown)))
+                }
                 // A frozen user refuses; holding the session's answers for ever would not help anyone.
                 _ => Some((user, version, Arrived::Done { member })),
             }
@@ -91,18 +94,21 @@ async fn carry(
     };
     let delivered = futures::stream::iter(intents).map(deliver).buffer_unordered(INTENTS);
     let delivered: Vec<(UserId, u64, Arrived)> = delivered.filter_map(std::future::ready).collect().await;
-    let (mut done, mut full, mut strange) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut full, mut strange, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (user, version, arrived) in delivered {
         match arrived {
             Arrived::Done { member } => done.push((user, version, member)),
             Arrived::Refused(Unwanted::Full { .. }) => full.push((user, version)),
             Arrived::Refused(Unwanted::Stranger) => strange.push((user, version)),
+            Arrived::Refused(Unwanted::Unknown) => unknown.push((user, version)),
         }
     }
     // Unanswered, they are tried again with the next look: clearing is idempotent too. The refusals go first, so that
     // a session does not open for some of its founders.
-    let mut stuck = done.len() + full.len() + strange.len() < wanted;
-    for (refused, why) in [(full, Unwanted::Full { most }), (strange, Unwanted::Stranger)] {
+    let mut stuck = done.len() + full.len() + strange.len() + unknown.len() < wanted;
+    let refused =
+        [(full, Unwanted::Full { most }), (strange, Unwanted::Stranger), (unknown, Unwanted::Unknown)];
+    for (refused, why) in refused {
         for refused in refused.chunks(CLEARED) {
             let unlinked = Command::Unlinked { session: session.clone(), refused: refused.to_vec(), why };
             stuck |= !matches!(outbound.execute(unlinked, DEADLINE).await, Answer::Done);

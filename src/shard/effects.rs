@@ -225,7 +225,7 @@ impl Entity for User {
             Command::Delivered { device, epoch, cursors, .. } => {
                 self.delivered((device, *epoch), cursors, at.time_ms)
             }
-            Command::Link { link, most, .. } => self.link(link, *most),
+            Command::Link { link, most, users_only, .. } => self.link_of_users(link, *most, *users_only),
             Command::UserAct { actor, act } => self.act(at, actor, act),
             Command::KeyedOwn { key, act, .. } => self.act_keyed(at, key, act),
             Command::ReadMany { of, cursors, .. } => self.read_part(at, of, cursors),

@@ -80,6 +80,8 @@ pub struct ShardOptions {
     pub compare_every: Duration,
     /// Sessions a user may be in; carried in commands where it is judged.
     pub sessions_per_user: u32,
+    /// Users' lists take sessions only if they are those of users; carried in commands where it is judged.
+    pub users_only: bool,
     /// Relations a user may have; carried in commands where it is judged.
     pub relations_per_user: u32,
 }

@@ -134,6 +134,8 @@ pub enum Act {
         /// Members the group may have, by the configuration of the node that took the request: carried along, so
         /// that nodes configured differently still judge alike (G8).
         most: u32,
+        /// One of those whom it brings in that is no user, where that node lets nobody else be named (`limits.users`).
+        unknown: Option<UserId>,
     },
     /// A change to a group.
     Manage {
@@ -271,6 +273,8 @@ pub enum Unwanted {
         /// Sessions a list may hold, as it was judged there.
         most: u32,
     },
+    /// It is nobody's: there is no such user.
+    Unknown,
     /// Its user blocks the one who begins it or adds the user to it, or lets no strangers do so.
     Stranger,
 }
@@ -343,6 +347,8 @@ pub enum Command {
         link: Link,
         /// Sessions the list may hold, by the configuration of the node that carries the intent (G8).
         most: u32,
+        /// By the same: it takes sessions only if it is that of a user (`limits.users`).
+        users_only: bool,
     },
     /// A numbered act on the own things of the user in whose name the actor acts.
     UserAct {

@@ -14,6 +14,7 @@ use rookery_wire::codec::Blob;
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal, UserId};
 
 use super::command::{Act, Actor, ChangeKind, Link, NO_DEVICE, Unwanted};
+use super::naming::no_user;
 use super::outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 use super::session::{At, Member, Placed, Session, SessionLimits, Written, refused, sender_key};
 
@@ -129,7 +130,7 @@ impl Session {
         outcome
     }
 
-    /// Intents that were refused: the users' lists are full, `most` sessions each, or they do not let in who begins.
+    /// Intents that were refused: the users' lists are full, they do not let in who begins or adds them, or nobody is there.
     pub fn unlinked(
         &mut self,
         at: &At,
@@ -190,6 +191,7 @@ impl Session {
                 let refusal = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
                 (refusal, matches!(self.id, SessionId::Group(_)).then_some(full))
             }
+            Unwanted::Unknown => (no_user(&full), matches!(self.id, SessionId::Group(_)).then_some(full)),
             // The one who does not let the other in may begin it itself.
             Unwanted::Stranger => {
                 let refusal = ErrorBody::new(ErrorCode::RefusedByPeer, ErrorCode::RefusedByPeer.remedy());

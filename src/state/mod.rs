@@ -22,6 +22,7 @@ pub mod keyed;
 pub mod lookups;
 pub mod manage;
 mod members;
+pub mod naming;
 pub mod outcome;
 pub mod own;
 pub mod parts;
@@ -80,6 +81,8 @@ mod lookups_tests;
 mod manage_model_tests;
 #[cfg(test)]
 mod manage_tests;
+#[cfg(test)]
+mod naming_tests;
 #[cfg(test)]
 mod own_model_tests;
 #[cfg(test)]

@@ -42,7 +42,7 @@ fn apply(user: &mut User, at: &At, command: &Command) -> Outcome {
         Command::UserAct { actor, act } => user.act(at, actor, act),
         Command::Hear { from, stance, text, most, .. } => user.hear(at, from, stance, text, *most),
         Command::Carried { done, .. } => user.carried(done),
-        Command::Link { link, most, .. } => user.link(link, *most),
+        Command::Link { link, most, users_only, .. } => user.link_of_users(link, *most, *users_only),
         other => panic!("{other:?}"),
     };
     user.reflect(at.index);
@@ -87,7 +87,10 @@ impl World {
             for other in NAMES.iter().filter(|other| **other != name) {
                 let link =
                     Link { session: pair(name, other), version: 1, member: true, joined_seq: 1, from: None };
-                world.tell(name, Command::Link { user: super::tests::user(name), link, most: 9 });
+                world.tell(
+                    name,
+                    Command::Link { user: super::tests::user(name), link, most: 9, users_only: true },
+                );
                 world.sessions.entry(pair(name, other)).or_insert_with(|| Session::new(pair(name, other)));
             }
         }

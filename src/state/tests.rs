@@ -102,7 +102,7 @@ pub(super) fn text(content: &str) -> Act {
 }
 
 pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
-    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 5 }
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 5, unknown: None }
 }
 
 pub(super) fn at(index: u64) -> At {

@@ -124,8 +124,11 @@ impl User {
     pub fn index(&self) -> u64 {
         self.index
     }
-    /// Everything of entries up to `index` is in.
+    /// Everything of entries up to `index` is in. A name that was only refused leaves nothing, this neither.
     pub fn reflect(&mut self, index: u64) {
+        if self.is_nothing() {
+            return;
+        }
         self.index = self.index.max(index);
         self.dirty.head = true;
     }

@@ -158,6 +158,8 @@ codes! {
     UserExists = 432, "USER_EXISTS", "choose another name, or go on with the user that is there";
     /// As many messages of the session as may wait to expire, do; `detail` is how many.
     TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
+    /// Somebody is named who is no user: who has registered no device, and was not created.
+    UnknownUser = 436, "UNKNOWN_USER", "check the name; a user is there once it has connected or the backend has created it";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -194,7 +196,7 @@ impl ErrorCode {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
         use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
-        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
+        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring, UnknownUser};
         matches!(
             self,
             ClientSeqReused
@@ -217,15 +219,16 @@ impl ErrorCode {
                 | Barred
                 | NoRoom
                 | TooManyExpiring
+                | UnknownUser
         )
     }
 
     /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user who never was a
     /// member, or of one who is none and wants to come in (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
-    /// heard by those alone, and take none.
+    /// heard by those alone, and take none. UNKNOWN_USER takes none where a session would begin.
     pub fn spares_strangers(self) -> bool {
         use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};
-        use ErrorCode::{Dissolved, NotMember, RefusedByPeer, SessionExists};
+        use ErrorCode::{Dissolved, NotMember, RefusedByPeer, SessionExists, UnknownUser};
         matches!(
             self,
             NotMember
@@ -236,6 +239,7 @@ impl ErrorCode {
                 | CodeExpired
                 | Barred
                 | NoRoom
+                | UnknownUser
         )
     }
 }

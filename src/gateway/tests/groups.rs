@@ -8,6 +8,10 @@ use rookery_wire::{AttributeKey, GroupAction, MemberRole, Retention, Retry};
 use super::*;
 use crate::state::Act;
 
+pub(super) fn no_roles() -> ReadReply {
+    ReadReply::Roles(RolePage { roles: Vec::new(), more: false })
+}
+
 fn manage(session: &SessionId, action: GroupAction) -> ManageGroup {
     ManageGroup { session: session.clone(), client_seq: 1, on_behalf_of: None, action }
 }

@@ -66,6 +66,7 @@ fn options() -> ShardOptions {
         sweep_every: Duration::from_secs(1),
         compare_every: Duration::ZERO,
         sessions_per_user: 16,
+        users_only: false,
         relations_per_user: 16,
     }
 }
