@@ -4,6 +4,7 @@
 
 mod batches;
 mod carried;
+mod cold;
 mod compare;
 mod ended;
 mod expiry;
