@@ -28,9 +28,9 @@ impl User {
 
     /// Whether there is nothing of it that rows need to hold: whatever named it was refused.
     pub(super) fn is_nothing(&self) -> bool {
-        let began = self.index > 0 || self.version > 0 || self.frozen || self.is_taken();
-        let named = !self.links.is_empty() || !self.relations.is_empty() || !self.errands.is_empty();
-        !(began || named || !self.keys.is_empty() || !self.counted.is_empty()) && self.is_clean()
+        let begun = self.index > 0 || self.version > 0 || self.frozen || self.is_taken();
+        let unnamed = self.links.is_empty() && self.relations.is_empty() && self.errands.is_empty();
+        !begun && unnamed && self.keys.is_empty() && self.counted.is_empty() && self.is_clean()
     }
 
     /// What is answered in the name of one who is no user: nobody comes into a session. A removal of what is not in the list
