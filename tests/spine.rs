@@ -124,6 +124,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             compare_every: Duration::from_millis(50),
             sessions_per_user: SESSIONS_PER_USER,
             left_per_user: 2_000,
+            users_only: false,
             relations_per_user: 1_000,
             requests_per_user: 1_000,
         };
@@ -213,7 +214,7 @@ type Nodes = [(u16, String, std::path::PathBuf)];
 
 async fn until_a_leader_is_lost(nodes: &Nodes, group: &SessionId) {
     let mut cluster = start(nodes).await;
-    let create = Act::Change { kind: ChangeKind::Create, users: vec![user("bob")], most: 100 };
+    let create = Act::Change { kind: ChangeKind::Create, users: vec![user("bob")], most: 100, unknown: None };
     assert_eq!(acked(&cluster[&1].router, act("ann", group, 1, create)).await, 1);
     for n in 2..=40u64 {
         let router = &cluster[&((n % 3) as u16 + 1)].router;
@@ -261,7 +262,7 @@ fn named(name: &str) -> SessionId {
 }
 
 fn of(kind: ChangeKind, users: &[&str]) -> Act {
-    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 100 }
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 100, unknown: None }
 }
 
 async fn refused(router: &Router, command: Command) -> ErrorCode {

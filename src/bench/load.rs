@@ -142,7 +142,8 @@ pub(super) async fn measure(
     drop((listening, waited));
     let read_back = read_back(ground, plan, &all).await?;
     let pushed = pushed.load(Ordering::Relaxed);
-    report(load, plan, &all, length, pushed, lagged.load(Ordering::Relaxed), read_back, ground.seed)
+    let pushes = (pushed, lagged.load(Ordering::Relaxed));
+    report(load, plan, &all, length, pushes, read_back, ground.seed)
 }
 
 async fn receivers(
@@ -231,8 +232,7 @@ fn report(
     plan: &Plan,
     all: &[Sent],
     length: Duration,
-    pushed: u64,
-    lagged: u64,
+    (pushed, lagged): (u64, u64),
     read_back: u64,
     seed: u64,
 ) -> anyhow::Result<LoadReport> {

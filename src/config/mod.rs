@@ -21,7 +21,7 @@ pub use cross::is_loopback;
 pub use error::{ConfigError, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, AuthMode, Beyond, Cluster, Limits, Log, LogFormat, NodeConfig, SECTIONS, Storage, Timing,
+    Auth, AuthMode, Beyond, Cluster, Limits, Log, LogFormat, NodeConfig, SECTIONS, Storage, Timing, Users,
 };
 
 /// The `cluster.toml` of the repository: three nodes on this machine. What `config init` writes and `demo` uses.

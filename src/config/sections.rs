@@ -98,6 +98,16 @@ pub enum Beyond {
     Refuse,
 }
 
+/// Whom a request may name: bring into a group, begin a direct session with, ask to be a friend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Users {
+    /// Any name: whoever is named is there.
+    Named,
+    /// Who has registered a device or was created by a backend; UNKNOWN_USER for anybody else.
+    Created,
+}
+
 section! {
     /// `[limits]`: bounds of requests, queues and memory.
     Limits, "limits" {
@@ -115,6 +125,8 @@ section! {
         sessions_per_user: u32 = 10_000, number(10, 100_000, "sessions");
         /// Sessions a user is in no more that its list remembers; a device that comes back and has missed more is told the whole list.
         left_per_user: u32 = 2_000, number(100, 100_000, "sessions");
+        /// Whom requests may bring into a group, begin a direct session with, or ask to be a friend: `named` any name, which is there by that; `created` only who has registered a device or was created by a backend (CreateUser), others are refused with UNKNOWN_USER.
+        users: Users = Users::Named, Kind::Choice(&["named", "created"]);
         /// Devices a user may have registered.
         devices_per_user: u32 = 64, number(1, 64, "devices");
         /// Of those, devices that name the same platform in HELLO.
@@ -141,6 +153,8 @@ section! {
         join_again_ms: u64 = 86_400_000, number(0, 31_536_000_000, "ms");
         /// JOIN_GROUPs one user may send through one node in a second; twice as many at once after a pause.
         join_rate: u32 = 10, number(1, 10_000, "requests");
+        /// CREATE_GROUPs and ADD_MEMBERSs together that one user may send through one node in a second; twice as many at once after a pause.
+        add_rate: u32 = 10, number(1, 10_000, "requests");
         /// Largest content of an ephemeral message.
         ephemeral: u32 = 4 << 10, number(1, 8 << 10, "bytes");
         /// Ephemeral messages one connection may send in a second; twice as many at once after a pause.

@@ -19,7 +19,7 @@ use super::check::{self, refuse};
 use super::connection::Connection;
 use super::own::{self, Place};
 use super::reads::{turn, unexpected};
-use super::{groups, receipts};
+use super::{groups, naming, receipts};
 use crate::config::Limits;
 use crate::shard::{Answer, Freshness, Read, ReadReply};
 use crate::state::{
@@ -206,7 +206,12 @@ async fn command(
 ) -> Result<(Command, Vec<(SessionId, u64)>), ErrorBody> {
     let key = key.clone();
     let (actor, action) = match plan {
-        Plan::Session(command) => return Ok((command, Vec::new())),
+        Plan::Session(mut command) => {
+            if let Command::KeyedAct { act, .. } = &mut command {
+                naming::tell(&connection.core, act).await?;
+            }
+            return Ok((command, Vec::new()));
+        }
         Plan::Create(actor) => {
             return Ok((Command::KeyedOwn { actor, key, act: KeyedOwn::Create }, Vec::new()));
         }

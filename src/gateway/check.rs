@@ -165,7 +165,7 @@ pub(super) fn members(
         return refuse(ErrorCode::BadRequest, "users is empty");
     }
     let Members { session, client_seq, users, .. } = members;
-    let act = Act::Change { kind, users, most: limits.group_members };
+    let act = Act::Change { kind, users, most: limits.group_members, unknown: None };
     Ok(Command::Act { actor, session, client_seq, act })
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) typists: Typists,
     /// How often users may ask to come into groups.
     pub(super) joins: Paces,
+    /// How often they may make groups and add users to them.
+    pub(super) adds: Paces,
     pub(super) watches: Watches,
     pub(super) groups: Groups,
     /// No new connections, no new requests.

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::core::Core;
 use super::times::Arrival;
 use super::{
-    admin, check, company, cursors, delivered, digests, groups, join, own, passing, reads, receipts,
+    admin, check, company, cursors, delivered, digests, groups, join, naming, own, passing, reads, receipts,
     standing, sync, versions, watch,
 };
 use crate::router::{Order, Request, Waiter};
@@ -23,11 +23,33 @@ use crate::state::{ChangeKind, Command, EntityKey};
 pub(super) struct Batch {
     came: Arrival,
     shards: Vec<(u32, Vec<Request>)>,
+    held: Option<Held>,
+}
+
+/// A request that cannot go on before something was read. What comes behind it on its connection is not looked at until it has:
+/// it would overtake it.
+pub(super) struct Held {
+    came: Arrival,
+    frame: Frame,
+    command: Command,
+}
+
+impl Held {
+    /// Reads, and has the request go on, or be refused.
+    pub(super) async fn go_on(mut self, connection: &Arc<Connection>) {
+        let told = match &mut self.command {
+            Command::Act { act, .. } => naming::tell(&connection.core, act).await,
+            _ => Ok(()),
+        };
+        let mut batch = Batch { came: self.came, shards: Vec::new(), held: None };
+        act(connection, &self.frame, told.map(|()| self.command), &mut batch);
+        batch.submit(&connection.core);
+    }
 }
 
 impl Batch {
     pub(super) fn new(core: &Core) -> Self {
-        Self { came: core.times.arrival(), shards: Vec::new() }
+        Self { came: core.times.arrival(), shards: Vec::new(), held: None }
     }
 
     fn add(&mut self, shard: u32, request: Request) {
@@ -35,6 +57,15 @@ impl Batch {
             Some((_, requests)) => requests.push(request),
             None => self.shards.push((shard, vec![request])),
         }
+    }
+
+    /// The request for whose sake no other may be taken now.
+    pub(super) fn held(&mut self) -> Option<Held> {
+        self.held.take()
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     pub(super) fn submit(self, core: &Core) {
@@ -142,11 +173,21 @@ fn body<T: Decode<Source>>(frame: &Frame) -> Result<T, ErrorBody> {
 }
 
 fn change(connection: &Arc<Connection>, frame: &Frame, kind: ChangeKind, batch: &mut Batch) {
+    let limits = &connection.core.options.limits;
     let command = body::<Members>(frame).and_then(|mut members| {
         let actor = connection.actor(members.on_behalf_of.take());
-        check::members(actor, members, kind, &connection.core.options.limits)
+        let command = check::members(actor, members, kind, limits)?;
+        if kind != ChangeKind::Remove {
+            groups::in_turn(connection)?;
+        }
+        Ok(command)
     });
-    act(connection, frame, command, batch);
+    match command {
+        Ok(command) if matches!(&command, Command::Act { act, .. } if naming::asks(limits, act)) => {
+            batch.held = Some(Held { came: batch.came, frame: frame.clone(), command });
+        }
+        command => act(connection, frame, command, batch),
+    }
 }
 
 /// Puts a numbered act on its way to its session's shard.

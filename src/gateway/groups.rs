@@ -6,16 +6,30 @@ use std::sync::Arc;
 
 use rookery_wire::group::{GroupInfo, ListRoles, MAX_ATTRIBUTE, MAX_AVATAR, MAX_GROUP_NAME, ManageGroup};
 use rookery_wire::{Blob, ErrorBody, ErrorCode, GroupAction, Kind, MemberRole, SessionId};
+use tokio::time::Instant;
 
 use super::bounds;
 use super::check::{MAX_USERS, is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
 use super::join;
 use super::own::fit;
+use super::pace::too_fast;
 use super::reads::{turn, unexpected};
 use crate::config::Limits;
 use crate::shard::{Freshness, Read, ReadReply};
 use crate::state::{Act, Actor, Command, EntityKey};
+
+/// Whether the user may make one more group now, or add to one: the lists of others fill no faster than that. A service answers
+/// for itself.
+pub(super) fn in_turn(connection: &Connection) -> Result<(), ErrorBody> {
+    if connection.identity.service {
+        return Ok(());
+    }
+    let (core, rate) = (&connection.core, connection.core.options.limits.add_rate);
+    let paced = core.adds.take(connection.user(), rate, Instant::now());
+    let what = "groups made and additions to groups";
+    paced.map_err(|wait| too_fast(what, "limits.add_rate", rate, wait))
+}
 
 pub(super) fn is_group(session: &SessionId) -> Result<(), ErrorBody> {
     match session {

@@ -28,6 +28,7 @@ mod groups;
 mod hello;
 mod join;
 mod mask;
+mod naming;
 mod news;
 pub mod outbox;
 mod own;
@@ -146,6 +147,7 @@ impl Gateway {
             marks: receipts::Marks::default(),
             typists: passing::Typists::default(),
             joins: pace::Paces::default(),
+            adds: pace::Paces::default(),
             watches: watch::Watches::default(),
             groups: company::Groups::default(),
             leaving: CancellationToken::new(),

@@ -16,6 +16,7 @@ use super::bounds;
 use super::check::{is_theirs, may_name, numbered, refuse};
 use super::connection::Connection;
 use super::core::Core;
+use super::naming;
 use super::reads::{turn, unexpected};
 use super::receipts;
 use crate::config::Limits;
@@ -151,6 +152,10 @@ async fn given(
         // Done again, what came meanwhile would count as read.
         UserAction::ReadAll if is_used(connection, actor, place).await? => Ok(Given::Nothing),
         UserAction::ReadAll => read_all(connection, actor, place).await,
+        UserAction::RequestFriend { user, .. } => {
+            naming::is_user(&connection.core, user).await?;
+            Ok(Given::Nothing)
+        }
         _ => Ok(Given::Nothing),
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::connection::Connection;
 use super::cursors;
-use super::dispatch::{Batch, dispatch};
+use super::dispatch::{Batch, Held, dispatch};
 use super::hello::frame_error;
 use super::stats::GatewayStats;
 
@@ -38,8 +38,16 @@ pub(super) async fn run(
     let idle = Duration::from_millis(u64::from(connection.core.options.timing.idle_ms));
     let mut room = ROOM.0;
     loop {
-        if let Err(end) = take_frames(connection, &decoder, &mut buffer) {
-            return end;
+        match take_frames(connection, &decoder, &mut buffer) {
+            Err(end) => return end,
+            Ok(None) => {}
+            Ok(Some(held)) => {
+                tokio::select! {
+                    () = connection.cancel.cancelled() => return End::Told,
+                    () = held.go_on(connection) => {}
+                }
+                continue;
+            }
         }
         if connection.must_wait() {
             tokio::select! {
@@ -82,12 +90,17 @@ fn prepare(buffer: &mut BytesMut, room: usize) {
     buffer.reserve(room);
 }
 
-/// Takes whole frames while the window permits, and hands over what they ask, shard by shard.
-fn take_frames(connection: &Arc<Connection>, decoder: &Decoder, buffer: &mut BytesMut) -> Result<(), End> {
+/// Takes whole frames while the window permits, and hands over what they ask, shard by shard; up to one that must wait for a
+/// read, which is given back.
+fn take_frames(
+    connection: &Arc<Connection>,
+    decoder: &Decoder,
+    buffer: &mut BytesMut,
+) -> Result<Option<Held>, End> {
     let mut batch = Batch::new(&connection.core);
     let mut frames = 0;
     let mut fault = None;
-    while !connection.must_wait() && !connection.is_closing() {
+    while !batch.is_held() && !connection.must_wait() && !connection.is_closing() {
         match decoder.next(buffer) {
             Ok(Some(frame)) => {
                 frames += 1;
@@ -101,9 +114,10 @@ fn take_frames(connection: &Arc<Connection>, decoder: &Decoder, buffer: &mut Byt
         }
     }
     GatewayStats::add(&connection.core.stats.frames_in, frames);
+    let held = batch.held();
     batch.submit(&connection.core);
     if let Some(error) = fault {
         connection.fault(&error);
     }
-    if connection.is_closing() { Err(End::Told) } else { Ok(()) }
+    if held.is_none() && connection.is_closing() { Err(End::Told) } else { Ok(held) }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rookery_wire::Retention;
 
-use crate::config::Config;
+use crate::config::{Config, Users};
 use crate::shard::ShardOptions;
 use crate::shard::retention::Defaults;
 use crate::state::SessionLimits;
@@ -46,6 +46,7 @@ pub(super) fn shard_options(config: &Config, shards_here: usize) -> ShardOptions
         compare_every: Duration::from_millis(config.storage.compare_ms),
         sessions_per_user: config.limits.sessions_per_user,
         left_per_user: config.limits.left_per_user,
+        users_only: config.limits.users == Users::Created,
         relations_per_user: config.limits.relations_per_user,
         requests_per_user: config.limits.requests_per_user,
     }

@@ -206,6 +206,11 @@ pub enum Read {
         /// With which of these, at most [`MAX_HEADS`].
         with: Vec<UserId>,
     },
+    /// Whether these users of this shard have registered a device, or were created.
+    Known {
+        /// Who, at most [`MAX_HEADS`].
+        users: Vec<UserId>,
+    },
     /// Whether a user remembers a request key: 1 if so, else 0, as a count.
     KnowsKey {
         /// Who.
@@ -460,6 +465,8 @@ pub enum ReadReply {
     Allowed,
     /// Whether they are acquainted, in the order asked.
     Acquainted(Vec<bool>),
+    /// Whether they are users, in the order asked.
+    Known(Vec<bool>),
     /// A digest.
     Digest(DigestReply),
     /// Users outside of a group.

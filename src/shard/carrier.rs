@@ -36,8 +36,9 @@ pub async fn run(shared: Arc<Shared>, actor: Addr<ShardActor>) {
     let mut under_way: HashSet<SessionId> = HashSet::new();
     let mut work = FuturesUnordered::new();
     let mut rounds = Rounds::default();
-    let (most, kept) = (shared.options.sessions_per_user, shared.options.left_per_user);
-    let list = Listing { most, kept, sure: 0 };
+    let options = &shared.options;
+    let (most, kept, users_only) = (options.sessions_per_user, options.left_per_user, options.users_only);
+    let list = Listing { most, kept, users_only, sure: 0 };
     loop {
         if shared.is_leading()
             && let Some(outbound) = shared.outbound.get()
@@ -85,6 +86,9 @@ async fn carry(
                 Answer::Refused(error) if error.code == ErrorCode::RefusedByPeer => {
                     Some((user, version, Arrived::Refused(Unwanted::Stranger)))
                 }
+                Answer::Refused(error) if error.code == ErrorCode::UnknownUser => {
+                    Some((user, version, Arrived::Refused(Unwanted::Unknown)))
+                }
                 // A frozen user refuses; holding the session's answers for ever would not help anyone.
                 _ => Some((user, version, Arrived::Done { member })),
             }
@@ -92,18 +96,21 @@ async fn carry(
     };
     let delivered = futures::stream::iter(intents).map(deliver).buffer_unordered(INTENTS);
     let delivered: Vec<(UserId, u64, Arrived)> = delivered.filter_map(std::future::ready).collect().await;
-    let (mut done, mut full, mut strange) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut full, mut strange, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (user, version, arrived) in delivered {
         match arrived {
             Arrived::Done { member } => done.push((user, version, member)),
             Arrived::Refused(Unwanted::Full { .. }) => full.push((user, version)),
             Arrived::Refused(Unwanted::Stranger) => strange.push((user, version)),
+            Arrived::Refused(Unwanted::Unknown) => unknown.push((user, version)),
         }
     }
     // Unanswered, they are tried again with the next look: clearing is idempotent too. The refusals go first, so that
     // a session does not open for some of its founders.
-    let mut stuck = done.len() + full.len() + strange.len() < wanted;
-    for (refused, why) in [(full, Unwanted::Full { most }), (strange, Unwanted::Stranger)] {
+    let mut stuck = done.len() + full.len() + strange.len() + unknown.len() < wanted;
+    let refused =
+        [(full, Unwanted::Full { most }), (strange, Unwanted::Stranger), (unknown, Unwanted::Unknown)];
+    for (refused, why) in refused {
         for refused in refused.chunks(CLEARED) {
             let unlinked = Command::Unlinked { session: session.clone(), refused: refused.to_vec(), why };
             stuck |= !matches!(outbound.execute(unlinked, DEADLINE).await, Answer::Done);

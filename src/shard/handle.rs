@@ -287,6 +287,7 @@ impl ShardHandle {
             | Read::Cursors { .. }
             | Read::Seen { .. }
             | Read::KnowsKey { .. }
+            | Read::Known { .. }
             | Read::Acquainted { .. } => return Err(ReadRefusal::NotFresh),
         };
         let has = self.shared.table.get(session).is_some_and(|row| row.last_seq >= seq);

@@ -12,7 +12,7 @@ use super::api::{Audience, MAX_HEADS, ReadRefusal, ReadReply};
 use super::entity::Look;
 use super::reads::{GONE, Reads, bounded, may_read, unreadable};
 use crate::state::privacy::{Shown, row_shows};
-use crate::state::user_rows::{read_cursor, read_last_used};
+use crate::state::user_rows::{read_cursor, read_known, read_last_used};
 use crate::state::{Act, Actor, At, RowFault, RowReader, Session, User};
 
 /// A user, and who is told of it; none for a service.
@@ -85,6 +85,17 @@ impl Reads {
             read_last_used(rows, user).map(Some)
         };
         self.of_users(pairs, awake, asleep).await.map(ReadReply::Seen)
+    }
+
+    /// Whether each of these is a user.
+    pub(super) async fn known(&self, users: Vec<UserId>) -> Result<ReadReply, ReadRefusal> {
+        let pairs = users.into_iter().map(|user| (user, None)).collect();
+        let awake = |user: &User, _: Option<&UserId>| Some(u64::from(user.is_known()));
+        let asleep = |rows: &dyn RowReader, user: &UserId, _: Option<&UserId>| {
+            read_known(rows, user).map(|known| Some(u64::from(known)))
+        };
+        let facts = self.of_users(pairs, awake, asleep).await?;
+        Ok(ReadReply::Known(facts.into_iter().map(|fact| fact == Some(1)).collect()))
     }
 
     /// One fact of each user, in the order asked: of those in memory by their actors, of the others by their rows.

@@ -121,6 +121,7 @@ impl Reads {
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
             Read::Digest { user, session, seq } => self.digest(user, session, seq).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,
+            Read::Known { users } => self.known(users).await,
         }
     }
 

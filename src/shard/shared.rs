@@ -83,6 +83,8 @@ pub struct ShardOptions {
     pub sessions_per_user: u32,
     /// Sessions a user is in no more that its list remembers; carried in commands where it is judged.
     pub left_per_user: u32,
+    /// Users' lists take sessions only if they are those of users; carried in commands where it is judged.
+    pub users_only: bool,
     /// Relations of a user's own; carried in commands where it is judged.
     pub relations_per_user: u32,
     /// Requests of others that may wait with a user; carried likewise.

@@ -3,10 +3,16 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rookery_wire::{ErrorCode, RequestKey, UserAction};
+use rookery_wire::codec::{Blob, decode};
+use rookery_wire::join::Join;
+use rookery_wire::{ErrorCode, Record, RecordKind, RequestKey, Signal, UserAction};
 
-use super::own_tests::{act, pair, person};
-use super::tests::{Disk, LIMITS, actor, arrived, at, code_of, seq_of, text, user};
+use super::command::{Act, ChangeKind};
+use super::joining_tests::{Play, join};
+use super::own_tests::{ROOM, act, pair, person};
+use super::tests::{
+    Disk, LIMITS, actor, apply, arrived, at, change, code_of, group, new_group, seq_of, text, user,
+};
 use super::{Actor, Answer, ErrandKey, ErrandKind, Gate, Link, Outcome, Says, Session, Unwanted, User};
 
 fn block(number: u64, whom: &str) -> super::UserAct {
@@ -333,4 +339,119 @@ fn whatever_is_carried_when_a_block_holds_and_its_end_ends_it() {
         opened += u32::from(world.session.exists());
     }
     assert!(barred > 100 && opened > 100 && opened < 400, "{barred} {opened}");
+}
+
+/// Who brings a user into a group is judged by that user's list, as who begins a direct session is.
+#[test]
+fn nobody_is_brought_into_a_group_by_one_it_blocks_or_by_a_stranger_it_keeps_out() {
+    let system = Actor::keyed(user("shop"), None).expect("a service");
+    let for_eve = Actor::keyed(user("shop"), Some(user("eve"))).expect("a service");
+    let strangers = act(1, UserAction::SetStrangers { refuse: true });
+    let create = change(ChangeKind::Create, &["bob", "cid"]);
+    let add = change(ChangeKind::Add, &["bob"]);
+    for (says, by, comes) in [
+        (Some(block(1, "eve")), actor("eve"), false),
+        (Some(block(1, "eve")), for_eve.clone(), false),
+        (Some(block(1, "eve")), actor("ann"), true),
+        (Some(block(1, "eve")), system.clone(), true),
+        (Some(strangers.clone()), actor("eve"), false),
+        (Some(strangers.clone()), for_eve, false),
+        (Some(strangers), system, true),
+        (None, actor("eve"), true),
+    ] {
+        for added_later in [false, true] {
+            let mut bob = person("bob");
+            if let Some(act) = &says {
+                bob.act(&at(2), &actor("bob"), act);
+            }
+            let mut session = Session::new(group());
+            let does = |session: &mut Session, index: u64, number: u64, act: &Act| match by.epoch {
+                0 => {
+                    let key = RequestKey::new(&format!("order-{number}")).expect("a key");
+                    session.apply_keyed(&at(index), &LIMITS, &by, &key, act)
+                }
+                _ => session.apply(&at(index), &LIMITS, &by, number, act),
+            };
+            let first = if added_later { change(ChangeKind::Create, &["cid"]) } else { create.clone() };
+            if does(&mut session, 3, 1, &first).parked {
+                // The list of who makes it asks nobody.
+                let maker = intent(&session, by.name().as_str());
+                assert_eq!(person(by.name().as_str()).link(&maker, 9).answer, Some(Answer::Done));
+                session.linked(&at(4), &arrived(&session));
+                seq_of(&does(&mut session, 5, 1, &first));
+            }
+            if added_later {
+                let added = does(&mut session, 6, 2, &add);
+                seq_of(&added);
+                // Else what is written at once would be pushed to him before he is asked.
+                let at_once = added.added.contains(&user("bob"));
+                assert_eq!(at_once, by.is_system(), "{says:?} {by:?}");
+            }
+            let link = intent(&session, "bob");
+            let answer = bob.link(&link, 9);
+            let told = format!("{says:?} {by:?} {added_later}");
+            assert_eq!(bob.links.contains_key(&group()), comes, "{told}");
+            if comes {
+                assert_eq!(answer.answer, Some(Answer::Done), "{told}");
+                continue;
+            }
+            assert_eq!(code_of(&answer), ErrorCode::RefusedByPeer, "{told}");
+            assert!(answer.user_frames.is_empty(), "bob's devices hear nothing: {told}");
+            assert!(session.pending_intents().next().is_some());
+            // As of a full list: who is in the group sees who left it again, and not why.
+            let refused = [(user("bob"), link.version)];
+            let left = session.unlinked(&at(7), &LIMITS, &refused, Unwanted::Stranger);
+            let record = left.published.expect("a record of leaving").record;
+            let record: Record = decode(&record).expect("a record");
+            let signal: Signal = decode(&record.content.0).expect("a signal");
+            let said = (record.kind, record.client_seq, signal.users);
+            assert_eq!(said, (RecordKind::MEMBERS_REMOVED, 0, vec![user("bob")]), "{told}");
+            assert_eq!((left.removed, left.given_up), (vec![user("bob")], None), "{told}");
+            assert!(session.member(&user("bob")).is_none() && session.member(&user("cid")).is_some());
+            session.linked(&at(8), &arrived(&session));
+            assert!(
+                session.pending_intents().next().is_none(),
+                "whoever added him hears of it with the ACK: {told}"
+            );
+        }
+    }
+}
+
+/// A friend still invites where strangers do not, and who asked or has a code comes, whoever lets it in.
+#[test]
+fn friends_invite_where_strangers_do_not_and_who_comes_by_itself_is_asked_nothing() {
+    let (mut ann, mut bob) = (person("ann"), person("bob"));
+    bob.act(&at(2), &actor("bob"), &act(1, UserAction::SetStrangers { refuse: true }));
+    let befriend = UserAction::RequestFriend { user: user("bob"), text: Blob::default() };
+    ann.act(&at(3), &actor("ann"), &act(1, befriend));
+    let asked = ann.pending_errands().map(|(_, errand)| errand.says.clone()).collect::<Vec<_>>();
+    let [Says::Stance(stance, words)] = &asked[..] else { panic!("{asked:?}") };
+    bob.hear(&at(4), &user("ann"), stance, words, ROOM);
+    bob.act(&at(5), &actor("bob"), &act(2, UserAction::AcceptFriend { user: user("ann") }));
+
+    let disk = Disk::default();
+    let mut session = new_group(&disk);
+    apply(&mut session, &disk, &at(6), &actor("ann"), 2, &change(ChangeKind::Remove, &["bob"]));
+    apply(&mut session, &disk, &at(7), &actor("ann"), 3, &change(ChangeKind::Add, &["bob"]));
+    let link = intent(&session, "bob");
+    assert_eq!(link.from, Some(user("ann")));
+    assert_eq!(bob.link(&link, 9).answer, Some(Answer::Done));
+
+    // Now ann is the stranger, and he asks to be let in.
+    let mut bob = person("bob");
+    bob.act(&at(2), &actor("bob"), &act(1, UserAction::SetStrangers { refuse: true }));
+    bob.act(&at(3), &actor("bob"), &block(2, "ann"));
+    let mut play = Play::with(Join::Request);
+    play.can("ann", &change(ChangeKind::Remove, &["bob"]));
+    play.can("bob", &join(None));
+    play.can("ann", &Act::Answer { user: user("bob"), accept: true, most: 10 });
+    let link = intent(&play.session, "bob");
+    assert!(link.member && bob.link(&link, 9).answer == Some(Answer::Done), "{link:?}");
+    let mut bob = person("bob");
+    bob.act(&at(2), &actor("bob"), &block(1, "ann"));
+    let mut play = Play::with(Join::Open);
+    play.can("ann", &change(ChangeKind::Remove, &["bob"]));
+    play.can("bob", &join(None));
+    let link = intent(&play.session, "bob");
+    assert!(link.member && bob.link(&link, 9).answer == Some(Answer::Done), "{link:?}");
 }

@@ -136,6 +136,8 @@ pub enum Act {
         /// Members the group may have, by the configuration of the node that took the request: carried along, so
         /// that nodes configured differently still judge alike (G8).
         most: u32,
+        /// One of those whom it brings in that is no user, where that node lets nobody else be named (`limits.users`).
+        unknown: Option<UserId>,
     },
     /// A change to a group.
     Manage {
@@ -241,7 +243,8 @@ pub struct Link {
     pub member: bool,
     /// Seq at which the user joined.
     pub joined_seq: u64,
-    /// Who begins the direct session that opens; the other user may not let that one in.
+    /// Who begins the direct session that opens, or adds the user to the group: the user may not let that one in. None if nobody
+    /// is to be asked about: a service, or the user's own wish.
     pub from: Option<UserId>,
 }
 
@@ -266,7 +269,9 @@ pub enum Unwanted {
         /// Sessions a list may hold, as it was judged there.
         most: u32,
     },
-    /// Its user blocks the one who begins it, or lets no strangers in.
+    /// It is nobody's: there is no such user.
+    Unknown,
+    /// Its user blocks the one who begins it or adds the user to it, or lets no strangers do so.
     Stranger,
 }
 

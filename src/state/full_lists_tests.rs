@@ -63,8 +63,10 @@ fn a_creator_whose_list_is_full_is_told_and_no_group_comes_to_be() {
     assert!(!session.exists() && !session.opening());
     assert!(arrived(&session).iter().all(|(of, _, member)| *of == user("ann") && !member), "no list gets it");
     assert_eq!(session.last_seq(), 0);
-    // Nothing of it has to be kept.
+    // Nothing of it has to be kept, once that list has heard that it is to stay so.
     session.reflect(2);
+    assert!(!session.is_over());
+    session.linked(&at(2), &arrived(&session));
     assert!(session.is_over());
     let mut rows = Disk::default();
     rows.write(session.collect());

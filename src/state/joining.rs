@@ -232,7 +232,8 @@ impl Session {
             return (RecordKind::GROUP_CHANGED, Blob(rookery_wire::encode(&told)), entry);
         }
         let (kind, users, turnover) = self.decide_change(ChangeKind::Add, std::slice::from_ref(user), actor);
-        let entry = Entry { user: user.clone(), becomes: None, turnover: Some(turnover), code };
+        let turnover = Some(turnover.of_their_own());
+        let entry = Entry { user: user.clone(), becomes: None, turnover, code };
         (kind, Blob(rookery_wire::encode(&Signal { users })), entry)
     }
 

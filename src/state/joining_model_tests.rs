@@ -283,7 +283,9 @@ fn random_comings_of_seven_users_go_as_the_model_says() {
             let place = format!("after {who} {step:?}, seed {seed}, index {index}");
             match (&outcome.answer, wanted) {
                 (Some(Answer::Ack(_)), Ok(wanted)) => {
-                    let found = match (&outcome.added[..], &outcome.removed[..]) {
+                    let lists = outcome.intents.iter().filter(|intent| intent.link.member);
+                    let added: Vec<_> = lists.map(|intent| intent.user.clone()).collect();
+                    let found = match (&added[..], &outcome.removed[..]) {
                         ([], []) => None,
                         ([one], []) => Some((true, one.clone())),
                         ([], [one]) => Some((false, one.clone())),

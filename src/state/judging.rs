@@ -18,7 +18,7 @@ impl Session {
             || ErrorBody::new(ErrorCode::NotMember, format!("{name} is not a member of {}", self.id));
         let speaks_for_itself = actor.service && actor.on_behalf_of.is_none();
         let is_member = speaks_for_itself || self.member(name).is_some() || planted("no-membership");
-        let Act::Change { kind, users, most } = act else {
+        let Act::Change { kind, users, most, .. } = act else {
             let allowed = is_member || (!self.exists && self.id.pair_has(name) == Some(true));
             return if allowed { self.judge_rewrite(at, actor, act) } else { Err(stranger()) };
         };

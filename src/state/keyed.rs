@@ -306,20 +306,11 @@ impl User {
     }
 
     fn create(&mut self, at: &At) -> Result<(u64, Outcome), ErrorBody> {
-        if self.is_there() {
+        if self.is_taken() {
             let text = format!("there is a user {} already", self.id);
             return Err(ErrorBody::new(ErrorCode::UserExists, text));
         }
         self.created_ms = at.time_ms.max(1);
         Ok((1, Outcome::default()))
-    }
-
-    /// Whether anything has named this user: a device, a session, another user, or a backend that changed something of it.
-    /// A key alone does not: it may be that of a refusal.
-    fn is_there(&self) -> bool {
-        let named = self.created_ms > 0 || self.last_epoch > 0 || !self.links.is_empty();
-        let known = !self.relations.is_empty() || !self.series.is_empty();
-        let set = self.refuses_strangers || self.privacy != super::privacy::Privacy::default();
-        named || known || set || !self.extras.is_empty() || !self.ended.is_empty()
     }
 }

@@ -101,7 +101,7 @@ fn costs_in_a_group_of(members: usize) -> Vec<Cost> {
     large.settles();
     large.writes();
     let most = u32::try_from(members).expect("a number") + 10;
-    let add = |users| Act::Change { kind: ChangeKind::Add, users, most };
+    let add = |users| Act::Change { kind: ChangeKind::Add, users, most, unknown: None };
     let all: Vec<UserId> = (0..members).map(name).collect();
     for users in all.chunks(members / 10) {
         large.does(&add(users.to_vec()));

@@ -30,6 +30,8 @@ pub struct Listing {
     pub most: u32,
     /// Sessions that its user is in no more and that it remembers, by the same.
     pub kept: u32,
+    /// By the same: it takes sessions only if it is that of a user (`limits.users`, [`super::naming`]).
+    pub users_only: bool,
     /// The intent was one still when its session was asked later than the list reflected the log up to here
     /// ([`super::Answer::Unsure`]); 0 if nobody has asked.
     pub sure: u64,

@@ -63,7 +63,7 @@ fn act(actor: Actor, client_seq: u64, act: Act) -> Command {
 }
 
 fn change(kind: ChangeKind, users: &[&str]) -> Act {
-    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 1000 }
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 1000, unknown: None }
 }
 
 fn join() -> Act {

@@ -15,6 +15,7 @@ use rookery_wire::{
 };
 
 use super::command::{Act, Actor, ChangeKind};
+use super::naming::no_user;
 use super::outcome::Outcome;
 use super::session::{At, Session};
 
@@ -129,10 +130,11 @@ impl Session {
         match act {
             Act::Send { .. } | Act::Edit { .. } => self.may_write(at, actor),
             Act::Recall { .. } => Ok(()),
-            Act::Change { kind: ChangeKind::Create, .. } => Ok(()),
-            Act::Change { kind: ChangeKind::Add, users, .. } => {
+            Act::Change { kind: ChangeKind::Create, unknown, .. } => all_users(unknown.as_ref()),
+            Act::Change { kind: ChangeKind::Add, users, unknown, .. } => {
                 self.needs(actor, least(self.settings.policy.invite), "add members")?;
-                users.iter().try_for_each(|user| self.lets_in(user))
+                users.iter().try_for_each(|user| self.lets_in(user))?;
+                all_users(unknown.as_ref())
             }
             Act::Change { kind: ChangeKind::Remove, users, .. } => self.may_remove(actor, users),
             Act::Manage { action } => self.may_manage(at, actor, action),
@@ -350,4 +352,9 @@ pub(super) fn not_allowed(text: impl AsRef<str>) -> ErrorBody {
 /// A copy: what is kept for long must not hold the whole log entry it came in.
 pub(super) fn own(blob: &Blob) -> Blob {
     Blob(Bytes::copy_from_slice(blob.as_ref()))
+}
+
+/// Whether all who are brought in are users, by what the act says of them.
+fn all_users(unknown: Option<&UserId>) -> Result<(), ErrorBody> {
+    unknown.map_or(Ok(()), |name| Err(no_user(name)))
 }

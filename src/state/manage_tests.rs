@@ -470,7 +470,7 @@ fn who_makes_a_group_takes_one_place_in_it_whether_or_not_it_is_named() {
     let service = |name: Option<&str>| Actor { service: true, on_behalf_of: name.map(user), ..actor("shop") };
     let create = |who: &Actor, named: &[&str], most| {
         let users = named.iter().map(|name| user(name)).collect();
-        let act = Act::Change { kind: ChangeKind::Create, users, most };
+        let act = Act::Change { kind: ChangeKind::Create, users, most, unknown: None };
         let outcome = apply(&mut Session::new(group()), &Disk::default(), &at(1), who, 1, &act);
         match outcome.answer {
             Some(Answer::Ack(_)) => None,

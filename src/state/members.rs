@@ -5,8 +5,8 @@
 //! state, taking no number. Once every list has it the act is applied; if a list is full the opening is given up, and
 //! the act is refused. So who begins a session hears at once that a list is full, and no session is left behind.
 //!
-//! Users added later join at once. One whose list turns out to be full leaves again by a record of its own, so that
-//! nobody is a member who does not see it.
+//! Users added later join at once. One whose list turns out to be full, or does not let in who added it, leaves again by a
+//! record of its own, so that nobody is a member who does not see it.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ use rookery_wire::codec::Blob;
 use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal, UserId};
 
 use super::command::{Act, Actor, ChangeKind, Link, NO_DEVICE, Unwanted};
+use super::naming::no_user;
 use super::outcome::{Answer, GivenUp, Intent, Outcome, Publication};
 use super::session::{At, Member, Placed, Session, SessionLimits, Written, refused, sender_key};
 
@@ -21,9 +22,18 @@ use super::session::{At, Member, Placed, Session, SessionLimits, Written, refuse
 pub(super) struct Turnover {
     joins: Vec<UserId>,
     leaves: Vec<UserId>,
+    /// Who brings in those who join, if their lists are to be asked whether they let themselves be brought in by that one.
+    by: Option<UserId>,
     /// Who makes the group and was taken in when it opened.
     founder: Option<UserId>,
     owner: Option<UserId>,
+}
+
+impl Turnover {
+    /// Of those who wanted to come themselves: whoever lets them in, their lists do not ask who that is.
+    pub(super) fn of_their_own(self) -> Self {
+        Self { by: None, ..self }
+    }
 }
 
 impl Session {
@@ -137,7 +147,7 @@ impl Session {
         refused(ErrorCode::NotMember, format!("{} intends nothing like that for {user}", self.id), 0)
     }
 
-    /// Intents that were refused: the users' lists are full, `most` sessions each, or they do not let in who begins.
+    /// Intents that were refused: the users' lists are full, they do not let in who begins or adds them, or nobody is there.
     pub fn unlinked(
         &mut self,
         at: &At,
@@ -201,6 +211,7 @@ impl Session {
                 let refusal = ErrorBody::new(ErrorCode::TooManySessions, text).with_detail(u64::from(most));
                 (refusal, matches!(self.id, SessionId::Group(_)).then_some(full))
             }
+            Unwanted::Unknown => (no_user(&full), matches!(self.id, SessionId::Group(_)).then_some(full)),
             // The one who does not let the other in may begin it itself.
             Unwanted::Stranger => {
                 let refusal = ErrorBody::new(ErrorCode::RefusedByPeer, ErrorCode::RefusedByPeer.remedy());
@@ -210,7 +221,7 @@ impl Session {
         outcome.given_up = Some(GivenUp { refusal, of });
     }
 
-    /// The record with which users leave whose lists are full, and from whom it is said to be. Its client_seq is 0: no
+    /// The record with which users leave whose lists did not take the session, and from whom it is said to be. Its client_seq is 0: no
     /// device asked for it.
     fn record_of_leaving(
         &self,
@@ -244,8 +255,8 @@ impl Session {
         let mut concerned: BTreeSet<UserId> = users.iter().cloned().collect();
         concerned.retain(|user| self.member(user).is_some() == (kind == ChangeKind::Remove));
         let all = |users: &BTreeSet<UserId>| users.iter().cloned().collect::<Vec<_>>();
-        let mut turnover =
-            Turnover { joins: Vec::new(), leaves: Vec::new(), founder: None, owner: self.owner.clone() };
+        let (by, owner) = (creator(actor), self.owner.clone());
+        let mut turnover = Turnover { joins: Vec::new(), leaves: Vec::new(), by, founder: None, owner };
         let kind = match kind {
             ChangeKind::Remove => {
                 turnover.leaves = all(&concerned);
@@ -274,7 +285,7 @@ impl Session {
         self.next_version(at);
         let seq = self.last_seq + 1;
         for user in turnover.joins {
-            self.join(user, seq, outcome);
+            self.join(user, seq, turnover.by.clone(), outcome);
         }
         for user in &turnover.leaves {
             self.leave(user, outcome);
@@ -316,7 +327,7 @@ impl Session {
         self.members.insert(user, member);
     }
 
-    fn join(&mut self, user: UserId, seq: u64, outcome: &mut Outcome) {
+    fn join(&mut self, user: UserId, seq: u64, by: Option<UserId>, outcome: &mut Outcome) {
         let before = self.members.get(&user);
         let (own_count, muted_until) = before.map_or((0, 0), |member| (member.own_count, member.muted_until));
         let member = Member {
@@ -332,8 +343,12 @@ impl Session {
         self.doors.forget(&user);
         self.members.insert(user.clone(), member);
         self.dirty.members.insert(user.clone());
-        outcome.added.push(user.clone());
-        self.intend(user, true, seq, outcome);
+        // Who is brought in by somebody is pushed nothing before its list has let it in: JOINED attaches its devices then. Else
+        // what one whom it blocks writes at once would be there before the refusal.
+        if by.is_none() {
+            outcome.added.push(user.clone());
+        }
+        self.intend_from(user, true, seq, by, outcome);
     }
 
     fn leave(&mut self, user: &UserId, outcome: &mut Outcome) {
@@ -391,7 +406,8 @@ fn version_after(version: u64, at: &At) -> u64 {
     (version + 1).max(at.index)
 }
 
-/// The user who makes a group; none when a service makes it in its own name, for it is no member.
+/// The user who makes a group, or adds to it; none when a service does so in its own name, for it is no member, and what users
+/// set against each other does not bind it.
 pub(super) fn creator(actor: &Actor) -> Option<UserId> {
     (!actor.service || actor.on_behalf_of.is_some()).then(|| actor.name().clone())
 }

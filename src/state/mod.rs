@@ -23,6 +23,7 @@ mod left;
 pub mod lookups;
 pub mod manage;
 mod members;
+pub mod naming;
 mod numbers;
 pub mod outcome;
 pub mod own;
@@ -89,6 +90,8 @@ mod lookups_tests;
 mod manage_model_tests;
 #[cfg(test)]
 mod manage_tests;
+#[cfg(test)]
+mod naming_tests;
 #[cfg(test)]
 mod own_model_tests;
 #[cfg(test)]

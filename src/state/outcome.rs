@@ -125,7 +125,7 @@ pub struct Outcome {
     pub timers_moved: bool,
     /// Bytes of records that memory holds for the next checkpoint on that account.
     pub held_bytes: usize,
-    /// Members that came (before the record is published) …
+    /// Members that came (before the record is published), but for those whose lists are still to judge who brought them in …
     pub added: Vec<UserId>,
     /// … and went (after it).
     pub removed: Vec<UserId>,

@@ -10,7 +10,7 @@ use rookery_wire::{Blob, RelationState, SessionId, SessionSetting, UserAction};
 
 use super::own_tests::{ROOM, act, pair, person};
 use super::tests::{Disk, LIST, actor, at, user};
-use super::{Answer, At, Command, Given, Link, Outcome, Says, Session, User, UserAct};
+use super::{Answer, At, Command, Given, Link, Listing, Outcome, Says, Session, User, UserAct};
 
 const NAMES: [&str; 3] = ["ann", "bob", "cid"];
 
@@ -87,7 +87,8 @@ impl World {
             for other in NAMES.iter().filter(|other| **other != name) {
                 let link =
                     Link { session: pair(name, other), version: 1, member: true, joined_seq: 1, from: None };
-                world.tell(name, Command::Link { user: super::tests::user(name), link, list: LIST });
+                let list = Listing { users_only: true, ..LIST };
+                world.tell(name, Command::Link { user: super::tests::user(name), link, list });
                 world.sessions.entry(pair(name, other)).or_insert_with(|| Session::new(pair(name, other)));
             }
         }

@@ -211,12 +211,12 @@ impl User {
         self.relations.get(other).is_some_and(|entry| entry.blocked)
     }
 
-    /// Whether users who are no friends may not begin a direct session.
+    /// Whether users who are no friends may neither begin a direct session nor add this user to a group.
     pub fn refuses_strangers(&self) -> bool {
         self.refuses_strangers
     }
 
-    /// Whether another may begin a direct session with this user.
+    /// Whether another may begin a direct session with this user, or add it to a group.
     pub(super) fn lets_in(&self, other: &UserId) -> bool {
         !self.blocks(other) && (!self.refuses_strangers || self.relation(other) == RelationState::Friends)
     }

@@ -104,7 +104,7 @@ impl RowReader for Disk {
 pub(super) const LIMITS: SessionLimits = SessionLimits { ring: 4, ring_bytes: 1 << 20 };
 
 /// A list that takes more than any of these tests puts into it.
-pub(super) const LIST: Listing = Listing { most: 9, kept: 2_000, sure: 0 };
+pub(super) const LIST: Listing = Listing { most: 9, kept: 2_000, users_only: false, sure: 0 };
 
 impl User {
     /// An intent arrives at a list that may hold so many sessions.
@@ -131,7 +131,7 @@ pub(super) fn text(content: &str) -> Act {
 }
 
 pub(super) fn change(kind: ChangeKind, users: &[&str]) -> Act {
-    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 5 }
+    Act::Change { kind, users: users.iter().map(|name| user(name)).collect(), most: 5, unknown: None }
 }
 
 pub(super) fn at(index: u64) -> At {
@@ -285,7 +285,9 @@ fn members_come_and_go_in_the_sequence_and_removals_keep_their_version() {
     let mut session = new_group(&disk);
     let added =
         apply(&mut session, &disk, &at(2), &actor("bob"), 1, &change(ChangeKind::Add, &["cid", "bob"]));
-    assert_eq!(added.added, vec![user("cid")], "who is in already is passed over");
+    let told: Vec<_> = added.intents.iter().map(|intent| (&intent.user, intent.link.from.as_ref())).collect();
+    assert_eq!(told, [(&user("cid"), Some(&user("bob")))], "who is in already is passed over");
+    assert!(added.added.is_empty(), "his list says whether bob brings him in, and nothing is pushed before");
     assert_eq!(added.intents.len(), 1);
     assert!(added.gate.as_ref().is_some_and(|gate| !session.gate_open(gate)));
     let refused = apply(&mut session, &disk, &at(3), &actor("bob"), 2, &change(ChangeKind::Remove, &["cid"]));

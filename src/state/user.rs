@@ -132,8 +132,11 @@ impl User {
     pub fn index(&self) -> u64 {
         self.index
     }
-    /// Everything of entries up to `index` is in.
+    /// Everything of entries up to `index` is in. A name that was only refused leaves nothing, this neither.
     pub fn reflect(&mut self, index: u64) {
+        if self.is_nothing() {
+            return;
+        }
         self.index = self.index.max(index);
         self.dirty.head = true;
     }
@@ -242,11 +245,17 @@ impl User {
     }
 
     /// An intent arrives: the membership as the session decided it, unless something newer is here already. One
-    /// session more than the list may hold is refused, and leaves nothing here. Of a direct session with one whom this user blocks the answer
+    /// session more than the list may hold is refused, and so is one that is begun, or to which this user is added, by a user it
+    /// does not let in; that leaves nothing here. Of a direct session with one whom this user blocks the answer
     /// waits until the session knows: it opens behind that.
     pub fn take_link(&mut self, link: &Link, list: &Listing) -> Outcome {
         if self.frozen {
             return frozen();
+        }
+        if list.users_only
+            && let Some(answer) = self.answer_of_nobody(link)
+        {
+            return Outcome::answer(answer);
         }
         if self.may_be_late(link, list) {
             return Outcome::answer(Answer::Unsure(self.applying));

@@ -56,6 +56,16 @@ pub fn read_last_used(rows: &dyn RowReader, user: &UserId) -> Result<u64, RowFau
     Ok(head.and_then(|head| head.devices.iter().map(|(_, device)| device.used_ms).max()).unwrap_or(0))
 }
 
+/// Whether a user has registered a device, or was created, as [`User::is_known`] says of one in memory.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn read_known(rows: &dyn RowReader, user: &UserId) -> Result<bool, RowFault> {
+    let key = key::user(letter::USER, user);
+    let head: Option<UserRow> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(head.is_some_and(|head| head.last_epoch > 0 || head.created_ms > 0))
+}
+
 /// To whom a user shows what.
 ///
 /// # Errors

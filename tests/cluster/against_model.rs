@@ -128,7 +128,7 @@ impl Wishes {
             56..61 => self.of_people(world, me),
             61..64 => Op::Set(session, self.setting()),
             64..74 if self.random.random_bool(0.5) => self.of_doors(world, me),
-            64..74 => self.of_groups(),
+            64..74 => self.of_groups(world, me),
             74..81 => Op::Pull {
                 session,
                 from: if self.random.random_bool(0.3) { 1 } else { seq },
@@ -201,12 +201,16 @@ impl Wishes {
         }
     }
 
-    fn of_groups(&mut self) -> Op {
+    fn of_groups(&mut self, world: &World, me: &UserId) -> Op {
         let (session, somebody) = (self.group(), self.somebody());
+        // One who blocks this user is not brought in: it leaves by a record that the model does not make.
+        let mut bringing = self.some();
+        bringing.retain(|user| !world.blocks(user, me));
         let who = |random: &mut StdRng| if random.random_bool(0.7) { Who::All } else { Who::Admins };
         match self.random.random_range(0..40) {
-            0..3 => Op::Create(session, self.some()),
-            3..15 => Op::Add(session, self.some()),
+            0..3 => Op::Create(session, bringing),
+            3..15 if !bringing.is_empty() => Op::Add(session, bringing),
+            3..15 => Op::Members(session),
             15..24 => Op::Remove(session, self.some()),
             24..29 => {
                 let role = if self.random.random_bool(0.7) { MemberRole::Admin } else { MemberRole::Member };

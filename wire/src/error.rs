@@ -170,8 +170,9 @@ codes! {
     TooManyDevices = 418, "TOO_MANY_DEVICES", "end one of the other devices first";
     /// The user has as many relations as it may; `detail` is how many.
     RelationsFull = 419, "RELATIONS_FULL", "remove friends, requests or blocks";
-    /// More ephemeral messages than this connection may send, or more joins than this user may; `detail` is how many a second.
-    TooFast = 420, "TOO_FAST", "send fewer of them; an ephemeral message is worth nothing by then, a join may be repeated";
+    /// More ephemeral messages than this connection may send, or more joins, or groups made and added to, than this user may;
+    /// `detail` is how many a second.
+    TooFast = 420, "TOO_FAST", "send fewer of them; an ephemeral message is worth nothing by then, anything else may be repeated";
     /// The group has no such code, or has it no more.
     CodeUnknown = 421, "CODE_UNKNOWN", "check the code, or ask for another";
     /// The code was, or would be, good until a time that has passed.
@@ -197,6 +198,8 @@ codes! {
     UserExists = 432, "USER_EXISTS", "choose another name, or go on with the user that is there";
     /// As many messages of the session as may wait to expire, do; `detail` is how many.
     TooManyExpiring = 435, "TOO_MANY_EXPIRING", "wait until some have gone, or send one that stays";
+    /// Somebody is named who is no user: who has registered no device, and was not created.
+    UnknownUser = 436, "UNKNOWN_USER", "check the name; a user is there once it has connected or the backend has created it";
     /// The node has as much work as it can hold. `Retry` says when to come back.
     Busy = 500, "BUSY", "repeat after the hinted time";
     /// The shard had no leader within the deadline. The request may or may not have been carried out.
@@ -238,7 +241,7 @@ impl ErrorCode {
         use ErrorCode::{AlreadyTrimmed, AttributesFull, ClientSeqReused, Dissolved, GroupFull, Muted};
         use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};
         use ErrorCode::{NoSuchMessage, NotAllowed, NotMember, Recalled, RefusedByPeer, RelationsFull};
-        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring};
+        use ErrorCode::{SessionExists, TooLate, TooManyDeletions, TooManyExpiring, UnknownUser};
         matches!(
             self,
             ClientSeqReused
@@ -261,16 +264,17 @@ impl ErrorCode {
                 | Barred
                 | NoRoom
                 | TooManyExpiring
+                | UnknownUser
         )
     }
 
     /// Whether a refusal with this code says in `detail` which number it took, and takes none of a user who never was a
     /// member, of one who is none any more from a device without numbers there, or of one who is none and wants to come in
     /// (JOIN_GROUP). JOIN_CLOSED, CODE_USED_UP and ASKED_LATELY are
-    /// heard by those alone, and take none.
+    /// heard by those alone, and take none. UNKNOWN_USER takes none where a session would begin.
     pub fn spares_strangers(self) -> bool {
         use ErrorCode::{Barred, CodeExpired, CodeUnknown, NoRoom};
-        use ErrorCode::{Dissolved, NotMember, RefusedByPeer, SessionExists};
+        use ErrorCode::{Dissolved, NotMember, RefusedByPeer, SessionExists, UnknownUser};
         matches!(
             self,
             NotMember
@@ -281,6 +285,7 @@ impl ErrorCode {
                 | CodeExpired
                 | Barred
                 | NoRoom
+                | UnknownUser
         )
     }
 }

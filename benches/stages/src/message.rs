@@ -92,7 +92,8 @@ pub(crate) fn group() -> anyhow::Result<Session> {
         service: true,
         ..sender
     };
-    let create = Act::Change { kind: ChangeKind::Create, users: vec![actor()?.user], most: 100 };
+    let create =
+        Act::Change { kind: ChangeKind::Create, users: vec![actor()?.user], most: 100, unknown: None };
     let mut created = session.apply(&at(1, 0), &LIMITS, &backend, 1, &create);
     if created.parked {
         let done: Vec<_> = session

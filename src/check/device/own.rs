@@ -69,7 +69,14 @@ impl Device {
         let joined = &self.joined;
         let pairs = self.stage.cast.pairs.iter();
         let mine = pairs.filter(|(session, pair)| pair.contains(&me) && joined.contains(session));
+        // Not one whose group it is to be in: its list would not let itself be brought there meanwhile.
+        let cast = &self.stage.cast;
+        let brings = |other: &UserIx| {
+            let mut groups = cast.groups.iter().filter(|group| cast.user_of(group.owner) == *other);
+            groups.any(|group| group.guest == me || group.members.contains(&me))
+        };
         let others = mine.filter_map(|(_, pair)| pair.iter().copied().find(|user| *user != me));
+        let others = others.filter(|other| !brings(other));
         let Some(other) = others.choose(&mut self.random) else { return };
         if self.bar(other, true) {
             let lasts = Duration::from_millis(self.random.random_range(BARRED_MS.0..=BARRED_MS.1));

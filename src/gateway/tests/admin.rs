@@ -56,7 +56,7 @@ impl AuditTrail for Lines {
     }
 }
 
-async fn service(bench: &Bench) -> Client {
+pub(super) async fn service(bench: &Bench) -> Client {
     let mut client = bench.raw().await;
     let mut hello = hello("shop", "backend");
     hello.role = Role::Service;

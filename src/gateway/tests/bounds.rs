@@ -285,6 +285,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("BAD_REQUEST", "a_mark_that_is_of_no_use_brings_everything_and_a_wrong_one_is_refused"),
     ("TOO_FAST", "ephemeral_messages_are_bounded_in_size_and_rate_and_judged_before_they_go"),
     ("TOO_LATE", "who_may_and_when"),
+    ("UNKNOWN_USER", "who_is_no_user_is_told_of_in_the_command_and_nothing_overtakes_that"),
     ("GROUP_FULL", "members_come_and_go_in_the_sequence_and_removals_keep_their_version"),
     ("NO_ROOM", "requests_users_kept_out_and_the_memory_of_declines_are_bounded"),
     ("ATTRIBUTES_FULL", "attributes_have_a_bound_in_number_and_in_bytes"),

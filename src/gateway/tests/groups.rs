@@ -2,10 +2,15 @@
 
 use rookery_wire::group::{Group, GroupInfo, ListRoles, ManageGroup, RolePage};
 use rookery_wire::join::{CodePage, JoinGroup, ListCodes, ListRequests, Outside, RequestPage};
+use rookery_wire::request::Members;
 use rookery_wire::{AttributeKey, GroupAction, MemberRole, Retention, Retry};
 
 use super::*;
 use crate::state::Act;
+
+pub(super) fn no_roles() -> ReadReply {
+    ReadReply::Roles(RolePage { roles: Vec::new(), more: false })
+}
 
 fn manage(session: &SessionId, action: GroupAction) -> ManageGroup {
     ManageGroup { session: session.clone(), client_seq: 1, on_behalf_of: None, action }
@@ -183,6 +188,40 @@ async fn nobody_knocks_at_groups_faster_than_allowed_through_however_many_connec
     bob.expect::<Ack>(Kind::Ack).await;
     // What cannot be is refused as that, and costs nothing.
     bob.send(Kind::JoinGroup, 6, &join(6, Some("ada"))).await;
+    bob.refused(6, ErrorCode::Forbidden).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_makes_groups_or_adds_to_them_faster_than_allowed_and_everybody_may_leave() {
+    let bench = bench(|limits, _| limits.add_rate = 2).await;
+    let (mut phone, mut tablet) = (bench.client("ada", "phone").await, bench.client("ada", "tablet").await);
+    let members = |number: u64, who: Option<&str>| Members {
+        session: group(&format!("fill{number}")),
+        client_seq: 1,
+        on_behalf_of: who.map(user),
+        users: vec![user("bob")],
+    };
+    for (client, numbers) in [(&mut phone, [1, 2]), (&mut tablet, [3, 4])] {
+        for (number, kind) in numbers.into_iter().zip([Kind::CreateGroup, Kind::AddMembers]) {
+            client.send(kind, number, &members(number.into(), None)).await;
+            client.expect::<Ack>(Kind::Ack).await;
+        }
+    }
+    for (client, kind) in [(&mut phone, Kind::CreateGroup), (&mut tablet, Kind::AddMembers)] {
+        client.send(kind, 9, &members(9, None)).await;
+        let refusal = client.refused(9, ErrorCode::TooFast).await;
+        assert_eq!((refusal.detail, refusal.takes_client_seq()), (2, false), "{refusal}");
+        assert!(matches!(refusal.retry, Retry::After(1..=500)), "{refusal:?}");
+        assert!(refusal.message().contains("limits.add_rate"), "{refusal}");
+        client.send(Kind::RemoveMembers, 10, &members(10, None)).await;
+        client.expect::<Ack>(Kind::Ack).await;
+    }
+    let mut bob = bench.client("bob", "phone").await;
+    bob.send(Kind::CreateGroup, 5, &members(5, None)).await;
+    bob.expect::<Ack>(Kind::Ack).await;
+    // What cannot be is refused as that, and costs nothing.
+    bob.send(Kind::AddMembers, 6, &members(6, Some("ada"))).await;
     bob.refused(6, ErrorCode::Forbidden).await;
     bench.stop().await;
 }

@@ -10,6 +10,7 @@ mod lags;
 mod life;
 mod lists;
 mod live;
+mod naming;
 mod own;
 mod places;
 mod since;
@@ -284,13 +285,12 @@ impl FakeShard {
                 ReadReply::Digest(reply)
             }
             Read::MayPass { .. } => ReadReply::Allowed,
+            Read::Known { users } => naming::known(&users),
             Read::Versions { list, .. } => versions::found(list),
             Read::Acquainted { with, .. } => {
                 ReadReply::Acquainted(with.iter().map(|other| *other != user("stranger")).collect())
             }
-            Read::Roles { .. } => {
-                ReadReply::Roles(rookery_wire::group::RolePage { roles: Vec::new(), more: false })
-            }
+            Read::Roles { .. } => groups::no_roles(),
             // More lines than the smallest frame holds.
             Read::Requests { list, .. } => ReadReply::Requests(rookery_wire::join::RequestPage {
                 requests: vec![

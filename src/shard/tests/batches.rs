@@ -17,7 +17,7 @@ fn by(name: &str, client_seq: u64, act: Act) -> Command {
 }
 
 fn change(kind: ChangeKind, name: &str) -> Act {
-    Act::Change { kind, users: vec![user(name)], most: 10 }
+    Act::Change { kind, users: vec![user(name)], most: 10, unknown: None }
 }
 
 fn manage(action: GroupAction) -> Act {

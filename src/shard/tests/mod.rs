@@ -4,6 +4,7 @@
 
 mod batches;
 mod carried;
+mod cold;
 mod compare;
 mod ended;
 mod expiry;
@@ -69,6 +70,7 @@ fn options() -> ShardOptions {
         compare_every: Duration::ZERO,
         sessions_per_user: 16,
         left_per_user: 16,
+        users_only: false,
         relations_per_user: 16,
         requests_per_user: 16,
     }

@@ -18,7 +18,7 @@ fn team() -> SessionId {
 
 fn create() -> Command {
     let actor = Actor { user: user("ann"), device: device(), epoch: 1, on_behalf_of: None, service: false };
-    let act = Act::Change { kind: ChangeKind::Create, users: Vec::new(), most: 5 };
+    let act = Act::Change { kind: ChangeKind::Create, users: Vec::new(), most: 5, unknown: None };
     Command::Act { actor, session: team(), client_seq: 1, act }
 }
 
@@ -26,6 +26,11 @@ fn create() -> Command {
 fn full(version: u64) -> Command {
     let refused = vec![(user("ann"), version)];
     Command::Unlinked { session: team(), refused, why: Unwanted::Full { most: 16 } }
+}
+
+/// That list has heard that it is to stay so.
+fn let_go(version: u64) -> Command {
+    Command::Linked { session: team(), done: vec![(user("ann"), version, false)] }
 }
 
 async fn rows_of(shard: &Shard) -> usize {
@@ -57,6 +62,7 @@ fn a_group_that_a_full_list_refused_leaves_no_rows() {
         assert!(is_listed(&shard) && rows_of(&shard).await == 2, "a head and an intent");
         let told = shard.apply(2, full(1)).await;
         assert_eq!(told, Some(Answer::Done));
+        shard.apply(3, let_go(2)).await;
         assert!(!is_listed(&shard), "nothing of it is kept in memory");
         let heard = std::mem::take(&mut *shard.heard.0.lock());
         assert!(
@@ -75,15 +81,15 @@ fn a_group_that_a_full_list_refused_leaves_no_rows() {
         // A snapshot that goes by the mark from before is not begun.
         let (writer, _chunks) = SnapshotWriter::named(1);
         assert!(timeout(WATCHED, snapshot::write(&shard.shared, writer)).await.is_err());
-        let (writer, _chunks) = SnapshotWriter::named(2);
+        let (writer, _chunks) = SnapshotWriter::named(3);
         timeout(PATIENCE, snapshot::write(&shard.shared, writer)).await.expect("in time").expect("streamed");
 
         // Begun again, by the same actor and by one that knows nothing of it.
         for shard in [shard, Shard::over(store).await] {
-            assert_eq!(shard.apply(3, create()).await, None);
-            let linked = Command::Linked { session: team(), done: vec![(user("ann"), 3, true)] };
-            shard.apply(4, linked).await;
-            let created = shard.apply(5, create()).await;
+            assert_eq!(shard.apply(4, create()).await, None);
+            let linked = Command::Linked { session: team(), done: vec![(user("ann"), 4, true)] };
+            shard.apply(5, linked).await;
+            let created = shard.apply(6, create()).await;
             assert!(matches!(&created, Some(Answer::Ack(ack)) if ack.seq == 1), "{created:?}");
             assert!(is_listed(&shard));
         }
@@ -99,6 +105,7 @@ fn what_opened_in_vain_stays_until_a_mark_covers_it() {
         shard.apply(1, create()).await;
         shard.apply(2, create()).await;
         shard.apply(3, full(1)).await;
+        shard.apply(4, let_go(3)).await;
         // As a checkpoint that began before: its rows are ahead of its mark.
         *shard.machine.applied.lock() = Some(probe::mark((1, 1)));
         checkpoint::write(&shard.machine, None).await.expect("written");
@@ -108,8 +115,9 @@ fn what_opened_in_vain_stays_until_a_mark_covers_it() {
         let again = Shard::over(store).await;
         again.apply(2, create()).await;
         again.apply(3, full(1)).await;
+        again.apply(4, let_go(3)).await;
         assert!(again.shared.intents.lock().is_empty());
         let mark = checkpoint::write(&again.machine, None).await.expect("written");
-        assert_eq!((mark.map(|mark| mark.index()), rows_of(&again).await), (Some(3), 0));
+        assert_eq!((mark.map(|mark| mark.index()), rows_of(&again).await), (Some(4), 0));
     });
 }

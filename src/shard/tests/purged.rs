@@ -195,7 +195,7 @@ fn a_recall_takes_its_content_out_of_a_log_that_is_to_be_kept() {
     in_system(async {
         let folder = tempfile::tempdir().expect("a folder");
         let mut shard = Alone::over(opened(folder.path())).await;
-        let create = Act::Change { kind: ChangeKind::Create, users: Vec::new(), most: 10 };
+        let create = Act::Change { kind: ChangeKind::Create, users: Vec::new(), most: 10, unknown: None };
         shard.act(1, create).await;
         shard.say(2, "before").await;
         let said = shard.say(3, SECRET).await;

@@ -58,7 +58,7 @@ impl RowReader for SlowRows<'_> {
 fn create(number: u64) -> Command {
     let actor = Actor { user: user("ann"), device: device(), epoch: 1, on_behalf_of: None, service: false };
     let session = SessionId::Group(GroupId::new(&format!("g{number}")).expect("a name"));
-    let act = Act::Change { kind: ChangeKind::Create, users: Vec::new(), most: 5 };
+    let act = Act::Change { kind: ChangeKind::Create, users: Vec::new(), most: 5, unknown: None };
     Command::Act { actor, session, client_seq: 1, act }
 }
 

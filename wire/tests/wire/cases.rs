@@ -406,12 +406,14 @@ fn errors() -> Vec<Case> {
     let busy = ErrorBody::new(ErrorCode::Busy, "").with_retry(Retry::After(250));
     let moved = ErrorBody::new(ErrorCode::ShuttingDown, "node 2 is going down").with_retry(Retry::Reconnect);
     let frame = ErrorBody::new(ErrorCode::FrameTooLarge, "frame of 2097152 bytes").with_detail(1 << 20);
+    let nobody = ErrorBody::new(ErrorCode::UnknownUser, "there is no user bbo").with_detail(7);
     let unknown = ErrorBody::new(ErrorCode::Unknown(9_999), "a code of a newer server");
     vec![
         case("error gap", "detail is the expected client_seq", 3, Body::Error(gap)),
         case("error busy", "come back after 250 ms", 4, Body::Error(busy)),
         case("error reconnect", "", 5, Body::Error(moved)),
         case("error on the connection", "request id 0: the connection ends", 0, Body::Error(frame)),
+        case("error no user", "the addition took its client_seq, 7", 6, Body::Error(nobody)),
         case("error unknown", "a code that this version does not have", 7, Body::Error(unknown)),
     ]
 }
