@@ -127,7 +127,7 @@ pub(super) async fn watch(
         group.shown.keys().cloned().collect()
     };
     let pairs: Vec<Pair> = users.into_iter().map(|user| (user, told_one(&connection))).collect();
-    let facts = seen(core, &pairs, Freshness::Linearizable).await;
+    let facts = seen(core, &pairs, true, Freshness::Linearizable).await;
     let facts: HashMap<UserId, _> = pairs.into_iter().map(|(user, _)| user).zip(facts).collect();
     let body = {
         let mut state = core.groups.0.lock();
@@ -374,7 +374,7 @@ async fn permitted(core: &Core, words: Vec<Word>) -> Vec<Word> {
     let pairs: BTreeSet<Pair> = words.iter().flat_map(asks).collect();
     let pairs: Vec<Pair> = pairs.into_iter().collect();
     // This node's own replica will do, where there is one.
-    let facts = seen(core, &pairs, Freshness::AtLeast(0)).await;
+    let facts = seen(core, &pairs, true, Freshness::AtLeast(0)).await;
     let facts: HashMap<Pair, _> = pairs.into_iter().zip(facts).collect();
     let judged = words.into_iter().filter_map(|mut word| {
         let (one, mut unknown) = (told_one(&word.connection), false);

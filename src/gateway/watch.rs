@@ -124,7 +124,7 @@ pub(super) async fn watch(connection: Arc<Connection>, request: u32, asked: Watc
     answerable(&users, core.options.limits.frame)?;
     let (known, mut refused) = acquainted(&connection, users).await?;
     let pairs: Vec<Pair> = known.iter().map(|user| (user.clone(), told_one(&connection))).collect();
-    let seen = seen(core, &pairs, Freshness::Linearizable).await;
+    let seen = seen(core, &pairs, false, Freshness::Linearizable).await;
     let mut shown: BTreeMap<UserId, u64> = BTreeMap::new();
     for (user, seen) in known.into_iter().zip(seen) {
         match seen {
@@ -166,13 +166,14 @@ pub(super) fn told_one(connection: &Connection) -> Option<UserId> {
     (!connection.identity.service).then(|| connection.user().clone())
 }
 
-/// When each was last heard of; none where it is not shown.
+/// When each was last heard of; none where it is not shown. `in_group`: to members of one group, who need not know each other.
 pub(super) async fn seen(
     core: &Core,
     pairs: &[Pair],
+    in_group: bool,
     fresh: Freshness,
 ) -> Vec<Result<Option<u64>, ErrorCode>> {
-    of_users(core, pairs, |(user, _)| user, fresh, |pairs| Read::Seen { pairs }).await
+    of_users(core, pairs, |(user, _)| user, fresh, |pairs| Read::Seen { pairs, in_group }).await
 }
 
 /// Those with whom the user has a direct session; a service knows everybody.
@@ -336,7 +337,7 @@ async fn permitted(core: &Core, told: Told) -> Told {
     };
     let pairs: Vec<Pair> = told.values().flat_map(asks).collect();
     // This node's own replica will do, where there is one.
-    let facts = seen(core, &pairs, Freshness::AtLeast(0)).await;
+    let facts = seen(core, &pairs, false, Freshness::AtLeast(0)).await;
     let facts: HashMap<Pair, _> = pairs.into_iter().zip(facts).collect();
     let mut permitted = Told::new();
     for (id, (connection, lines)) in told {

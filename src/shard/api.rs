@@ -191,6 +191,8 @@ pub enum Read {
     Seen {
         /// Who, and who is told (none for a service), at most [`MAX_HEADS`].
         pairs: Vec<(UserId, Option<UserId>)>,
+        /// They are members of one group, and need not know each other.
+        in_group: bool,
     },
     /// Whether somebody may write to a session now.
     MayPass {

@@ -74,12 +74,12 @@ impl Reads {
     }
 
     /// When a device of each of these users was last heard of; none of those who do not show it.
-    pub(super) async fn seen(&self, pairs: Vec<Pair>) -> Result<ReadReply, ReadRefusal> {
-        let awake = |user: &User, told: Option<&UserId>| {
-            user.shows(Shown::Presence, told).then(|| user.last_used_ms())
-        };
-        let asleep = |rows: &dyn RowReader, user: &UserId, told: Option<&UserId>| {
-            if !row_shows(rows, user, Shown::Presence, told)? {
+    pub(super) async fn seen(&self, pairs: Vec<Pair>, in_group: bool) -> Result<ReadReply, ReadRefusal> {
+        let what = if in_group { Shown::PresenceInGroup } else { Shown::Presence };
+        let awake =
+            move |user: &User, told: Option<&UserId>| user.shows(what, told).then(|| user.last_used_ms());
+        let asleep = move |rows: &dyn RowReader, user: &UserId, told: Option<&UserId>| {
+            if !row_shows(rows, user, what, told)? {
                 return Ok(None);
             }
             read_last_used(rows, user).map(Some)

@@ -117,7 +117,7 @@ impl Reads {
                 self.audience(user, session, seq, after, most).await
             }
             Read::Cursors { session, users, to } => self.cursors(session, users, to).await,
-            Read::Seen { pairs } => self.seen(pairs).await,
+            Read::Seen { pairs, in_group } => self.seen(pairs, in_group).await,
             Read::MayPass { session, actor } => self.may_pass(session, actor).await,
             Read::Digest { user, session, seq } => self.digest(user, session, seq).await,
             Read::Acquainted { user, with } => self.acquainted(user, with).await,

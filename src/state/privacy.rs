@@ -12,15 +12,18 @@ use super::relations::RelationEntry;
 use super::rows::{RowFault, RowReader};
 use super::session_rows::row;
 use super::user::User;
-use super::user_rows::read_privacy;
+use super::user_rows::{has_direct_session, read_privacy};
 
 /// What others may be told of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     /// How far it has read.
     Receipts,
-    /// Whether it is online, and when it was.
+    /// Whether it is online, and when it was: to those whom it knows by a direct session or a friendship, as its own list and
+    /// relations have it. Theirs are not asked: a list takes a session before the other one has refused it.
     Presence,
+    /// The same to members of a group that it is in, who need not know it.
+    PresenceInGroup,
 }
 
 /// To whom a user shows what.
@@ -39,7 +42,7 @@ impl Privacy {
         }
         let to = match what {
             Shown::Receipts => self.receipts,
-            Shown::Presence => self.presence,
+            Shown::Presence | Shown::PresenceInGroup => self.presence,
         };
         match to {
             ShowTo::All => true,
@@ -57,7 +60,10 @@ impl User {
 
     /// Whether `to` may be told; a service (none) always.
     pub fn shows(&self, what: Shown, to: Option<&UserId>) -> bool {
-        to.is_none_or(|to| self.privacy.shows(what, self.relations.get(to)))
+        to.is_none_or(|to| {
+            self.privacy.shows(what, self.relations.get(to))
+                && (what != Shown::Presence || self.is_acquainted_with(to))
+        })
     }
 }
 
@@ -74,5 +80,10 @@ pub fn row_shows(
     let Some(to) = to else { return Ok(true) };
     let key = key::relation(user, to);
     let entry: Option<(UserId, RelationEntry)> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
-    Ok(read_privacy(rows, user)?.shows(what, entry.as_ref().map(|(_, entry)| entry)))
+    let entry = entry.as_ref().map(|(_, entry)| entry);
+    if !read_privacy(rows, user)?.shows(what, entry) {
+        return Ok(false);
+    }
+    let is_friend = entry.is_some_and(|entry| entry.state() == RelationState::Friends);
+    Ok(what != Shown::Presence || is_friend || has_direct_session(rows, user, to)?)
 }

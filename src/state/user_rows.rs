@@ -46,6 +46,17 @@ pub fn read_cursor(rows: &dyn RowReader, user: &UserId, session: &SessionId) -> 
     Ok(link.map_or(0, |link| link.read_seq))
 }
 
+/// Whether a user's list has its direct session with another.
+///
+/// # Errors
+/// [`RowFault`].
+pub fn has_direct_session(rows: &dyn RowReader, user: &UserId, other: &UserId) -> Result<bool, RowFault> {
+    let Ok(session) = SessionId::direct(user, other) else { return Ok(false) };
+    let key = key::user_session(letter::LINK, user, &session);
+    let link: Option<LinkState> = rows.get(&key)?.map(|value| row(&key, value)).transpose()?;
+    Ok(link.is_some_and(|link| link.member))
+}
+
 /// When a device of a user was last heard of, unix milliseconds; 0 for never.
 ///
 /// # Errors

@@ -63,7 +63,7 @@ fn crowd(read: &Read) -> Option<ReadReply> {
             })
         }
         Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(u64::MAX - 1); users.len()]),
-        Read::Seen { pairs } => ReadReply::Seen(vec![Some(u64::MAX); pairs.len()]),
+        Read::Seen { pairs, .. } => ReadReply::Seen(vec![Some(u64::MAX); pairs.len()]),
         Read::Relations { after, limit, .. } => {
             let (users, more) = behind(after.as_ref(), (*limit).min(200));
             let (remark, text) = (Blob::from("r".repeat(256).as_str()), Blob::from("t".repeat(512).as_str()));

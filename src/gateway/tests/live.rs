@@ -121,9 +121,11 @@ async fn ephemeral_messages_crowd_out_no_push() {
     let slow = bench.attached("bob", &team).await;
     let mut ada = bench.client("ada", "phone").await;
     until("the slow one's socket and half of its queue are full", || {
-        let frame = Blob(Bytes::from(vec![0; 4096]));
-        let except = (user("ada"), None);
-        bench.delivery.pass(&crate::delivery::Passing { session: team.clone(), frame, except });
+        // Many at a look: a socket takes megabytes.
+        for _ in 0..64 {
+            let (frame, except) = (Blob(Bytes::from(vec![0; 4096])), (user("ada"), None));
+            bench.delivery.pass(&crate::delivery::Passing { session: team.clone(), frame, except });
+        }
         bench.delivery.stats().passed_over > 0
     })
     .await;

@@ -277,7 +277,7 @@ impl FakeShard {
                 more: false,
             }),
             Read::Cursors { users, .. } => ReadReply::Cursors(vec![Some(7); users.len()]),
-            Read::Seen { pairs } => ReadReply::Seen(pairs.iter().map(live::seen).collect()),
+            Read::Seen { pairs, .. } => ReadReply::Seen(pairs.iter().map(live::seen).collect()),
             Read::Digest { session, seq, .. } => {
                 let digest = rookery_wire::Digest::begin(&session);
                 let reply =
