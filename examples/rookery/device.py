@@ -20,8 +20,8 @@ from .link import MARGIN, PATIENCE, Link, Lost, Refused
 BAD_REQUEST, CLIENT_SEQ_GAP, DEVICE_REPLACED = 300, 400, 204
 # Refusals after which the number is taken, by docs/errors.md. After any other the next request has the same number, and
 # after these of the second line, NOT_MEMBER the first of them, too if `detail` is 0.
-NUMBER_TAKEN = {401, 402, 403, 405, 406, 407, 410, 411, 412, 413, 414, 415, 416, 417, 419, 421, 422, 425, 428, 435}
-PERHAPS_TAKEN = {403, 405, 414, 417, 421, 422, 425, 428}
+NUMBER_TAKEN = {401, 402, 403, 405, 406, 407, 410, 411, 412, 413, 414, 415, 416, 417, 419, 421, 422, 425, 428, 435, 436}
+PERHAPS_TAKEN = {403, 405, 414, 417, 421, 422, 425, 428, 436}
 # Records kept aside in front of a gap, per session; what comes beyond is pulled with the gap.
 ASIDE = 1000
 
