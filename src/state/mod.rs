@@ -97,6 +97,8 @@ mod own_model_tests;
 #[cfg(test)]
 mod own_tests;
 #[cfg(test)]
+mod privacy_tests;
+#[cfg(test)]
 mod refusals_tests;
 #[cfg(test)]
 mod rewrite_tests;

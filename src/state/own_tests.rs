@@ -1,13 +1,12 @@
 //! What a user does to its own things, one rule a test: numbers, settings, relations, blocks, strangers, devices.
 
-use rookery_wire::own::{RelationFilter, SelfAck, ShowTo};
+use rookery_wire::own::{RelationFilter, SelfAck};
 use rookery_wire::{
     Blob, DeviceId, ErrorCode, GroupId, Kind, RelationState, SessionId, SessionSetting, UserAction, UserId,
 };
 
 use super::devices::{MAX_ENDED, read_end_notice};
 use super::parts::PartOf;
-use super::privacy::{Shown, row_shows};
 use super::relations::Wish;
 use super::series::MAX_FOREIGN;
 use super::tables::ERRANDS;
@@ -39,7 +38,7 @@ pub(super) fn person(name: &str) -> User {
     person
 }
 
-fn own(outcome: &Outcome) -> SelfAck {
+pub(super) fn own(outcome: &Outcome) -> SelfAck {
     match &outcome.answer {
         Some(Answer::Own(ack)) => *ack,
         other => panic!("{other:?}"),
@@ -521,100 +520,4 @@ fn an_errand_is_replaced_by_a_newer_one_and_cleared_by_its_own_version() {
     ann.reflect(5);
     disk.write(ann.collect());
     assert!(all_of(&ERRANDS, &disk).is_empty());
-}
-
-#[test]
-fn who_blocks_another_is_not_shown_to_it_in_memory_or_in_rows() {
-    let mut ann = person("ann");
-    let (bob, cid) = (user("bob"), user("cid"));
-    let actions = [
-        (1, UserAction::Block { user: bob.clone() }, true),
-        (2, UserAction::Unblock { user: bob.clone() }, false),
-    ];
-    for (number, action, hidden) in actions {
-        ann.act(&at(number), &actor("ann"), &act(number, action));
-        let mut rows = Disk::default();
-        rows.write(ann.collect());
-        for what in [Shown::Receipts, Shown::PresenceInGroup] {
-            for (to, expected) in [(Some(&bob), !hidden), (Some(&cid), true), (None, true)] {
-                assert_eq!(ann.shows(what, to), expected, "{what:?} to {to:?}");
-                let by_rows = row_shows(&rows, ann.id(), what, to).expect("rows");
-                assert_eq!(by_rows, expected, "{what:?} to {to:?} by rows");
-            }
-        }
-    }
-}
-
-#[test]
-fn presence_is_shown_to_those_whom_the_user_knows_by_its_own_word() {
-    let mut ann = person("ann");
-    let bob = user("bob");
-    let expect = |ann: &mut User, expected: bool, told: &str| {
-        ann.reflect(1);
-        let mut rows = Disk::default();
-        rows.write(ann.collect());
-        let by_rows = row_shows(&rows, ann.id(), Shown::Presence, Some(&bob)).expect("rows");
-        assert_eq!((ann.shows(Shown::Presence, Some(&bob)), by_rows), (expected, expected), "{told}");
-        assert!(ann.shows(Shown::PresenceInGroup, Some(&bob)) && ann.shows(Shown::Presence, None), "{told}");
-    };
-    expect(&mut ann, false, "a stranger, whatever the stranger's own list says");
-    let session = pair("ann", "bob");
-    for (version, member) in [(1, true), (2, false)] {
-        let link = Link { session: session.clone(), version, member, joined_seq: 1, from: None };
-        assert_eq!(ann.link(&link, 9).answer, Some(Answer::Done));
-        expect(&mut ann, member, "by the direct session");
-    }
-    let ask = UserAction::RequestFriend { user: user("bob"), text: "".into() };
-    ann.act(&at(2), &actor("ann"), &act(1, ask.clone()));
-    expect(&mut ann, false, "who is asked is no friend yet");
-    let mut other = person("bob");
-    let says = |of: &User| match of.pending_errands().last().expect("an errand").1.says.clone() {
-        Says::Stance(stance, text) => (stance, text),
-        other => panic!("{other:?}"),
-    };
-    let (stance, text) = says(&ann);
-    other.hear(&at(2), &user("ann"), &stance, &text, ROOM);
-    other.act(&at(3), &actor("bob"), &act(1, UserAction::AcceptFriend { user: user("ann") }));
-    let (stance, text) = says(&other);
-    ann.hear(&at(3), &user("bob"), &stance, &text, ROOM);
-    expect(&mut ann, true, "a friend");
-    ann.act(&at(4), &actor("ann"), &act(2, UserAction::RemoveFriend { user: user("bob") }));
-    expect(&mut ann, false, "a friend no more");
-}
-
-#[test]
-fn a_user_says_to_whom_it_shows_itself() {
-    let (mut ann, mut bob) = (person("ann"), person("bob"));
-    ann.act(&at(2), &actor("ann"), &act(1, UserAction::RequestFriend { user: user("bob"), text: "".into() }));
-    let asked = |user: &User| match user.pending_errands().last().expect("an errand").1.says.clone() {
-        Says::Stance(stance, text) => (stance, text),
-        other => panic!("{other:?}"),
-    };
-    let (stance, text) = asked(&ann);
-    bob.hear(&at(2), &user("ann"), &stance, &text, ROOM);
-    bob.act(&at(3), &actor("bob"), &act(1, UserAction::AcceptFriend { user: user("ann") }));
-    let (stance, text) = asked(&bob);
-    ann.hear(&at(3), &user("bob"), &stance, &text, ROOM);
-    assert!(ann.is_acquainted_with(&user("bob")) && !ann.is_acquainted_with(&user("cid")));
-    let (friend, other) = (user("bob"), user("cid"));
-    let (receipts, presence) = (ShowTo::Friends, ShowTo::Nobody);
-    let narrowed = act(2, UserAction::SetPrivacy { receipts, presence });
-    assert_eq!(own(&ann.act(&at(4), &actor("ann"), &narrowed)).value, 1);
-    ann.reflect(4);
-    let mut rows = Disk::default();
-    rows.write(ann.collect());
-    let loaded = User::load(&rows, &user("ann")).expect("rows");
-    for (what, to, expected) in [
-        (Shown::Receipts, Some(&friend), true),
-        (Shown::Receipts, Some(&other), false),
-        (Shown::Presence, Some(&friend), false),
-        (Shown::Presence, Some(&other), false),
-        (Shown::Presence, None, true),
-    ] {
-        let by_rows = row_shows(&rows, ann.id(), what, to).expect("rows");
-        let shown = [ann.shows(what, to), loaded.shows(what, to), by_rows];
-        assert_eq!(shown, [expected; 3], "{what:?} to {to:?}: in memory, loaded, by rows");
-    }
-    let nobody_asked = User::new(user("eve"));
-    assert!(nobody_asked.shows(Shown::Receipts, Some(&friend)), "without a word everybody is told");
 }
