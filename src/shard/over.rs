@@ -28,7 +28,7 @@ const READS: usize = 16;
 /// # Errors
 /// [`Fault`] when the store failed.
 pub(super) async fn delete(shared: &Shared, map: &Map, index: u64) -> Result<(), Fault> {
-    let Ok(_nobody_streams) = shared.streams.try_write() else { return Ok(()) };
+    let Ok(_nobody_streams) = shared.snapshots.try_write() else { return Ok(()) };
     let mut later = Vec::new();
     for _ in 0..READS {
         let some = take(shared, AT_ONCE);

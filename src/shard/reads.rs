@@ -509,7 +509,10 @@ fn head_from_rows(
     let recalled = read_recalled_after(rows, session, &asked.counts(seen).collect::<Vec<_>>())?;
     let last =
         if head.last_seq < head.first_seq { None } else { records::read_one(rows, session, head.last_seq)? };
-    let is_overdue = is_overdue(rows, session, head.last_seq, now_ms)?;
+    let is_overdue = match &last {
+        Some(record) => is_overdue(rows, session, record, now_ms)?,
+        None => false,
+    };
     Ok(Ok(SessionHead {
         members: head.present,
         first_seq: head.settings.readable_from(head.first_seq, member.joined_seq),

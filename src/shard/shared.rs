@@ -155,8 +155,9 @@ pub struct Shared {
     pub freeing: Mutex<BTreeMap<SessionId, bytes::Bytes>>,
     /// Sessions whose rows are to go, for they opened in vain.
     pub over: Mutex<BTreeSet<SessionId>>,
-    /// Held while a snapshot is streamed, and while rows of such sessions are deleted.
-    pub streams: tokio::sync::RwLock<()>,
+    /// Held while a whole snapshot is streamed (`streaming` is held for one entity of it), and while rows of such sessions are
+    /// deleted.
+    pub snapshots: tokio::sync::RwLock<()>,
     /// The last log index up to which such a session was deleted as of: a snapshot that is named after an older one may lack it
     /// where its receiver would need it.
     pub deleted_at: AtomicU64,
@@ -238,7 +239,7 @@ impl Shared {
             freed: Mutex::new(tables.freed),
             freeing: Mutex::default(),
             over: Mutex::new(tables.over),
-            streams: tokio::sync::RwLock::new(()),
+            snapshots: tokio::sync::RwLock::new(()),
             deleted_at: AtomicU64::new(0),
             time_agrees: around.time_agrees.clone(),
             sure: SureTime::default(),

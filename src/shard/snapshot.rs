@@ -16,7 +16,7 @@ use rookery_wire::SessionId;
 use rookery_wire::codec::decode;
 
 use super::actor::Reset;
-use super::checkpoint::{APPLIED_KEY, store_fault};
+use super::checkpoint::{APPLIED_KEY, store_fault, unreadable};
 use super::entity::{map_name, open_map};
 use super::machine::Machine;
 use super::rows::{after_prefix, is_replaced};
@@ -41,7 +41,7 @@ pub const POINTERS: &str = "shards";
 /// # Errors
 /// [`Fault`] when the store failed or the receiver gave up.
 pub async fn write(shared: &Shared, out: SnapshotWriter) -> Result<(), Fault> {
-    let _none_is_deleted = shared.streams.read().await;
+    let _none_is_deleted = shared.snapshots.read().await;
     super::over::unless_too_old(shared, out.name()).await;
     let map = shared.map();
     let mut packer = Packer { out, chunk: BytesMut::with_capacity(MAX_CHUNK) };
@@ -97,7 +97,7 @@ async fn write_entity(
         super::rows::read(map, read).await
     };
     unless_replaced(shared, map).await;
-    let small = small.map_err(row_fault)?;
+    let small = small.map_err(unreadable)?;
     let is_session = head_key.first() == Some(&letter::HEAD);
     for (key, value) in &small {
         packer.row(key, value).await?;
@@ -105,13 +105,13 @@ async fn write_entity(
     if !is_session {
         return Ok(());
     }
-    let session: SessionId = decode(&name).map_err(|fault| row_fault(RowFault::damaged(head_key, fault)))?;
+    let session: SessionId = decode(&name).map_err(|fault| unreadable(RowFault::damaged(head_key, fault)))?;
     let head = {
         let rows = Small(&small);
-        HeadRow::read(&rows, &session).map_err(row_fault)?
+        HeadRow::read(&rows, &session).map_err(unreadable)?
     };
     let Some(head) = head else { return Ok(()) };
-    let lasts = last_numbers(&small).map_err(row_fault)?;
+    let lasts = last_numbers(&small).map_err(unreadable)?;
     let numbers = key::session(letter::NUMBERS, &session);
     let end = after_prefix(&numbers);
     pages(shared, map, packer, numbers, end, |key| is_of(&lasts, key)).await?;
@@ -123,7 +123,7 @@ async fn write_entity(
         super::rows::read(map, move |rows| rows.last_between(&lowest, &first)).await
     };
     unless_replaced(shared, map).await;
-    let from = read.map_err(row_fault)?.map_or(lowest, |(key, _)| key.to_vec());
+    let from = read.map_err(unreadable)?.map_or(lowest, |(key, _)| key.to_vec());
     pages(shared, map, packer, from, end, |_| true).await?;
     let (from, end) =
         (key::version(&session, head.first_seq, 0), key::version(&session, head.last_seq + 1, 0));
@@ -207,10 +207,6 @@ fn successor(key: &[u8]) -> Vec<u8> {
     let mut next = key.to_vec();
     next.push(0);
     next
-}
-
-pub(super) fn row_fault(fault: RowFault) -> Fault {
-    Fault::with_source("rows cannot be read", fault)
 }
 
 /// Packs rows into chunks of at most [`MAX_CHUNK`] bytes; a row may run over from one chunk into the next.

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rookery_raft::{Fault, Map};
 use rookery_wire::{SessionId, UserId};
 
+use super::checkpoint::unreadable;
 use super::retention::Timers;
 use super::shared::TableRow;
-use super::snapshot::row_fault;
 use crate::state::session_rows::HeadRow;
 use crate::state::tables::{ERRANDS, EXPIRIES, HEADS, INTENTS, Kind, PageSize, TO_FREE, note_expiry};
 use crate::state::{Freed, RowFault, RowReader};
@@ -59,7 +59,7 @@ impl Look for Map {
 /// # Errors
 /// [`Fault`] when the store failed or rows are damaged.
 pub(super) async fn read_tables(map: &Map) -> Result<Tables, Fault> {
-    read_by_pages(map, PAGE).await.map_err(row_fault)
+    read_by_pages(map, PAGE).await.map_err(unreadable)
 }
 
 /// The same, in pages of this size.

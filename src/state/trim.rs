@@ -163,17 +163,23 @@ pub fn as_expired(record: &Bytes) -> Option<Bytes> {
     (record.kind == RecordKind::CONTENT).then(|| encode_record(&left_of(record)))
 }
 
-/// Whether rows say that this message was to go by that time; never by a time that nobody knows.
+/// Whether rows say that this message, of which this is the record, was to go by that time; never by a time that nobody knows. Of
+/// one that does not last for a time only, nothing is read.
 ///
 /// # Errors
 /// [`RowFault`].
 pub fn is_overdue(
     rows: &dyn RowReader,
     id: &SessionId,
-    seq: u64,
+    record: &Bytes,
     time_ms: Option<u64>,
 ) -> Result<bool, RowFault> {
     let Some(time_ms) = time_ms else { return Ok(false) };
+    // Bytes that are no record are noticed where they are shown.
+    let Ok(Record { seq, extensions, .. }) = decode(record) else { return Ok(false) };
+    if !extensions.iter().any(is_lasting) {
+        return Ok(false);
+    }
     let key = key::expiry(id, seq);
     let Some(value) = rows.get(&key)? else { return Ok(false) };
     Ok(row::<Expiry>(&key, value)?.is_over(time_ms))

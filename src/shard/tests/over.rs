@@ -71,7 +71,7 @@ fn a_group_that_a_full_list_refused_leaves_no_rows() {
         );
 
         // Not while a snapshot is streamed; and then though nothing more happens.
-        let streams = shard.shared.streams.read().await;
+        let streams = shard.shared.snapshots.read().await;
         let mark = checkpoint::write(&shard.machine, mark.as_ref()).await.expect("written");
         drop(streams);
         assert_eq!(rows_of(&shard).await, 1, "its head says that it is over");
