@@ -210,6 +210,7 @@ impl Node {
             store: store.clone(),
             delivery: delivery.clone(),
             answers: router.answers(),
+            traffic: Arc::default(),
             clock: seams.clock.clone(),
             entropy: seams.entropy.clone(),
             time_agrees,

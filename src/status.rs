@@ -72,6 +72,8 @@ pub struct ShardStatus {
     pub divergence_total: u64,
     /// Versions of messages that readers were told are lost, since the process began.
     pub versions_lost: u64,
+    /// Commands of loud sessions and users that this node proposed at a pace, for the sake of others, since the process began.
+    pub paced: u64,
     /// Those that were there when they were last looked at.
     pub divergences: Vec<Divergence>,
 }

@@ -53,6 +53,8 @@ mod large;
 mod leads;
 #[path = "cluster/live.rs"]
 mod live;
+#[path = "cluster/loud.rs"]
+mod loud;
 #[path = "cluster/naming.rs"]
 mod naming;
 #[path = "cluster/own.rs"]

@@ -103,6 +103,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             store: store.clone(),
             delivery,
             answers: router.answers(),
+            traffic: Arc::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             time_agrees: Arc::new(|| true),

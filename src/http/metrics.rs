@@ -126,7 +126,7 @@ fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), 
         ("shard_applied_index", "Last entry applied", |shard| shard.applied),
         ("shard_purged_index", "Up to here the log is purged", |shard| shard.purged),
     ];
-    let counters: [(&str, &str, Value); 4] = [
+    let counters: [(&str, &str, Value); 5] = [
         ("shard_snapshots_installed", "Snapshots installed over the replica", |shard| {
             shard.snapshots_installed
         }),
@@ -135,6 +135,11 @@ fn shards(to: &mut DescriptorEncoder<'_>, shards: &[ShardStatus]) -> Result<(), 
         ("versions_lost", "Versions of messages that readers were told are lost: a fault", |shard| {
             shard.versions_lost
         }),
+        (
+            "shard_commands_paced",
+            "Commands of loud sessions proposed at a pace, for the sake of others",
+            |shard| shard.paced,
+        ),
     ];
     for (name, help, value) in counters {
         let kind = ConstCounter::new(0u64).metric_type();

@@ -31,6 +31,7 @@ impl Subject for Fake {
             purged: 29,
             divergence_total: 3,
             versions_lost: 2,
+            paced: 8,
             ..ShardStatus::default()
         };
         NodeStatus {
@@ -117,6 +118,7 @@ async fn figures_are_prometheus_text() {
         "rookery_shard_purged_index{shard=\"7\"} 29",
         "rookery_divergence_total{shard=\"7\"} 3",
         "rookery_versions_lost_total{shard=\"7\"} 2",
+        "rookery_shard_commands_paced_total{shard=\"7\"} 8",
         "rookery_requests_total 0",
         "rookery_request_seconds_bucket{le=\"0.0005\",kind=\"PULL\"} 2",
         "rookery_request_seconds_bucket{le=\"+Inf\",kind=\"PULL\"} 5",

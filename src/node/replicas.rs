@@ -19,6 +19,7 @@ pub(super) fn of_shard(shard: &ShardHandle) -> ShardStatus {
         compared: found.compared(),
         divergence_total: found.total(),
         versions_lost: shard.versions_lost(),
+        paced: shard.paced(),
         divergences: found.list().into_iter().map(line).collect(),
         ..of_group(shard.id(), &shard.status())
     }

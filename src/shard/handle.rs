@@ -24,6 +24,7 @@ use super::retention;
 use super::shared::{Outbound, ShardOptions, Shared, Stop, TimeAgrees};
 use super::snapshot::POINTERS;
 use super::tables::read_tables;
+use super::traffic::Traffic;
 use super::{carrier, compare, errands};
 use crate::delivery::{Delivery, Receiver, Topic};
 
@@ -52,6 +53,8 @@ pub struct Surroundings {
     pub delivery: Arc<Delivery>,
     /// Answers.
     pub answers: Arc<dyn Answers>,
+    /// What goes on at the node.
+    pub traffic: Arc<Traffic>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -203,6 +206,11 @@ impl ShardHandle {
     /// Versions of messages that readers were told are lost.
     pub fn versions_lost(&self) -> u64 {
         self.shared.versions_lost.load(Ordering::Relaxed)
+    }
+
+    /// Commands of loud sessions and users that this node proposed at a pace, for the sake of others.
+    pub fn paced(&self) -> u64 {
+        self.shared.paced.load(Ordering::Relaxed)
     }
 
     /// What the comparison of replicas found.

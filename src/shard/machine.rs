@@ -10,11 +10,14 @@ use rookery_raft::{
     Committed, Fault, Mark, ProposeError, SnapshotReader, SnapshotWriter, StateMachine, Store, Waiter,
 };
 use rookery_wire::{ErrorBody, ErrorCode, Retry};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::actor::{Execute, ShardActor};
 use super::api::{Answer, Answers, Origin};
+use super::proposer::Flight;
 use super::shared::Shared;
+use super::traffic::Loudness;
 use crate::plant::planted;
 use crate::state::{At, Entry};
 
@@ -26,8 +29,8 @@ pub struct EntryWaiter {
     pub shard: u32,
     /// Where answers go.
     pub answers: Arc<dyn Answers>,
-    /// One of the entries in flight; freed when the entry is answered.
-    pub permit: OwnedSemaphorePermit,
+    /// Freed when the entry is answered.
+    pub flight: Flight,
 }
 
 impl Waiter for EntryWaiter {
@@ -75,6 +78,8 @@ pub struct Machine {
     /// mark, map and actors of one generation, and nobody writes to a map that is being dropped. Apply may wait for a
     /// checkpoint, and never runs beside an installation, so neither waits for the other.
     pub(super) turnover: tokio::sync::Mutex<()>,
+    /// Whether one session of the shard is loud.
+    loudness: Mutex<Loudness>,
 }
 
 impl Machine {
@@ -94,6 +99,7 @@ impl Machine {
             opened_at,
             generation: Mutex::new(generation),
             turnover: tokio::sync::Mutex::new(()),
+            loudness: Mutex::default(),
         }
     }
 
@@ -118,7 +124,8 @@ impl StateMachine for Machine {
     async fn apply(&self, entries: Vec<Committed<EntryWaiter>>, mark: Mark) -> Result<(), Fault> {
         self.wait_for_room().await;
         let mut commands = Vec::new();
-        let mut permits = Vec::with_capacity(entries.len());
+        let mut flights = Vec::with_capacity(entries.len());
+        let now = Instant::now();
         for committed in entries {
             let entry = Entry::decode(committed.payload).map_err(|fault| {
                 let what = format!(
@@ -132,9 +139,12 @@ impl StateMachine for Machine {
                 continue;
             }
             let mut origins = committed.waiter.map(|waiter| {
-                permits.push(waiter.permit);
+                flights.push(waiter.flight);
                 waiter.origins.into_iter()
             });
+            if self.loudness.lock().is_quiet(entry.commands.len(), now) {
+                self.shared.traffic.quiet(&entry.commands, now);
+            }
             commands.reserve(entry.commands.len());
             for (position, command) in (0u32..).zip(entry.commands) {
                 #[cfg(feature = "planted-bugs")]

@@ -29,6 +29,7 @@ pub mod pages;
 #[cfg(feature = "planted-bugs")]
 mod plant;
 pub mod proposer;
+mod queue;
 pub mod reads;
 pub mod retention;
 mod rounds;
@@ -38,6 +39,7 @@ pub mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 mod version_reads;
 
 pub use api::{

@@ -1,12 +1,17 @@
-//! Proposing: whatever waits becomes one log entry. No timer: under load entries grow, at rest they hold one command.
+//! Proposing: whatever waits becomes one log entry. No timer: under load entries grow, at rest they hold one command. Only
+//! sessions of which very much waits are made to pause ([`super::queue`]), and only beside others.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rookery_raft::Group;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::api::{Answer, Origin, Submission};
 use super::machine::{BUSY_HINT_MS, EntryWaiter};
+use super::queue::Queue;
 use super::shared::Shared;
 use crate::state::{At, Entry};
 
@@ -42,7 +47,7 @@ impl Proposer {
         }
         if let Ok(permits) = self.waiting.try_acquire_many(room as u32) {
             match self.queue.try_send(batch) {
-                // The task gives the permits back, one per command, when it takes the batch.
+                // The task gives the permits back, one per command, when it proposes it.
                 Ok(()) => permits.forget(),
                 Err(mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) => {
                     self.refuse(batch);
@@ -90,47 +95,54 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         let in_flight = Arc::new(Semaphore::new(self.shared.options.entries_in_flight));
-        let mut left: std::collections::VecDeque<Submission> = std::collections::VecDeque::new();
+        let mut queue = Queue::default();
+        let mut gate = Gate::default();
         loop {
-            while left.is_empty() {
-                match self.batches.recv().await {
-                    Some(batch) => self.take(batch, &mut left),
-                    None => return,
+            while !self.look(&mut queue, &gate) {
+                tokio::select! {
+                    batch = self.batches.recv() => match batch {
+                        Some(batch) => queue.take(batch, Instant::now()),
+                        None => return,
+                    },
+                    () = gate.moves(), if queue.apart() > 0 => {}
                 }
             }
             // While this waits for the entries before, more submissions gather.
             let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
-            while left.len() < At::MAX_COMMANDS {
+            while queue.len() < At::MAX_COMMANDS {
                 match self.batches.try_recv() {
-                    Ok(batch) => self.take(batch, &mut left),
+                    Ok(batch) => queue.take(batch, Instant::now()),
                     Err(_) => break,
                 }
             }
-            let (payload, origins) = self.entry(&mut left);
+            let picked = queue.pick(self.shared.options.entry_bytes, gate.is_open());
+            self.shared.paced.fetch_add(picked.loud as u64, Ordering::Relaxed);
+            let loud = (picked.loud > 0).then(|| gate.shut());
+            // Only what leaves makes room: what is held back here stays within the bound on what waits.
+            self.waiting.add_permits(picked.submissions.len());
+            let (payload, origins) = self.entry(picked.submissions);
             let waiter = EntryWaiter {
                 origins,
                 shard: self.shared.shard,
                 answers: self.shared.answers.clone(),
-                permit,
+                flight: Flight { _permit: permit, _loud: loud },
             };
             self.group.propose(payload, waiter).await;
         }
     }
 
-    fn take(&self, batch: Vec<Submission>, left: &mut std::collections::VecDeque<Submission>) {
-        self.waiting.add_permits(batch.len());
-        left.extend(batch);
+    /// Whether there is something to propose.
+    fn look(&self, queue: &mut Queue, gate: &Gate) -> bool {
+        let now = Instant::now();
+        // Who does not lead holds nothing back: it has but to say so.
+        let yields = self.shared.is_leading() && self.shared.traffic.others(now);
+        queue.yields(yields, now);
+        queue.is_ready(gate.is_open())
     }
 
-    /// One entry from the front of what waits, within the bounds of bytes and commands; at least one command.
-    fn entry(&self, left: &mut std::collections::VecDeque<Submission>) -> (bytes::Bytes, Vec<Origin>) {
-        let mut bytes = 0;
-        let fits = |submission: &Submission| {
-            bytes += submission.command.len() + 4;
-            bytes <= self.shared.options.entry_bytes
-        };
-        let count = left.iter().take(At::MAX_COMMANDS).map(fits).take_while(|fits| *fits).count().max(1);
-        let capacity = left.iter().take(count).map(|submission| submission.command.len() + 4).sum();
+    /// One entry of these commands.
+    fn entry(&self, submissions: Vec<Submission>) -> (bytes::Bytes, Vec<Origin>) {
+        let capacity = submissions.iter().map(|submission| submission.command.len() + 4).sum();
         // Drawn before the proposal, so that all replicas salt alike (R10).
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&self.shared.entropy.u64().to_le_bytes());
@@ -138,11 +150,56 @@ impl Task {
         // Asked after the clock was read: who finds it set meanwhile says no.
         let time_ms = self.shared.clock.unix_ms();
         let mut payload = Entry::begin(time_ms, (self.shared.time_agrees)(), secret, capacity);
-        let mut origins = Vec::with_capacity(count);
-        for submission in left.drain(..count) {
+        let mut origins = Vec::with_capacity(submissions.len());
+        for submission in submissions {
             Entry::push(&mut payload, &submission.command);
             origins.push(submission.origin);
         }
         (payload.freeze(), origins)
+    }
+}
+
+/// One entry under way; dropped when it is answered.
+pub struct Flight {
+    /// One of the entries in flight.
+    pub _permit: OwnedSemaphorePermit,
+    /// It holds commands of those who yield.
+    pub _loud: Option<oneshot::Sender<()>>,
+}
+
+/// When the next commands of those who yield may go: one entry of them at a time, and after each a pause as long as it took. So they
+/// leave half of the time to others, and what they take of it goes by how much the machine has to do.
+#[derive(Default)]
+struct Gate {
+    under_way: Option<(Instant, oneshot::Receiver<()>)>,
+    opens_at: Option<Instant>,
+}
+
+impl Gate {
+    /// The pause at most, so that those who yield go on while a disk or a link is slow.
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    fn is_open(&self) -> bool {
+        self.under_way.is_none() && self.opens_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// Until what is returned is dropped, and as long again.
+    fn shut(&mut self) -> oneshot::Sender<()> {
+        let (loud, done) = oneshot::channel();
+        self.under_way = Some((Instant::now(), done));
+        loud
+    }
+
+    /// Waits for the next change.
+    async fn moves(&mut self) {
+        if let Some((began, done)) = &mut self.under_way {
+            // It is never sent to.
+            let _ = done.await;
+            let now = Instant::now();
+            self.opens_at = Some(now + (now - *began).min(Self::LONGEST));
+            self.under_way = None;
+        } else if let Some(at) = self.opens_at {
+            sleep_until(at).await;
+        }
     }
 }

@@ -24,6 +24,7 @@ use super::proposer::Proposals;
 use super::reads::WAKING;
 use super::retention::{Defaults, Timers};
 use super::tables::Tables;
+use super::traffic::Traffic;
 use crate::delivery::Delivery;
 use crate::state::{Command, EntityKey, Freed, Session, SessionLimits, User};
 
@@ -195,8 +196,12 @@ pub struct Shared {
     pub divergences: Divergences,
     /// Versions of messages that readers were told are lost, since the shard was opened.
     pub versions_lost: AtomicU64,
+    /// Commands of loud entities that went into the log at a pace, for the sake of others, since the shard was opened.
+    pub paced: AtomicU64,
     /// Set once the router is there.
     pub outbound: OnceLock<Arc<dyn Outbound>>,
+    /// What else goes on at this node.
+    pub traffic: Arc<Traffic>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -258,7 +263,9 @@ impl Shared {
             proposals: OnceLock::new(),
             divergences: Divergences::default(),
             versions_lost: AtomicU64::new(0),
+            paced: AtomicU64::new(0),
             outbound: OnceLock::new(),
+            traffic: around.traffic.clone(),
             clock: around.clock.clone(),
             entropy: around.entropy.clone(),
             stop: around.stop.clone(),

@@ -34,6 +34,7 @@ use super::api::{Answer, Answers, Origin};
 use super::entity::open_map;
 use super::handle::Surroundings;
 use super::machine::{EntryWaiter, Machine};
+use super::proposer::Flight;
 use super::shared::{ShardOptions, Shared};
 use super::tables::read_tables;
 use crate::delivery::{Delivery, DeliveryLimits};
@@ -98,6 +99,7 @@ impl Shard {
             store: store.clone(),
             delivery: Arc::new(Delivery::new(DeliveryLimits::default())),
             answers: heard.clone(),
+            traffic: Arc::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(rookery_raft::OsEntropy),
             time_agrees: Arc::new(|| true),
@@ -137,7 +139,8 @@ impl Shard {
             Entry::push(&mut entry, &command.encode());
             let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
             let (origins, answers) = (vec![origin(index)], self.heard.clone());
-            let waiter = EntryWaiter { origins, shard: 1, answers, permit };
+            let waiter =
+                EntryWaiter { origins, shard: 1, answers, flight: Flight { _permit: permit, _loud: None } };
             Committed { index, term: 1, payload: entry.freeze(), waiter: Some(waiter) }
         });
         let mark = probe::mark((1, indices.end - 1));

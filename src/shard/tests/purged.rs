@@ -95,6 +95,7 @@ impl Alone {
             store: store.clone(),
             delivery: Arc::new(Delivery::new(DeliveryLimits::default())),
             answers: heard.clone(),
+            traffic: Arc::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             time_agrees: Arc::new(|| true),

@@ -1,0 +1,168 @@
+//! What waits to be proposed in a shard, and who of it yields. Plain data: time comes as an argument.
+//!
+//! As long as nobody else wants the cores, all goes into entries as it came. When others are served here (the
+//! proposer says so), a session of which much waits is *loud*: its commands wait apart, the others' pass them, and
+//! of all loud ones together an entry takes a share. The order of the commands of one entity is kept, which is all
+//! that anybody may rely on (G2): no two entities see each other (R6).
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::api::Submission;
+use super::traffic::LOUD;
+use crate::state::{At, Command, EntityKey};
+
+/// Commands of loud entities in one entry while they yield.
+const SHARE: usize = 64;
+/// Entities that are told apart as loud; more of them are no longer few that keep many waiting.
+const MOST_LOUD: usize = 16;
+/// An entity is loud for so long after it had anything waiting.
+const MEMORY: Duration = Duration::from_secs(1);
+
+/// See the module's words.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Whoever is not loud, in the order of arrival; with the entity while some yield.
+    waiting: VecDeque<(Submission, Option<EntityKey>)>,
+    /// How many of them each entity has, while some yield.
+    counts: HashMap<EntityKey, usize>,
+    loud: Vec<Loud>,
+    yielding: bool,
+    /// Where the next share begins among the loud.
+    turn: usize,
+}
+
+struct Loud {
+    entity: EntityKey,
+    commands: VecDeque<Submission>,
+    heard_at: Instant,
+}
+
+/// What goes into one entry.
+#[derive(Default)]
+pub(super) struct Picked {
+    /// In order; none if nothing may go.
+    pub(super) submissions: Vec<Submission>,
+    /// So many of them are of loud entities: when the next of those may go, the proposer decides.
+    pub(super) loud: usize,
+}
+
+impl Queue {
+    /// Appends what has come.
+    pub(super) fn take(&mut self, batch: Vec<Submission>, now: Instant) {
+        if self.yielding {
+            for submission in batch {
+                self.sort(submission, now);
+            }
+        } else {
+            self.waiting.extend(batch.into_iter().map(|submission| (submission, None)));
+        }
+    }
+
+    /// Whether loud entities yield from here on.
+    pub(super) fn yields(&mut self, yielding: bool, now: Instant) {
+        if self.yielding != yielding {
+            self.yielding = yielding;
+            self.counts.clear();
+            if yielding {
+                for (submission, _) in std::mem::take(&mut self.waiting) {
+                    self.sort(submission, now);
+                }
+            } else {
+                // All that an entity has waits in one place, so each keeps its order.
+                for loud in std::mem::take(&mut self.loud) {
+                    self.waiting.extend(loud.commands.into_iter().map(|submission| (submission, None)));
+                }
+            }
+        }
+        self.loud.retain(|loud| {
+            !loud.commands.is_empty() || now.saturating_duration_since(loud.heard_at) < MEMORY
+        });
+    }
+
+    /// Commands in all.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.apart()
+    }
+
+    /// Commands of loud entities.
+    pub(super) fn apart(&self) -> usize {
+        self.loud.iter().map(|loud| loud.commands.len()).sum()
+    }
+
+    /// Whether there is something to propose, with or without loud entities.
+    pub(super) fn is_ready(&self, with_loud: bool) -> bool {
+        !self.waiting.is_empty() || (with_loud && self.loud.iter().any(|loud| !loud.commands.is_empty()))
+    }
+
+    /// Takes out what one entry holds, within its bounds of commands and `most_bytes`; at least one command if it may.
+    pub(super) fn pick(&mut self, most_bytes: usize, with_loud: bool) -> Picked {
+        let mut picked = Picked::default();
+        let mut bytes = 0;
+        let mut fits = |picked: &Picked, submission: &Submission| {
+            bytes += submission.command.len() + 4;
+            picked.submissions.is_empty()
+                || (bytes <= most_bytes && picked.submissions.len() < At::MAX_COMMANDS)
+        };
+        while let Some((submission, entity)) = self.waiting.pop_front() {
+            if !fits(&picked, &submission) {
+                self.waiting.push_front((submission, entity));
+                return picked;
+            }
+            if let Some(count) = entity.and_then(|entity| self.counts.get_mut(&entity)) {
+                *count -= 1;
+            }
+            picked.submissions.push(submission);
+        }
+        self.counts.clear();
+        let many = self.loud.iter().filter(|loud| !loud.commands.is_empty()).count();
+        if !with_loud || many == 0 {
+            return picked;
+        }
+        let each = SHARE.div_ceil(many);
+        self.turn = (self.turn + 1) % self.loud.len();
+        let (before, from) = self.loud.split_at_mut(self.turn);
+        for loud in from.iter_mut().chain(before) {
+            for _ in 0..each {
+                let Some(submission) = loud.commands.pop_front() else { break };
+                if !fits(&picked, &submission) {
+                    loud.commands.push_front(submission);
+                    return picked;
+                }
+                picked.submissions.push(submission);
+                picked.loud += 1;
+            }
+        }
+        picked
+    }
+
+    fn sort(&mut self, submission: Submission, now: Instant) {
+        // One that cannot be read is refused by apply; it has no order to keep.
+        let Ok(command) = Command::decode(&submission.command) else {
+            return self.waiting.push_back((submission, None));
+        };
+        let entity = command.entity();
+        if let Some(loud) = self.loud.iter_mut().find(|loud| loud.entity == entity) {
+            loud.heard_at = now;
+            return loud.commands.push_back(submission);
+        }
+        self.waiting.push_back((submission, Some(entity.clone())));
+        let count = self.counts.entry(entity.clone()).or_default();
+        *count += 1;
+        if *count > LOUD && self.loud.len() < MOST_LOUD {
+            self.counts.remove(&entity);
+            let is_its = |of: &Option<EntityKey>| of.as_ref() == Some(&entity);
+            let (its, others): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut self.waiting).into_iter().partition(|(_, of)| is_its(of));
+            self.waiting = others;
+            let commands = its.into_iter().map(|(submission, _)| submission).collect();
+            self.loud.push(Loud { entity, commands, heard_at: now });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
