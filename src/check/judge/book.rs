@@ -53,6 +53,9 @@ pub(super) struct Log<'a> {
     pub(super) faults: Vec<(Micros, Micros)>,
     /// Messages that last for a time only, and were not recalled.
     pub(super) lasting: BTreeMap<u64, Lasting>,
+    /// Those that were, with the seq of the recall. Where the entry by which one goes is late, it is shown as gone before, and the
+    /// recall may still come.
+    pub(super) overdue: BTreeMap<u64, (Lasting, u64)>,
     pub(super) spans: BTreeMap<UserIx, Vec<Span>>,
     /// Seqs of the countable messages each user sent, ascending.
     sent: BTreeMap<UserIx, Vec<u64>>,
@@ -82,6 +85,9 @@ impl Log<'_> {
     pub(super) fn version(&self, seq: u64, print: Print) -> Option<(u64, u64)> {
         if self.lasting.get(&seq).is_some_and(|lasting| lasting.print == print) {
             return Some((seq, u64::MAX));
+        }
+        if let Some((_, recall)) = self.overdue.get(&seq).filter(|(lasting, _)| lasting.print == print) {
+            return Some((seq, *recall));
         }
         let later = self.versions(seq);
         let first = std::iter::once((seq, self.first_print(seq)?));
@@ -243,13 +249,17 @@ impl<'a> Book<'a> {
         let moments = self.moments(session, &entries);
         for (entry, (begun, done)) in entries.iter().zip(moments) {
             let lasts = self.send_of(session, entry).map_or(0, |send| send.lasts_ms) * 1000;
-            if lasts > 0 && !log.recalls.contains_key(&entry.seq) {
+            if lasts > 0 {
                 let gone = RecordKind::EXPIRED.0;
                 let print =
                     Parts { stem: entry.stem, kind: gone, hash: content_hash(b"", b"", &[]), mark: 0 };
                 let early = (begun + lasts).saturating_sub(self.history.setup.clock);
                 let due = done.saturating_add(lasts + self.history.setup.clock);
-                log.lasting.insert(entry.seq, Lasting { early, due, print: print.print() });
+                let lasting = Lasting { early, due, print: print.print() };
+                match log.recalls.get(&entry.seq) {
+                    None => _ = log.lasting.insert(entry.seq, lasting),
+                    Some(recall) => _ = log.overdue.insert(entry.seq, (lasting, *recall)),
+                }
             }
         }
         (log.entries, log.first, log.faults) = (entries, first, expiry::faults(self.history));

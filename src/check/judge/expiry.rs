@@ -81,12 +81,17 @@ fn shown(
     verdict: &mut Verdict,
 ) {
     let Some(log) = book.log(session) else { return };
-    let Some(lasting) = log.lasting.get(&seq) else { return };
+    let (lasting, recalled) = match (log.lasting.get(&seq), log.overdue.get(&seq)) {
+        (Some(lasting), _) => (lasting, false),
+        (None, Some((lasting, _))) => (lasting, true),
+        (None, None) => return,
+    };
     let fault = if print == lasting.print {
         (done < lasting.early).then(|| format!("gone, {} µs before its time", lasting.early - done))
     } else {
         let late = invoke.saturating_sub(lasting.due);
-        lasting.gone_by(log, invoke).then(|| format!("with its content, {late} µs after its time"))
+        let kept = !recalled && lasting.gone_by(log, invoke);
+        kept.then(|| format!("with its content, {late} µs after its time"))
     };
     if let Some(fault) = fault {
         verdict.add(Rule::Expiry, Harm::Wrong, || {

@@ -6,6 +6,7 @@ use super::play::{ANN1, ANN2, BOB, CID, GROUP, PAIR, good, print_of};
 use super::tests::{dumps, expect, stream};
 use super::{Harm, Rule, judge};
 use crate::check::history::{Act, Fresh, History, NEVER, Outcome, Page, Seen, SessionIx, Told, UserIx};
+use crate::check::print::{Parts, content_hash};
 
 /// Session, message and signal of the recalls, the edit before the first of them.
 struct Changed {
@@ -121,6 +122,32 @@ fn a_page_that_shows_what_was_recalled() {
     let mut history = good();
     history.pages.push(Page { fresh: Fresh::Linear, ..page });
     expect(&history, Rule::Recall, Harm::Wrong, &["acknowledged before the page was asked for"]);
+}
+
+/// What is overdue is shown as gone before the entry comes by which it goes, and may be recalled instead.
+#[test]
+fn what_was_shown_as_gone_by_itself_may_be_recalled_after_all() {
+    const LASTS_MS: u64 = 1;
+    let mut history = good();
+    let Changed { his: (seq, signal), .. } = changed(&history);
+    let stem = dumps(&mut history, GROUP).next().unwrap().entries[seq as usize - 1].stem;
+    let kind = RecordKind::EXPIRED.0;
+    let gone = Parts { stem, kind, hash: content_hash(b"", b"", &[]), mark: 0 }.print();
+    let send = send_at(&mut history, GROUP, seq);
+    send.lasts_ms = LASTS_MS;
+    let early = send.invoke + LASTS_MS * 1000;
+    let mut page = page_of(&history, GROUP, seq, signal - 1, seq);
+    page.records[0].1 = gone;
+    (page.invoke, page.done) = (early, early + 100);
+    history.pages.push(page.clone());
+    assert_eq!(judge(&history).violations, vec![]);
+
+    let mut soon = history.clone();
+    soon.pages.push(Page { invoke: early - 200, done: early - 100, ..page.clone() });
+    expect(&soon, Rule::Expiry, Harm::Wrong, &[&format!("seq {seq} gone"), "before its time"]);
+    // Who knows of the recall shows that it was recalled.
+    history.pages.push(Page { last_seq: signal, ..page });
+    expect(&history, Rule::Recall, Harm::Wrong, &[&format!("as it was before seq {signal}")]);
 }
 
 #[test]
