@@ -269,6 +269,8 @@ impl LaneState {
                         wait = wait.max(ROOM_PAUSE);
                     }
                 }
+                // It takes no number and is not remembered, so a repeat may find the session there.
+                Answer::Refused(error) if error.code == ErrorCode::NoSuchSession && !current => {}
                 Answer::Again { leader, after_ms } => {
                     if current {
                         self.room_again(number);

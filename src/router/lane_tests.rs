@@ -235,6 +235,24 @@ fn a_late_refusal_to_an_earlier_attempt_is_nothing_new() {
     assert!(bench.commands().is_empty(), "the second attempt is out");
 }
 
+/// The repeat may come after the group was created, and be stored.
+#[test]
+fn that_there_is_no_session_is_said_by_the_last_attempt_alone() {
+    let mut bench = Bench::new();
+    bench.send(1).unwrap();
+    let first = bench.take();
+    bench.lane.resend_all(bench.now());
+    let second = bench.take();
+    let none = || Answer::Refused(ErrorBody::new(ErrorCode::NoSuchSession, "there is none"));
+    assert!(bench.answer(vec![(first[0].0, none())]).is_empty());
+    assert!(bench.commands().is_empty(), "the second attempt is out");
+    assert_eq!(bench.answer(vec![(second[0].0, Answer::Done)]), [(1, Answer::Done)]);
+    bench.send(2).unwrap();
+    let only = bench.take();
+    let settled = bench.answer(vec![(only[0].0, none())]);
+    assert_eq!(code(&settled[0].1), Some(ErrorCode::NoSuchSession));
+}
+
 #[test]
 fn given_up_at_the_deadline_and_not_before() {
     let mut bench = Bench::new();

@@ -79,6 +79,23 @@ fn a_creator_whose_list_is_full_is_told_and_no_group_comes_to_be() {
     assert_eq!(code_of(&late), ErrorCode::SessionExists);
 }
 
+/// Her list has the group and names it to all her devices; what they say there before the group is created may be in the log
+/// twice, and the other copy waits for the creation.
+#[test]
+fn what_comes_between_an_opening_and_the_creation_is_to_come_again() {
+    let disk = Disk::default();
+    let mut session = Session::new(group());
+    let create = change(ChangeKind::Create, &["bob"]);
+    assert!(session.apply(&at(1), &LIMITS, &actor("ann"), 1, &create).parked);
+    assert!(session.apply(&at(2), &LIMITS, &actor("bob"), 1, &text("hi")).parked);
+    session.linked(&at(3), &arrived(&session));
+    assert!(!session.exists() && !session.opening());
+    let early = session.apply(&at(4), &LIMITS, &actor("bob"), 1, &text("hi"));
+    assert!(matches!(early.answer, Some(Answer::Again { .. })), "{:?}", early.answer);
+    assert_eq!(seq_of(&apply(&mut session, &disk, &at(5), &actor("ann"), 1, &create)), 1);
+    assert_eq!(seq_of(&apply(&mut session, &disk, &at(6), &actor("bob"), 1, &text("hi"))), 2);
+}
+
 #[test]
 fn a_direct_session_with_a_full_list_on_either_side_does_not_begin() {
     let id = SessionId::direct(&user("ann"), &user("bob")).expect("a pair");

@@ -36,6 +36,9 @@ impl Turnover {
     }
 }
 
+/// When a router asks a session again that is about to begin, milliseconds.
+const SOON_MS: u32 = 20;
+
 impl Session {
     /// Whether it waits for the lists of its founders.
     pub fn opening(&self) -> bool {
@@ -75,6 +78,11 @@ impl Session {
             return Some(refused(ErrorCode::ClientSeqGap, text, next));
         }
         if !self.may_begin(act) {
+            if opened {
+                // What it opened for is on its way into the log once more, and with it what waited behind that. This may be a
+                // repeat of the latter, so a refusal might not be the last word on it.
+                return Some(Outcome::answer(Answer::Again { leader: None, after_ms: SOON_MS }));
+            }
             return Some(refused(ErrorCode::NoSuchSession, format!("there is no {}", self.id), 0));
         }
         if opened || skips.is_some() {
