@@ -166,7 +166,7 @@ fn plan(service: &UserId, admin: &Admin, limits: &Limits) -> Result<Plan, ErrorB
 /// The line that tells of it, and how many bytes wait with it.
 fn wanted(connection: &Connection, admin: &Admin, plan: &Plan) -> (Wanted, usize) {
     let entity = match plan {
-        Plan::Session(command) => match command.entity() {
+        Plan::Session(command) => match command.entity().key() {
             EntityKey::Session(session) => AuditEntity::Session(session),
             EntityKey::User(user) => AuditEntity::User(user),
         },

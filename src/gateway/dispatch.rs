@@ -17,7 +17,7 @@ use super::{
     standing, sync, versions, watch,
 };
 use crate::router::{Order, Request, Waiter};
-use crate::state::{ChangeKind, Command, EntityKey};
+use crate::state::{ChangeKind, Command};
 
 /// Requests of one visit to the read buffer, by shard, in the order in which they came.
 pub(super) struct Batch {
@@ -194,12 +194,12 @@ fn change(connection: &Arc<Connection>, frame: &Frame, kind: ChangeKind, batch: 
 fn act(connection: &Arc<Connection>, frame: &Frame, command: Result<Command, ErrorBody>, batch: &mut Batch) {
     match command {
         Ok(command) => {
-            let (shard, order) = match &command {
-                Command::Act { session, client_seq, .. } => (
-                    connection.core.router.shard_of(&EntityKey::Session(session.clone())),
-                    Some(Order { sender: connection.series(session), number: *client_seq }),
-                ),
-                other => (connection.core.router.shard_of(&other.entity()), None),
+            let shard = command.entity().shard(connection.core.router.shards());
+            let order = match &command {
+                Command::Act { session, client_seq, .. } => {
+                    Some(Order { sender: connection.series(session), number: *client_seq })
+                }
+                _ => None,
             };
             let waiter = Arc::clone(connection) as Arc<dyn Waiter>;
             let ticket = batch.came.ticket(frame.kind, frame.request_id);

@@ -454,19 +454,22 @@ pub(super) fn unavailable() -> ErrorBody {
     .with_retry(Retry::After(200))
 }
 
-/// Hands settled requests to those who wait for them: one call for each, with all that is theirs, in order.
+/// Hands settled requests to those who wait for them: one call for each, with all that is theirs, in order. Most come in rows
+/// of one waiter, so it is looked up only where it is another than the one before.
 pub(super) fn complete(settled: Vec<Settled>) {
     let mut groups: Vec<(Arc<dyn super::seam::Waiter>, Vec<(u64, Answer)>)> = Vec::new();
     let mut by_waiter = std::collections::HashMap::new();
+    let mut last = 0;
     for (request, answer) in settled {
-        let key = Arc::as_ptr(&request.waiter).cast::<()>() as usize;
-        let at = *by_waiter.entry(key).or_insert_with(|| {
-            groups.push((Arc::clone(&request.waiter), Vec::new()));
-            groups.len() - 1
-        });
-        if let Some((_, answers)) = groups.get_mut(at) {
-            answers.push((request.ticket, answer));
+        let Request { waiter, ticket, .. } = request;
+        let key = Arc::as_ptr(&waiter).cast::<()>() as usize;
+        if groups.get(last).is_none_or(|(of, _)| !std::ptr::addr_eq(Arc::as_ptr(of), Arc::as_ptr(&waiter))) {
+            last = *by_waiter.entry(key).or_insert(groups.len());
+            if last == groups.len() {
+                groups.push((waiter, Vec::new()));
+            }
         }
+        groups[last].1.push((ticket, answer));
     }
     for (waiter, answers) in groups {
         waiter.complete(answers);

@@ -528,3 +528,24 @@ fn a_word_between_shards_has_room_in_a_full_lane() {
     assert!(bench.send(9).is_err());
     assert_eq!(bench.commands().last().map(String::as_str), Some("word"));
 }
+
+#[test]
+fn everybody_who_waits_is_called_once_with_what_is_his_in_order() {
+    #[derive(Default)]
+    struct Calls(parking_lot::Mutex<Vec<Vec<u64>>>);
+    impl Waiter for Calls {
+        fn complete(&self, answers: Vec<(u64, Answer)>) {
+            self.0.lock().push(answers.into_iter().map(|(ticket, _)| ticket).collect());
+        }
+    }
+    let waiters: [Arc<Calls>; 3] = Default::default();
+    let settled = |(ticket, who): (u64, usize)| {
+        let waiter = Arc::clone(&waiters[who]) as Arc<dyn Waiter>;
+        (Request { command: Bytes::new(), order: None, waiter, ticket, carried: false }, Answer::Done)
+    };
+    let order = [(1, 0), (2, 0), (3, 1), (4, 0), (5, 2), (6, 2), (7, 1), (8, 0)];
+    complete(order.into_iter().map(settled).collect());
+    let calls = waiters.each_ref().map(|waiter| waiter.0.lock().clone());
+    assert_eq!(calls, [vec![vec![1, 2, 4, 8]], vec![vec![3, 7]], vec![vec![5, 6]]]);
+    complete(Vec::new());
+}

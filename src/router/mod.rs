@@ -220,7 +220,7 @@ impl Router {
     async fn ask(&self, command: &Command, carried: bool) -> Answer {
         let (once, answer) = Once::new();
         let request = Request { command: command.encode(), order: None, waiter: once, ticket: 0, carried };
-        self.submit(self.shard_of(&command.entity()), [request]);
+        self.submit(command.entity().shard(self.shards()), [request]);
         match answer.await {
             Ok(answer) => answer,
             Err(_) => Answer::Refused(lane::unavailable()),

@@ -3,18 +3,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::prelude::*;
 use dashmap::DashMap;
 use rookery_wire::{SessionId, UserId};
 use tokio::sync::oneshot;
 
-use super::entity::{Apply, Batch, Entity, EntityActor, Placed, Resident};
+use super::entity::{Apply, Batch, Done, Entity, EntityActor, Placed, Resident};
 use super::shared::Shared;
 use super::tables::Tables;
 use crate::delivery::{Receiver, Topic};
-use crate::state::{EntityKey, Session, User};
+use crate::state::{EntityKey, EntityRef, Session, User};
 
 /// Executes a batch; `done` fires when every entity has.
 #[derive(Message)]
@@ -65,10 +65,8 @@ pub struct Reset {
 pub struct ShardActor {
     shared: Arc<Shared>,
     /// Batches handed out and not executed; entities are let go only between batches.
-    executing: Arc<Batches>,
+    executing: Arc<AtomicUsize>,
 }
-
-type Batches = std::sync::atomic::AtomicUsize;
 
 impl ShardActor {
     /// An actor over what its shard shares.
@@ -85,25 +83,38 @@ impl ShardActor {
         find(&self.shared.users, key, false, &self.shared)
     }
 
-    fn dispatch(&self, commands: Vec<Placed>, done: oneshot::Sender<()>) {
-        let mut sessions: HashMap<SessionId, Vec<usize>> = HashMap::new();
-        let mut users: HashMap<UserId, Vec<usize>> = HashMap::new();
-        for (place, (_, command, _)) in commands.iter().enumerate() {
-            match command.entity() {
-                EntityKey::Session(key) => sessions.entry(key).or_default().push(place),
-                EntityKey::User(key) => users.entry(key).or_default().push(place),
-            }
-        }
+    fn dispatch(&self, commands: Vec<Placed>, done: Done) {
+        let entities = by_entity(&commands);
         // One more than there are entities: this call holds the batch open until all are handed out.
-        let batch = Batch::new(self.shared.clone(), commands, sessions.len() + users.len() + 1, done);
-        for (key, places) in sessions {
-            self.session(&key).addr.do_send(Apply { places, batch: batch.clone() });
-        }
-        for (key, places) in users {
-            self.user(&key).addr.do_send(Apply { places, batch: batch.clone() });
+        let batch = Batch::new(self.shared.clone(), commands, entities.len() + 1, done);
+        for (entity, places) in entities {
+            let apply = Apply { places, batch: batch.clone() };
+            match entity {
+                EntityKey::Session(key) => self.session(&key).addr.do_send(apply),
+                EntityKey::User(key) => self.user(&key).addr.do_send(apply),
+            }
         }
         batch.finish(Vec::new());
     }
+}
+
+/// The places of a batch's commands by their entities, each in log order. Consecutive commands are mostly of one entity, which a
+/// comparison of names tells for less than a lookup.
+fn by_entity(commands: &[Placed]) -> Vec<(EntityKey, Vec<usize>)> {
+    let mut entities: Vec<(EntityRef<'_>, Vec<usize>)> = Vec::new();
+    let mut known: HashMap<EntityRef<'_>, usize> = HashMap::new();
+    let mut last = 0;
+    for (place, (_, command, _)) in commands.iter().enumerate() {
+        let entity = command.entity();
+        if entities.get(last).is_none_or(|(of, _)| *of != entity) {
+            last = *known.entry(entity).or_insert(entities.len());
+            if last == entities.len() {
+                entities.push((entity, Vec::new()));
+            }
+        }
+        entities[last].1.push(place);
+    }
+    entities.into_iter().map(|(entity, places)| (entity.key(), places)).collect()
 }
 
 fn find<E: Entity>(
@@ -154,19 +165,8 @@ impl Actor for ShardActor {
 impl Handler<Execute> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, execute: Execute, ctx: &mut Self::Context) {
-        self.executing.fetch_add(1, Ordering::AcqRel);
-        let (done, executed) = oneshot::channel();
-        self.dispatch(execute.commands, done);
-        let executing = self.executing.clone();
-        let finish = async move {
-            // A dropped sender means that the actors are being stopped with the node.
-            if executed.await.is_ok() {
-                let _ = execute.done.send(());
-            }
-            executing.fetch_sub(1, Ordering::AcqRel);
-        };
-        ctx.spawn(finish.into_actor(self));
+    fn handle(&mut self, execute: Execute, _: &mut Self::Context) {
+        self.dispatch(execute.commands, Done::new(execute.done, &self.executing));
     }
 }
 
@@ -241,12 +241,38 @@ impl Handler<Reset> for ShardActor {
         // Pushes were skipped: whoever is attached here must pull (R8).
         shared.delivery.lag_all(|topic| match topic {
             Topic::Session(session) => {
-                let ours = EntityKey::Session(session.clone()).shard(shared.shards) == shared.shard;
+                let ours = EntityRef::Session(session).shard(shared.shards) == shared.shard;
                 ours.then(|| shared.table.get(session).map_or(0, |row| row.last_seq))
             }
-            Topic::User(user) => {
-                (EntityKey::User(user.clone()).shard(shared.shards) == shared.shard).then_some(0)
-            }
+            Topic::User(user) => (EntityRef::User(user).shard(shared.shards) == shared.shard).then_some(0),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_wire::GroupId;
+
+    use super::*;
+    use crate::state::{At, Command};
+
+    #[test]
+    fn commands_go_to_their_entities_in_log_order() {
+        let group = |name| SessionId::group(GroupId::new(name).unwrap());
+        let ann = UserId::new("ann").unwrap();
+        let at =
+            |position| At { shard: 1, index: 1, position, time_ms: 0, time_agrees: true, secret: [0; 16] };
+        let in_group = |name| Command::Expire { session: group(name), seqs: Vec::new() };
+        let of_ann = || Command::Carried { user: ann.clone(), done: Vec::new() };
+        let commands =
+            [in_group("a"), in_group("a"), in_group("b"), of_ann(), in_group("a"), of_ann(), in_group("b")];
+        let placed: Vec<Placed> =
+            (0u32..).zip(commands).map(|(place, command)| (at(place), command, None)).collect();
+        let expected = [
+            (EntityKey::Session(group("a")), vec![0, 1, 4]),
+            (EntityKey::Session(group("b")), vec![2, 6]),
+            (EntityKey::User(ann.clone()), vec![3, 5]),
+        ];
+        assert_eq!(by_entity(&placed), expected);
     }
 }

@@ -21,6 +21,9 @@ use crate::state::{
 #[derive(Debug, Default)]
 pub struct Effects {
     pushes: Vec<Push>,
+    /// Somebody was attached to the session a moment ago: not asked for each record. If everybody has gone since, a few frames
+    /// are made for nobody; that nobody is there has to be asked each time, for somebody may come.
+    attached: bool,
     /// Bytes of records that are not in the map yet.
     pub record_bytes: usize,
     /// When the session's messages are to go may have changed.
@@ -153,7 +156,8 @@ impl Entity for Session {
         if let Some((seq, _)) = &replaces {
             shared.rewritten(page_of(self.id(), self.rows_revision(), *seq), self.rewritten_at());
         }
-        if delivery.has(&Topic::Session(self.id().clone())) {
+        effects.attached = effects.attached || delivery.has(&Topic::Session(self.id().clone()));
+        if effects.attached {
             let frame_of = |seq, record| message_frame(self.id(), &overdue::shown(shared, self, seq, record));
             let frame = frame_of(published.seq, published.record);
             let replaces = replaces.map(|(seq, record)| (seq, frame_of(seq, record)));

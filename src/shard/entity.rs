@@ -139,24 +139,48 @@ impl<E, T: Send + 'static> Message for Look<E, T> {
     type Result = T;
 }
 
+/// Said when a batch is executed. Dropped unsaid it tells whoever applies that the actors are gone.
+pub struct Done {
+    apply: oneshot::Sender<()>,
+    executing: Executing,
+}
+
+/// One of the batches that are being executed.
+struct Executing(Arc<AtomicUsize>);
+
+impl Drop for Executing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Done {
+    /// Of a batch whose execution begins: it is one more in `executing` until this is said or dropped. Lets `apply` return.
+    pub fn new(apply: oneshot::Sender<()>, executing: &Arc<AtomicUsize>) -> Self {
+        executing.fetch_add(1, Ordering::AcqRel);
+        Self { apply, executing: Executing(executing.clone()) }
+    }
+
+    fn say(self) {
+        drop(self.executing);
+        // The receiver is gone only when the node is stopping.
+        let _ = self.apply.send(());
+    }
+}
+
 /// One applied batch of the log: holds its commands, which no actor moves or copies; counts the actors at work,
 /// gathers their answers, says when all are done.
 pub struct Batch {
     commands: Vec<Placed>,
     left: AtomicUsize,
     answers: Mutex<Vec<(Origin, Answer)>>,
-    done: Mutex<Option<oneshot::Sender<()>>>,
+    done: Mutex<Option<Done>>,
     shared: Arc<Shared>,
 }
 
 impl Batch {
     /// A batch of `commands`, in log order, on which `actors` actors will work.
-    pub fn new(
-        shared: Arc<Shared>,
-        commands: Vec<Placed>,
-        actors: usize,
-        done: oneshot::Sender<()>,
-    ) -> Arc<Self> {
+    pub fn new(shared: Arc<Shared>, commands: Vec<Placed>, actors: usize, done: Done) -> Arc<Self> {
         Arc::new(Self {
             commands,
             left: AtomicUsize::new(actors),
@@ -175,8 +199,7 @@ impl Batch {
                 self.shared.answers.answer(self.shared.shard, answers);
             }
             if let Some(done) = self.done.lock().take() {
-                // The receiver is gone only when the node is stopping.
-                let _ = done.send(());
+                done.say();
             }
         }
     }

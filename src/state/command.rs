@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::devices::{DeviceBounds, Introduction};
 use super::doors::CodeHash;
+use super::front::Front;
 use super::keyed::KeyedOwn;
 use super::left::Listing;
 use super::outcome::About;
@@ -22,26 +23,6 @@ use super::versions::VersionBounds;
 
 /// First byte of every log entry.
 pub const ENTRY_VERSION: u8 = 11;
-
-/// The entity a command reads and writes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EntityKey {
-    /// A session.
-    Session(SessionId),
-    /// A user.
-    User(UserId),
-}
-
-impl EntityKey {
-    /// The shard (1-based group id) that owns it, of `shards` in all.
-    pub fn shard(&self, shards: u32) -> u32 {
-        let hash = match self {
-            EntityKey::Session(session) => session.hash64(),
-            EntityKey::User(user) => user.hash64(),
-        };
-        (hash % u64::from(shards.max(1))) as u32 + 1
-    }
-}
 
 /// Who acts, as the gateway authenticated it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -452,31 +433,6 @@ pub enum Command {
 }
 
 impl Command {
-    /// The one entity it touches.
-    pub fn entity(&self) -> EntityKey {
-        match self {
-            Command::Act { session, .. }
-            | Command::KeyedAct { session, .. }
-            | Command::Linked { session, .. }
-            | Command::Unlinked { session, .. }
-            | Command::StillIntended { session, .. }
-            | Command::Bar { session, .. }
-            | Command::Trim { session, .. }
-            | Command::Burn { session, .. }
-            | Command::Expire { session, .. } => EntityKey::Session(session.clone()),
-            Command::UserAct { actor, .. } | Command::KeyedOwn { actor, .. } => {
-                EntityKey::User(actor.name().clone())
-            }
-            Command::Register { user, .. }
-            | Command::Read { user, .. }
-            | Command::Delivered { user, .. }
-            | Command::Link { user, .. }
-            | Command::ReadMany { user, .. }
-            | Command::Hear { user, .. }
-            | Command::Carried { user, .. } => EntityKey::User(user.clone()),
-        }
-    }
-
     /// Whether it takes something back that others have been told, if it is carried out: then that is to leave the log as
     /// well (G7).
     pub fn takes_back(&self) -> bool {
@@ -567,7 +523,7 @@ impl Entry {
         };
         let mut secret = [0; 16];
         bytes.copy_to_slice(&mut secret);
-        let mut commands = Vec::new();
+        let (mut commands, mut front) = (Vec::new(), Front::default());
         while bytes.has_remaining() {
             if bytes.len() < 4 {
                 return Err(short());
@@ -576,7 +532,7 @@ impl Entry {
             if bytes.len() < length {
                 return Err(short());
             }
-            let command = Command::decode(&bytes.split_to(length))?;
+            let command = front.decode(&bytes.split_to(length))?;
             if commands.is_empty() {
                 // The others are about as long, most often.
                 commands.reserve((bytes.len() / (length + 4) + 1).min(1024));

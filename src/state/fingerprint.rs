@@ -4,8 +4,6 @@
 //! recalled. So the fingerprint of content is keyed with the salt of its record, which goes with the content, and once that is
 //! gone nothing is compared: whoever retries the number has its first answer, by the number alone (G3).
 
-use std::hash::Hasher as _;
-
 use rookery_wire::{ContentHash, Record, Salt};
 use siphasher::sip::SipHasher24;
 
@@ -67,7 +65,5 @@ pub fn is_gone(record: &Record) -> bool {
 
 /// SipHash-2-4: without the 128 bits of the key nobody can tell what it was made of, nor try.
 fn keyed(salt: Salt, plain: u64) -> u64 {
-    let mut hash = SipHasher24::new_with_key(&salt.0);
-    hash.write(&plain.to_le_bytes());
-    hash.finish()
+    SipHasher24::new_with_key(&salt.0).hash(&plain.to_le_bytes())
 }

@@ -235,7 +235,7 @@ impl Session {
         }
         match self.decide(at, actor, act) {
             Ok(()) => match self.store(at, limits, actor, 0, act) {
-                Ok((outcome, stored)) => {
+                Ok((outcome, stored, _)) => {
                     self.keys.remember(key, fingerprint, at, Ok(stored));
                     outcome
                 }

@@ -84,10 +84,8 @@ impl Session {
                 _ => continue,
             };
             // Nothing is read for one who never was a member, and is none by the time this is judged either.
-            let name = actor.name();
-            if actor.service || self.members.contains_key(name) || coming.contains(name) {
-                wanted.targets.extend(self.target_in_rows(act));
-            }
+            let may = |name| actor.service || self.members.contains_key(name) || coming.contains(name);
+            wanted.targets.extend(self.target_in_rows(act).filter(|_| may(actor.name())));
             coming.extend(may_come(actor, act));
         }
         let nothing = wanted.numbers.is_empty() && wanted.targets.is_empty();

@@ -17,7 +17,7 @@ use rookery_wire::{
 use super::command::{Act, Actor, ChangeKind};
 use super::naming::no_user;
 use super::outcome::Outcome;
-use super::session::{At, Session};
+use super::session::{At, Member, Session};
 
 /// Name and avatar: a row of their own, for they are rarely read and the head often.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -63,12 +63,16 @@ impl Session {
 
     /// What a present member is; none for anybody else.
     pub fn role_of(&self, user: &UserId) -> Option<MemberRole> {
-        let member = self.member(user)?;
-        Some(match (self.owner.as_ref() == Some(user), member.admin) {
+        self.member(user).map(|member| self.role_as(user, member))
+    }
+
+    /// The role of a user who is this member.
+    fn role_as(&self, user: &UserId, member: &Member) -> MemberRole {
+        match (self.owner.as_ref() == Some(user), member.admin) {
             (true, _) => MemberRole::Owner,
             (false, true) => MemberRole::Admin,
             (false, false) => MemberRole::Member,
-        })
+        }
     }
 
     /// The group as `user` sees it; none is a service.
@@ -162,11 +166,12 @@ impl Session {
     /// A service that writes in its own name is no member, so nothing that binds members binds it; in the name of a member
     /// it may write what that member may.
     fn may_write(&self, at: &At, actor: &Actor) -> Result<(), ErrorBody> {
-        let role = self.role_of(actor.name()).unwrap_or(MemberRole::Member);
+        let member = self.member(actor.name());
+        let role = member.map_or(MemberRole::Member, |member| self.role_as(actor.name(), member));
         if role == MemberRole::Owner || (actor.service && actor.on_behalf_of.is_none()) {
             return Ok(());
         }
-        let muted_until = self.muted_until(actor.name());
+        let muted_until = member.map_or(0, |member| member.muted_until);
         if muted_until > self.time_ms.max(at.time_ms) {
             let text = format!("{} is muted in {}", actor.name(), self.id);
             return Err(ErrorBody::new(ErrorCode::Muted, text).with_detail(muted_until));

@@ -16,7 +16,8 @@ use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal
 use super::command::{Act, Actor, ChangeKind, Link, NO_DEVICE, Unwanted};
 use super::naming::no_user;
 use super::outcome::{Answer, GivenUp, Intent, Outcome, Publication};
-use super::session::{At, Member, Placed, Session, SessionLimits, Written, refused, sender_key};
+use super::placing::{Extensions, Placed, Written, signal};
+use super::session::{At, Member, Session, SessionLimits, refused, sender_key};
 
 /// A membership change that is decided and not yet carried out.
 pub(super) struct Turnover {
@@ -240,17 +241,20 @@ impl Session {
         // The name is a good one, so there always is a record.
         let device = DeviceId::new(NO_DEVICE).ok()?;
         let users = users.iter().cloned().collect();
+        let told = Blob(rookery_wire::encode(&Signal { users }));
+        let (content_type, content, sent) = signal(&told);
         let written = Written {
-            sender: sender.clone(),
-            device: device.clone(),
+            sender,
+            device: &device,
             epoch: 0,
             client_seq: 0,
             kind: RecordKind::MEMBERS_REMOVED,
-            content_type: Blob::default(),
-            content: Blob(rookery_wire::encode(&Signal { users })),
-            extensions: Vec::new(),
+            content_type,
+            content,
+            extensions: Extensions { sent, salt: None },
         };
-        Some(((sender.clone(), device, 0), self.place(at, written)))
+        let placed = self.place(at, &written);
+        Some(((sender.clone(), device, 0), placed))
     }
 
     /// Decides a membership change: the kind of its record, whom it really concerns, and what is to be carried out.

@@ -20,10 +20,11 @@ use rookery_wire::{
 
 use super::command::{Act, Actor};
 use super::key::SenderKey;
+use super::placing::encode_record;
 use super::recalled::Recalled;
 use super::records::{RUN_RECORDS, Run, Runs, cut_again, run_of};
 use super::seal::Recut;
-use super::session::{At, Session, encode_record};
+use super::session::{At, Session};
 use super::trim::is_lasting;
 use super::versions::Shift;
 use crate::plant::planted;

@@ -160,6 +160,11 @@ impl Sender {
         }
     }
 
+    /// No number was used since they were last collected.
+    pub fn is_collected(&self) -> bool {
+        self.collected == self.last
+    }
+
     /// Uses the next number.
     pub fn consume(&mut self, number: Number) {
         self.last += 1;

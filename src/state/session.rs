@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use rookery_wire::codec::{Blob, encode_sized};
+use rookery_wire::codec::Blob;
 use rookery_wire::{
-    AttributeKey, DeviceId, Digest, ErrorBody, ErrorCode, Extension, Record, RecordKind, SessionId, Signal,
-    UserId,
+    AttributeKey, DeviceId, Digest, ErrorBody, ErrorCode, RecordKind, Salt, SessionId, Signal, UserId,
 };
 
 pub use super::at::At;
@@ -24,6 +23,7 @@ use super::keyed::Keys;
 use super::manage::{Attributes, Profile, Settings};
 use super::numbers::{taking, trimmed};
 use super::outcome::{About, Answer, Gate, Intent, Outcome, Publication};
+use super::placing::{Extensions, Placed, Written, signal};
 use super::rewrite::Rewrites;
 use super::seal::Chain;
 use super::sender::{Fate, Known, Number, Sender, Stored};
@@ -60,25 +60,6 @@ pub struct Member {
 
 /// Senders of a session that stay in memory though nobody used them since the last checkpoint.
 const SENDERS: usize = 256;
-
-/// What a record is made of, before it has its place.
-pub(super) struct Written {
-    pub(super) sender: UserId,
-    pub(super) device: DeviceId,
-    pub(super) epoch: u32,
-    pub(super) client_seq: u64,
-    pub(super) kind: RecordKind,
-    pub(super) content_type: Blob,
-    pub(super) content: Blob,
-    pub(super) extensions: Vec<Extension>,
-}
-
-/// A record with its place, encoded, that the session has not taken yet.
-pub(super) struct Placed {
-    stored: Stored,
-    encoded: Bytes,
-    sender: UserId,
-}
 
 /// What has changed since the rows were last collected.
 #[derive(Debug, Default)]
@@ -299,11 +280,11 @@ impl Session {
         }
         let key = sender_key(actor);
         let fingerprint = act.fingerprint(actor.on_behalf_of.as_ref());
-        let last = self.last_number(&key);
-        let known =
-            self.senders.get(&key).map_or(if client_seq == 1 { Known::Next } else { Known::Gap }, |sender| {
-                sender.known(client_seq)
-            });
+        let sender = self.senders.get(&key);
+        let last = sender.map_or(0, |sender| sender.last);
+        let known = sender.map_or(if client_seq == 1 { Known::Next } else { Known::Gap }, |sender| {
+            sender.known(client_seq)
+        });
         match known {
             Known::Next => {}
             Known::Gap => {
@@ -321,9 +302,7 @@ impl Session {
         }
         match self.decide(at, actor, act) {
             Ok(()) => match self.store(at, limits, actor, client_seq, act) {
-                Ok((outcome, stored)) => {
-                    // That of the record, which was made from the same place.
-                    let salt = matches!(act, Act::Send { .. }).then(|| at.salt());
+                Ok((outcome, stored, salt)) => {
                     let fingerprint = Fingerprint::new(fingerprint, salt);
                     self.consume(key, Number { fingerprint, fate: Fate::Stored(stored) });
                     outcome
@@ -342,7 +321,8 @@ impl Session {
         }
     }
 
-    /// Carries out an act that was allowed: where its record stands, with what follows from it.
+    /// Carries out an act that was allowed: where its record stands, with what follows from it, and the salt of that record
+    /// if it has content.
     pub(super) fn store(
         &mut self,
         at: &At,
@@ -350,16 +330,17 @@ impl Session {
         actor: &Actor,
         client_seq: u64,
         act: &Act,
-    ) -> Result<(Outcome, Stored), ErrorBody> {
+    ) -> Result<(Outcome, Stored, Option<Salt>), ErrorBody> {
         let mut outcome = Outcome::default();
         let version = self.version;
         let (mut turnover, mut rewriting, mut entry) = (None, None, None);
-        let (kind, content_type, content, extensions) = match act {
-            Act::Send { content_type, content, extensions } => {
+        // What the record of anything but a message says.
+        let (kind, told) = match act {
+            Act::Send { .. } => {
                 if !self.exists {
                     outcome.added.extend(self.founders(actor));
                 }
-                (RecordKind::CONTENT, content_type.clone(), content.clone(), extensions.clone())
+                (RecordKind::CONTENT, Blob::default())
             }
             Act::Recall { .. } | Act::Edit { .. } => {
                 let kind =
@@ -370,36 +351,39 @@ impl Session {
                     return Err(ErrorBody::new(ErrorCode::NoSuchMessage, text));
                 };
                 rewriting = Some(decided);
-                (kind, Blob::default(), Blob(rookery_wire::encode(&target)), Vec::new())
+                (kind, Blob(rookery_wire::encode(&target)))
             }
             Act::Change { kind, users, .. } => {
                 let (kind, users, decided) = self.decide_change(*kind, users, actor);
                 turnover = Some(decided);
-                (kind, Blob::default(), Blob(rookery_wire::encode(&Signal { users })), Vec::new())
+                (kind, Blob(rookery_wire::encode(&Signal { users })))
             }
             Act::Manage { action } => {
-                let told = Blob(rookery_wire::encode(&self.as_told(at, action)));
-                (RecordKind::GROUP_CHANGED, Blob::default(), told, Vec::new())
+                (RecordKind::GROUP_CHANGED, Blob(rookery_wire::encode(&self.as_told(at, action))))
             }
             Act::Join { .. } | Act::Answer { .. } => {
                 let (kind, content, decided) = self.decide_entry(at, actor, act);
                 entry = Some(decided);
-                (kind, Blob::default(), content, Vec::new())
+                (kind, content)
             }
         };
-        let placed = self.place(
-            at,
-            Written {
-                sender: actor.name().clone(),
-                device: actor.device.clone(),
-                epoch: actor.epoch,
-                client_seq,
-                kind,
-                content_type,
-                content,
-                extensions,
-            },
-        );
+        let ((content_type, content, sent), salt) = match act {
+            Act::Send { content_type, content, extensions } => {
+                ((content_type, content, &extensions[..]), Some(at.salt()))
+            }
+            _ => (signal(&told), None),
+        };
+        let written = Written {
+            sender: actor.name(),
+            device: &actor.device,
+            epoch: actor.epoch,
+            client_seq,
+            kind,
+            content_type,
+            content,
+            extensions: Extensions { sent, salt },
+        };
+        let placed = self.place(at, &written);
         // The ACK of one who comes says nothing of what its device has: it is pushed the record as everybody is.
         let of_nobody = if matches!(act, Act::Join { .. }) { DeviceId::new(NO_DEVICE).ok() } else { None };
         let from = match of_nobody {
@@ -429,38 +413,7 @@ impl Session {
             outcome.gate = Some(Gate::of_all(version, self.version));
         }
         outcome.published = Some(Publication { seq: stored.seq, record, from });
-        Ok((outcome, stored))
-    }
-
-    /// Gives a record the next seq, without taking it.
-    pub(super) fn place(&self, at: &At, written: Written) -> Placed {
-        let Written { sender, device, epoch, client_seq, kind, content_type, content, mut extensions } =
-            written;
-        if kind == RecordKind::CONTENT {
-            // Signals are never taken back, so there is nothing to guess.
-            extensions.push(at.salt().extension());
-        }
-        let stored = Stored {
-            seq: self.last_seq + 1,
-            message_id: at.message_id(),
-            time_ms: self.time_ms.max(at.time_ms),
-            count: self.count + u64::from(kind.is_countable()),
-        };
-        let record = Record {
-            seq: stored.seq,
-            message_id: stored.message_id,
-            time_ms: stored.time_ms,
-            count: stored.count,
-            sender,
-            device,
-            epoch,
-            client_seq,
-            kind,
-            content_type,
-            content,
-            extensions,
-        };
-        Placed { stored, encoded: encode_record(&record), sender: record.sender }
+        Ok((outcome, stored, salt))
     }
 
     /// Takes the record that [`Session::place`] made.
@@ -491,8 +444,14 @@ impl Session {
     }
 
     fn consume(&mut self, key: SenderKey, number: Number) {
-        self.senders.entry(key.clone()).or_default().consume(number);
-        self.dirty.senders.insert(key);
+        match self.senders.get_mut(&key) {
+            // It is noted already: it has used a number since the last checkpoint.
+            Some(sender) if !sender.is_collected() => sender.consume(number),
+            _ => {
+                self.senders.entry(key.clone()).or_default().consume(number);
+                self.dirty.senders.insert(key);
+            }
+        }
     }
 
     /// Keeps the newest record in memory.
@@ -519,10 +478,4 @@ pub(super) fn sender_key(actor: &Actor) -> SenderKey {
 
 pub(super) fn refused(code: ErrorCode, text: String, detail: u64) -> Outcome {
     Outcome::answer(Answer::Refused(ErrorBody::new(code, text).with_detail(detail)))
-}
-
-/// A record in the one encoding that is stored, pushed and pulled.
-pub(super) fn encode_record(record: &Record) -> Bytes {
-    let texts = record.sender.as_str().len() + record.device.as_str().len() + record.content_type.len();
-    encode_sized(record, 96 + record.content.len() + texts)
 }

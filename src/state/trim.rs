@@ -23,9 +23,10 @@ use rookery_wire::{
 use super::command::Act;
 use super::key;
 use super::outcome::{Answer, Outcome};
+use super::placing::encode_record;
 use super::rewrite::Rewriting;
 use super::rows::{RowFault, RowReader};
-use super::session::{At, Session, encode_record};
+use super::session::{At, Session};
 use super::session_rows::row;
 use super::versions::Shift;
 use crate::plant::planted;

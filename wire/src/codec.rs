@@ -10,7 +10,7 @@ use bincode::de::{BorrowDecoder, Decode, Decoder};
 use bincode::enc::write::Writer;
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// No body may claim more memory than this, whatever its frame limit: 16 MiB.
 pub const BODY_LIMIT: usize = 16 << 20;
@@ -140,8 +140,13 @@ pub fn decode_prefix<T: Decode<Source>>(bytes: &Bytes) -> Result<(T, usize), Dec
 struct Alone<'a>(&'a mut Vec<u8>);
 
 impl Writer for Alone<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
+        match bytes {
+            // Half of all writes: small numbers, and what says how long others are.
+            [byte] => self.0.push(*byte),
+            _ => self.0.extend_from_slice(bytes),
+        }
         Ok(())
     }
 }
@@ -149,8 +154,9 @@ impl Writer for Alone<'_> {
 struct Out<'a>(&'a mut BytesMut);
 
 impl Writer for Out<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.put_slice(bytes);
+        self.0.extend_from_slice(bytes);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@
 //! `length` counts the bytes after itself (8 + body). Flags are 0 in version 1 and ignored by readers.
 
 use bincode::Encode;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::codec::encode_into;
 
@@ -265,11 +265,9 @@ pub fn encode_frame<T: Encode>(kind: Kind, request_id: u32, body: &T, out: &mut 
 /// Begins a frame whose body the caller appends; returns what [`end_frame`] needs.
 pub fn begin_frame(kind: Kind, request_id: u32, out: &mut BytesMut) -> usize {
     let start = out.len();
-    out.put_u32_le(0);
-    out.put_u8(VERSION);
-    out.put_u8(kind as u8);
-    out.put_u16_le(0);
-    out.put_u32_le(request_id);
+    let [a, b, c, d] = request_id.to_le_bytes();
+    // The length is filled in at the end; the flags are zero.
+    out.extend_from_slice(&[0, 0, 0, 0, VERSION, kind as u8, 0, 0, a, b, c, d]);
     start
 }
 

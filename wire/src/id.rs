@@ -8,7 +8,7 @@ use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest name of a user, device or group, in bytes of UTF-8.
 pub const MAX_ID_BYTES: usize = 64;
@@ -34,11 +34,9 @@ fn checked(text: &str) -> Result<SmolStr, IdFault> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
         return Err(IdFault::Length(text.len()));
     }
-    // Most names are ASCII, whose control characters are found byte by byte.
-    let control = match text.is_ascii() {
-        true => text.bytes().any(|byte| byte.is_ascii_control()),
-        false => text.chars().any(char::is_control),
-    };
+    // Most names are of plain ASCII, which one look at all bytes tells, without a branch for each.
+    let plain = text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
+    let control = !plain && text.chars().any(char::is_control);
     if control {
         return Err(IdFault::Control);
     }
@@ -198,30 +196,31 @@ impl SessionId {
 
     /// Placement hash: xxh3-64 over a tag byte and the names, lengths first. Part of the data format.
     pub fn hash64(&self) -> u64 {
-        let mut hash = Xxh3::new();
         match self {
             Self::Direct { low, high } => {
-                hash.update(&[0, low.as_str().len() as u8]);
-                hash.update(low.as_str().as_bytes());
-                hash.update(high.as_str().as_bytes());
+                hash_of([&[0, low.as_str().len() as u8], low.as_str().as_bytes(), high.as_str().as_bytes()])
             }
-            Self::Group(group) => {
-                hash.update(&[1]);
-                hash.update(group.as_str().as_bytes());
-            }
+            Self::Group(group) => hash_of([&[1], group.as_str().as_bytes(), &[]]),
         }
-        hash.digest()
     }
 }
 
 impl UserId {
     /// Placement hash of the user's own actor: xxh3-64 over the tag byte 2 and the name. Part of the data format.
     pub fn hash64(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        hash.update(&[2]);
-        hash.update(self.as_str().as_bytes());
-        hash.digest()
+        hash_of([&[2], self.as_str().as_bytes(), &[]])
     }
+}
+
+/// xxh3-64 of the parts one after another, at most two bytes and two names.
+fn hash_of(parts: [&[u8]; 3]) -> u64 {
+    let mut bytes = [0; 2 + 2 * MAX_ID_BYTES];
+    let mut len = 0;
+    for part in parts {
+        bytes[len..len + part.len()].copy_from_slice(part);
+        len += part.len();
+    }
+    xxh3_64(&bytes[..len])
 }
 
 /// `group:NAME` or `direct:LOW,HIGH`, where a comma within a name is written `\,` and a backslash `\\`, so that

@@ -11,7 +11,7 @@ use rookery::gateway::check;
 use rookery::router::lane::LaneState;
 use rookery::router::{LaneLimits, Order, Request, Waiter};
 use rookery::shard::Answer;
-use rookery::state::{Actor, EntityKey};
+use rookery::state::Actor;
 use rookery_wire::reply::Ack;
 use rookery_wire::request::Send;
 use rookery_wire::{Decoder, Kind, SessionId, decode as decode_body, encode_frame};
@@ -75,10 +75,9 @@ impl Work for Check {
     fn round(&mut self) -> anyhow::Result<()> {
         ensure!(self.sends.len() == BATCH, "nothing was prepared");
         for send in self.sends.drain(..) {
-            let session = send.session.clone();
             let command = check::send(self.actor.clone(), send, &self.limits)
                 .map_err(|refusal| anyhow!("{refusal}"))?;
-            black_box(EntityKey::Session(session).shard(SHARDS));
+            black_box(command.entity().shard(SHARDS));
             black_box(command.encode());
         }
         Ok(())
