@@ -20,7 +20,7 @@ use rookery_raft::{
     StoreOptions,
 };
 use rookery_wire::live::named_at_once;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, NodeConfig};
@@ -214,6 +214,7 @@ impl Node {
             clock: seams.clock.clone(),
             entropy: seams.entropy.clone(),
             time_agrees,
+            scattered: Arc::new(Semaphore::new(1)),
             stop: stop.clone(),
         };
         tasks.spawn(end_when_shut_out(forming.clone(), stop));

@@ -114,6 +114,8 @@ pub struct JournalStatus {
     pub total_bytes: u64,
     /// Whether writes are BUSY because of it.
     pub full: bool,
+    /// Bytes of log entries that went from it into a database since the start.
+    pub settled_bytes: u64,
 }
 
 /// Pushes to this node's connections.

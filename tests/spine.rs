@@ -107,6 +107,7 @@ async fn start_over(nodes: &Nodes, adjust: impl Fn(u16, &mut StoreOptions)) -> B
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             time_agrees: Arc::new(|| true),
+            scattered: Arc::new(tokio::sync::Semaphore::new(1)),
             stop: fatal,
         };
         let options = ShardOptions {

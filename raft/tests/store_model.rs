@@ -338,3 +338,33 @@ async fn an_append_of_several_batches_stays_whole() {
     assert_eq!(found, wanted);
     store.close().await;
 }
+
+/// What a log needs no longer when the keeper comes to it is not written a second time, and the store says of how much that
+/// was not so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_purged_in_time_is_never_settled_and_what_is_kept_is_counted() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut options = options(temp.path());
+    options.journal_segments = 64;
+    options.settle_lag_bytes = 1 << 20;
+    let store = Store::open(options).unwrap();
+    let mut log = LogProbe::open(&store, 1).unwrap();
+    let entry = || vec![Bytes::from(vec![7; 64 << 10])];
+    for index in 1..=128 {
+        log.append(1, index, entry()).await.unwrap().await.unwrap();
+        if index % 4 == 0 {
+            log.purge((1, index)).await.unwrap();
+        }
+    }
+    assert_eq!(store.health().settled_bytes, 0, "of 8 MiB never more than 256 KiB were kept");
+    for index in 129..=192 {
+        log.append(1, index, entry()).await.unwrap().await.unwrap();
+    }
+    let end = Instant::now() + Duration::from_secs(20);
+    while store.health().settled_bytes < 1 << 20 {
+        assert!(Instant::now() < end, "{} of 4 MiB are settled", store.health().settled_bytes);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.health().settled_bytes < 5 << 20);
+    store.close().await;
+}

@@ -58,6 +58,11 @@ impl Collector for Scrape {
         for (name, help, value) in [
             ("requests", "Requests of clients", status.requests.total),
             ("requests_busy", "Requests refused with BUSY", status.requests.busy),
+            (
+                "journal_settled_bytes",
+                "Log entries that were written into a database too, for they were needed longer than the journal has room",
+                status.journal.settled_bytes,
+            ),
             ("pages_asked", "Pages of old records asked for", status.caches.pages_asked),
             ("pages_loaded", "Pages of old records read from disk", status.caches.pages_loaded),
             ("pushes", "Pushes to connections", status.delivery.pushes),

@@ -39,6 +39,7 @@ impl Node {
                 used_bytes: health.journal_used,
                 total_bytes: health.journal_total,
                 full: health.journal_full,
+                settled_bytes: health.settled_bytes,
             },
             delivery: DeliveryStatus {
                 topics: delivery.topics,

@@ -8,6 +8,7 @@ use actix::Addr;
 use bytes::Bytes;
 use rookery_raft::{Fault, Group, Map, Mark};
 use rookery_wire::SessionId;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::entity::{Collect, Entity, EntityActor, Written};
 use super::machine::{EntryWaiter, Machine};
@@ -20,6 +21,16 @@ use crate::state::{EntityKey, Freed, RowFault, RowWrites, records};
 
 /// Rows of several entities are written together up to so many bytes.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// Actors that are asked for their rows at once.
+const AT_ONCE: usize = 64;
+/// From so many changed entities on, with less than `LITTLE` bytes of changes in each, changes are scattered: what their
+/// checkpoint costs goes by entities and not by bytes.
+const SCATTERED: usize = 256;
+/// See [`SCATTERED`]; less than half a run of records.
+const LITTLE: usize = 8 << 10;
+/// So many times as long a shard leaves scattered changes before it writes them: each entity then has more to write at once.
+const STRETCH: u32 = 4;
 
 /// Records that are hashed in passing, less than a tenth of a millisecond.
 const SEALED_HERE: usize = 128;
@@ -56,9 +67,7 @@ impl Checkpointer {
         let offset = self.shared.options.checkpoint_every / 4 * (self.shared.shard % 4);
         tokio::time::sleep(offset).await;
         loop {
-            let wanted = self.shared.checkpoint_wanted.notified();
-            // Either it is time or memory asks for it; both lead to the same work.
-            let _ = tokio::time::timeout(self.shared.options.checkpoint_every, wanted).await;
+            pause(&self.shared).await;
             match self.once(&mut written).await {
                 Ok(()) => self.shared.checkpoint_done.notify_waiters(),
                 Err(fault) => return (self.shared.stop)(fault),
@@ -71,7 +80,9 @@ impl Checkpointer {
     /// # Errors
     /// [`Fault`] when the store failed.
     pub async fn once(&self, last: &mut Option<Mark>) -> Result<(), Fault> {
+        let turn = turn(&self.shared).await;
         let Some(mark) = write(&self.machine, last.as_ref()).await? else { return Ok(()) };
+        drop(turn);
         // No lock is held here: the group may be busy with a snapshot, and passes over a mark older than that.
         self.group.checkpointed(mark.clone()).await;
         if self.shared.must_purge(mark.index()) {
@@ -80,6 +91,41 @@ impl Checkpointer {
         *last = Some(mark);
         Ok(())
     }
+}
+
+/// Waits until it is time, or until memory or a recall asks for a checkpoint.
+pub(super) async fn pause(shared: &Shared) {
+    for _ in 0..STRETCH {
+        let wanted = shared.checkpoint_wanted.notified();
+        let asked = tokio::time::timeout(shared.options.checkpoint_every, wanted).await.is_ok();
+        if asked || !can_wait(shared) {
+            return;
+        }
+    }
+}
+
+/// Shards of a node write scattered changes one after another, for all at once they make everybody wait; one that has waited for
+/// as long as it might have left them, or is asked, goes on beside the others.
+pub(super) async fn turn(shared: &Shared) -> Option<OwnedSemaphorePermit> {
+    if !can_wait(shared) {
+        return None;
+    }
+    let turn = shared.scattered.clone().acquire_owned();
+    tokio::select! {
+        biased;
+        turn = tokio::time::timeout(shared.options.checkpoint_every * STRETCH, turn) => turn.ok()?.ok(),
+        () = shared.checkpoint_wanted.notified() => None,
+    }
+}
+
+/// Whether changes are scattered, and neither memory nor a recall (G7) asks for a checkpoint.
+fn can_wait(shared: &Shared) -> bool {
+    let changed = shared.dirty.lock().len();
+    let bytes = shared.unwritten.load(Ordering::Acquire);
+    changed >= SCATTERED
+        && bytes < changed * LITTLE
+        && bytes <= shared.options.unwritten_bytes / 2
+        && shared.unpurged.lock().is_none()
 }
 
 /// Purges the log each time a checkpoint covers a recall, so that the content leaves it too (G7). Runs for ever; aborted
@@ -131,17 +177,22 @@ pub(super) async fn write(machine: &Machine, last: Option<&Mark>) -> Result<Opti
     let dirty: Vec<EntityKey> = std::mem::take(&mut *shared.dirty.lock()).into_iter().collect();
     let mut sessions = Collected::new(shared, &map);
     let mut users = Collected::new(shared, &map);
+    let (mut of_sessions, mut of_users) = (Vec::new(), Vec::new());
     for key in dirty {
         match key {
             EntityKey::Session(key) => {
-                let actor = shared.sessions.get(&key).map(|resident| resident.addr.clone());
-                sessions.take(actor).await?;
+                of_sessions.extend(shared.sessions.get(&key).map(|resident| resident.addr.clone()));
             }
             EntityKey::User(key) => {
-                let actor = shared.users.get(&key).map(|resident| resident.addr.clone());
-                users.take(actor).await?;
+                of_users.extend(shared.users.get(&key).map(|resident| resident.addr.clone()));
             }
         }
+    }
+    for actors in of_sessions.chunks(AT_ONCE) {
+        sessions.take(actors).await?;
+    }
+    for actors in of_users.chunks(AT_ONCE) {
+        users.take(actors).await?;
     }
     let stale = std::mem::take(&mut *shared.stale_pages.lock());
     if shared.unpurged.lock().is_some() {
@@ -284,12 +335,19 @@ impl<'a, E: Entity> Collected<'a, E> {
         Self { shared, map, rows: RowWrites::default(), freed: Vec::new(), actors: Vec::new() }
     }
 
-    async fn take(&mut self, actor: Option<Addr<EntityActor<E>>>) -> Result<(), Fault> {
-        let Some(actor) = actor else { return Ok(()) };
+    /// Collects from these actors at once, so that threads change hands once for all of them.
+    async fn take(&mut self, actors: &[Addr<EntityActor<E>>]) -> Result<(), Fault> {
         // No snapshot is installed meanwhile: an actor that is gone had a fault, and what it held is in no row. No mark may
         // say that it is.
-        let gone = || Fault::new("an entity with changes that are in no row yet has ended");
-        let rows = actor.send(Collect).await.map_err(|_| gone())?;
+        let gone = |_| Fault::new("an entity with changes that are in no row yet has ended");
+        let collected = futures::future::join_all(actors.iter().map(|actor| actor.send(Collect))).await;
+        for (actor, rows) in actors.iter().zip(collected) {
+            self.add(actor, rows.map_err(gone)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, actor: &Addr<EntityActor<E>>, rows: RowWrites) -> Result<(), Fault> {
         let mut rows = seal(rows).await?;
         rows.remember(|session| self.shared.freed.lock().get(session).copied());
         self.write_ahead(std::mem::take(&mut rows.ahead)).await?;
@@ -297,7 +355,7 @@ impl<'a, E: Entity> Collected<'a, E> {
         self.shared.over.lock().extend(rows.over.take());
         self.rows.bytes += rows.bytes;
         self.rows.rows.append(&mut rows.rows);
-        self.actors.push(actor);
+        self.actors.push(actor.clone());
         if self.rows.bytes >= WRITE_BYTES { self.write().await } else { Ok(()) }
     }
 

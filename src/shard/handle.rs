@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rookery_raft::{
     Clock, Entropy, Fault, Group, GroupStatus, Host, Mark, RaftError, RaftId, ReadError, Store,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::actor::{Attach, Passivate, ShardActor};
@@ -61,6 +61,8 @@ pub struct Surroundings {
     pub entropy: Arc<dyn Entropy>,
     /// Whether the clock agrees with the peers'.
     pub time_agrees: TimeAgrees,
+    /// The turn, of one, to write changes that are scattered over many entities.
+    pub scattered: Arc<Semaphore>,
     /// Stops the node.
     pub stop: Stop,
 }

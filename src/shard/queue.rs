@@ -143,7 +143,7 @@ impl Queue {
         let Ok(command) = Command::decode(&submission.command) else {
             return self.waiting.push_back((submission, None));
         };
-        let entity = command.entity();
+        let entity = command.entity().key();
         if let Some(loud) = self.loud.iter_mut().find(|loud| loud.entity == entity) {
             loud.heard_at = now;
             return loud.commands.push_back(submission);

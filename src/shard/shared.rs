@@ -174,6 +174,8 @@ pub struct Shared {
     pub errands_moved: Notify,
     /// Bytes of records applied and not yet in the map.
     pub unwritten: AtomicUsize,
+    /// Of all shards of the node: the turn of the one that writes scattered changes.
+    pub scattered: Arc<Semaphore>,
     /// A checkpoint is wanted before its time.
     pub checkpoint_wanted: Notify,
     /// A checkpoint has been written.
@@ -252,6 +254,7 @@ impl Shared {
             errands: Mutex::new(tables.errands.into_iter().collect()),
             errands_moved: Notify::new(),
             unwritten: AtomicUsize::new(0),
+            scattered: around.scattered.clone(),
             checkpoint_wanted: Notify::new(),
             checkpoint_done: Notify::new(),
             installed: AtomicU64::new(0),

@@ -52,6 +52,7 @@ pub(crate) struct DiskLog {
     db: Arc<LogDb>,
     pool: Arc<ReadPool>,
     free_disk: Arc<AtomicU64>,
+    settled_bytes: Arc<AtomicU64>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -135,6 +136,7 @@ impl DiskLog {
             touched: BTreeMap::new(),
             truncates: false,
         };
+        let settled_bytes = settled.bytes.clone();
         let keeper = Keeper {
             settled,
             backlog: backlog.clone(),
@@ -164,6 +166,7 @@ impl DiskLog {
             db,
             pool,
             free_disk: free,
+            settled_bytes,
             threads: Mutex::new(threads),
         })
     }
@@ -220,6 +223,11 @@ impl DiskLog {
 
     pub(crate) fn free_disk(&self) -> u64 {
         self.free_disk.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of entries written into sled since the store was opened.
+    pub(crate) fn settled_bytes(&self) -> u64 {
+        self.settled_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of entries in memory.

@@ -152,6 +152,9 @@ pub struct StoreHealth {
     pub pending_bytes: u64,
     /// Bytes of log entries in memory.
     pub cached_bytes: u64,
+    /// Bytes of log entries written into sled's `log` since the store was opened: hardly any under a steady load, for
+    /// they are purged before.
+    pub settled_bytes: u64,
     /// Free bytes on the folder's file system, as of the last second or so.
     pub free_disk: u64,
     /// Three quarters are in use of the journal, of the memory for what waits for sled, or of the queue in front.
@@ -287,6 +290,7 @@ impl Store {
             journal_total: fill.total,
             pending_bytes: disk.log.pending(),
             cached_bytes: disk.log.cached() as u64,
+            settled_bytes: disk.log.settled_bytes(),
             free_disk,
             journal_full: disk.log.nearly_full(),
             low_disk: free_disk < disk.low_water,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::types::GroupId;
 
@@ -38,6 +39,8 @@ pub(crate) struct Settled {
     /// Bytes per group written since the database was opened and not purged again, about: sled holds them in memory.
     resident: BTreeMap<GroupId, u64>,
     reopen_after: u64,
+    /// Bytes of entries written since the store was opened, for whoever watches: each of them was written twice.
+    pub(crate) bytes: Arc<AtomicU64>,
     steps: StepHook,
 }
 
@@ -105,8 +108,8 @@ impl Settling for Arc<Sealed> {
 impl Settled {
     pub(crate) fn new(db: Arc<LogDb>, store: u64, loaded: super::log_db::Loaded, steps: StepHook) -> Self {
         let super::log_db::Loaded { position, metas, floors, spans } = loaded;
-        let resident = BTreeMap::new();
-        Self { db, store, position, metas, floors, spans, resident, reopen_after: u64::MAX, steps }
+        let (resident, bytes) = (BTreeMap::new(), Arc::default());
+        Self { db, store, position, metas, floors, spans, resident, reopen_after: u64::MAX, bytes, steps }
     }
 
     /// Index of the first entry of `group`.
@@ -188,7 +191,9 @@ impl Settled {
         let resident = self.resident.entry(group).or_default();
         let (gone, all) = (purged.clamp(span.start, span.end) - span.start, (span.end - span.start).max(1));
         *resident -= (u128::from(*resident) * u128::from(gone) / u128::from(all)) as u64;
-        *resident += net.entries.values().map(|record| record.len() as u64).sum::<u64>();
+        let written = net.entries.values().map(|record| record.len() as u64).sum::<u64>();
+        *resident += written;
+        self.bytes.fetch_add(written, Ordering::Relaxed);
     }
 
     fn write_entries(&mut self, group: GroupId, net: &Net<'_>) -> io::Result<()> {

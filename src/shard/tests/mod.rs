@@ -14,6 +14,7 @@ mod idle;
 mod over;
 mod purged;
 mod purging;
+mod scattered;
 mod tables;
 mod turnover;
 mod unread;
@@ -103,6 +104,7 @@ impl Shard {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(rookery_raft::OsEntropy),
             time_agrees: Arc::new(|| true),
+            scattered: Arc::new(Semaphore::new(1)),
             stop: Arc::new(move |fault| told.lock().push(fault)),
         };
         let map = open_map(&store, 1, 0).expect("a map");

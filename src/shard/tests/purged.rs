@@ -13,6 +13,7 @@ use rookery_raft::{
     SystemClock, TcpNetwork,
 };
 use rookery_wire::{Blob, SessionId};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::{Heard, device, in_system, options, user};
@@ -99,6 +100,7 @@ impl Alone {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             time_agrees: Arc::new(|| true),
+            scattered: Arc::new(Semaphore::new(1)),
             stop: Arc::new(|fault| panic!("{fault}")),
         };
         let options = crate::shard::ShardOptions {
