@@ -203,7 +203,7 @@ section! {
         sled_cache_mib: u32 = 32, number(1, 16_384, "MiB");
         /// Newest bytes of the log that only the journal and memory hold; older ones go to the database, if they are still needed.
         settle_lag_mib: u32 = 128, number(0, 1024, "MiB");
-        /// How often a shard with changes writes a checkpoint; up to four times as long where little has changed in each of many sessions.
+        /// How often a shard with changes writes a checkpoint; up to eight times as long where little has changed in each of many sessions.
         checkpoint_ms: u64 = 1_000, number(100, 600_000, "ms");
         /// Log entries of a shard kept behind a checkpoint, for replicas that lag; one further behind gets a snapshot.
         log_keep: u64 = 10_000, number(0, 10_000_000, "entries");

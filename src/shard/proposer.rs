@@ -98,13 +98,13 @@ impl Task {
         let mut queue = Queue::default();
         let mut gate = Gate::default();
         loop {
-            while !self.look(&mut queue, &gate) {
+            while !self.look(&mut queue, &mut gate) {
                 tokio::select! {
                     batch = self.batches.recv() => match batch {
                         Some(batch) => queue.take(batch, Instant::now()),
-                        None => return,
+                        None => return self.give_back(queue.drain()),
                     },
-                    () = gate.moves(), if queue.apart() > 0 => {}
+                    () = gate.moves(), if gate.is_under_way() || queue.apart() > 0 => {}
                 }
             }
             // While this waits for the entries before, more submissions gather.
@@ -116,6 +116,10 @@ impl Task {
                 }
             }
             let picked = queue.pick(self.shared.options.entry_bytes, gate.is_open());
+            if picked.submissions.is_empty() {
+                // All that had waited is loud with what came since.
+                continue;
+            }
             self.shared.paced.fetch_add(picked.loud as u64, Ordering::Relaxed);
             let loud = (picked.loud > 0).then(|| gate.shut());
             // Only what leaves makes room: what is held back here stays within the bound on what waits.
@@ -132,12 +136,18 @@ impl Task {
     }
 
     /// Whether there is something to propose.
-    fn look(&self, queue: &mut Queue, gate: &Gate) -> bool {
+    fn look(&self, queue: &mut Queue, gate: &mut Gate) -> bool {
         let now = Instant::now();
         // Who does not lead holds nothing back: it has but to say so.
         let yields = self.shared.is_leading() && self.shared.traffic.others(now);
         queue.yields(yields, now);
         queue.is_ready(gate.is_open())
+    }
+
+    /// The shard stops: whoever waits is to ask elsewhere.
+    fn give_back(&self, rest: Vec<Submission>) {
+        let again = |submission: Submission| (submission.origin, Answer::Again { leader: None, after_ms: 0 });
+        self.shared.answers.answer(self.shared.shard, rest.into_iter().map(again).collect());
     }
 
     /// One entry of these commands.
@@ -167,8 +177,8 @@ pub struct Flight {
     pub _loud: Option<oneshot::Sender<()>>,
 }
 
-/// When the next commands of those who yield may go: one entry of them at a time, and after each a pause as long as it took. So they
-/// leave half of the time to others, and what they take of it goes by how much the machine has to do.
+/// When the next commands of those who yield may go: one entry of them at a time, and after each a pause as long as it took. So
+/// they leave half of the time to others, and what they take of it goes by how much the machine has to do.
 #[derive(Default)]
 struct Gate {
     under_way: Option<(Instant, oneshot::Receiver<()>)>,
@@ -179,8 +189,24 @@ impl Gate {
     /// The pause at most, so that those who yield go on while a disk or a link is slow.
     const LONGEST: Duration = Duration::from_millis(50);
 
-    fn is_open(&self) -> bool {
+    fn is_open(&mut self) -> bool {
+        if let Some((began, done)) = &mut self.under_way
+            && matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Closed))
+        {
+            let began = *began;
+            self.ended(began);
+        }
         self.under_way.is_none() && self.opens_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    fn ended(&mut self, began: Instant) {
+        let now = Instant::now();
+        self.opens_at = Some(now + (now - began).min(Self::LONGEST));
+        self.under_way = None;
     }
 
     /// Until what is returned is dropped, and as long again.
@@ -195,9 +221,8 @@ impl Gate {
         if let Some((began, done)) = &mut self.under_way {
             // It is never sent to.
             let _ = done.await;
-            let now = Instant::now();
-            self.opens_at = Some(now + (now - *began).min(Self::LONGEST));
-            self.under_way = None;
+            let began = *began;
+            self.ended(began);
         } else if let Some(at) = self.opens_at {
             sleep_until(at).await;
         }

@@ -14,11 +14,11 @@ use super::api::Submission;
 use super::traffic::LOUD;
 use crate::state::{At, Command, EntityKey};
 
-/// Commands of loud entities in one entry while they yield.
+/// Commands of loud entities in one entry while they yield, at least.
 const SHARE: usize = 64;
 /// Entities that are told apart as loud; more of them are no longer few that keep many waiting.
 const MOST_LOUD: usize = 16;
-/// An entity is loud for so long after it had anything waiting.
+/// An entity is loud for so long after more than [`LOUD`] of its commands waited.
 const MEMORY: Duration = Duration::from_secs(1);
 
 /// See the module's words.
@@ -49,6 +49,24 @@ pub(super) struct Picked {
     pub(super) loud: usize,
 }
 
+/// What an entry may hold.
+struct Room {
+    bytes: usize,
+}
+
+impl Room {
+    /// Whether one more fits; the first always does.
+    fn takes(&self, picked: &Picked, bytes: &mut usize, submission: &Submission) -> bool {
+        let more = *bytes + submission.command.len() + 4;
+        let fits = more <= self.bytes && picked.submissions.len() < At::MAX_COMMANDS;
+        let takes = fits || picked.submissions.is_empty();
+        if takes {
+            *bytes = more;
+        }
+        takes
+    }
+}
+
 impl Queue {
     /// Appends what has come.
     pub(super) fn take(&mut self, batch: Vec<Submission>, now: Instant) {
@@ -77,14 +95,19 @@ impl Queue {
                 }
             }
         }
-        self.loud.retain(|loud| {
-            !loud.commands.is_empty() || now.saturating_duration_since(loud.heard_at) < MEMORY
-        });
+        let all = std::mem::take(&mut self.loud);
+        let is_loud = |loud: &Loud| now.saturating_duration_since(loud.heard_at) < MEMORY;
+        let (loud, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_loud);
+        self.loud = loud;
+        for Loud { entity, commands, .. } in others.into_iter().filter(|other| !other.commands.is_empty()) {
+            self.counts.insert(entity.clone(), commands.len());
+            self.waiting.extend(commands.into_iter().map(|submission| (submission, Some(entity.clone()))));
+        }
     }
 
-    /// Commands in all.
+    /// Commands that are not held back.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.apart()
+        self.waiting.len()
     }
 
     /// Commands of loud entities.
@@ -100,34 +123,37 @@ impl Queue {
     /// Takes out what one entry holds, within its bounds of commands and `most_bytes`; at least one command if it may.
     pub(super) fn pick(&mut self, most_bytes: usize, with_loud: bool) -> Picked {
         let mut picked = Picked::default();
+        let many = self.loud.iter().filter(|loud| !loud.commands.is_empty()).count();
+        let share = if with_loud && many > 0 { self.share() } else { 0 };
+        // However much the others have to say, the loud are not left out.
+        let others = Room { bytes: most_bytes - if share > 0 { most_bytes / 4 } else { 0 } };
         let mut bytes = 0;
-        let mut fits = |picked: &Picked, submission: &Submission| {
-            bytes += submission.command.len() + 4;
-            picked.submissions.is_empty()
-                || (bytes <= most_bytes && picked.submissions.len() < At::MAX_COMMANDS)
-        };
         while let Some((submission, entity)) = self.waiting.pop_front() {
-            if !fits(&picked, &submission) {
+            if !others.takes(&picked, &mut bytes, &submission) {
                 self.waiting.push_front((submission, entity));
-                return picked;
+                break;
             }
-            if let Some(count) = entity.and_then(|entity| self.counts.get_mut(&entity)) {
+            if let Some(entity) = entity
+                && let Some(count) = self.counts.get_mut(&entity)
+            {
                 *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&entity);
+                }
             }
             picked.submissions.push(submission);
         }
-        self.counts.clear();
-        let many = self.loud.iter().filter(|loud| !loud.commands.is_empty()).count();
-        if !with_loud || many == 0 {
+        if share == 0 {
             return picked;
         }
-        let each = SHARE.div_ceil(many);
+        let all = Room { bytes: most_bytes };
+        let each = share.div_ceil(many);
         self.turn = (self.turn + 1) % self.loud.len();
         let (before, from) = self.loud.split_at_mut(self.turn);
         for loud in from.iter_mut().chain(before) {
             for _ in 0..each {
                 let Some(submission) = loud.commands.pop_front() else { break };
-                if !fits(&picked, &submission) {
+                if !all.takes(&picked, &mut bytes, &submission) {
                     loud.commands.push_front(submission);
                     return picked;
                 }
@@ -138,15 +164,30 @@ impl Queue {
         picked
     }
 
+    /// Takes out all there is, each entity's in order.
+    pub(super) fn drain(&mut self) -> Vec<Submission> {
+        let loud = std::mem::take(&mut self.loud).into_iter().flat_map(|loud| loud.commands);
+        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|(submission, _)| submission);
+        waiting.chain(loud).collect()
+    }
+
+    /// Commands of the loud in one entry: the more wait, the more go, so that none waits for more than some sixteen entries.
+    fn share(&self) -> usize {
+        SHARE.max(self.apart() / 16)
+    }
+
     fn sort(&mut self, submission: Submission, now: Instant) {
-        // One that cannot be read is refused by apply; it has no order to keep.
+        // One that cannot be read has no order to keep.
         let Ok(command) = Command::decode(&submission.command) else {
             return self.waiting.push_back((submission, None));
         };
         let entity = command.entity().key();
         if let Some(loud) = self.loud.iter_mut().find(|loud| loud.entity == entity) {
-            loud.heard_at = now;
-            return loud.commands.push_back(submission);
+            loud.commands.push_back(submission);
+            if loud.commands.len() > LOUD {
+                loud.heard_at = now;
+            }
+            return;
         }
         self.waiting.push_back((submission, Some(entity.clone())));
         let count = self.counts.entry(entity.clone()).or_default();

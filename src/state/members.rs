@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use rookery_wire::codec::Blob;
-use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, SessionId, Signal, UserId};
+use rookery_wire::{DeviceId, ErrorBody, ErrorCode, RecordKind, Retry, SessionId, Signal, UserId};
 
 use super::command::{Act, Actor, ChangeKind, Link, NO_DEVICE, Unwanted};
 use super::naming::no_user;
@@ -37,8 +37,8 @@ impl Turnover {
     }
 }
 
-/// When a router asks a session again that is about to begin, milliseconds.
-const SOON_MS: u32 = 20;
+/// When a group is to be asked again that is about to be created, milliseconds.
+const SOON_MS: u32 = 50;
 
 impl Session {
     /// Whether it waits for the lists of its founders.
@@ -79,10 +79,13 @@ impl Session {
             return Some(refused(ErrorCode::ClientSeqGap, text, next));
         }
         if !self.may_begin(act) {
-            if opened {
-                // What it opened for is on its way into the log once more, and with it what waited behind that. This may be a
-                // repeat of the latter, so a refusal might not be the last word on it.
-                return Some(Outcome::answer(Answer::Again { leader: None, after_ms: SOON_MS }));
+            if opened && matches!(self.id, SessionId::Group(_)) {
+                // Its creation is on its way into the log once more, and with it what waited behind that. This may be a repeat of
+                // the latter, so no refusal is the last word on it.
+                let text =
+                    format!("{} is about to be created; this may or may not be carried out then", self.id);
+                let soon = ErrorBody::new(ErrorCode::Unavailable, text).with_retry(Retry::After(SOON_MS));
+                return Some(Outcome::answer(Answer::Refused(soon)));
             }
             return Some(refused(ErrorCode::NoSuchSession, format!("there is no {}", self.id), 0));
         }

@@ -241,6 +241,12 @@ impl State {
         let session = self.sessions.entry(body.session.clone()).or_default();
         let seq = session.log.len() as u64 + 1;
         let first = is_next(session, &self.connections[&id], body.client_seq, self.plant);
+        // Who is let out while it leaves by itself has nothing more to say.
+        let verdict = match kind == Kind::CreateGroup || session.members.contains_key(&user) {
+            true => Ok(()),
+            false => Err(ErrorCode::NotMember),
+        };
+        let first = first && verdict.is_ok();
         let mut users = body.users.clone();
         let record = match kind {
             Kind::CreateGroup => RecordKind::CREATED,
@@ -272,7 +278,7 @@ impl State {
         }
         let content = Blob(encode(&Signal { users: users.clone() }));
         let kind_of_record = (record, Blob::default(), content);
-        let answer = self.store(id, request, &body.session, body.client_seq, Ok(()), kind_of_record);
+        let answer = self.store(id, request, &body.session, body.client_seq, verdict, kind_of_record);
         if first && kind == Kind::RemoveMembers {
             for user in &users {
                 self.left(user, &body.session);
