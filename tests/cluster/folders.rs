@@ -9,7 +9,7 @@ use rookery::system::forming::FolderIdentity;
 use rookery_client::Client;
 use rookery_raft::{Store, StoreOptions};
 
-use super::fixture::{Cluster, Plan, free_addresses, play};
+use super::fixture::{Cluster, Plan, free_addresses, play, until};
 use super::people::{app, contents, direct, replicas, say, texts};
 
 /// All that a message names: the folder or the node, and what to do.
@@ -57,6 +57,10 @@ fn a_folder_that_is_not_this_nodes_own_is_refused_and_a_lost_one_is_replaced() {
         let (ann, _) = app(&cluster, &[2, 3], "ann", "phone").await;
         let mut said = texts("hello", 200);
         say(&ann, &session, texts("hello", 200)).await;
+        // An entry of the log each, for how many of those above share one nobody knows.
+        for number in 0..20 {
+            goes_on(&ann, &mut said, &format!("one by one {number}")).await;
+        }
         cluster.stop(1).await;
         let data = cluster.data(1);
 
@@ -91,9 +95,14 @@ fn a_folder_that_is_not_this_nodes_own_is_refused_and_a_lost_one_is_replaced() {
         goes_on(&ann, &mut said, "after an empty folder").await;
 
         // Replaced: it catches up, also with what was said while it was away, and is a node like any other.
+        let (leader, shard) = (cluster.leader_of(&session).await, cluster.shard_of(&session));
+        let is_purged =
+            async || cluster.replica(leader, shard).await.is_some_and(|replica| replica.purged > 0);
+        until("the leader no longer has the beginning of the log", is_purged).await;
         cluster.start_as(&fleet, 1, &["--replace"]);
         cluster.serving().await;
-        assert!(cluster.log(1).contains("snapshot"), "filled from what was purged: {}", cluster.log(1));
+        // It serves before it is filled.
+        until("it is filled from what was purged", async || cluster.log(1).contains("snapshot")).await;
         goes_on(&ann, &mut said, "after the replacement").await;
         assert_eq!(contents(&replicas(&cluster, &[1, 2, 3], &session).await), said);
         cluster.kill(1);
