@@ -47,6 +47,12 @@ impl Archive {
         Self { known, _tasks: tasks }
     }
 
+    /// The highest seq of the session that has come furthest; 0 before anything was read.
+    pub fn furthest(&self) -> u64 {
+        let known = self.known.lock();
+        known.values().filter_map(|entries| entries.last_key_value()).map(|(seq, _)| *seq).max().unwrap_or(0)
+    }
+
     /// What was read of what the replicas keep no more.
     pub fn before(&self, dumps: &[Dump]) -> Vec<(SessionIx, Vec<Entry>)> {
         let known = self.known.lock();

@@ -100,6 +100,7 @@ pub async fn play<C: Power>(
     }
     let backend = Backend::begin(&stage, campaign.plan.seed);
     let (rounds, seals) = drive::play(cluster, &stage, campaign.plan, &judge, told).await?;
+    outgrow(&stage, &archive).await;
     let (keyed, mut drain) = bring_in(cluster, &stage, backend).await?;
     let audit = backend::audit(&stage, &judge).await?;
     let healed = rounds.iter().map(|round| round.healed).max().unwrap_or(0);
@@ -124,6 +125,14 @@ pub async fn play<C: Power>(
     (history.keyed, history.audit) = (keyed, audit);
     history.trimmed = archive.before(&history.dumps);
     Ok(history)
+}
+
+/// Goes on under load until a group has outgrown what it keeps: a short run would say nothing of trimming otherwise.
+async fn outgrow(stage: &Stage, archive: &Archive) {
+    let keep = stage.parts.keep;
+    let until = Instant::now() + drive::ROUND;
+    let outgrown = || keep == 0 || archive.furthest() > keep + keep / 4 || stage.is_full();
+    drive::wait(until, outgrown).await;
 }
 
 /// Brings in what is in flight, and looks now and then whether the cluster is whole: what is never answered must have been.
