@@ -18,6 +18,7 @@ use super::checkpoint::{APPLIED_KEY, Checkpointer, UNPURGED_KEY, purge_recalled,
 use super::compare::Divergences;
 use super::entity::{map_name, open_map};
 use super::machine::{EntryWaiter, Machine};
+use super::pages::Pages;
 use super::proposer::Proposer;
 use super::reads::Reads;
 use super::retention;
@@ -134,7 +135,8 @@ impl ShardHandle {
         tasks.spawn(drop_replaced(around.store.clone(), shard, generation));
         tasks.spawn(purge_recalled(machine.clone(), group.clone()));
         tasks.spawn(Checkpointer { shared: shared.clone(), machine, group: group.clone() }.run());
-        tasks.spawn(passivate(actor.clone(), options.checkpoint_every.min(PASSIVATE_EVERY)));
+        let every = options.checkpoint_every.min(PASSIVATE_EVERY);
+        tasks.spawn(passivate(actor.clone(), shared.pages.clone(), every));
         if unpurged {
             shared.purge_wanted.notify_one();
         }
@@ -351,10 +353,11 @@ fn leader_of(status: &GroupStatus) -> Option<u16> {
     status.leader.map(|leader| leader.node)
 }
 
-/// Lets idle entities go, also while a checkpoint is stuck. Runs for ever; aborted by its owner.
-async fn passivate(actor: Addr<ShardActor>, every: Duration) {
+/// Lets idle entities and pages go, also while a checkpoint is stuck. Runs for ever; aborted by its owner.
+async fn passivate(actor: Addr<ShardActor>, pages: Pages, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
+        pages.let_go().await;
         // One at a time: a look takes long when there are many. A shard that is gone has nobody to let go.
         if actor.send(Passivate).await.is_err() {
             return;

@@ -52,12 +52,21 @@ struct Counters {
 impl Pages {
     /// A cache of at most `bytes` of records.
     pub fn new(bytes: u64) -> Self {
+        Self::for_a_while(bytes, IDLE)
+    }
+
+    fn for_a_while(bytes: u64, idle: Duration) -> Self {
         let weigh = |_: &PageKey, page: &Arc<Page>| {
             u32::try_from(page.records.iter().map(|record| record.len() + 64).sum::<usize>())
                 .unwrap_or(u32::MAX)
         };
-        let cache = Cache::builder().max_capacity(bytes).weigher(weigh).time_to_idle(IDLE).build();
+        let cache = Cache::builder().max_capacity(bytes).weigher(weigh).time_to_idle(idle).build();
         Self { cache, counters: Arc::default() }
+    }
+
+    /// Lets go of pages that nobody has asked for in a while: the cache looks at its clock when it is used, and by itself never.
+    pub async fn let_go(&self) {
+        self.cache.run_pending_tasks().await;
     }
 
     /// Pages asked for, and pages read from disk for that, since the shard was opened.
@@ -128,4 +137,28 @@ impl Pages {
 
 fn missing(session: &SessionId, seq: u64) -> RowFault {
     RowFault::Store(format!("record {seq} of {session} is not in its rows"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rookery_wire::GroupId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_nobody_asks_for_leaves_memory() {
+        let pages = Pages::for_a_while(1 << 20, Duration::from_millis(20));
+        let record = Bytes::from(vec![7; 100]);
+        let page = Page { first: 1, records: vec![record.clone()] };
+        let session = SessionId::group(GroupId::new("g").unwrap());
+        pages.cache.insert(page_of(&session, 0, 1), Arc::new(page)).await;
+        let until = Instant::now() + Duration::from_secs(10);
+        while !record.is_unique() {
+            assert!(Instant::now() < until, "it is still there");
+            pages.let_go().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }

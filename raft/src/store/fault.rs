@@ -81,6 +81,8 @@ pub enum Step {
     Recycled,
     /// `state` has been flushed.
     StateFlushed,
+    /// `state` was closed and opened to get its memory back.
+    StateReopened,
 }
 
 /// Called at every [`Step`]. Costs one branch when unset.

@@ -21,8 +21,10 @@ pub(crate) const WAITING: usize = 4096;
 const TURN: usize = 1024;
 /// Unflushed bytes after which the writer flushes unasked.
 const DIRTY_BYTES: usize = 32 << 20;
-/// An unasked flush of what little is dirty.
-const IDLE_FLUSH: Duration = Duration::from_secs(5);
+/// Nobody wrote for so long: what little is dirty is flushed unasked, and memory is given back.
+const IDLE: Duration = Duration::from_secs(5);
+/// An idle database is opened anew once this part of what makes a busy one do so was written.
+const IDLE_PART: usize = 16;
 
 /// One thing to do.
 pub(crate) enum Command {
@@ -64,7 +66,7 @@ impl StateWriter {
     fn work(&mut self) -> std::io::Result<()> {
         loop {
             let first = if self.drops.is_empty() {
-                match self.commands.recv_timeout(IDLE_FLUSH) {
+                match self.commands.recv_timeout(IDLE) {
                     Ok(command) => Some(command),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -80,6 +82,9 @@ impl StateWriter {
             self.drop_some()?;
             if !self.syncs.is_empty() || self.dirty >= DIRTY_BYTES || (idle && self.dirty > 0) {
                 self.flush()?;
+            }
+            if idle {
+                self.reopen_after(self.reopen_after / IDLE_PART)?;
             }
         }
         self.flush()
@@ -123,10 +128,55 @@ impl StateWriter {
         for sync in self.syncs.drain(..) {
             let _ = sync.send(());
         }
-        if self.written >= self.reopen_after {
+        self.reopen_after(self.reopen_after)
+    }
+
+    /// Gets memory back if so many bytes were written since that was done.
+    fn reopen_after(&mut self, bytes: usize) -> std::io::Result<()> {
+        if self.written >= bytes {
             self.written = 0;
             self.db.reopen()?;
+            self.steps.at(Step::StateReopened);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use crate::store::fault::{Step, StepHook};
+    use crate::store::{Batch, Store, StoreOptions};
+
+    /// For what must happen.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn an_idle_database_gives_back_the_memory_of_what_was_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let (told, mut reopened) = tokio::sync::mpsc::unbounded_channel();
+        let mut options = StoreOptions::new(temp.path());
+        // Opened anew after 16 MiB, or after 1 when it is idle.
+        options.sled_cache_bytes = 4 << 20;
+        options.steps = StepHook::new(move |step| {
+            if step == Step::StateReopened {
+                told.send(()).unwrap();
+            }
+        });
+        let store = Store::open(options).unwrap();
+        let map = store.map("m").unwrap();
+        for key in 0..20u8 {
+            let mut batch = Batch::default();
+            batch.put(Bytes::from(vec![key]), Bytes::from(vec![key; 100 << 10]));
+            map.apply(batch).await.unwrap();
+        }
+        tokio::time::timeout(LIMIT, reopened.recv()).await.expect("it is opened anew").unwrap();
+        let last = map.read(|view| view.get(&[19])).await.unwrap().unwrap();
+        assert_eq!(last, vec![19; 100 << 10]);
+        assert!(reopened.try_recv().is_err(), "and once is enough");
+        store.close().await;
     }
 }
