@@ -49,21 +49,16 @@ pub(super) struct Picked {
     pub(super) loud: usize,
 }
 
-/// What an entry may hold.
-struct Room {
-    bytes: usize,
-}
-
-impl Room {
-    /// Whether one more fits; the first always does.
-    fn takes(&self, picked: &Picked, bytes: &mut usize, submission: &Submission) -> bool {
+impl Picked {
+    /// Whether one more fits an entry of which `bytes` are used and `most` are there; the first always does.
+    fn has_room(&self, bytes: &mut usize, most: usize, submission: &Submission) -> bool {
         let more = *bytes + submission.command.len() + 4;
-        let fits = more <= self.bytes && picked.submissions.len() < At::MAX_COMMANDS;
-        let takes = fits || picked.submissions.is_empty();
-        if takes {
+        let fits = more <= most && self.submissions.len() < At::MAX_COMMANDS;
+        let has_room = fits || self.submissions.is_empty();
+        if has_room {
             *bytes = more;
         }
-        takes
+        has_room
     }
 }
 
@@ -96,7 +91,8 @@ impl Queue {
             }
         }
         let all = std::mem::take(&mut self.loud);
-        let is_loud = |loud: &Loud| now.saturating_duration_since(loud.heard_at) < MEMORY;
+        let is_loud =
+            |loud: &Loud| loud.commands.len() > LOUD || now.saturating_duration_since(loud.heard_at) < MEMORY;
         let (loud, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_loud);
         self.loud = loud;
         for Loud { entity, commands, .. } in others.into_iter().filter(|other| !other.commands.is_empty()) {
@@ -126,10 +122,10 @@ impl Queue {
         let many = self.loud.iter().filter(|loud| !loud.commands.is_empty()).count();
         let share = if with_loud && many > 0 { self.share() } else { 0 };
         // However much the others have to say, the loud are not left out.
-        let others = Room { bytes: most_bytes - if share > 0 { most_bytes / 4 } else { 0 } };
+        let for_others = if share > 0 { most_bytes - most_bytes / 4 } else { most_bytes };
         let mut bytes = 0;
         while let Some((submission, entity)) = self.waiting.pop_front() {
-            if !others.takes(&picked, &mut bytes, &submission) {
+            if !picked.has_room(&mut bytes, for_others, &submission) {
                 self.waiting.push_front((submission, entity));
                 break;
             }
@@ -146,14 +142,13 @@ impl Queue {
         if share == 0 {
             return picked;
         }
-        let all = Room { bytes: most_bytes };
         let each = share.div_ceil(many);
         self.turn = (self.turn + 1) % self.loud.len();
         let (before, from) = self.loud.split_at_mut(self.turn);
         for loud in from.iter_mut().chain(before) {
             for _ in 0..each {
                 let Some(submission) = loud.commands.pop_front() else { break };
-                if !all.takes(&picked, &mut bytes, &submission) {
+                if !picked.has_room(&mut bytes, most_bytes, &submission) {
                     loud.commands.push_front(submission);
                     return picked;
                 }
