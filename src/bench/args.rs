@@ -62,7 +62,7 @@ pub enum Mode {
     Load(LoadArgs),
     /// The same at one rate after another, each in an open loop.
     Sweep(SweepArgs),
-    /// Memory of connections that do nothing.
+    /// What a cluster takes of the cores when nothing happens, and memory of connections that do nothing.
     Idle(IdleArgs),
     /// What a large group costs: joining, a send, a login.
     Group(GroupArgs),
@@ -149,7 +149,7 @@ pub struct SweepArgs {
 /// Connections that say HELLO and SYNC and then nothing.
 #[derive(Args, Clone, Debug)]
 pub struct IdleArgs {
-    /// Connections per node.
+    /// Connections per node; 0 leaves them out.
     #[arg(long, default_value_t = 3_000)]
     pub connections: u32,
 }

@@ -28,6 +28,7 @@ mod send;
 mod sessions;
 mod slices;
 mod sweep;
+mod usage;
 
 use std::path::Path;
 use std::process::ExitCode;
