@@ -23,6 +23,8 @@ use clap::{Args, Subcommand};
   rookery bench crowd --clients 10000
   rookery bench hot
   rookery bench sessions --sessions 1000000
+  rookery bench pull --messages 1000000
+  rookery bench away --away 300
   rookery bench restart --messages 1000000"
 )]
 pub struct BenchArgs {
@@ -74,6 +76,10 @@ pub enum Mode {
     Hot(HotArgs),
     /// Memory of sessions that are idle.
     Sessions(SessionsArgs),
+    /// Latency of pulling messages: new ones, and old ones that no cache has.
+    Pull(PullArgs),
+    /// How soon a node that was away under load has everything again, and what that costs the others.
+    Away(AwayArgs),
     /// Time until a cluster with stored messages serves again.
     Restart(RestartArgs),
     /// Time until the session list is there: one user's with many sessions, and everybody's at once after an outage.
@@ -135,6 +141,12 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number of seconds, at most a day.
+fn span(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|fault| format!("{fault}"))?;
+    if (0.1..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("0.1 to 86400".to_owned()) }
+}
+
 /// The load, and at which rates.
 #[derive(Args, Clone, Debug)]
 pub struct SweepArgs {
@@ -194,6 +206,44 @@ pub struct LoginArgs {
     /// Devices that log in at once, each of a user of its own; 0 leaves that out. Each is an open file here and at a node.
     #[arg(long, default_value_t = 10_000)]
     pub logins: u32,
+}
+
+/// How long a node is away, and under what load.
+#[derive(Args, Clone, Debug)]
+pub struct AwayArgs {
+    /// Seconds from the node's end to its new start.
+    #[arg(long, default_value_t = 300.0, value_parser = span)]
+    pub away: f64,
+    /// Messages per second of all senders together, about half of what the machine can take.
+    #[arg(long, value_name = "PER SECOND", default_value_t = 20_000.0, value_parser = rate)]
+    pub rate: f64,
+    /// Seconds measured before it goes.
+    #[arg(long, default_value_t = 10.0, value_parser = span)]
+    pub before: f64,
+    /// Senders, each a connection to one of the other nodes, and with a session of its own.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub senders: u32,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+}
+
+/// Messages to store, and how often some of them are pulled.
+#[derive(Args, Clone, Debug)]
+pub struct PullArgs {
+    /// Messages stored, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub messages: u64,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(..=4096))]
+    pub size: u16,
+    /// Sessions they are spread over, 400 messages or more in each; from half of them old messages are pulled once each, from the other half
+    /// once more after the kernel was asked to let go of the files.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    pub sessions: u32,
+    /// Pulls of each kind, at most one in a session for old messages.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub pulls: u32,
 }
 
 /// Messages to store before the restart.

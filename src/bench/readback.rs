@@ -11,11 +11,15 @@ use crate::check::link::{Link, body};
 /// Records and bytes asked for in one page.
 const PAGE: (u32, u32) = (1_000, 768 << 10);
 
-/// Countable records of a session, read linearizably through the connection of a service.
+/// Countable records of a session, read as fresh as is said, through the connection of a service.
 ///
 /// # Errors
 /// A page that is not contiguous, or a request that failed.
-pub(super) async fn count(link: &mut Link, session: &SessionId) -> anyhow::Result<u64> {
+pub(super) async fn count(
+    link: &mut Link,
+    session: &SessionId,
+    consistency: Consistency,
+) -> anyhow::Result<u64> {
     let (mut next, mut count) = (1, 0);
     loop {
         let pull = Pull {
@@ -24,7 +28,7 @@ pub(super) async fn count(link: &mut Link, session: &SessionId) -> anyhow::Resul
             direction: Direction::Forward,
             max_count: PAGE.0,
             max_bytes: PAGE.1,
-            consistency: Consistency::Linearizable,
+            consistency,
         };
         let page: Page = body(&ask(link, Kind::Pull, &pull).await?)?;
         for record in &page.records {

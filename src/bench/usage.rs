@@ -34,6 +34,18 @@ pub(super) fn on_cores(own: &OwnCluster) -> anyhow::Result<PerNode<f64>> {
     })
 }
 
+/// Bytes that all nodes together have read from a disk, and not from the kernel's memory. None where the system does not count.
+///
+/// # Errors
+/// When a node does not run.
+pub(super) fn from_disk(own: &OwnCluster) -> anyhow::Result<Option<u64>> {
+    let each = of_each(own, |pid| {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io"));
+        Ok(io.ok().and_then(|io| named(&io, "read_bytes:")))
+    });
+    Ok(each?.into_iter().map(|(_, bytes)| bytes).sum())
+}
+
 /// Percent of one core that every node takes while `length` goes by.
 ///
 /// # Errors
