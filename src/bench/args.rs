@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Measure a cluster: throughput and latency of acknowledged messages, memory of idle connections, time of a
 /// restart.
@@ -25,6 +26,7 @@ use clap::{Args, Subcommand};
   rookery bench sessions --sessions 1000000
   rookery bench pull --messages 1000000
   rookery bench away --away 300
+  rookery bench growth --markdown
   rookery bench restart --messages 1000000"
 )]
 pub struct BenchArgs {
@@ -78,6 +80,8 @@ pub enum Mode {
     Sessions(SessionsArgs),
     /// Latency of pulling messages: new ones, and old ones that no cache has.
     Pull(PullArgs),
+    /// What a message costs where there is a hundred times as much of something.
+    Growth(GrowthArgs),
     /// How soon a node that was away under load has everything again, and what that costs the others.
     Away(AwayArgs),
     /// Time until a cluster with stored messages serves again.
@@ -226,6 +230,52 @@ pub struct AwayArgs {
     /// Bytes of content.
     #[arg(long, default_value_t = 256)]
     pub size: usize,
+}
+
+/// Something of which a cluster may have much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dimension {
+    /// Sessions in use.
+    Sessions,
+    /// Members of the groups who are not online.
+    Members,
+    /// Messages stored before.
+    History,
+}
+
+impl Dimension {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Members => "members",
+            Self::History => "history",
+        }
+    }
+}
+
+/// What is to grow, and at which rate the cost of a message is measured.
+#[derive(Args, Clone, Debug)]
+pub struct GrowthArgs {
+    /// What grows, one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "sessions,members,history")]
+    pub of: Vec<Dimension>,
+    /// How many of it (default: 100, 1000 and 10000 sessions and members, ten thousand to a million messages stored before).
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub steps: Option<Vec<u64>>,
+    /// Messages per second of all senders together.
+    #[arg(long, value_name = "PER SECOND", default_value_t = 5_000.0, value_parser = rate)]
+    pub rate: f64,
+    /// Seconds measured of each.
+    #[arg(long, default_value_t = 10.0, value_parser = span)]
+    pub seconds: f64,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// The table alone on stdout, in Markdown.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
 }
 
 /// Messages to store, and how often some of them are pulled.

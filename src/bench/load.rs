@@ -92,6 +92,9 @@ pub(super) async fn make_sessions(ground: &Ground, plan: &Plan, load: &LoadArgs)
         for receiver in 0..load.receivers {
             users.push(plan.receiver(at, receiver)?);
         }
+        for absent in plan.absent() {
+            users.push(absent?);
+        }
         create_group(&mut backend, session, &users).await?;
         making.inc(1);
     }

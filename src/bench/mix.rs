@@ -15,6 +15,8 @@ pub(super) struct Plan {
     pub(super) sessions: Vec<SessionId>,
     /// The direct sessions.
     pub(super) direct: Vec<SessionId>,
+    /// Members of each group who are never there.
+    absent: u32,
 }
 
 impl Plan {
@@ -23,7 +25,7 @@ impl Plan {
         let direct = (senders * load.direct.min(100) + 50) / 100;
         let in_groups = senders - direct;
         let tag = format!("b{:x}", rand::random::<u32>());
-        let mut plan = Self { tag, sessions: Vec::new(), direct: Vec::new() };
+        let mut plan = Self { tag, sessions: Vec::new(), direct: Vec::new(), absent: 0 };
         let groups = match load.sessions {
             _ if in_groups == 0 => 0,
             Some(sessions) => sessions.max(1),
@@ -36,6 +38,16 @@ impl Plan {
             plan.direct.push(SessionId::direct(&plan.sender(at)?, &plan.peer(at)?)?);
         }
         Ok(plan)
+    }
+
+    /// The same with so many members in each group who are never there.
+    pub(super) fn with_absent(self, absent: u32) -> Self {
+        Self { absent, ..self }
+    }
+
+    /// Those members; the same in every group.
+    pub(super) fn absent(&self) -> impl Iterator<Item = anyhow::Result<UserId>> {
+        (0..self.absent).map(|at| Ok(UserId::new(&format!("{}-absent{at}", self.tag))?))
     }
 
     pub(super) fn sender(&self, at: u32) -> anyhow::Result<UserId> {

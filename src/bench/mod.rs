@@ -2,7 +2,8 @@
 //!
 //! A closed or an open loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
 //! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
-//! hot group do; pulls of new messages and of old ones; the time of a restart, and of a node's return. Owns its load and its figures; what it prints is what it
+//! hot group do; pulls of new messages and of old ones; the time of a restart, and of a node's return; what a message costs
+//! where there is much of everything. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
@@ -12,6 +13,7 @@ mod content;
 mod crowd;
 mod fill;
 mod group;
+mod growth;
 mod hot;
 mod idle;
 mod library;
@@ -41,7 +43,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use args::{
-    AwayArgs, BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs,
+    AwayArgs, BenchArgs, CrowdArgs, Dimension, GroupArgs, GrowthArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs,
     Mode, PullArgs, ReceiptsArgs, RestartArgs, SessionsArgs, SweepArgs,
 };
 
@@ -79,6 +81,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         Some(Mode::Sessions(sessions)) => sessions::run(&args, sessions).await,
         Some(Mode::Pull(pull)) => pull::run(&args, pull).await,
         Some(Mode::Away(away)) => away::run(&args, away).await,
+        Some(Mode::Growth(growth)) => growth::run(&args, growth).await,
         Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
     }
 }

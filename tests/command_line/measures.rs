@@ -57,3 +57,21 @@ fn a_node_that_was_away_catches_up_under_load() {
         assert!(report[phase]["messages"].as_u64() >= Some(least), "{report}");
     }
 }
+
+/// Every size has a row, and none is of a load that was not read back.
+#[test]
+fn growth_has_a_row_for_every_size() {
+    let report =
+        measured("bench growth --of members,history --steps 20,200 --seconds 1 --rate 200 --size 64");
+    let points = report["points"].as_array().expect("points");
+    let names: Vec<_> =
+        points.iter().map(|point| (point["grows"].as_str(), point["count"].as_u64())).collect();
+    let all = ["members", "history"].map(|name| [(Some(name), Some(20)), (Some(name), Some(200))]);
+    assert_eq!(names, all.concat(), "{report}");
+    for point in points {
+        assert!(point["cpu_us"].as_f64() > Some(1.0) && point["cpu_ratio"].as_f64() > Some(0.0), "{report}");
+        assert_eq!((&point["read_back"], &point["kept_rate"]), (&point["acked"], &true.into()), "{report}");
+        // Two seconds before it are not counted.
+        assert!((190..=260).contains(&point["messages"].as_u64().expect("a number")), "{report}");
+    }
+}
