@@ -244,7 +244,7 @@ async fn read_there(ground: &Ground, plan: &Plan, addr: &str, all: u64) -> anyho
     loop {
         let mut found = 0;
         for session in &plan.sessions {
-            found += readback::count(&mut link, session, Consistency::Replica).await?;
+            found += readback::count(&mut link, session, Consistency::Replica).await?.countable;
         }
         if found == all {
             return Ok(found);

@@ -82,9 +82,9 @@ impl Plan {
         }
     }
 
-    /// All sessions, each with the number of records that nobody sent: a group's creation is one.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&SessionId, u64)> {
-        self.sessions.iter().map(|session| (session, 1)).chain(self.direct.iter().map(|session| (session, 0)))
+    /// All sessions.
+    pub(super) fn all(&self) -> impl Iterator<Item = &SessionId> {
+        self.sessions.iter().chain(&self.direct)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
             assert_eq!((plan.sessions.len(), plan.direct.len()), (groups, pairs));
             let used: BTreeSet<&SessionId> =
                 (0..senders).flat_map(|at| plan.sessions_of(at, senders)).collect();
-            assert_eq!(used, plan.all().map(|(session, _)| session).collect());
+            assert_eq!(used, plan.all().collect());
             assert!((0..senders).all(|at| !plan.sessions_of(at, senders).is_empty()));
             let spoken: usize = (0..senders).map(|at| plan.sessions_of(at, senders).len()).sum();
             assert_eq!(spoken, (senders as usize).max(groups + pairs));

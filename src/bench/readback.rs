@@ -11,7 +11,15 @@ use crate::check::link::{Link, body};
 /// Records and bytes asked for in one page.
 const PAGE: (u32, u32) = (1_000, 768 << 10);
 
-/// Countable records of a session, read as fresh as is said, through the connection of a service.
+/// What a session holds.
+pub(super) struct Held {
+    /// Messages.
+    pub(super) countable: u64,
+    /// Messages and signals; as many as its last seq says, or reading it was an error.
+    pub(super) records: u64,
+}
+
+/// Counts the records of a session, read as fresh as is said, through the connection of a service.
 ///
 /// # Errors
 /// A page that is not contiguous, or a request that failed.
@@ -19,8 +27,8 @@ pub(super) async fn count(
     link: &mut Link,
     session: &SessionId,
     consistency: Consistency,
-) -> anyhow::Result<u64> {
-    let (mut next, mut count) = (1, 0);
+) -> anyhow::Result<Held> {
+    let (mut next, mut countable) = (1, 0);
     loop {
         let pull = Pull {
             session: session.clone(),
@@ -36,10 +44,10 @@ pub(super) async fn count(
                 bail!("{session}: seq {} was read where {next} was due", record.seq);
             }
             next += 1;
-            count += u64::from(record.kind.is_countable());
+            countable += u64::from(record.kind.is_countable());
         }
         if page.records.is_empty() || next > page.last_seq {
-            return Ok(count);
+            return Ok(Held { countable, records: next - 1 });
         }
     }
 }
