@@ -13,6 +13,8 @@
 
 #[path = "command_line/help.rs"]
 mod help;
+#[path = "command_line/measures.rs"]
+mod measures;
 #[path = "command_line/orphans.rs"]
 mod orphans;
 #[path = "command_line/readme.rs"]

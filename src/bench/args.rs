@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Measure a cluster: throughput and latency of acknowledged messages, memory of idle connections, time of a
 /// restart.
@@ -23,6 +24,9 @@ use clap::{Args, Subcommand};
   rookery bench crowd --clients 10000
   rookery bench hot
   rookery bench sessions --sessions 1000000
+  rookery bench pull --messages 1000000
+  rookery bench away --away 300
+  rookery bench growth --markdown
   rookery bench restart --messages 1000000"
 )]
 pub struct BenchArgs {
@@ -62,7 +66,7 @@ pub enum Mode {
     Load(LoadArgs),
     /// The same at one rate after another, each in an open loop.
     Sweep(SweepArgs),
-    /// Memory of connections that do nothing.
+    /// What a cluster takes of the cores when nothing happens, and memory of connections that do nothing.
     Idle(IdleArgs),
     /// What a large group costs: joining, a send, a login.
     Group(GroupArgs),
@@ -74,6 +78,12 @@ pub enum Mode {
     Hot(HotArgs),
     /// Memory of sessions that are idle.
     Sessions(SessionsArgs),
+    /// Latency of pulling messages: new ones, and old ones that no cache has.
+    Pull(PullArgs),
+    /// What a message costs where there is a hundred times as much of something.
+    Growth(GrowthArgs),
+    /// How soon a node that was away under load has everything again, and what that costs the others.
+    Away(AwayArgs),
     /// Time until a cluster with stored messages serves again.
     Restart(RestartArgs),
     /// Time until the session list is there: one user's with many sessions, and everybody's at once after an outage.
@@ -135,6 +145,12 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number of seconds, at most a day.
+fn span(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|fault| format!("{fault}"))?;
+    if (0.1..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("0.1 to 86400".to_owned()) }
+}
+
 /// The load, and at which rates.
 #[derive(Args, Clone, Debug)]
 pub struct SweepArgs {
@@ -149,7 +165,7 @@ pub struct SweepArgs {
 /// Connections that say HELLO and SYNC and then nothing.
 #[derive(Args, Clone, Debug)]
 pub struct IdleArgs {
-    /// Connections per node.
+    /// Connections per node; 0 leaves them out.
     #[arg(long, default_value_t = 3_000)]
     pub connections: u32,
 }
@@ -194,6 +210,90 @@ pub struct LoginArgs {
     /// Devices that log in at once, each of a user of its own; 0 leaves that out. Each is an open file here and at a node.
     #[arg(long, default_value_t = 10_000)]
     pub logins: u32,
+}
+
+/// How long a node is away, and under what load.
+#[derive(Args, Clone, Debug)]
+pub struct AwayArgs {
+    /// Seconds from the node's end to its new start.
+    #[arg(long, default_value_t = 300.0, value_parser = span)]
+    pub away: f64,
+    /// Messages per second of all senders together, about half of what the machine can take.
+    #[arg(long, value_name = "PER SECOND", default_value_t = 20_000.0, value_parser = rate)]
+    pub rate: f64,
+    /// Seconds measured before it goes.
+    #[arg(long, default_value_t = 10.0, value_parser = span)]
+    pub before: f64,
+    /// Senders, each a connection to one of the other nodes, and with a session of its own.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub senders: u32,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+}
+
+/// Something of which a cluster may have much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dimension {
+    /// Sessions in use.
+    Sessions,
+    /// Members of the groups who are not online.
+    Members,
+    /// Messages stored before.
+    History,
+}
+
+impl Dimension {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Members => "members",
+            Self::History => "history",
+        }
+    }
+}
+
+/// What is to grow, and at which rate the cost of a message is measured.
+#[derive(Args, Clone, Debug)]
+pub struct GrowthArgs {
+    /// What grows, one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "sessions,members,history")]
+    pub of: Vec<Dimension>,
+    /// How many of it (default: 100, 1000 and 10000 sessions and members, ten thousand to a million messages stored before).
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub steps: Option<Vec<u64>>,
+    /// Messages per second of all senders together.
+    #[arg(long, value_name = "PER SECOND", default_value_t = 5_000.0, value_parser = rate)]
+    pub rate: f64,
+    /// Seconds measured of each.
+    #[arg(long, default_value_t = 10.0, value_parser = span)]
+    pub seconds: f64,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// The table alone on stdout, in Markdown.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+}
+
+/// Messages to store, and how often some of them are pulled.
+#[derive(Args, Clone, Debug)]
+pub struct PullArgs {
+    /// Messages stored, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub messages: u64,
+    /// Bytes of content.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(..=4096))]
+    pub size: u16,
+    /// Sessions they are spread over, 400 messages or more in each; from half of them old messages are pulled once each, from the other half
+    /// once more after the kernel was asked to let go of the files.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    pub sessions: u32,
+    /// Pulls of each kind, at most one in a session for old messages.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub pulls: u32,
 }
 
 /// Messages to store before the restart.

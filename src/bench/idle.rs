@@ -1,4 +1,5 @@
-//! Memory of connections that do nothing: resident bytes of each node before and after, divided by connections.
+//! What a cluster costs in which nothing happens: the share of a core that each node takes, without connections and with
+//! them, and the memory of these: resident bytes of each node before and after, divided by connections.
 //!
 //! The users are made known first, by short connections, a few at a time: what a user costs is another figure, and most
 //! of it stands in caches that are bounded however many users there are.
@@ -6,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rookery_wire::request::Role;
 use rookery_wire::{Kind, UserId};
 use serde::Serialize;
@@ -19,11 +20,15 @@ use super::connect::{Registration, ask, reconnect, register, sync};
 use super::crowd::caches;
 use super::progress::{Bar, Progress};
 use super::report::print;
+use super::usage::{PerNode, resident, share_of_a_core};
 use crate::check::link::Link;
 use crate::config::Limits;
 
 /// How long memory is left to settle, once idle actors have left it, before it is read.
 const SETTLE: Duration = Duration::from_secs(15);
+/// How long a cluster that has formed is left alone before it is watched, and for how long it is.
+const FORMED: Duration = Duration::from_secs(3);
+const WATCHED: Duration = Duration::from_secs(10);
 /// Pause between the PINGs of one connection, well within the time after which a silent one is closed.
 const PING: Duration = Duration::from_secs(20);
 /// How much longer than it should a session may stay in memory, and the pause between two looks at that.
@@ -32,11 +37,18 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Connections made at once, so that a node's backlog is never full.
 const AT_ONCE: usize = 100;
 
-/// Figures per node, by its id.
-pub(super) type PerNode<T> = Vec<(u16, T)>;
-
 #[derive(Serialize)]
 struct IdleReport {
+    shards: u32,
+    /// Percent of one core that each node takes; nobody is connected.
+    core_percent: PerNode<f64>,
+    #[serde(flatten)]
+    connected: Option<Connected>,
+}
+
+/// With connections that do nothing.
+#[derive(Serialize)]
+struct Connected {
     connections_per_node: u32,
     bytes_per_connection: PerNode<f64>,
     /// Of each user of the cluster, whichever node it connects to: caches that are not full yet, mostly.
@@ -44,47 +56,81 @@ struct IdleReport {
     resident_bytes_at_start: PerNode<u64>,
     resident_bytes_before: PerNode<u64>,
     resident_bytes_after: PerNode<u64>,
+    /// Percent of one core that each node takes with all of them.
+    core_percent_connected: PerNode<f64>,
+    #[serde(skip)]
+    users: usize,
 }
 
 /// Runs `rookery bench idle`.
 pub(super) async fn run(args: &BenchArgs, idle: &IdleArgs) -> anyhow::Result<ExitCode> {
     let mut ground = Ground::prepare(args).await?;
+    let watching = ground.progress.timed("nodes do nothing", FORMED + WATCHED);
+    sleep(FORMED).await;
+    let core_percent = share_of_a_core(ground.own()?, WATCHED).await?;
+    drop(watching);
+    let connected = match idle.connections {
+        0 => None,
+        _ => Some(connected(&mut ground, idle).await?),
+    };
+    let report = IdleReport { shards: args.shards, core_percent, connected };
+    print(args.json, &report, &words(&report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connected(ground: &mut Ground, idle: &IdleArgs) -> anyhow::Result<Connected> {
     let tag = format!("i{:x}", rand::random::<u32>());
     // The first ones pay for what is made once.
-    let few: Vec<Known> = make_known(&ground, &format!("{tag}-first"), AT_ONCE as u32).await?;
+    let few: Vec<Known> = make_known(ground, &format!("{tag}-first"), AT_ONCE as u32).await?;
     let mut links = open(&ground.progress, few).await?;
     settle(&ground.progress, &mut links).await?;
-    let start = resident(&mut ground)?;
-    let known = make_known(&ground, &tag, idle.connections).await?;
+    let start = resident(ground.own()?)?;
+    let known = make_known(ground, &tag, idle.connections).await?;
     let users = known.len();
     settle(&ground.progress, &mut links).await?;
-    let before = resident(&mut ground)?;
+    let before = resident(ground.own()?)?;
     links.extend(open(&ground.progress, known).await?);
     settle(&ground.progress, &mut links).await?;
-    let after = resident(&mut ground)?;
-    let report = IdleReport {
+    let after = resident(ground.own()?)?;
+    let watching = ground.progress.timed("nobody says anything", WATCHED);
+    let core_percent_connected = share_of_a_core(ground.own()?, WATCHED).await?;
+    drop((watching, links));
+    Ok(Connected {
         connections_per_node: idle.connections,
         bytes_per_connection: growth(&before, &after, idle.connections as usize),
         bytes_per_user: growth(&start, &before, users),
         resident_bytes_at_start: start,
         resident_bytes_before: before,
         resident_bytes_after: after,
+        core_percent_connected,
+        users,
+    })
+}
+
+fn words(report: &IdleReport) -> String {
+    let each = |of: &PerNode<f64>, unit: f64, name: &str| {
+        let each = of.iter().map(|(node, figure)| format!("node {node} {:.1} {name}", figure / unit));
+        each.collect::<Vec<_>>().join(", ")
     };
-    let line = format!(
-        "bench idle: {} connections per node: {:.1} KB each at most ({}); {:.1} KB before that for each of {users} users",
-        idle.connections,
-        most(&report.bytes_per_connection),
-        report
-            .bytes_per_connection
-            .iter()
-            .map(|(node, bytes)| format!("node {node} {:.1} KB", bytes / 1024.0))
-            .collect::<Vec<_>>()
-            .join(", "),
-        most(&report.bytes_per_user),
+    let mut line = format!(
+        "bench idle: {} shards, nobody connected, {} s: {} of a core",
+        report.shards,
+        WATCHED.as_secs(),
+        each(&report.core_percent, 1.0, "%"),
     );
-    print(args.json, &report, &line)?;
-    drop(links);
-    Ok(ExitCode::SUCCESS)
+    if let Some(connected) = &report.connected {
+        line += &format!(
+            "\nbench idle: {} connections per node: {:.1} KB each at most ({}); {:.1} KB before that for each of {} users; \
+             {} of a core",
+            connected.connections_per_node,
+            most(&connected.bytes_per_connection),
+            each(&connected.bytes_per_connection, 1024.0, "KB"),
+            most(&connected.bytes_per_user),
+            connected.users,
+            each(&connected.core_percent_connected, 1.0, "%"),
+        );
+    }
+    line
 }
 
 pub(super) fn growth(from: &PerNode<u64>, to: &PerNode<u64>, by: usize) -> PerNode<f64> {
@@ -199,20 +245,4 @@ where
             bar.inc(1);
         }
     }
-}
-
-/// Resident bytes of every node's process.
-pub(super) fn resident(ground: &mut Ground) -> anyhow::Result<PerNode<u64>> {
-    let processes = ground.own()?.processes();
-    processes
-        .into_iter()
-        .map(|(node, pid, _)| Ok((node, resident_of(pid.context("a running node")?)?)))
-        .collect()
-}
-
-fn resident_of(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS in /proc")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024)
 }

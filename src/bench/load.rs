@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
-use rookery_wire::request::Role;
+use rookery_wire::request::{Consistency, Role};
 use rookery_wire::{SessionId, UserId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use super::content::Contents;
 use super::library::LibrarySender;
 use super::mix::Plan;
 use super::pace::Schedule;
+use super::phases::{Phases, Recorder};
 use super::progress::Bar;
 use super::report::{LoadReport, markdown, print};
 use super::send::{Sender, Sent, Span};
@@ -50,22 +51,33 @@ pub(super) async fn run(args: &BenchArgs, load: &LoadArgs) -> anyhow::Result<Exi
 pub(super) async fn once(ground: &Ground, load: &LoadArgs) -> anyhow::Result<LoadReport> {
     let span = Duration::from_secs_f64(load.seconds);
     let warmup = Duration::from_secs_f64(load.warmup);
-    let report = measure(ground, &Plan::of(load)?, load, warmup, span, u64::MAX).await?;
+    let plan = Plan::of(load)?;
+    make_sessions(ground, &plan, load).await?;
+    let report =
+        measure(ground, &plan, load, &Run { warmup, length: span, most: u64::MAX, phases: None }).await?;
     if report.read_back < report.acked_in_all {
         bail!("{} messages were acknowledged, {} are there", report.acked_in_all, report.read_back);
     }
     Ok(report)
 }
 
-/// One measured run; at most `most` messages per sender.
-pub(super) async fn measure(
-    ground: &Ground,
-    plan: &Plan,
-    load: &LoadArgs,
-    warmup: Duration,
-    length: Duration,
-    most: u64,
-) -> anyhow::Result<LoadReport> {
+/// How long a load lasts.
+pub(super) struct Run {
+    /// Before anything is counted.
+    pub(super) warmup: Duration,
+    /// Measured.
+    pub(super) length: Duration,
+    /// Messages per sender, at most.
+    pub(super) most: u64,
+    /// Told when the load begins, and may end it before its time; of a load over the client library nothing is noted in them.
+    pub(super) phases: Option<Arc<Phases>>,
+}
+
+/// Makes the groups of a plan, with all who speak or listen in them.
+///
+/// # Errors
+/// A request that was refused.
+pub(super) async fn make_sessions(ground: &Ground, plan: &Plan, load: &LoadArgs) -> anyhow::Result<()> {
     let (_, first) = ground.nodes.first().context("a cluster has nodes")?;
     let mut backend = connect(first, &plan.backend()?, Role::Service, &ground.token).await?;
     let making = ground.progress.counted("making sessions", plan.sessions.len() as u64);
@@ -80,10 +92,27 @@ pub(super) async fn measure(
         for receiver in 0..load.receivers {
             users.push(plan.receiver(at, receiver)?);
         }
+        for absent in plan.absent() {
+            users.push(absent?);
+        }
         create_group(&mut backend, session, &users).await?;
         making.inc(1);
     }
-    drop(making);
+    Ok(())
+}
+
+/// One measured run in sessions that are there, read back in the end: acknowledged messages of which the sessions know less
+/// than was told of them are an error.
+///
+/// # Errors
+/// What kept it from measuring, and what is missing.
+pub(super) async fn measure(
+    ground: &Ground,
+    plan: &Plan,
+    load: &LoadArgs,
+    run: &Run,
+) -> anyhow::Result<LoadReport> {
+    let &Run { warmup, length, most, ref phases } = run;
     let from = Instant::now() + warmup + BREATH;
     let mut span = Span { from, to: from + length, most };
     let many = u64::from(load.senders.max(1)) + (plan.sessions.len() * load.receivers as usize) as u64;
@@ -114,6 +143,9 @@ pub(super) async fn measure(
     let begin = Instant::now();
     span.from = begin + warmup;
     span.to = span.from + length;
+    if let Some(phases) = phases {
+        phases.turn(begin);
+    }
     let (pushed, lagged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut listening = JoinSet::new();
     for link in receivers {
@@ -126,6 +158,10 @@ pub(super) async fn measure(
     let mut sending = JoinSet::new();
     for (at, sender) in senders {
         let sender = if most == u64::MAX { sender } else { sender.telling(waited.counter()) };
+        let sender = match phases {
+            Some(phases) => sender.in_phases(Recorder::new(phases.clone())?),
+            None => sender,
+        };
         let sender = match load.rate {
             Some(rate) => sender.paced(Schedule::new(begin, rate, load.senders.max(1), at))?,
             None => sender,
@@ -211,17 +247,21 @@ async fn read_back(ground: &Ground, plan: &Plan, all: &[Sent]) -> anyhow::Result
     // One node after the other, for a device has one connection; and each reads its share.
     for (turn, (_, addr)) in ground.nodes.iter().enumerate() {
         let mut link = connect(addr, &plan.backend()?, Role::Service, &ground.token).await?;
-        for (session, unsent) in plan.all().skip(turn).step_by(ground.nodes.len()) {
+        for session in plan.all().skip(turn).step_by(ground.nodes.len()) {
             read.inc(1);
             // A run that ended before a direct session's first message has nothing to read there.
             let Some((acked, last)) = told.get(session).copied().filter(|(acked, _)| *acked > 0) else {
                 continue;
             };
-            let count = readback::count(&mut link, session).await?;
-            if count < acked || count + unsent < last {
-                bail!("{session}: {acked} messages were acknowledged up to seq {last}, {count} are there");
+            let held = readback::count(&mut link, session, Consistency::Linearizable).await?;
+            if held.countable < acked || held.records < last {
+                bail!(
+                    "{session}: {acked} messages were acknowledged up to seq {last}, {} and {} records in all are there",
+                    held.countable,
+                    held.records
+                );
             }
-            found += count;
+            found += held.countable;
         }
     }
     Ok(found)

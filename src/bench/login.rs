@@ -24,6 +24,7 @@ use super::args::{BenchArgs, LoginArgs};
 use super::connect::{Registration, ask, reconnect, register};
 use super::idle::in_parts;
 use super::report::print;
+use super::restart::until_whole;
 use crate::check::cluster::Cluster;
 use crate::check::link::{Link, body};
 
@@ -31,8 +32,6 @@ use crate::check::link::{Link, body};
 const PAGE: u32 = 200;
 /// Sessions that change before each SYNC since a mark.
 const CHANGED: usize = 10;
-/// A cluster that was killed is back by then.
-const BACK: Duration = Duration::from_secs(120);
 /// A login that takes longer has failed, and the run with it.
 const LOGIN: Duration = Duration::from_secs(120);
 /// First and longest pause before a device that was refused comes again.
@@ -265,11 +264,7 @@ async fn storm(ground: &mut Ground, tag: &str, logins: u32) -> anyhow::Result<St
         for (node, _) in &nodes {
             own.start(*node).await?;
         }
-        let began = Instant::now();
-        while !own.whole().await {
-            ensure!(began.elapsed() < BACK, "the cluster did not serve again within {BACK:?}");
-            sleep(Duration::from_millis(10)).await;
-        }
+        until_whole(own, Instant::now()).await?;
     }
     drop(coming_back);
     let bar = ground.progress.counted("logins at once", known.len() as u64);

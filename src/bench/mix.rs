@@ -15,6 +15,8 @@ pub(super) struct Plan {
     pub(super) sessions: Vec<SessionId>,
     /// The direct sessions.
     pub(super) direct: Vec<SessionId>,
+    /// Members of each group who are never there.
+    absent: u32,
 }
 
 impl Plan {
@@ -23,7 +25,7 @@ impl Plan {
         let direct = (senders * load.direct.min(100) + 50) / 100;
         let in_groups = senders - direct;
         let tag = format!("b{:x}", rand::random::<u32>());
-        let mut plan = Self { tag, sessions: Vec::new(), direct: Vec::new() };
+        let mut plan = Self { tag, sessions: Vec::new(), direct: Vec::new(), absent: 0 };
         let groups = match load.sessions {
             _ if in_groups == 0 => 0,
             Some(sessions) => sessions.max(1),
@@ -36,6 +38,16 @@ impl Plan {
             plan.direct.push(SessionId::direct(&plan.sender(at)?, &plan.peer(at)?)?);
         }
         Ok(plan)
+    }
+
+    /// The same with so many members in each group who are never there.
+    pub(super) fn with_absent(self, absent: u32) -> Self {
+        Self { absent, ..self }
+    }
+
+    /// Those members; the same in every group.
+    pub(super) fn absent(&self) -> impl Iterator<Item = anyhow::Result<UserId>> {
+        (0..self.absent).map(|at| Ok(UserId::new(&format!("{}-absent{at}", self.tag))?))
     }
 
     pub(super) fn sender(&self, at: u32) -> anyhow::Result<UserId> {
@@ -70,9 +82,9 @@ impl Plan {
         }
     }
 
-    /// All sessions, each with the number of records that nobody sent: a group's creation is one.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&SessionId, u64)> {
-        self.sessions.iter().map(|session| (session, 1)).chain(self.direct.iter().map(|session| (session, 0)))
+    /// All sessions.
+    pub(super) fn all(&self) -> impl Iterator<Item = &SessionId> {
+        self.sessions.iter().chain(&self.direct)
     }
 }
 
@@ -119,7 +131,7 @@ mod tests {
             assert_eq!((plan.sessions.len(), plan.direct.len()), (groups, pairs));
             let used: BTreeSet<&SessionId> =
                 (0..senders).flat_map(|at| plan.sessions_of(at, senders)).collect();
-            assert_eq!(used, plan.all().map(|(session, _)| session).collect());
+            assert_eq!(used, plan.all().collect());
             assert!((0..senders).all(|at| !plan.sessions_of(at, senders).is_empty()));
             let spoken: usize = (0..senders).map(|at| plan.sessions_of(at, senders).len()).sum();
             assert_eq!(spoken, (senders as usize).max(groups + pairs));

@@ -2,14 +2,18 @@
 //!
 //! A closed or an open loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
 //! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
-//! hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
+//! hot group do; pulls of new messages and of old ones; the time of a restart, and of a node's return; what a message costs
+//! where there is much of everything. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
 
 mod args;
+mod away;
 mod connect;
 mod content;
 mod crowd;
+mod fill;
 mod group;
+mod growth;
 mod hot;
 mod idle;
 mod library;
@@ -17,8 +21,10 @@ mod load;
 mod login;
 mod mix;
 mod pace;
+mod phases;
 mod plot;
 mod progress;
+mod pull;
 mod readback;
 mod receipts;
 mod receive;
@@ -28,6 +34,7 @@ mod send;
 mod sessions;
 mod slices;
 mod sweep;
+mod usage;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -36,8 +43,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use args::{
-    BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs,
-    SessionsArgs, SweepArgs,
+    AwayArgs, BenchArgs, CrowdArgs, Dimension, GroupArgs, GrowthArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs,
+    Mode, PullArgs, ReceiptsArgs, RestartArgs, SessionsArgs, SweepArgs,
 };
 
 use self::progress::Progress;
@@ -72,6 +79,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         Some(Mode::Crowd(crowd)) => crowd::run(&args, crowd).await,
         Some(Mode::Hot(hot)) => hot::run(&args, hot).await,
         Some(Mode::Sessions(sessions)) => sessions::run(&args, sessions).await,
+        Some(Mode::Pull(pull)) => pull::run(&args, pull).await,
+        Some(Mode::Away(away)) => away::run(&args, away).await,
+        Some(Mode::Growth(growth)) => growth::run(&args, growth).await,
         Some(Mode::Restart(restart)) => restart::run(&args, restart).await,
     }
 }

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rookery_wire::reply::{Ack, Page};
 use rookery_wire::request::{Consistency, Direction, Pull, Role, Send};
 use rookery_wire::{Blob, Kind, SessionId};
@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Ground;
-use super::args::{BenchArgs, LoadArgs, RestartArgs};
+use super::args::{BenchArgs, RestartArgs};
 use super::connect::{Registration, ask, reconnect, register};
 use super::content::Contents;
-use super::load::measure;
+use super::fill::fill;
 use super::mix::Plan;
 use super::report::print;
 use crate::check::cluster::{Cluster, OwnCluster};
@@ -27,8 +27,6 @@ use crate::check::link::body;
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Records pulled from the beginning of a conversation after the restart.
 const PAGE: (u32, u32) = (100, 64 << 10);
-/// Storing them may take this long.
-const STORING: Duration = Duration::from_secs(300);
 
 #[derive(Serialize)]
 struct RestartReport {
@@ -41,28 +39,7 @@ struct RestartReport {
 /// Runs `rookery bench restart`.
 pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Result<ExitCode> {
     let mut ground = Ground::prepare(args).await?;
-    let senders = restart.sessions.max(1);
-    let load = LoadArgs {
-        senders,
-        window: 64,
-        sessions: Some(senders),
-        size: restart.size,
-        receivers: 0,
-        seconds: 0.0,
-        warmup: 0.0,
-        at_leader: false,
-        library: false,
-        rate: None,
-        direct: 0,
-        markdown: false,
-        plot: None,
-    };
-    let each = restart.messages.div_ceil(u64::from(senders));
-    let plan = Plan::of(&load)?;
-    let stored = measure(&ground, &plan, &load, Duration::ZERO, STORING, each).await?;
-    if stored.acked_in_all < restart.messages {
-        bail!("only {} of {} messages were stored within {STORING:?}", stored.acked_in_all, restart.messages);
-    }
+    let (plan, messages) = fill(&ground, restart.sessions, restart.messages, restart.size).await?;
     let mut probe = Probe::prepare(&ground, &plan, restart.size).await?;
     let progress = ground.progress.clone();
     let own = ground.own()?;
@@ -83,7 +60,6 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
     let one = ids.first().copied().context("a cluster has nodes")?;
     own.kill(one).await?;
     let after_kill_one_ms = back(own, &[one], &mut probe).await?;
-    let messages = stored.acked_in_all;
     let line = format!(
         "bench restart: {messages} messages stored: serves again {after_kill_all_ms} ms after kill -9 of all nodes, {after_stop_all_ms} ms after an orderly stop of all, {after_kill_one_ms} ms after kill -9 of one"
     );
@@ -95,21 +71,44 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
+/// Waits until every node serves and every shard has a leader, at most [`DEADLINE`] from when it began.
+///
+/// # Errors
+/// When that has not come, with the place of a log.
+pub(super) async fn until_whole(own: &OwnCluster, began: Instant) -> anyhow::Result<()> {
+    while !own.whole().await {
+        ensure!(
+            began.elapsed() < DEADLINE,
+            "the cluster did not serve again within {DEADLINE:?}; see {}",
+            own.log(1).display()
+        );
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// Stops all nodes and starts them again: what they had in memory alone is gone.
+///
+/// # Errors
+/// As [`until_whole`], and when one cannot be stopped or started.
+pub(super) async fn all_again(own: &mut OwnCluster) -> anyhow::Result<()> {
+    let ids: Vec<u16> = own.nodes().iter().map(|(node, _)| *node).collect();
+    for node in &ids {
+        own.stop(*node).await?;
+    }
+    for node in &ids {
+        own.start(*node).await?;
+    }
+    until_whole(own, Instant::now()).await
+}
+
 /// Starts these nodes and waits until the cluster serves again, milliseconds.
 async fn back(own: &mut OwnCluster, nodes: &[u16], probe: &mut Probe) -> anyhow::Result<u64> {
     let began = Instant::now();
     for node in nodes {
         own.start(*node).await?;
     }
-    while !own.whole().await {
-        if began.elapsed() > DEADLINE {
-            bail!(
-                "the nodes {nodes:?} did not serve again within {DEADLINE:?}; see {}",
-                own.log(1).display()
-            );
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
+    until_whole(own, began).await?;
     let first = own.nodes().into_iter().find(|(node, _)| nodes.contains(node));
     let (_, addr) = first.context("a node that was started")?;
     let left = DEADLINE.saturating_sub(began.elapsed());

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::content::Contents;
 use super::pace::{Schedule, Timer};
+use super::phases::Recorder;
 use super::slices::Slices;
 use crate::check::link::{Link, body};
 
@@ -75,6 +76,8 @@ pub(super) struct Sent {
     pub(super) unsent: u64,
     /// Refusals that a retry mended.
     pub(super) busy: u64,
+    /// Latencies by phase, where the run has any.
+    phases: Option<Recorder>,
     /// Moves with what is acknowledged, where somebody waits for a number of messages.
     told: Option<ProgressBar>,
 }
@@ -88,7 +91,18 @@ impl Sent {
         let latency = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         let late = latency.clone();
         let slices = Slices::new()?;
-        Ok(Self { spoken, acked: 0, acked_in_span: 0, latency, slices, late, unsent: 0, busy: 0, told: None })
+        Ok(Self {
+            spoken,
+            acked: 0,
+            acked_in_span: 0,
+            latency,
+            slices,
+            late,
+            unsent: 0,
+            busy: 0,
+            phases: None,
+            told: None,
+        })
     }
 
     /// The session at `at` of its sessions has acknowledged a message.
@@ -125,8 +139,15 @@ impl Sent {
 
     fn time(&mut self, belongs: Instant, now: Instant, began: Instant, span: Span) {
         let micros = now.saturating_duration_since(began).as_micros() as u64;
-        self.latency.saturating_record(micros);
-        self.slices.note(belongs, span, micros, 1);
+        self.count(belongs, span, micros, 1);
+    }
+
+    fn count(&mut self, belongs: Instant, span: Span, micros: u64, count: u64) {
+        self.latency.saturating_record_n(micros, count);
+        self.slices.note(belongs, span, micros, count);
+        if let Some(phases) = &mut self.phases {
+            phases.note(belongs, micros, count);
+        }
     }
 
     /// What was due and was never sent has waited until now, and would have waited longer.
@@ -140,8 +161,7 @@ impl Sent {
             let due = schedule.due_after(at + count / 2);
             if span.holds(due) {
                 let micros = now.saturating_duration_since(due).as_micros() as u64;
-                self.latency.saturating_record_n(micros, count);
-                self.slices.note(due, span, micros, count);
+                self.count(due, span, micros, count);
             }
             at += count;
         }
@@ -206,6 +226,12 @@ impl Sender {
         self
     }
 
+    /// Notes latencies by phase, and stops when the last is over.
+    pub(super) fn in_phases(mut self, phases: Recorder) -> Self {
+        self.sent.phases = Some(phases);
+        self
+    }
+
     /// Sends by this schedule.
     pub(super) fn paced(self, schedule: Schedule) -> anyhow::Result<Self> {
         Ok(Self { schedule: Some((schedule, Timer::new()?)), ..self })
@@ -214,6 +240,7 @@ impl Sender {
     /// Sends until the span is over and everything is answered.
     pub(super) async fn run(mut self, span: Span) -> anyhow::Result<Sent> {
         loop {
+            let span = self.shortened(span);
             let over = self.is_over(span);
             if over && self.flights.is_empty() {
                 if let Some((schedule, _)) = &self.schedule {
@@ -240,6 +267,12 @@ impl Sender {
     fn session(&self, flight: Option<&Flight>) -> String {
         let spoken = flight.and_then(|flight| self.sent.spoken.get(flight.at));
         spoken.map_or_else(|| "no session".to_owned(), |spoken| spoken.session.to_string())
+    }
+
+    /// The span, or less when the last phase is over before.
+    fn shortened(&self, span: Span) -> Span {
+        let over = self.sent.phases.as_ref().and_then(Recorder::over);
+        Span { to: over.map_or(span.to, |over| over.min(span.to)), ..span }
     }
 
     /// Nothing more is to be sent.

@@ -17,8 +17,9 @@ use super::args::{BenchArgs, SessionsArgs};
 use super::connect::{ask, connect};
 use super::content::Contents;
 use super::crowd::caches;
-use super::idle::{PerNode, asleep, growth, most, resident, settle};
+use super::idle::{asleep, growth, most, settle};
 use super::report::print;
+use super::usage::{PerNode, resident};
 use crate::check::link::{Link, body};
 
 /// Users who begin sessions, each over a connection of its own; all others only are members.
@@ -53,10 +54,10 @@ pub(super) async fn run(args: &BenchArgs, sessions: &SessionsArgs) -> anyhow::Re
     let few = sessions.sessions / 100;
     begin(&ground, &tag, 0..few).await?;
     settle(&ground.progress, &mut []).await?;
-    let before = resident(&mut ground)?;
+    let before = resident(ground.own()?)?;
     begin(&ground, &tag, few..sessions.sessions).await?;
     settle(&ground.progress, &mut []).await?;
-    let after = resident(&mut ground)?;
+    let after = resident(ground.own()?)?;
     let caches = caches(&mut ground).await?;
     asleep(&mut ground, &mut []).await?;
     let mut links = Vec::new();
