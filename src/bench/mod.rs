@@ -1,6 +1,7 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed or an open loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
+//! many groups whose members are all online; the
 //! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
 //! hot group do; the time of a restart. Owns its load and its figures; what it prints is what it
 //! measured, in words and as JSON. It must never count what was not acknowledged, nor report a run that lost some.
@@ -8,8 +9,11 @@
 mod args;
 mod connect;
 mod content;
+mod cpu;
 mod crowd;
+mod dealt;
 mod group;
+mod hear;
 mod hot;
 mod idle;
 mod library;
@@ -27,6 +31,7 @@ mod restart;
 mod send;
 mod sessions;
 mod slices;
+mod spread;
 mod sweep;
 
 use std::path::Path;
@@ -37,7 +42,7 @@ use anyhow::Context;
 
 pub use args::{
     BenchArgs, CrowdArgs, GroupArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs, Mode, ReceiptsArgs, RestartArgs,
-    SessionsArgs, SweepArgs,
+    SessionsArgs, SpreadArgs, SweepArgs,
 };
 
 use self::progress::Progress;
@@ -65,6 +70,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Sweep(swept)) => sweep::run(&args, swept).await,
+        Some(Mode::Spread(spread)) => spread::run(&args, spread).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
         Some(Mode::Group(group)) => group::run(&args, group).await,
         Some(Mode::Login(login)) => login::run(&args, login).await,
