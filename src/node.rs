@@ -29,7 +29,7 @@ use crate::gateway::{Gateway, GatewayOptions, Neighbours};
 use crate::identity::Authenticator;
 use crate::router::{LaneLimits, PEER_VERSION, Router, RouterOptions};
 use crate::shard::{ShardHandle, Surroundings};
-use crate::stage::Stages;
+use crate::stage::{Stages, Writers};
 use crate::state::command::ENTRY_VERSION;
 use crate::state::session_rows::ROW_VERSION;
 use crate::system::facts::cluster_text;
@@ -121,6 +121,8 @@ pub struct Node {
     router: Router,
     gateway: Gateway,
     stages: Option<Stages>,
+    /// Ends when the node is gone.
+    _writers: Writers,
     tasks: Mutex<JoinSet<()>>,
     fatal: watch::Receiver<Option<String>>,
     folder: folder::FolderSize,
@@ -184,7 +186,8 @@ impl Node {
         let known = joined.map_err(StartError::Refused)?;
         let identity = settle(&store, &peers, identity, &known).await?;
 
-        let stages = if seams.one_thread { Stages::here() } else { start_stages()? };
+        let (stages, writers) =
+            if seams.one_thread { (Stages::here(), Writers::here()) } else { start_stages()? };
         let delivery = Arc::new(Delivery::new(DeliveryLimits {
             subscriptions: u64::from(config.limits.subscriptions),
             ..DeliveryLimits::default()
@@ -239,7 +242,7 @@ impl Node {
         // Set once: this is the only place.
         let _ = forming.stands_without.set(balance::stands_without(&groups));
         let authenticator = Arc::new(Authenticator::from_config(&config).map_err(StartError::Config)?);
-        let options = gateway_options(&config, &mine, &known);
+        let options = gateway_options(&config, &mine, &known, &writers);
         let neighbours = Neighbours {
             router: router.clone(),
             delivery: delivery.clone(),
@@ -277,6 +280,7 @@ impl Node {
             router,
             gateway,
             stages: Some(stages),
+            _writers: writers,
             tasks: Mutex::new(tasks),
             fatal,
             folder,
@@ -491,7 +495,7 @@ fn router_options(config: &Config, node: u16, shards: u32) -> RouterOptions {
     }
 }
 
-fn gateway_options(config: &Config, mine: &NodeConfig, facts: &Facts) -> GatewayOptions {
+fn gateway_options(config: &Config, mine: &NodeConfig, facts: &Facts, writers: &Writers) -> GatewayOptions {
     GatewayOptions {
         node: mine.id,
         cluster: facts.cluster.unwrap_or_default(),
@@ -499,12 +503,17 @@ fn gateway_options(config: &Config, mine: &NodeConfig, facts: &Facts) -> Gateway
         limits: config.limits.clone(),
         timing: config.timing.clone(),
         runtime: tokio::runtime::Handle::current(),
+        writers: writers.handle(),
     }
 }
 
-fn start_stages() -> Result<Stages, StartError> {
+fn start_stages() -> Result<(Stages, Writers), StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Stages::start(cores).map_err(|fault| StartError::Store(format!("no threads for the actors: {fault}")))
+    let failed = |of, fault| StartError::Store(format!("no threads for {of}: {fault}"));
+    let stages = Stages::start(cores).map_err(|fault| failed("the actors", fault))?;
+    // As many as the runtime has.
+    let writers = Writers::start(cores.div_ceil(2)).map_err(|fault| failed("the writers", fault))?;
+    Ok((stages, writers))
 }
 
 fn follow_placement(

@@ -1,6 +1,9 @@
-//! The arbiters on which shards act: one thread each, one per core, owned here and ended here.
+//! Threads of a node beside its runtime, owned here and ended here: the arbiters on which shards act, one thread each, one per
+//! core; and those that write to connections.
 
 use actix::{Arbiter, ArbiterHandle, System};
+
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::shard::Stage;
 
@@ -61,6 +64,45 @@ impl Stages {
             if thread.join().is_err() {
                 tracing::error!("the actor system ended in a panic");
             }
+        }
+    }
+}
+
+/// Threads on which connections are written to, or the current runtime in a simulation.
+///
+/// A message to a large group wakes a writer for each device that is online here. On the threads of Raft's tasks each step of
+/// the next message would wait behind all of them, several times before it is acknowledged. The kernel shares the cores between
+/// threads better than a queue shares a thread between tasks.
+#[derive(Debug)]
+pub struct Writers(Option<Runtime>);
+
+impl Writers {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(count: usize) -> std::io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(count.max(1)).thread_name("rookery-writer").enable_all();
+        builder.build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// No thread of their own.
+    pub fn here() -> Self {
+        Self(None)
+    }
+
+    /// Where writers are spawned. To be asked on a runtime.
+    pub fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Writers {
+    /// The gateway has waited for its tasks before. Joining threads would block, which a runtime's own must not.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }

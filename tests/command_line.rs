@@ -481,6 +481,30 @@ fn the_bench_says_which_rate_it_kept() {
     bad(temp.path(), &["bench", "--rate", "5", "--library"], 2);
 }
 
+/// Every device of every member has every message, those of the senders too, and it is counted out.
+#[test]
+fn the_bench_counts_every_delivery() {
+    let temp = tempfile::tempdir().unwrap();
+    let args = "bench spread --online 12 --devices 2 --groups 6 --members 4 --senders 5 --window 3 --seconds 1 --warmup 0.3 \
+                --size 64 --shards 4 --seed 9 --json";
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let report: serde_json::Value = serde_json::from_str(&good(temp.path(), &args)).expect("JSON");
+    let of = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name}: {report}"));
+    assert_eq!((of("connections"), of("senders"), of("seed")), (24, 5, 9));
+    // Four members with two devices each, less the one that sent it.
+    let acked = of("acked_in_all");
+    assert!(acked > 0);
+    assert_eq!((of("expected"), of("received"), of("read_back")), (acked * 7, acked * 7, acked));
+    assert_eq!((of("missing"), of("doubled"), of("surplus"), of("ended"), of("lagged")), (0, 0, 0, 0, 0));
+    assert!(
+        of("delivered") > of("acked") && report["delivery"]["p50_ms"].as_f64().unwrap() > 0.0,
+        "{report}"
+    );
+    assert!(report["cpu_seconds"]["nodes"].as_f64().unwrap() > 0.0, "{report}");
+    bad(temp.path(), &["bench", "spread", "--online", "3", "--members", "4"], 1);
+    bad(temp.path(), &["bench", "spread", "--size", "7"], 2);
+}
+
 fn bad_status(folder: &Path) {
     let output = rookery(folder, &["cluster", "status"]);
     assert_eq!(output.status.code(), Some(1));

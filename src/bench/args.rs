@@ -17,6 +17,9 @@ use serde::Serialize;
   rookery bench --rate 20000 --plot latency.svg         open loop: latency from the intended time
   rookery bench --direct 50 --receivers 10 --markdown   half of the senders in direct sessions
   rookery bench sweep --plot sweep.svg                  latency against throughput, rate after rate
+  rookery bench spread                                  1,000 groups of 10, 4,096 users online: every push is counted
+  rookery bench spread --devices 3 --markdown
+  rookery bench spread --groups 1 --members 5000 --online 5000 --rate 20 --senders 20
   rookery bench idle --connections 3000
   rookery bench group --members 99000
   rookery bench receipts --members 9999
@@ -66,6 +69,8 @@ pub enum Mode {
     Load(LoadArgs),
     /// The same at one rate after another, each in an open loop.
     Sweep(SweepArgs),
+    /// Many groups whose members are all online: pushes per second, their latency, and whether every device had every one.
+    Spread(SpreadArgs),
     /// What a cluster takes of the cores when nothing happens, and memory of connections that do nothing.
     Idle(IdleArgs),
     /// What a large group costs: joining, a send, a login.
@@ -160,6 +165,44 @@ pub struct SweepArgs {
     /// Rates, messages per second (default: parts of what a closed loop of the same load reaches first).
     #[arg(long, value_name = "PER SECOND", value_delimiter = ',', value_parser = rate)]
     pub rates: Vec<f64>,
+}
+
+/// Users online, with their devices spread over the nodes, and groups drawn among them.
+#[derive(Args, Clone, Debug)]
+pub struct SpreadArgs {
+    /// Users online.
+    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub online: u32,
+    /// Devices of each, all connected. Each is an open file here and at a node.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub devices: u32,
+    /// Groups.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub groups: u32,
+    /// Members of each, dealt so that every user is in about as many groups.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub members: u32,
+    /// Members who speak, each with one device and in all of its groups in turn (default: as many as there are groups).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub senders: Option<u32>,
+    /// Messages in flight per sender; with a rate, at most.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub window: u32,
+    /// Messages per second of all senders together, each due at its time whatever became of those before it.
+    #[arg(long, value_name = "PER SECOND", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Bytes of content; the first 8 say when it was sent, or due.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(8..=65_536))]
+    pub size: u32,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Seconds before that, not measured.
+    #[arg(long, default_value_t = 2.0)]
+    pub warmup: f64,
+    /// Figures as a table in Markdown on stdout.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
 }
 
 /// Connections that say HELLO and SYNC and then nothing.

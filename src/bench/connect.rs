@@ -36,11 +36,22 @@ pub(super) async fn register(
     role: Role,
     token: &str,
 ) -> anyhow::Result<(Link, Registration)> {
+    register_device(addr, user, "bench", role, token).await
+}
+
+/// The same with a device of this name, for users who have several.
+pub(super) async fn register_device(
+    addr: &str,
+    user: &UserId,
+    device: &str,
+    role: Role,
+    token: &str,
+) -> anyhow::Result<(Link, Registration)> {
     let hello = Hello {
         min_version: rookery_wire::VERSION,
         max_version: rookery_wire::VERSION,
         user: user.clone(),
-        device: DeviceId::new("bench")?,
+        device: DeviceId::new(device)?,
         epoch: 0,
         nonce: rand::random::<u64>() | 1,
         role,

@@ -312,7 +312,7 @@ async fn log_in(addr: &str, device: &Registration) -> anyhow::Result<(Duration, 
 }
 
 /// Makes sure that this process may have so many files open; each connection is one.
-fn may_open(files: u64) -> anyhow::Result<()> {
+pub(super) fn may_open(files: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= files) {
@@ -321,7 +321,7 @@ fn may_open(files: u64) -> anyhow::Result<()> {
     let raised = Rlimit { current: Some(files), maximum: limit.maximum };
     if setrlimit(Resource::Nofile, raised).is_err() {
         bail!(
-            "{files} open files are needed here and as many over the nodes; raise `ulimit -n`, or ask for fewer --logins"
+            "{files} open files are needed here and as many over the nodes; raise `ulimit -n`, or ask for fewer connections"
         );
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `rookery bench`: how fast, how soon, how small.
 //!
 //! A closed or an open loop of senders against a cluster of its own (or a running one), read back and counted afterwards; the
+//! many groups whose members are all online; the
 //! memory of idle connections and sessions; a large group and its receipts; logins, one and all at once; what a crowd and a
 //! hot group do; pulls of new messages and of old ones; the time of a restart, and of a node's return; what a message costs
 //! where there is much of everything. Owns its load and its figures; what it prints is what it
@@ -11,9 +12,11 @@ mod away;
 mod connect;
 mod content;
 mod crowd;
+mod dealt;
 mod fill;
 mod group;
 mod growth;
+mod hear;
 mod hot;
 mod idle;
 mod library;
@@ -33,6 +36,7 @@ mod restart;
 mod send;
 mod sessions;
 mod slices;
+mod spread;
 mod sweep;
 mod usage;
 
@@ -44,7 +48,7 @@ use anyhow::Context;
 
 pub use args::{
     AwayArgs, BenchArgs, CrowdArgs, Dimension, GroupArgs, GrowthArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs,
-    Mode, PullArgs, ReceiptsArgs, RestartArgs, SessionsArgs, SweepArgs,
+    Mode, PullArgs, ReceiptsArgs, RestartArgs, SessionsArgs, SpreadArgs, SweepArgs,
 };
 
 use self::progress::Progress;
@@ -72,6 +76,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         None => load::run(&args, &args.load).await,
         Some(Mode::Load(load)) => load::run(&args, load).await,
         Some(Mode::Sweep(swept)) => sweep::run(&args, swept).await,
+        Some(Mode::Spread(spread)) => spread::run(&args, spread).await,
         Some(Mode::Idle(idle)) => idle::run(&args, idle).await,
         Some(Mode::Group(group)) => group::run(&args, group).await,
         Some(Mode::Login(login)) => login::run(&args, login).await,

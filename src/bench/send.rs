@@ -2,6 +2,7 @@
 //! in; in an open one each message has a time at which it is due, and is timed from then on, however late it went out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -13,6 +14,7 @@ use rookery_wire::{Blob, ErrorBody, ErrorCode, Frame, Kind, Retry, SessionId};
 use tokio::time::{Instant, sleep};
 
 use super::content::Contents;
+use super::hear::{Ear, STAMP};
 use super::pace::{Schedule, Timer};
 use super::phases::Recorder;
 use super::slices::Slices;
@@ -195,6 +197,10 @@ pub(super) struct Sender {
     first: u64,
     /// In an open loop.
     schedule: Option<(Schedule, Timer)>,
+    /// Contents begin with the microseconds from then until the message was sent, or due.
+    epoch: Option<Instant>,
+    /// Hears what this device is pushed.
+    ear: Option<Arc<Ear>>,
 }
 
 impl Sender {
@@ -217,6 +223,8 @@ impl Sender {
             sent: Sent::new(sessions)?,
             first,
             schedule: None,
+            epoch: None,
+            ear: None,
         })
     }
 
@@ -237,8 +245,18 @@ impl Sender {
         Ok(Self { schedule: Some((schedule, Timer::new()?)), ..self })
     }
 
+    /// Messages begin with the time, counted from `epoch`, and what is pushed to this device goes to `ear`.
+    pub(super) fn hearing(self, ear: Arc<Ear>, epoch: Instant) -> Self {
+        Self { ear: Some(ear), epoch: Some(epoch), ..self }
+    }
+
     /// Sends until the span is over and everything is answered.
-    pub(super) async fn run(mut self, span: Span) -> anyhow::Result<Sent> {
+    pub(super) async fn run(self, span: Span) -> anyhow::Result<Sent> {
+        self.run_and_stay(span).await.map(|(sent, _)| sent)
+    }
+
+    /// The same; the connection stays, for what is pushed later.
+    pub(super) async fn run_and_stay(mut self, span: Span) -> anyhow::Result<(Sent, Link)> {
         loop {
             let span = self.shortened(span);
             let over = self.is_over(span);
@@ -246,7 +264,7 @@ impl Sender {
                 if let Some((schedule, _)) = &self.schedule {
                     self.sent.lose(schedule, span);
                 }
-                return Ok(self.sent);
+                return Ok((self.sent, self.link));
             }
             self.fill(over, span);
             self.link.flush().await?;
@@ -324,7 +342,7 @@ impl Sender {
         for at in 0..self.flights.len() {
             let Some(flight) = self.flights.get(at) else { break };
             if flight.request.is_none() {
-                let request = self.ask(flight.at, flight.client_seq, flight.number);
+                let request = self.ask(flight.at, flight.client_seq, flight.number, flight.began);
                 if let Some(flight) = self.flights.get_mut(at) {
                     flight.request = request;
                 }
@@ -344,21 +362,30 @@ impl Sender {
             let Some(next) = self.next.get_mut(at) else { return };
             let client_seq = *next;
             *next += 1;
-            let (request, sent) = (self.ask(at, client_seq, number), Instant::now());
+            let sent = Instant::now();
+            let began = due.unwrap_or(sent);
+            let request = self.ask(at, client_seq, number, began);
             if let Some(due) = due.filter(|due| span.holds(*due)) {
                 self.sent.late.saturating_record(sent.saturating_duration_since(due).as_micros() as u64);
             }
-            self.flights.push_back(Flight { at, client_seq, number, request, began: due.unwrap_or(sent) });
+            self.flights.push_back(Flight { at, client_seq, number, request, began });
         }
     }
 
-    fn ask(&mut self, at: usize, client_seq: u64, number: u64) -> Option<u32> {
+    fn ask(&mut self, at: usize, client_seq: u64, number: u64, began: Instant) -> Option<u32> {
+        let mut content = self.contents.message(number);
+        if let Some(epoch) = self.epoch {
+            let micros = began.saturating_duration_since(epoch).as_micros() as u64;
+            let mut stamped = Vec::from(content);
+            stamped.get_mut(..STAMP)?.copy_from_slice(&micros.to_le_bytes());
+            content = stamped.into();
+        }
         let send = Send {
             session: self.sent.spoken.get(at)?.session.clone(),
             client_seq,
             on_behalf_of: None,
             content_type: Blob::default(),
-            content: Blob(self.contents.message(number)),
+            content: Blob(content),
             extensions: Vec::new(),
         };
         Some(self.link.ask(Kind::Send, &send))
@@ -366,7 +393,7 @@ impl Sender {
 
     fn take(&mut self, frame: &Frame, span: Span) -> anyhow::Result<()> {
         if frame.request_id == 0 {
-            return Ok(());
+            return self.ear.as_ref().map_or(Ok(()), |ear| ear.hear(frame.kind, &frame.body));
         }
         // Answers come nearly in order: the one looked for is among the first.
         let at = self.flights.iter().position(|flight| flight.request == Some(frame.request_id));

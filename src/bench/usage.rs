@@ -27,11 +27,17 @@ pub(super) fn resident(own: &OwnCluster) -> anyhow::Result<PerNode<u64>> {
 /// # Errors
 /// As [`resident`].
 pub(super) fn on_cores(own: &OwnCluster) -> anyhow::Result<PerNode<f64>> {
-    of_each(own, |pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let ticks = ticks(&stat).context("utime and stime in /proc")?;
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-    })
+    of_each(own, seconds_of)
+}
+
+/// The same of any process.
+///
+/// # Errors
+/// When there is none of that number, or the system does not tell.
+pub(super) fn seconds_of(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = ticks(&stat).context("utime and stime in /proc")?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Bytes that all nodes together have read from a disk, and not from the kernel's memory. None where the system does not count.

@@ -149,6 +149,16 @@ impl Link {
         Ok(self.decoder.next(&mut self.inbox)?)
     }
 
+    /// The socket alone, for one who reads it in another way, and the bytes that have been read from it and are no whole frame
+    /// that was taken. What was not flushed is gone.
+    ///
+    /// # Errors
+    /// None that can be: the halves are of one socket.
+    pub fn into_socket(self) -> Result<(TcpStream, Vec<u8>), LinkFault> {
+        let socket = self.read.reunite(self.write).map_err(std::io::Error::other)?;
+        Ok((socket, self.inbox.into()))
+    }
+
     /// The next frame. Safe to cancel.
     ///
     /// # Errors

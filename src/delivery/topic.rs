@@ -378,10 +378,18 @@ impl Subscription {
             return None;
         }
         let mut pushed = 0;
+        // Asked once, and not for each item.
+        let origin = self.to.receiver.origin();
+        let is_own = |item: &Push| match (&item.from, origin) {
+            (Some(from), Some((user, device, epoch))) => {
+                from.2 == epoch && from.0 == *user && from.1 == *device
+            }
+            _ => false,
+        };
         while !rest.is_empty() {
-            let own = rest.iter().take_while(|item| self.is_own(item)).count();
+            let own = rest.iter().take_while(|item| is_own(item)).count();
             let (skipped, others) = rest.split_at(own);
-            let run = others.iter().take_while(|item| !self.is_own(item)).count();
+            let run = others.iter().take_while(|item| !is_own(item)).count();
             let (run, after) = others.split_at(run);
             if !run.is_empty() && !self.to.receiver.push(topic, run) {
                 return None;
@@ -401,15 +409,6 @@ impl Subscription {
 
     fn is_of_member(&self) -> bool {
         matches!(self.state, State::Live | State::Lagging)
-    }
-
-    fn is_own(&self, item: &Push) -> bool {
-        match (&item.from, self.to.receiver.origin()) {
-            (Some(from), Some((user, device, epoch))) => {
-                from.0 == *user && from.1 == *device && from.2 == epoch
-            }
-            _ => false,
-        }
     }
 
     /// It ends. Says whether it stays, to hear what is taken back of what still waits.

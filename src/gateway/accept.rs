@@ -121,7 +121,7 @@ async fn serve(connection: &Arc<Connection>, socket: BoxStream, buffer: BytesMut
     let core = &connection.core;
     let (mut incoming, outgoing) = tokio::io::split(socket);
     let mut writing =
-        core.tasks.spawn_on(writer::run(Arc::clone(connection), outgoing), &core.options.runtime);
+        core.tasks.spawn_on(writer::run(Arc::clone(connection), outgoing), &core.options.writers);
     let end = tokio::select! {
         end = reader::run(connection, &mut incoming, buffer) => end,
         // The socket takes no more, or all was said.

@@ -91,6 +91,8 @@ pub struct GatewayOptions {
     pub timing: Timing,
     /// Where its tasks run.
     pub runtime: tokio::runtime::Handle,
+    /// Where connections are written to.
+    pub writers: tokio::runtime::Handle,
 }
 
 /// What a gateway works with.

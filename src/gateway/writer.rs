@@ -1,6 +1,7 @@
 //! The writing side of a connection: takes everything that waits and writes it in as few writes as it can.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(super) async fn run(
     // One that takes nothing for as long as it may say nothing is gone.
     let stall = Duration::from_millis(u64::from(connection.core.options.timing.idle_ms));
     let mut gathered = Vec::new();
+    // Asked again and again: only the first time it takes a place in a list.
+    let mut cancelled = pin!(connection.cancel.cancelled());
     loop {
         let frames = connection.out.take(GATHER);
         if frames.is_empty() {
@@ -42,15 +45,18 @@ pub(super) async fn run(
             }
             gathered.shrink_to(KEEP);
             tokio::select! {
-                () = connection.cancel.cancelled() => return None,
+                biased;
                 () = connection.out.changed() => continue,
+                () = &mut cancelled => return None,
             }
         }
         let mut writing =
             Writing { connection: &connection, socket: &mut socket, gathered: &mut gathered, stall };
+        // Nearly always the socket takes all at once, and then nobody needs to be asked whether to go on.
         let written = tokio::select! {
-            () = connection.cancel.cancelled() => return None,
+            biased;
             written = writing.all(frames) => written,
+            () = &mut cancelled => return None,
         };
         if let Err(fault) = written {
             tracing::debug!(connection = connection.id, %fault, "a connection takes no more");
@@ -74,6 +80,9 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     async fn all(&mut self, frames: Vec<Bytes>) -> io::Result<()> {
+        if let [frame] = frames.as_slice() {
+            return write(self.connection, self.socket, frame, self.stall).await;
+        }
         for frame in frames {
             if frame.len() >= LARGE {
                 self.flush().await?;

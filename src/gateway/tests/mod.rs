@@ -437,8 +437,8 @@ pub(super) async fn bench_at(
     for number in 1..=shards {
         router.add_replica(number, Arc::new(Numbered(number, Arc::clone(&shard))) as Arc<dyn Replica>);
     }
-    let options =
-        GatewayOptions { node, cluster: [7; 16], listen: "127.0.0.1:0".to_owned(), limits, timing, runtime };
+    let (writers, listen) = (runtime.clone(), "127.0.0.1:0".to_owned());
+    let options = GatewayOptions { node, cluster: [7; 16], listen, limits, timing, runtime, writers };
     let audit = Arc::new(admin::Lines::default());
     let neighbours = Neighbours {
         router: router.clone(),
