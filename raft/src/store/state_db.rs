@@ -499,12 +499,13 @@ mod tests {
         let reader = db.clone();
         std::thread::spawn(move || {
             for _ in 0..3 {
-                for _ in 0..2 * USES {
-                    assert_eq!(reader.view("empty").unwrap().get(b"key").unwrap(), None);
+                for _ in 0..2 {
+                    for _ in 0..2 * USES {
+                        assert_eq!(reader.view("empty").unwrap().get(b"key").unwrap(), None);
+                    }
+                    read_all(&reader);
                 }
-                read_all(&reader);
                 reader.reopen().unwrap();
-                read_all(&reader);
             }
             let _ = read.send(());
         });
