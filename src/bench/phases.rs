@@ -19,6 +19,8 @@ pub(super) struct Phase {
     pub seconds: f64,
     /// Messages due in it, those that were given up included.
     pub messages: u64,
+    /// Messages answered in it, whenever they were due.
+    pub answered: u64,
     /// Latency percentiles from the time at which a message was due, milliseconds.
     pub p50_ms: f64,
     /// 99 of 100.
@@ -33,15 +35,23 @@ pub(super) struct Phases {
     count: usize,
     /// When each began, and in the end when the last was over.
     turns: watch::Sender<Vec<Instant>>,
-    /// Of the senders that are done, µs.
-    latency: Mutex<Vec<Histogram<u64>>>,
+    /// Of the senders that are done.
+    noted: Mutex<Vec<Noted>>,
+}
+
+/// What was noted of one phase.
+#[derive(Clone, Debug)]
+struct Noted {
+    /// Of the messages due in it, µs.
+    latency: Histogram<u64>,
+    answered: u64,
 }
 
 impl Phases {
     pub(super) fn new(count: usize) -> anyhow::Result<Arc<Self>> {
         let (turns, _) = watch::channel(Vec::new());
-        let latency = Mutex::new(histograms(count)?);
-        Ok(Arc::new(Self { count, turns, latency }))
+        let noted = Mutex::new(nothing(count)?);
+        Ok(Arc::new(Self { count, turns, noted }))
     }
 
     /// The next phase begins at `when`; after the last one, nothing more is to be sent.
@@ -65,20 +75,21 @@ impl Phases {
         self.turns.borrow().get(self.count).copied()
     }
 
-    fn of(&self, due: Instant) -> Option<usize> {
-        let begun = self.turns.borrow().partition_point(|turn| *turn <= due);
+    fn of(&self, at: Instant) -> Option<usize> {
+        let begun = self.turns.borrow().partition_point(|turn| *turn <= at);
         begun.checked_sub(1).filter(|phase| *phase < self.count)
     }
 
     /// All phases that have ended.
     pub(super) fn report(&self) -> Vec<Phase> {
-        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let turns = self.turns.borrow();
-        let each = latency.iter().zip(turns.windows(2)).map(|(latency, ends)| {
+        let each = noted.iter().zip(turns.windows(2)).map(|(Noted { latency, answered }, ends)| {
             let ms = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;
             Phase {
                 seconds: (ends[1] - ends[0]).as_secs_f64(),
                 messages: latency.len(),
+                answered: *answered,
                 p50_ms: ms(0.5),
                 p99_ms: ms(0.99),
                 max_ms: latency.max() as f64 / 1000.0,
@@ -88,28 +99,31 @@ impl Phases {
     }
 }
 
-fn histograms(count: usize) -> anyhow::Result<Vec<Histogram<u64>>> {
-    Ok(vec![Histogram::new_with_bounds(1, 60_000_000, 3)?; count])
+fn nothing(phases: usize) -> anyhow::Result<Vec<Noted>> {
+    Ok(vec![Noted { latency: Histogram::new_with_bounds(1, 60_000_000, 3)?, answered: 0 }; phases])
 }
 
 /// What one sender notes; it hands that in when it is dropped.
 #[derive(Debug)]
 pub(super) struct Recorder {
     phases: Arc<Phases>,
-    latency: Vec<Histogram<u64>>,
+    noted: Vec<Noted>,
 }
 
 impl Recorder {
     pub(super) fn new(phases: Arc<Phases>) -> anyhow::Result<Self> {
-        let latency = histograms(phases.count)?;
-        Ok(Self { phases, latency })
+        let noted = nothing(phases.count)?;
+        Ok(Self { phases, noted })
     }
 
     /// So many messages that were due then took so long.
     pub(super) fn note(&mut self, due: Instant, micros: u64, count: u64) {
-        let phase = self.phases.of(due).and_then(|phase| self.latency.get_mut(phase));
-        if let Some(latency) = phase {
-            latency.saturating_record_n(micros, count);
+        if let Some(phase) = self.phases.of(due).and_then(|phase| self.noted.get_mut(phase)) {
+            phase.latency.saturating_record_n(micros, count);
+        }
+        let answered = self.phases.of(due + Duration::from_micros(micros));
+        if let Some(phase) = answered.and_then(|phase| self.noted.get_mut(phase)) {
+            phase.answered += count;
         }
     }
 
@@ -121,10 +135,11 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        let mut all = self.phases.latency.lock().unwrap_or_else(PoisonError::into_inner);
-        for (all, own) in all.iter_mut().zip(&self.latency) {
+        let mut all = self.phases.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (all, own) in all.iter_mut().zip(&self.noted) {
+            all.answered += own.answered;
             // The bounds are the same, so there is nothing that it could not take.
-            let _ = all.add(own);
+            let _ = all.latency.add(&own.latency);
         }
     }
 }
@@ -156,6 +171,7 @@ mod tests {
         drop(recorder);
         let report = phases.report();
         assert_eq!(report.iter().map(|phase| phase.messages).collect::<Vec<_>>(), [4, 7]);
+        assert_eq!(report.iter().map(|phase| phase.answered).collect::<Vec<_>>(), [3, 8]);
         assert!((report[0].seconds - 0.01).abs() < 1e-9 && (report[1].seconds - 0.03).abs() < 1e-9);
         assert!(
             (8.9..9.1).contains(&report[0].p99_ms) && (0.9..1.1).contains(&report[0].p50_ms),

@@ -199,7 +199,7 @@ section! {
         journal_segments: u32 = 8, number(2, 64, "segments");
         /// Cache of log entries, all shards together.
         entry_cache_mib: u32 = 64, number(1, 16_384, "MiB");
-        /// Cache of each of the two databases.
+        /// Cache of each of the two databases. sled keeps one or two leaves in each of its 256 parts however small it is, and what was written until a database is opened anew: after four times as many bytes, and the one with the rows when nobody has written to it for half a minute.
         sled_cache_mib: u32 = 32, number(1, 16_384, "MiB");
         /// Newest bytes of the log that only the journal and memory hold; older ones go to the database, if they are still needed.
         settle_lag_mib: u32 = 128, number(0, 1024, "MiB");

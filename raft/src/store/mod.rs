@@ -91,6 +91,9 @@ pub struct StoreOptions {
     pub entry_cache_bytes: usize,
     /// sled's cache, for each of the two databases (default 64 MiB).
     pub sled_cache_bytes: usize,
+    /// Nobody wrote to `state` for so long: it is opened anew to get its memory back, also for less (default 30 s). Readers wait
+    /// meanwhile.
+    pub state_rest: Duration,
     /// Free bytes on the file system below which [`StoreHealth::low_disk`] is set (default 1 GiB).
     pub free_disk_low_water: u64,
     /// Threads that read (default 2).
@@ -121,6 +124,7 @@ impl StoreOptions {
             keeper_pause: Duration::from_secs(1),
             entry_cache_bytes: 64 << 20,
             sled_cache_bytes: 64 << 20,
+            state_rest: Duration::from_secs(30),
             free_disk_low_water: 1 << 30,
             read_threads: 2,
             watchdog: Duration::from_secs(60),

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Keys per leaf of `log`. A leaf is rewritten whole at each flush and read whole for one key, and an entry of many
 /// commands has tens of kilobytes, so leaves hold few. Fixed with the folder, like the next.
@@ -26,6 +27,10 @@ const ZSTD_LEVEL: i32 = -5;
 /// from one size of slots into the next makes it rewrite others all the time: twice the bytes were written.
 const FILL_RATIO: f32 = 0.6;
 
+/// How long the one who had a database open before may take to let go of it: sled's own thread says that it has ended, and lets go
+/// of the lock after that, whenever it gets a core. Other processes are kept out by the folder's lock.
+const LET_GO: Duration = Duration::from_secs(10);
+
 /// Opens or makes the database at `path`. Durable, its name included, when this returns.
 pub(crate) fn open_sled<const FANOUT: usize>(
     path: &Path,
@@ -41,7 +46,15 @@ pub(crate) fn open_sled<const FANOUT: usize>(
         .flush_every_ms(Some(NEVER_MS))
         .zstd_compression_level(ZSTD_LEVEL);
     config.target_heap_file_fill_ratio = FILL_RATIO;
-    let db = config.open::<FANOUT>()?;
+    let until = Instant::now() + LET_GO;
+    let db = loop {
+        match config.open::<FANOUT>() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => break opened?,
+        }
+    };
     // The new log's name, at once rather than with the first flush.
     File::open(&metadata)?.sync_all()?;
     Ok(db)
@@ -109,6 +122,20 @@ mod tests {
             sled::Config::new().path(path).flush_every_ms(Some(NEVER_MS)).open::<LOG_FANOUT>().unwrap()
         };
         db.get(b"key").unwrap()
+    }
+
+    #[test]
+    fn who_had_it_open_may_let_go_a_moment_later() {
+        let temp = tempfile::tempdir().unwrap();
+        let db = open_sled::<LOG_FANOUT>(temp.path(), 1 << 20).unwrap();
+        db.insert(b"key", b"value").unwrap();
+        db.flush().unwrap();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(db);
+        });
+        assert_eq!(value(temp.path(), true).as_deref(), Some(&b"value"[..]));
+        late.join().unwrap();
     }
 
     #[test]

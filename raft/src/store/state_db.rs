@@ -21,7 +21,7 @@ use std::ops::{Bound, ControlFlow};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -41,9 +41,13 @@ const MAP_END: &[u8] = b"map;";
 const USES: usize = 32;
 /// Bytes of rows read by one handle after which it is made to tell. The leaves they are in may be some ten times as large.
 const TELL_BYTES: usize = 64 << 10;
-/// Of the rows of a short scan so many are in one leaf, about; each that has so many bytes is looked at by itself.
+/// Of the rows of a scan so many are in one leaf, about; each that has so many bytes is looked at by itself.
 const EVERY: usize = STATE_FANOUT / 2;
 const LARGE: usize = 1 << 10;
+/// A scan counts as so many bytes at least: it may have met leaves and no row.
+const SCAN_BYTES: usize = 1 << 10;
+/// Opening anew is worth a word from then on.
+const LONG: Duration = Duration::from_secs(1);
 /// Keys taken out at a time while a map is dropped.
 const DROP_SLICE: usize = 512;
 
@@ -190,7 +194,7 @@ impl StateDb {
         // The first leaf of a tree to which nothing was written is nowhere on disk. sled would let go of it, and then look for
         // it without end.
         if handles.tree.first()?.is_none() {
-            handles.tree.insert([], &[])?;
+            handles.tree.insert([], [])?;
             handles.tree.remove([])?;
         }
         open.trees.insert(name.to_owned(), handles);
@@ -269,7 +273,15 @@ impl StateDb {
             }
         }
         *open = Some(ManuallyDrop::new(fresh));
-        tracing::debug!(took = ?started.elapsed(), "reopened the state database to free its memory");
+        let took = started.elapsed();
+        if took >= LONG {
+            tracing::info!(
+                ?took,
+                "the state database was opened anew to free its memory; who reads it waited"
+            );
+        } else {
+            tracing::debug!(?took, "the state database was opened anew to free its memory");
+        }
         Ok(())
     }
 
@@ -400,17 +412,21 @@ impl SledView<'_> {
         reverse: bool,
         each: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let (mut rows, mut used) = (0, Vec::new());
+        let tree = self.tree()?;
+        // An iterator is a handle of its own, which tells of its uses only if they are many: this one looks where it does.
+        let uses = |key: &[u8]| tree.get(key).map(drop).map_err(|e| self.failed(e));
+        self.read.set(self.read.get() + SCAN_BYTES);
+        uses(from)?;
+        let mut rows = 0;
         let mut step = |item: io::Result<(sled::InlineArray, sled::InlineArray)>| {
             let (key, value) = item.map_err(|e| self.failed(e))?;
-            if used.len() < USES && (rows % EVERY == 0 || value.len() >= LARGE) {
-                used.push(key.clone());
+            if rows % EVERY == 0 || value.len() >= LARGE {
+                uses(&key)?;
             }
             rows += 1;
             let value = self.checked(&key, value)?;
             Ok::<_, StoreError>(each(Bytes::from_owner(key), value))
         };
-        let tree = self.tree()?;
         if reverse {
             for item in tree.range::<&[u8], _>((Bound::Included(from), to)).rev() {
                 if step(item)?.is_break() {
@@ -424,18 +440,17 @@ impl SledView<'_> {
                 }
             }
         }
-        // An iterator is a handle of its own, which tells of its uses only if they are many.
-        for key in used {
-            tree.get(key).map_err(|e| self.failed(e))?;
+        // It has looked one row further.
+        match to {
+            Bound::Included(to) | Bound::Excluded(to) => uses(to),
+            Bound::Unbounded => Ok(()),
         }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
 
@@ -460,9 +475,9 @@ mod tests {
     /// Reads every row, a few at a time as readers do; the rows that there are.
     fn read_all(db: &StateDb) -> usize {
         let mut rows = 0;
-        for first in (0..ROWS).step_by(32) {
+        for first in (0..ROWS).step_by(256) {
             let view = db.view("full").unwrap();
-            let (from, to) = (first.to_be_bytes(), (first + 32).to_be_bytes());
+            let (from, to) = (first.to_be_bytes(), (first + 256).to_be_bytes());
             let mut count = |_, value: Bytes| {
                 assert_eq!(value.len(), ROW);
                 rows += 1;
@@ -495,7 +510,7 @@ mod tests {
     fn a_map_without_rows_is_read_after_sled_has_let_go_of_it() {
         let temp = tempfile::tempdir().unwrap();
         let db = Arc::new(filled(temp.path()));
-        let (read, done) = std::sync::mpsc::channel();
+        let (read, done) = std::sync::mpsc::sync_channel(1);
         let reader = db.clone();
         std::thread::spawn(move || {
             for _ in 0..3 {
