@@ -89,7 +89,7 @@ impl StateWriter {
             if !idle {
                 heard = Instant::now();
             } else if heard.elapsed() >= self.rest {
-                self.reopen_after(self.reopen_after / REST_PART)?;
+                self.reopen_beyond(self.reopen_after / REST_PART)?;
             }
         }
         self.flush()
@@ -133,11 +133,11 @@ impl StateWriter {
         for sync in self.syncs.drain(..) {
             let _ = sync.send(());
         }
-        self.reopen_after(self.reopen_after)
+        self.reopen_beyond(self.reopen_after)
     }
 
     /// Gets memory back if so many bytes were written since that was done.
-    fn reopen_after(&mut self, bytes: usize) -> std::io::Result<()> {
+    fn reopen_beyond(&mut self, bytes: usize) -> std::io::Result<()> {
         if self.written >= bytes {
             self.written = 0;
             self.db.reopen()?;
