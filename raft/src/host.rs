@@ -16,6 +16,7 @@ use crate::error::RaftError;
 use crate::group::{self, Group, Guarded, Inner, Machine};
 use crate::machine::{Fault, ProposeError, StateMachine};
 use crate::peer::PeerNet;
+use crate::runtime::keep_beat;
 use crate::snapshot::clear_spools;
 use crate::store::Store;
 use crate::types::{GroupId, RaftId};
@@ -31,7 +32,8 @@ const SNAPSHOTS_AT_ONCE: usize = 4;
 pub struct HostOptions {
     /// This node's identity in every group.
     pub me: RaftId,
-    /// A leader speaks at least this often. Default 50 ms.
+    /// A leader speaks this often, and so often every group is asked whether an election is due: all at one moment (the beat
+    /// of `runtime`). Default 50 ms.
     pub heartbeat: Duration,
     /// A follower that heard nothing for a time drawn from this range, after the lease of the upper bound has run out,
     /// asks for votes. A leader whose majority was silent for the upper bound refuses to propose. Default 100..200 ms: with
@@ -138,6 +140,7 @@ impl fmt::Debug for Host {
 impl Host {
     /// A host without groups. `fatal` is called once, from any task, and must not block.
     pub fn start(options: HostOptions, store: Store, peers: PeerNet, fatal: Fatal) -> Self {
+        keep_beat(options.heartbeat);
         let core = HostCore {
             incoming: options.incoming.clone(),
             options,

@@ -10,6 +10,7 @@ mod host;
 mod machine;
 mod peer;
 mod plant;
+mod runtime;
 mod seam;
 mod snapshot;
 mod store;

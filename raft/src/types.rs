@@ -91,7 +91,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Vote = openraft::impls::Vote<LeaderId>;
     type Payload = openraft::EntryPayload<Payload, RaftId, openraft::EmptyNode>;
     type Entry = openraft::Entry<LeaderId, Self::Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = crate::runtime::Runtime;
     type Responder<T>
         = Reply<T>
     where
