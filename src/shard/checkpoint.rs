@@ -24,9 +24,9 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// Actors that are asked for their rows at once.
 const AT_ONCE: usize = 64;
-/// From so many changed entities on, with less than `LITTLE` bytes of changes in each, changes are scattered: what their
+/// From so many changed entities of a shard on, with less than `LITTLE` bytes of changes in each, changes are scattered: what their
 /// checkpoint costs goes by entities and not by bytes.
-const SCATTERED: usize = 256;
+const SCATTERED: usize = 32;
 /// See [`SCATTERED`]; less than half a run of records.
 const LITTLE: usize = 8 << 10;
 /// So many times as long a shard leaves scattered changes before it writes them: each entity then has more to write at once.

@@ -19,9 +19,10 @@ pub(crate) const LOG_FANOUT: usize = 8;
 pub(crate) const STATE_FANOUT: usize = 16;
 /// sled's own flusher must never come first: ten years. (With none at all, dropping any iterator would flush.)
 const NEVER_MS: usize = 10 * 365 * 24 * 3600 * 1000;
-/// A negative level is zstd's fast mode. What we store is rarely compressible, and every flush rewrites whole leaves:
-/// at level 1 compression took 8 % of all samples of a full load.
-const ZSTD_LEVEL: i32 = -5;
+/// A negative level is zstd's fast mode. What we store is rarely compressible, and every flush rewrites whole leaves: of all samples of
+/// a full load compression took 8 % at level 1 and 5 % at -5. Runs of random records: 1.0 GB/s at -5, 5.5 at -20; of short
+/// texts 0.4 and 1.5, and these take 1.42 and 1.18 times less room.
+const ZSTD_LEVEL: i32 = -20;
 
 /// From which share of empty slots on sled moves objects to fill them, with every flush. At its own 0.9 a leaf that grows
 /// from one size of slots into the next makes it rewrite others all the time: twice the bytes were written.

@@ -48,9 +48,9 @@ fn scattered_changes_are_left_for_longer_unless_somebody_asks() {
         tokio::time::pause();
         for (entities, bytes, periods) in [
             (0, 0, 1),
-            (255, 0, 1),
-            (256, 0, 4),
-            (256, 2 << 20, 1),
+            (31, 0, 1),
+            (32, 0, 4),
+            (32, 256 << 10, 1),
             (1000, (2 << 20) + 1, 1),
             (1000, 2 << 20, 4),
         ] {
