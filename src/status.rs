@@ -130,6 +130,10 @@ pub struct DeliveryStatus {
     pub index_bytes: u64,
     /// Pushes made since the start.
     pub pushes: u64,
+    /// Writes to connections since the start: pushes and answers that wait are written together.
+    pub writes: u64,
+    /// Bytes of these writes.
+    pub written_bytes: u64,
     /// Records of sessions given to subscriptions since the start …
     pub published: u64,
     /// … and subscriptions looked at for that: of who is attached, never of members.

@@ -501,6 +501,9 @@ fn the_bench_counts_every_delivery() {
         "{report}"
     );
     assert!(report["cpu_seconds"]["nodes"].as_f64().unwrap() > 0.0, "{report}");
+    // 64 bytes of content and what a MESSAGE has around them; what was written together is for the machine to say.
+    assert!((80.0..300.0).contains(&report["bytes_per_delivery"].as_f64().unwrap()), "{report}");
+    assert!(report["deliveries_per_write"].as_f64().unwrap() > 0.0, "{report}");
     bad(temp.path(), &["bench", "spread", "--online", "3", "--members", "4"], 1);
     bad(temp.path(), &["bench", "spread", "--size", "7"], 2);
 }

@@ -21,9 +21,11 @@ use serde::Serialize;
   rookery bench spread --devices 3 --markdown
   rookery bench spread --groups 1 --members 5000 --online 5000 --rate 20 --senders 20
   rookery bench idle --connections 3000
+  rookery bench idle --connections 18000 --at 1
   rookery bench group --members 99000
   rookery bench receipts --members 9999
   rookery bench login --sessions 1000 --logins 10000
+  rookery bench login --rounds 300 --logins 0 --rate    the same again while others send
   rookery bench crowd --clients 10000
   rookery bench hot
   rookery bench sessions --sessions 1000000
@@ -208,9 +210,12 @@ pub struct SpreadArgs {
 /// Connections that say HELLO and SYNC and then nothing.
 #[derive(Args, Clone, Debug)]
 pub struct IdleArgs {
-    /// Connections per node; 0 leaves them out.
-    #[arg(long, default_value_t = 3_000)]
+    /// Connections per node; 0 leaves them out. Each is an open file here and at a node.
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(..=90_000))]
     pub connections: u32,
+    /// All of them at this node, and none at the others.
+    #[arg(long, value_name = "NODE")]
+    pub at: Option<u16>,
 }
 
 /// A group of which few are online.
@@ -238,6 +243,25 @@ pub struct ReceiptsArgs {
     pub rounds: u32,
 }
 
+/// A number of messages per second, or half of what is reached without one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LoginRate {
+    /// Half of what a closed loop of the same senders reaches first.
+    Half,
+    /// So many.
+    Of(f64),
+}
+
+fn login_rate(text: &str) -> Result<LoginRate, String> {
+    match text {
+        HALF => Ok(LoginRate::Half),
+        number => rate(number).map(LoginRate::Of).map_err(|fault| format!("{fault}, or {HALF}")),
+    }
+}
+
+/// [`LoginRate::Half`] in a word.
+const HALF: &str = "half";
+
 /// Sessions of the one who logs in, and how many log in at once.
 #[derive(Args, Clone, Debug)]
 pub struct LoginArgs {
@@ -247,6 +271,10 @@ pub struct LoginArgs {
     /// Logins of that user measured, each whole and since a mark.
     #[arg(long, default_value_t = 50)]
     pub rounds: u32,
+    /// Measure these logins once more while 8 senders with at most 256 messages in flight each send so many messages per
+    /// second in sessions of their own. Without a number it is half of what they reach in a closed loop, measured before.
+    #[arg(long, value_name = "PER SECOND", value_parser = login_rate, num_args = 0..=1, default_missing_value = HALF)]
+    pub rate: Option<LoginRate>,
     /// The user has read nothing: then the badge of a first page takes the heads of 500 sessions more.
     #[arg(long)]
     pub unread: bool,

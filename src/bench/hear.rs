@@ -53,14 +53,16 @@ pub(super) struct Hall {
     latency: Vec<Mutex<Histogram<u64>>>,
     received: AtomicU64,
     in_span: AtomicU64,
+    /// Of the frames of those.
+    bytes_in_span: AtomicU64,
 }
 
 impl Hall {
     pub(super) fn new(epoch: Instant) -> anyhow::Result<Self> {
         let one = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         let latency = (0..PARTS).map(|_| Mutex::new(one.clone())).collect();
-        let (received, in_span) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { epoch, span: OnceLock::new(), latency, received, in_span })
+        let [received, in_span, bytes_in_span] = [0; 3].map(AtomicU64::new);
+        Ok(Self { epoch, span: OnceLock::new(), latency, received, in_span, bytes_in_span })
     }
 
     /// Only from now on is anything timed.
@@ -80,6 +82,11 @@ impl Hall {
     /// Those that came within the span.
     pub(super) fn in_span(&self) -> u64 {
         self.in_span.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of their frames.
+    pub(super) fn bytes_in_span(&self) -> u64 {
+        self.bytes_in_span.load(Ordering::Relaxed)
     }
 
     /// Microseconds from the time in a message until a device had it, of messages of the span.
@@ -224,13 +231,15 @@ struct Batch<'a> {
     now: u64,
     received: u64,
     in_span: u64,
+    bytes_in_span: u64,
     /// Of messages of the span.
     latencies: Vec<u64>,
 }
 
 impl<'a> Batch<'a> {
     fn begin(hall: &'a Hall) -> Self {
-        Self { hall, now: hall.micros(Instant::now()), received: 0, in_span: 0, latencies: Vec::new() }
+        let now = hall.micros(Instant::now());
+        Self { hall, now, received: 0, in_span: 0, bytes_in_span: 0, latencies: Vec::new() }
     }
 
     fn frame(&mut self, heard: &mut [Heard], kind: u8, body: &[u8]) -> anyhow::Result<()> {
@@ -245,7 +254,7 @@ impl<'a> Batch<'a> {
             heard.last = heard.last.max(message.seq);
             if !doubled && message.kind == u64::from(RecordKind::CONTENT.0) {
                 heard.count += 1;
-                self.message(message.stamp);
+                self.message(message.stamp, BODY + body.len());
             }
         } else if kind == Kind::Lagged as u8 {
             let lagged: Lagged = decode(&bytes::Bytes::copy_from_slice(body))?;
@@ -260,11 +269,14 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn message(&mut self, stamp: u64) {
+    fn message(&mut self, stamp: u64, bytes: usize) {
         self.received += 1;
         let Some((from, to)) = self.hall.span.get() else { return };
         let holds = |at: u64| at >= *from && at < *to;
-        self.in_span += u64::from(holds(self.now));
+        if holds(self.now) {
+            self.in_span += 1;
+            self.bytes_in_span += bytes as u64;
+        }
         if holds(stamp) {
             self.latencies.push(self.now.saturating_sub(stamp));
         }
@@ -279,6 +291,7 @@ impl<'a> Batch<'a> {
             self.latencies.iter().for_each(|micros| part.saturating_record(*micros));
         }
         self.hall.in_span.fetch_add(self.in_span, Ordering::Relaxed);
+        self.hall.bytes_in_span.fetch_add(self.bytes_in_span, Ordering::Relaxed);
         self.hall.received.fetch_add(self.received, Ordering::Relaxed);
     }
 }
@@ -425,6 +438,7 @@ mod tests {
             assert_eq!(hall.received() - before, 5);
         }
         assert_eq!((hall.in_span(), hall.latency().unwrap().len()), (20, 20));
+        assert_eq!(hall.bytes_in_span(), 20 * frame(3, 2).len() as u64);
         assert!(Ear::new(hall, 1, &[4]).hear_all(&bytes).is_err(), "not its group");
     }
 }

@@ -1,5 +1,6 @@
 //! What a cluster costs in which nothing happens: the share of a core that each node takes, without connections and with
-//! them, and the memory of these: resident bytes of each node before and after, divided by connections.
+//! them, and the memory of these: resident bytes of each node before and after, divided by connections. They are at all nodes
+//! alike or at one alone, and the nodes say themselves that they have them.
 //!
 //! The users are made known first, by short connections, a few at a time: what a user costs is another figure, and most
 //! of it stands in caches that are bounded however many users there are.
@@ -7,22 +8,23 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use rookery_wire::request::Role;
 use rookery_wire::{Kind, UserId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::Ground;
 use super::args::{BenchArgs, IdleArgs};
 use super::connect::{Registration, ask, reconnect, register, sync};
 use super::crowd::caches;
 use super::progress::{Bar, Progress};
 use super::report::print;
 use super::usage::{PerNode, resident, share_of_a_core};
+use super::{Ground, many_files};
 use crate::check::link::Link;
 use crate::config::Limits;
+use crate::http::fetch;
 
 /// How long memory is left to settle, once idle actors have left it, before it is read.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -34,6 +36,8 @@ const PING: Duration = Duration::from_secs(20);
 /// How much longer than it should a session may stay in memory, and the pause between two looks at that.
 const OVERDUE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(250);
+/// Deadline of one question about a node's status.
+const STATUS: Duration = Duration::from_secs(5);
 /// Connections made at once, so that a node's backlog is never full.
 const AT_ONCE: usize = 100;
 
@@ -50,6 +54,9 @@ struct IdleReport {
 #[derive(Serialize)]
 struct Connected {
     connections_per_node: u32,
+    /// The one node that has them; none when all do.
+    at: Option<u16>,
+    /// Of each node that has any.
     bytes_per_connection: PerNode<f64>,
     /// Of each user of the cluster, whichever node it connects to: caches that are not full yet, mostly.
     bytes_per_user: PerNode<f64>,
@@ -64,7 +71,13 @@ struct Connected {
 
 /// Runs `rookery bench idle`.
 pub(super) async fn run(args: &BenchArgs, idle: &IdleArgs) -> anyhow::Result<ExitCode> {
+    // Before the nodes start, which have the same limit from us.
+    let nodes = if idle.at.is_some() { 1 } else { u64::from(args.nodes) };
+    many_files(u64::from(idle.connections) * nodes)?;
     let mut ground = Ground::prepare(args).await?;
+    if let Some(at) = idle.at {
+        ensure!(ground.nodes.iter().any(|(node, _)| *node == at), "there is no node {at}");
+    }
     let watching = ground.progress.timed("nodes do nothing", FORMED + WATCHED);
     sleep(FORMED).await;
     let core_percent = share_of_a_core(ground.own()?, WATCHED).await?;
@@ -81,11 +94,13 @@ pub(super) async fn run(args: &BenchArgs, idle: &IdleArgs) -> anyhow::Result<Exi
 async fn connected(ground: &mut Ground, idle: &IdleArgs) -> anyhow::Result<Connected> {
     let tag = format!("i{:x}", rand::random::<u32>());
     // The first ones pay for what is made once.
-    let few: Vec<Known> = make_known(ground, &format!("{tag}-first"), AT_ONCE as u32).await?;
+    let at: PerNode<String> =
+        ground.nodes.iter().filter(|(node, _)| idle.at.is_none_or(|at| at == *node)).cloned().collect();
+    let few: Vec<Known> = make_known(ground, &at, &format!("{tag}-first"), AT_ONCE as u32).await?;
     let mut links = open(&ground.progress, few).await?;
     settle(&ground.progress, &mut links).await?;
     let start = resident(ground.own()?)?;
-    let known = make_known(ground, &tag, idle.connections).await?;
+    let known = make_known(ground, &at, &tag, idle.connections).await?;
     let users = known.len();
     settle(&ground.progress, &mut links).await?;
     let before = resident(ground.own()?)?;
@@ -94,10 +109,20 @@ async fn connected(ground: &mut Ground, idle: &IdleArgs) -> anyhow::Result<Conne
     let after = resident(ground.own()?)?;
     let watching = ground.progress.timed("nobody says anything", WATCHED);
     let core_percent_connected = share_of_a_core(ground.own()?, WATCHED).await?;
+    let connections = connections(ground).await?;
+    let due = at.iter().map(|(node, _)| (*node, u64::from(idle.connections) + AT_ONCE as u64));
+    ensure!(
+        connections == due.collect::<Vec<_>>(),
+        "the nodes say that they have these connections: {connections:?}"
+    );
+    let here = |of: &PerNode<u64>| -> PerNode<u64> {
+        of.iter().copied().filter(|(node, _)| at.iter().any(|(at, _)| at == node)).collect()
+    };
     drop((watching, links));
     Ok(Connected {
         connections_per_node: idle.connections,
-        bytes_per_connection: growth(&before, &after, idle.connections as usize),
+        at: idle.at,
+        bytes_per_connection: growth(&here(&before), &here(&after), idle.connections as usize),
         bytes_per_user: growth(&start, &before, users),
         resident_bytes_at_start: start,
         resident_bytes_before: before,
@@ -105,6 +130,18 @@ async fn connected(ground: &mut Ground, idle: &IdleArgs) -> anyhow::Result<Conne
         core_percent_connected,
         users,
     })
+}
+
+/// Connections of each node that has any, as it says itself.
+async fn connections(ground: &mut Ground) -> anyhow::Result<PerNode<u64>> {
+    let mut each = Vec::new();
+    for (node, _, http) in ground.own()?.processes() {
+        let status =
+            fetch::status(&http, STATUS).await.with_context(|| format!("the status of node {node}"))?;
+        each.push((node, status.connections));
+    }
+    each.retain(|(_, connections)| *connections > 0);
+    Ok(each)
 }
 
 fn words(report: &IdleReport) -> String {
@@ -120,9 +157,10 @@ fn words(report: &IdleReport) -> String {
     );
     if let Some(connected) = &report.connected {
         line += &format!(
-            "\nbench idle: {} connections per node: {:.1} KB each at most ({}); {:.1} KB before that for each of {} users; \
+            "\nbench idle: {} connections {}: {:.1} KB each at most ({}); {:.1} KB before that for each of {} users; \
              {} of a core",
             connected.connections_per_node,
+            connected.at.map_or_else(|| "per node".to_owned(), |node| format!("at node {node}")),
             most(&connected.bytes_per_connection),
             each(&connected.bytes_per_connection, 1024.0, "KB"),
             most(&connected.bytes_per_user),
@@ -194,10 +232,15 @@ struct Known {
     device: Registration,
 }
 
-/// Registers so many users for every node.
-async fn make_known(ground: &Ground, tag: &str, each: u32) -> anyhow::Result<Vec<Known>> {
+/// Registers so many users for each of these nodes.
+async fn make_known(
+    ground: &Ground,
+    at: &PerNode<String>,
+    tag: &str,
+    each: u32,
+) -> anyhow::Result<Vec<Known>> {
     let mut users = Vec::new();
-    for (node, addr) in &ground.nodes {
+    for (node, addr) in at {
         for at in 0..each {
             users.push((addr.clone(), UserId::new(&format!("{tag}-{node}-{at}"))?));
         }

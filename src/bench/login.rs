@@ -1,15 +1,17 @@
-//! Logins: how soon a user with many sessions has the first page of the list, whole and since a mark; and how long ten
-//! thousand logins take that come at the same moment after an outage.
+//! Logins: how soon a user with many sessions has the first page of the list, whole and since a mark, alone and while others
+//! send; and how long ten thousand logins take that come at the same moment after an outage.
 //!
 //! The first part measures on a connection that stands (SYNC and its first page) and with all that goes before (connecting,
 //! HELLO). The second kills every node, starts them again, waits until the cluster is whole, so that nobody is in memory
 //! any more, and then has all devices connect at once, from this one process; what is refused comes again after a pause, as
 //! devices do. On a running cluster (`--config`) nothing is killed, and the report says so.
 
+mod loaded;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rand::Rng;
 use rookery_wire::own::ManageSelf;
 use rookery_wire::reply::{Ack, SyncPage};
@@ -19,12 +21,13 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::Ground;
+use self::loaded::UnderLoad;
 use super::args::{BenchArgs, LoginArgs};
 use super::connect::{Registration, ask, reconnect, register};
 use super::idle::in_parts;
 use super::report::print;
 use super::restart::until_whole;
+use super::{Ground, many_files};
 use crate::check::cluster::Cluster;
 use crate::check::link::{Link, body};
 
@@ -58,11 +61,9 @@ struct Storm {
     repeated: u64,
 }
 
+/// One user's logins, one after the other.
 #[derive(Serialize)]
-struct LoginReport {
-    sessions: usize,
-    /// The user has read nothing, so that the badge takes the heads of 500 sessions.
-    unread: bool,
+struct Logins {
     /// SYNC to its first page of 200, on a connection that stands.
     first_page: Times,
     /// Connecting and HELLO in addition.
@@ -75,6 +76,19 @@ struct LoginReport {
     since_with_connecting: Times,
     bytes_whole: usize,
     bytes_since: usize,
+}
+
+#[derive(Serialize)]
+struct LoginReport {
+    sessions: usize,
+    /// The user has read nothing, so that the badge takes the heads of 500 sessions.
+    unread: bool,
+    /// Logins of each kind.
+    rounds: u32,
+    /// While nobody else does anything.
+    #[serde(flatten)]
+    alone: Logins,
+    under_load: Option<UnderLoad>,
     storm: Option<Storm>,
 }
 
@@ -85,18 +99,32 @@ pub(super) async fn run(args: &BenchArgs, login: &LoginArgs) -> anyhow::Result<E
     let (_, addr) = ground.nodes.first().context("a cluster has nodes")?.clone();
     let user = UserId::new(&format!("{tag}-asker"))?;
     let (mut link, device) = register(&addr, &user, Role::User, &ground.token).await?;
-    let peers = write_to(&ground, &tag, &user, login.sessions).await?;
+    let mut peers = write_to(&ground, &tag, &user, login.sessions).await?;
     if !login.unread {
         let read_all = ManageSelf { number: 1, on_behalf_of: None, action: UserAction::ReadAll };
         ask(&mut link, Kind::ManageSelf, &read_all).await?;
     }
     drop(link);
     let measuring = ground.progress.open("logins, one after the other");
-    let mut report = measure(&addr, &device, peers, login).await?;
+    let alone = measure(&addr, &device, &mut peers, login).await?;
     drop(measuring);
-    if login.logins > 0 {
-        report.storm = Some(storm(&mut ground, &tag, login.logins).await?);
-    }
+    let under_load = match login.rate {
+        Some(rate) => Some(loaded::run(&ground, rate, measure(&addr, &device, &mut peers, login)).await?),
+        None => None,
+    };
+    drop(peers);
+    let storm = match login.logins {
+        0 => None,
+        logins => Some(storm(&mut ground, &tag, logins).await?),
+    };
+    let report = LoginReport {
+        sessions: sessions_of(login),
+        unread: login.unread,
+        rounds: login.rounds.max(1),
+        alone,
+        under_load,
+        storm,
+    };
     print(args.json, &report, &words(&report))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -174,13 +202,18 @@ async fn list(link: &mut Link, since: &Blob) -> anyhow::Result<List> {
     }
 }
 
+/// The user's.
+fn sessions_of(login: &LoginArgs) -> usize {
+    login.sessions.max(CHANGED as u32) as usize
+}
+
 async fn measure(
     addr: &str,
     device: &Registration,
-    mut peers: Vec<Peer>,
+    peers: &mut [Peer],
     login: &LoginArgs,
-) -> anyhow::Result<LoginReport> {
-    let sessions = login.sessions.max(CHANGED as u32) as usize;
+) -> anyhow::Result<Logins> {
+    let sessions = sessions_of(login);
     let (mut first, mut connecting, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     let (mut since, mut since_connecting) = (Vec::new(), Vec::new());
     let (mut bytes_whole, mut bytes_since) = (0, 0);
@@ -201,7 +234,7 @@ async fn measure(
         );
         bytes_whole = all.bytes;
         drop(link);
-        for peer in &mut peers {
+        for peer in &mut *peers {
             peer.speak().await?;
         }
         let begin = Instant::now();
@@ -220,9 +253,7 @@ async fn measure(
         );
         bytes_since = changes.bytes;
     }
-    Ok(LoginReport {
-        sessions,
-        unread: login.unread,
+    Ok(Logins {
         first_page: times(first),
         with_connecting: times(connecting),
         whole_list: times(whole),
@@ -230,13 +261,12 @@ async fn measure(
         since_with_connecting: times(since_connecting),
         bytes_whole,
         bytes_since,
-        storm: None,
     })
 }
 
 /// All these devices log in at once.
 async fn storm(ground: &mut Ground, tag: &str, logins: u32) -> anyhow::Result<Storm> {
-    may_open(u64::from(logins) + 1_000)?;
+    many_files(logins.into())?;
     let nodes = ground.nodes.clone();
     let each: Vec<u32> = (0..logins).collect();
     let bar = ground.progress.counted("making devices known", each.len() as u64);
@@ -311,22 +341,6 @@ async fn log_in(addr: &str, device: &Registration) -> anyhow::Result<(Duration, 
     }
 }
 
-/// Makes sure that this process may have so many files open; each connection is one.
-pub(super) fn may_open(files: u64) -> anyhow::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= files) {
-        return Ok(());
-    }
-    let raised = Rlimit { current: Some(files), maximum: limit.maximum };
-    if setrlimit(Resource::Nofile, raised).is_err() {
-        bail!(
-            "{files} open files are needed here and as many over the nodes; raise `ulimit -n`, or ask for fewer connections"
-        );
-    }
-    Ok(())
-}
-
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
@@ -338,22 +352,37 @@ fn times(mut all: Vec<Duration>) -> Times {
     Times { p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
 }
 
+fn one(times: &Times) -> String {
+    format!("{:.1} ms (p99 {:.1}, max {:.1})", times.p50_ms, times.p99_ms, times.max_ms)
+}
+
+impl Logins {
+    fn words(&self) -> String {
+        format!(
+            "first page in {}, with connecting {}; whole list in {}, {} bytes\n\
+             since a mark, {CHANGED} sessions changed: {}, with connecting {}; {} bytes",
+            one(&self.first_page),
+            one(&self.with_connecting),
+            one(&self.whole_list),
+            self.bytes_whole,
+            one(&self.since),
+            one(&self.since_with_connecting),
+            self.bytes_since,
+        )
+    }
+}
+
 fn words(report: &LoginReport) -> String {
-    let one =
-        |times: &Times| format!("{:.1} ms (p99 {:.1}, max {:.1})", times.p50_ms, times.p99_ms, times.max_ms);
     let mut text = format!(
-        "bench login: {} sessions, {}: first page in {}, with connecting {}; whole list in {}, {} bytes\n\
-         since a mark, {CHANGED} sessions changed: {}, with connecting {}; {} bytes",
+        "bench login: {} sessions, {}, {} logins: {}",
         report.sessions,
         if report.unread { "none of them read" } else { "read" },
-        one(&report.first_page),
-        one(&report.with_connecting),
-        one(&report.whole_list),
-        report.bytes_whole,
-        one(&report.since),
-        one(&report.since_with_connecting),
-        report.bytes_since,
+        report.rounds,
+        report.alone.words(),
     );
+    if let Some(loaded) = &report.under_load {
+        text += &format!("\n{}", loaded.words());
+    }
     if let Some(storm) = &report.storm {
         let when = if storm.after_outage { "after kill -9 of all nodes" } else { "on a running cluster" };
         text += &format!(

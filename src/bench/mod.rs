@@ -48,13 +48,16 @@ use anyhow::Context;
 
 pub use args::{
     AwayArgs, BenchArgs, CrowdArgs, Dimension, GroupArgs, GrowthArgs, HotArgs, IdleArgs, LoadArgs, LoginArgs,
-    Mode, PullArgs, ReceiptsArgs, RestartArgs, SessionsArgs, SpreadArgs, SweepArgs,
+    LoginRate, Mode, PullArgs, ReceiptsArgs, RestartArgs, SessionsArgs, SpreadArgs, SweepArgs,
 };
 
 use self::progress::Progress;
 use crate::check::cluster::{Cluster, OwnCluster, OwnOptions};
 use crate::config::Config;
+use crate::fleet::allow;
 
+/// Files open in a process beside connections of the load, at most.
+const OTHER_FILES: u64 = 1_000;
 /// How long an own cluster may take to form.
 const FORM: Duration = Duration::from_secs(60);
 
@@ -129,13 +132,21 @@ impl Ground {
     }
 }
 
+/// Makes sure that this process may have so many connections, and so may the nodes that it starts from now on.
+///
+/// # Errors
+/// When the system does not allow it.
+fn many_files(connections: u64) -> anyhow::Result<()> {
+    allow(connections + OTHER_FILES).context("ask for fewer connections, or allow more open files")
+}
+
 async fn own_cluster(args: &BenchArgs, folder: &Path) -> anyhow::Result<OwnCluster> {
     let options = OwnOptions {
         program: std::env::current_exe().context("finding this program")?,
         folder: folder.to_owned(),
         nodes: args.nodes,
         shards: args.shards,
-        extra: "[log]\nlevel = \"warn\"\n[limits]\ngroup_members = 100000\n".to_owned(),
+        extra: "[log]\nlevel = \"warn\"\n[limits]\ngroup_members = 100000\nconnections = 100000\n".to_owned(),
         env: Vec::new(),
         power_hook: None,
     };

@@ -1,7 +1,8 @@
 //! Time until a cluster with many stored messages serves again, after kill -9 and after an orderly stop.
 //!
 //! It serves again when every node is ready, every shard has a leader, and a client has sent a message into one of the
-//! stored conversations, had it acknowledged, and pulled a page of what stood there before.
+//! stored conversations, had it acknowledged, and pulled a page of what stood there before. While all nodes are stopped in
+//! order, and nothing changes any more, it is counted what their folders take of the disk.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::content::Contents;
 use super::fill::fill;
 use super::mix::Plan;
 use super::report::print;
+use super::usage::{OnDisk, PerNode, on_disk};
 use crate::check::cluster::{Cluster, OwnCluster};
 use crate::check::link::body;
 
@@ -34,6 +36,12 @@ struct RestartReport {
     after_kill_all_ms: u64,
     after_stop_all_ms: u64,
     after_kill_one_ms: u64,
+    /// What was stored, without anything around it.
+    content_bytes: u64,
+    /// Each node's folder, all nodes stopped.
+    disk: PerNode<OnDisk>,
+    /// Of the largest of them without its journal, by the content.
+    disk_ratio: f64,
 }
 
 /// Runs `rookery bench restart`.
@@ -54,21 +62,53 @@ pub(super) async fn run(args: &BenchArgs, restart: &RestartArgs) -> anyhow::Resu
     for node in &ids {
         own.stop(*node).await?;
     }
+    let disk = on_disk(own)?;
     let after_stop_all_ms = back(own, &ids, &mut probe).await?;
     drop(stopping);
     let _starting = progress.open("one node comes back after kill -9");
     let one = ids.first().copied().context("a cluster has nodes")?;
     own.kill(one).await?;
     let after_kill_one_ms = back(own, &[one], &mut probe).await?;
-    let line = format!(
-        "bench restart: {messages} messages stored: serves again {after_kill_all_ms} ms after kill -9 of all nodes, {after_stop_all_ms} ms after an orderly stop of all, {after_kill_one_ms} ms after kill -9 of one"
-    );
-    print(
-        args.json,
-        &RestartReport { messages, after_kill_all_ms, after_stop_all_ms, after_kill_one_ms },
-        &line,
-    )?;
+    let content_bytes = messages * restart.size as u64;
+    let largest = disk.iter().map(|(_, of)| of.growing()).max().unwrap_or_default();
+    let disk_ratio = largest as f64 / content_bytes.max(1) as f64;
+    let report = RestartReport {
+        messages,
+        after_kill_all_ms,
+        after_stop_all_ms,
+        after_kill_one_ms,
+        content_bytes,
+        disk,
+        disk_ratio,
+    };
+    print(args.json, &report, &words(&report))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn words(report: &RestartReport) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let each = report.disk.iter().map(|(node, of)| {
+        format!(
+            "node {node} {:.1} MiB (state {:.1}, log {:.1}, rest {:.1}) and a journal of {:.1}",
+            mib(of.growing()),
+            mib(of.state),
+            mib(of.log),
+            mib(of.rest),
+            mib(of.journal)
+        )
+    });
+    format!(
+        "bench restart: {} messages stored: serves again {} ms after kill -9 of all nodes, {} ms after an orderly stop of all, \
+         {} ms after kill -9 of one\n\
+         bench restart: blocks on disk, all stopped: {}; {:.2} times the content of {:.1} MiB at most, the journal apart",
+        report.messages,
+        report.after_kill_all_ms,
+        report.after_stop_all_ms,
+        report.after_kill_one_ms,
+        each.collect::<Vec<_>>().join("; "),
+        report.disk_ratio,
+        mib(report.content_bytes),
+    )
 }
 
 /// Waits until every node serves and every shard has a leader, at most [`DEADLINE`] from when it began.

@@ -28,13 +28,13 @@ use super::content::Contents;
 use super::dealt::Dealt;
 use super::hear::{Ear, Hall, group_name};
 use super::idle::in_parts;
-use super::login::may_open;
 use super::pace::Schedule;
 use super::report::print;
 use super::send::{Sender, Sent, Span};
 use super::usage::seconds_of;
-use super::{Ground, readback};
+use super::{Ground, many_files, readback};
 use crate::check::link::{Link, body};
+use crate::http::fetch;
 
 /// Connections that make groups at the same time.
 const MAKERS: usize = 16;
@@ -45,6 +45,8 @@ const RESOLVED: (u32, Duration) = (20, Duration::from_millis(250));
 /// What is due when the last message was acknowledged may take so long, and between two pushes no longer than this.
 const SETTLED: Duration = Duration::from_secs(60);
 const STILL: Duration = Duration::from_secs(5);
+/// Deadline of one question about a node's status.
+const STATUS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 /// A rate counts as kept when so much of it was acknowledged within the span.
 const KEPT: f64 = 0.99;
@@ -52,7 +54,7 @@ const KEPT: f64 = 0.99;
 /// Runs `rookery bench spread`.
 pub(super) async fn run(args: &BenchArgs, spread: &SpreadArgs) -> anyhow::Result<ExitCode> {
     // Before the nodes start, which have the same limit from us.
-    may_open(u64::from(spread.online) * u64::from(spread.devices) + 1_000)?;
+    many_files(u64::from(spread.online) * u64::from(spread.devices))?;
     let ground = Ground::prepare(args).await?;
     let plan = Plan::draw(&ground, spread)?;
     plan.make_groups(&ground).await?;
@@ -96,7 +98,7 @@ struct Ran {
     sent: Vec<(u32, Sent)>,
     ears: Vec<(u32, Option<usize>, Arc<Ear>)>,
     settled: Duration,
-    cpu: Option<(f64, f64)>,
+    taken: Option<Taken>,
 }
 
 impl Plan {
@@ -222,7 +224,9 @@ impl Plan {
             busy: sum(|sent| sent.busy),
             acked_in_all: sum(|sent| sent.acked),
             read_back,
-            cpu_seconds: ran.cpu.map(|(nodes, driver)| Cpu {
+            bytes_per_delivery: hall.bytes_in_span() as f64 / delivered.max(1) as f64,
+            deliveries_per_write: ran.taken.map(|taken| taken.pushes as f64 / taken.writes.max(1) as f64),
+            cpu_seconds: ran.taken.map(|Taken { nodes, driver, .. }| Cpu {
                 nodes,
                 driver,
                 nodes_us_per_delivery: nodes * 1e6 / delivered.max(1) as f64,
@@ -239,8 +243,10 @@ impl Plan {
         let from = begin + warmup;
         let span = Span { from, to: from + length, most: u64::MAX };
         hall.measure(span);
-        let clock =
-            cpu_clock(ground)?.map(|pids| AbortOnDropHandle::new(tokio::spawn(cpu_within(pids, span))));
+        let clock = ground
+            .own
+            .as_ref()
+            .map(|own| AbortOnDropHandle::new(tokio::spawn(taken_within(own.processes(), span))));
         let sending = ground.progress.timed("sending", warmup + length);
         let (mut senders, mut listeners, mut ears) = (JoinSet::new(), Vec::new(), Vec::new());
         let count = self.speakers.len() as u32;
@@ -283,12 +289,12 @@ impl Plan {
         let due =
             ears.iter().map(|(user, at, _)| self.due(&told, *user, *at).map(|(_, due)| due).sum::<u64>());
         let settled = settle(ground, hall, due.sum()).await;
-        let cpu = match clock {
+        let taken = match clock {
             Some(clock) => Some(clock.await??),
             None => None,
         };
         drop(listeners);
-        Ok(Ran { sent, ears, settled, cpu })
+        Ok(Ran { sent, ears, settled, taken })
     }
 
     /// What a device is due of each of its user's groups; the sender at `at` not what it sent itself.
@@ -420,22 +426,44 @@ async fn settle(ground: &Ground, hall: &Hall, due: u64) -> Duration {
     moved.duration_since(begin)
 }
 
-/// Processes of the nodes, if they are ours.
-fn cpu_clock(ground: &Ground) -> anyhow::Result<Option<Vec<u32>>> {
-    let Some(own) = &ground.own else { return Ok(None) };
-    let pids = own.processes().into_iter().map(|(_, pid, _)| pid.context("a running node"));
-    pids.collect::<anyhow::Result<_>>().map(Some)
+/// What was taken within the span: CPU seconds, and the nodes' own counts.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    nodes: f64,
+    driver: f64,
+    pushes: u64,
+    /// To connections, answers among them.
+    writes: u64,
 }
 
-/// CPU seconds of these processes, and of this one, within the span.
-async fn cpu_within(pids: Vec<u32>, span: Span) -> anyhow::Result<(f64, f64)> {
-    let all = || {
-        let nodes = pids.iter().map(|pid| seconds_of(*pid)).sum::<anyhow::Result<f64>>()?;
-        anyhow::Ok((nodes, seconds_of(std::process::id())?))
-    };
+/// A node's process and where it tells of itself.
+type Processes = Vec<(u16, Option<u32>, String)>;
+
+/// What these processes, and this one, take within the span. The counts of one node are of one instant, which may be a little
+/// beside the span's ends: they are for what stands to each other.
+async fn taken_within(processes: Processes, span: Span) -> anyhow::Result<Taken> {
     sleep_until(span.from).await;
-    let before = all()?;
+    let before = taken(&processes).await?;
     sleep_until(span.to).await;
-    let after = all()?;
-    Ok((after.0 - before.0, after.1 - before.1))
+    let after = taken(&processes).await?;
+    Ok(Taken {
+        nodes: after.nodes - before.nodes,
+        driver: after.driver - before.driver,
+        pushes: after.pushes - before.pushes,
+        writes: after.writes - before.writes,
+    })
+}
+
+/// Since each process began.
+async fn taken(processes: &Processes) -> anyhow::Result<Taken> {
+    let mut sum = Taken { driver: seconds_of(std::process::id())?, ..Taken::default() };
+    for (_, pid, _) in processes {
+        sum.nodes += seconds_of(pid.context("a running node")?)?;
+    }
+    for (_, _, http) in processes {
+        let of = fetch::status(http, STATUS).await?.delivery;
+        sum.pushes += of.pushes;
+        sum.writes += of.writes;
+    }
+    Ok(sum)
 }

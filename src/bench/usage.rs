@@ -1,11 +1,20 @@
-//! What the nodes' processes take of the machine, as `/proc` tells it: memory, time on its cores, bytes read from its disks.
+//! What the nodes take of the machine: memory, time on its cores and bytes read from its disks, as `/proc` tells it of their
+//! processes; and blocks of its disks, as the file system does of their folders.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::check::cluster::OwnCluster;
+
+/// `st_blocks` counts in these, whatever the file system's blocks are.
+const BLOCK: u64 = 512;
+/// Files and folders of one node, at most.
+const MOST_FILES: u32 = 100_000;
 
 /// Figures per node, by its id.
 pub(super) type PerNode<T> = Vec<(u16, T)>;
@@ -66,6 +75,72 @@ pub(super) async fn share_of_a_core(own: &OwnCluster, length: Duration) -> anyho
     Ok(before.iter().zip(&after).map(share).collect())
 }
 
+/// Bytes that files have on the disk: their blocks, whatever their length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct OnDisk {
+    /// The redo journal, which has a fixed size.
+    pub(super) journal: u64,
+    /// The database of Raft's logs.
+    pub(super) log: u64,
+    /// That of what the logs came to.
+    pub(super) state: u64,
+    /// The node's own log file, its identity and the like.
+    pub(super) rest: u64,
+}
+
+impl OnDisk {
+    /// What grows with what is stored: all but the journal.
+    pub(super) fn growing(&self) -> u64 {
+        self.log + self.state + self.rest
+    }
+}
+
+/// What every node's data folder takes.
+///
+/// # Errors
+/// When one cannot be read, or has more files than a node has.
+pub(super) fn on_disk(own: &OwnCluster) -> anyhow::Result<PerNode<OnDisk>> {
+    let each = own.processes().into_iter().map(|(node, ..)| {
+        let folder = own.folder().join(format!("node-{node}/data"));
+        Ok((node, parts(&folder).with_context(|| format!("looking at {}", folder.display()))?))
+    });
+    each.collect()
+}
+
+fn parts(folder: &Path) -> anyhow::Result<OnDisk> {
+    let (mut sum, mut left) = (OnDisk::default(), MOST_FILES);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let bytes = blocks(&entry.path(), &mut left)?;
+        match entry.file_name().to_str() {
+            Some("journal") => sum.journal += bytes,
+            Some("log") => sum.log += bytes,
+            Some("state") => sum.state += bytes,
+            _ => sum.rest += bytes,
+        }
+    }
+    Ok(sum)
+}
+
+/// Of a file, or of a folder and all below it.
+fn blocks(path: &Path, left: &mut u32) -> anyhow::Result<u64> {
+    ensure!(*left > 0, "more than {MOST_FILES} files");
+    *left -= 1;
+    let of = match std::fs::symlink_metadata(path) {
+        Ok(of) => of,
+        // A running database lets go of files while they are counted.
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(fault) => return Err(fault.into()),
+    };
+    let mut bytes = of.blocks() * BLOCK;
+    if of.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            bytes += blocks(&entry?.path(), left)?;
+        }
+    }
+    Ok(bytes)
+}
+
 fn of_each<T>(own: &OwnCluster, tell: impl Fn(u32) -> anyhow::Result<T>) -> anyhow::Result<PerNode<T>> {
     let processes = own.processes().into_iter();
     processes.map(|(node, pid, _)| Ok((node, tell(pid.context("a running node")?)?))).collect()
@@ -97,6 +172,24 @@ mod tests {
         assert_eq!(named("rchar: 5\nread_bytes: 4096\n", "read_bytes:"), Some(4096));
         assert_eq!(named("VmRSS:\t   12345 kB\n", "VmRSS:"), Some(12345));
         assert_eq!(named("VmRSS:\t   12345 kB\n", "VmHWM:"), None);
+    }
+
+    /// A hole takes nothing, and what is below a folder counts for it.
+    #[test]
+    fn blocks_are_counted_and_not_lengths() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["journal", "log", "state/db"] {
+            std::fs::create_dir_all(folder.path().join(part)).unwrap();
+        }
+        std::fs::File::create(folder.path().join("journal/0")).unwrap().set_len(1 << 30).unwrap();
+        std::fs::write(folder.path().join("state/db/heap"), vec![1; 1 << 20]).unwrap();
+        std::fs::File::open(folder.path().join("state/db/heap")).unwrap().sync_all().unwrap();
+        std::fs::write(folder.path().join("store"), "id").unwrap();
+        let of = parts(folder.path()).unwrap();
+        assert!(of.journal < 1 << 20, "{of:?}");
+        assert!((1 << 20..2 << 20).contains(&of.state) && of.log < 1 << 20, "{of:?}");
+        assert_eq!(of.growing(), of.log + of.state + of.rest);
+        assert!(parts(&folder.path().join("none")).is_err());
     }
 
     #[test]

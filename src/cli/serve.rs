@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::fleet::PidFile;
+use crate::fleet::{PidFile, allow};
 use crate::http::{HttpServer, Subject};
 use crate::node::{Node, Seams};
 use crate::status::NodeStatus;
@@ -25,6 +25,8 @@ use crate::terminal as out;
 
 /// How often a node that was started `--with-parent` looks for it.
 const PARENT_CHECK: Duration = Duration::from_millis(200);
+/// Files of a node beside connections, at most: databases, journal, links to the other nodes, the log.
+const OTHER_FILES: u64 = 512;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -55,6 +57,10 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    // A node that cannot have so many serves those it can: the system may have its reasons.
+    if let Err(few) = allow(open_files(&config)) {
+        tracing::warn!("limits.connections = {} cannot be reached: {few}", config.limits.connections);
+    }
     let pid_file = PidFile::of(&mine.data);
     pid_file.take().with_context(|| {
         format!("node {} cannot take its data folder (node.data = {})", args.node, mine.data.display())
@@ -76,6 +82,11 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode> {
     });
     pid_file.release();
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Files that a node has open when all connections that it may take are there.
+fn open_files(config: &Config) -> u64 {
+    u64::from(config.limits.connections) + u64::from(config.limits.http_connections) + OTHER_FILES
 }
 
 /// What HTTP shows before, while and after the node is there.

@@ -4,6 +4,7 @@
 //! process by pid *and* start time, so that a pid that the system gave to somebody else is never signalled. Must never
 //! end a process it has not found that way.
 
+mod open_files;
 mod pid;
 mod ports;
 mod wait;
@@ -20,6 +21,7 @@ use rustix::process::Signal;
 
 use crate::config::{Config, NodeConfig};
 
+pub use open_files::{TooFew, allow};
 pub use pid::{PidFile, Process, State};
 pub use ports::free_addresses;
 pub use wait::{Board, Seen, ask, ask_all, wait_until_led};

@@ -66,6 +66,8 @@ impl Collector for Scrape {
             ("pages_asked", "Pages of old records asked for", status.caches.pages_asked),
             ("pages_loaded", "Pages of old records read from disk", status.caches.pages_loaded),
             ("pushes", "Pushes to connections", status.delivery.pushes),
+            ("writes", "Writes to connections; what waits is written together", status.delivery.writes),
+            ("written_bytes", "Bytes of these writes", status.delivery.written_bytes),
             ("published", "Records of sessions given to subscriptions", status.delivery.published),
             ("publish_visits", "Subscriptions looked at for that", status.delivery.visits),
             ("lags", "Times a subscription began to lag", status.delivery.lags),

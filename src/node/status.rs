@@ -46,6 +46,8 @@ impl Node {
                 subscriptions: delivery.subscriptions,
                 index_bytes: delivery.bytes,
                 pushes: delivery.pushes,
+                writes: self.gateway.stats().writes(),
+                written_bytes: self.gateway.stats().bytes_out(),
                 published: delivery.published,
                 visits: delivery.visits,
                 lags: delivery.lags,

@@ -1,9 +1,12 @@
 //! The modes of `rookery bench` that look at the nodes themselves, each small: what they print is whole, and true as far as
 //! a run can tell that lasts seconds on any machine.
 
+use std::path::Path;
+use std::process::{Command, Output};
+
 use serde_json::Value;
 
-use super::good;
+use super::{bad, good};
 
 fn measured(args: &str) -> Value {
     let temp = tempfile::tempdir().expect("folder");
@@ -77,4 +80,95 @@ fn growth_has_a_row_for_every_size() {
         assert!(point["kept_rate"].is_boolean() && messages > 0, "{report}");
         assert!(Some(messages) < point["acked"].as_u64(), "{report}");
     }
+}
+
+/// What cannot be had is said before anything waits for it. (With connections the mode waits for minutes until memory is still.)
+#[test]
+fn idle_connections_are_at_a_node_there_is_and_no_more_than_files() {
+    let temp = tempfile::tempdir().expect("folder");
+    let told = bad(temp.path(), &["bench", "idle", "--connections", "30", "--at", "4", "--shards", "4"], 1);
+    assert!(told.contains("there is no node 4"), "{told}");
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    if most.is_some_and(|most| most < 91_000) {
+        let told = bad(temp.path(), &["bench", "idle", "--connections", "90000", "--at", "1"], 1);
+        assert!(told.contains("91000 open files") && told.contains("ulimit"), "{told}");
+    }
+}
+
+/// The same logins once more, under a load that is read back; the rate is half of what was reached before, or the one named.
+#[test]
+fn logins_are_measured_while_others_send() {
+    for (rate, half) in [("--rate 200", false), ("--rate", true)] {
+        let report = measured(&format!("bench login --sessions 12 --rounds 4 --logins 0 --seed 5 {rate}"));
+        let under = &report["under_load"];
+        let of = |what: &str| under[what].as_f64().unwrap_or_else(|| panic!("{what}: {report}"));
+        assert!(of("acked_in_all") > 0.0 && of("read_back") >= of("acked_in_all"), "{report}");
+        // Whether the rate was kept is for the machine to say.
+        assert!(under["kept_rate"].is_boolean() && under["send"]["messages"].as_u64() > Some(0), "{report}");
+        match half {
+            true => assert_eq!(of("rate") * 2.0, of("closed_loop"), "{report}"),
+            false => assert!(of("rate") == 200.0 && under["closed_loop"].is_null(), "{report}"),
+        }
+        for logins in [&report, &under["logins"]] {
+            assert!(logins["first_page"]["p99_ms"].as_f64() > Some(0.0), "{report}");
+            assert!(logins["bytes_whole"].as_u64() > logins["bytes_since"].as_u64(), "{report}");
+        }
+    }
+}
+
+/// What a stopped node's folder takes is told by its parts, and what is stored is in one of them.
+#[test]
+fn a_restart_tells_what_the_folders_take() {
+    let report = measured("bench restart --messages 4000 --sessions 8 --size 256 --seed 5");
+    assert!(report["content_bytes"].as_u64() >= Some(4000 * 256), "{report}");
+    let nodes = report["disk"].as_array().expect("a folder for each node");
+    assert_eq!(nodes.len(), 3, "{report}");
+    for node in nodes {
+        let of = |part: &str| node[1][part].as_u64().unwrap_or_else(|| panic!("{part}: {report}"));
+        // Contents are random, so they are there in full; nobody says in which database while they are few.
+        assert!(of("state") + of("log") + of("journal") > 4000 * 256 && of("journal") > 0, "{report}");
+    }
+    assert!(report["disk_ratio"].as_f64() > Some(0.0), "{report}");
+}
+
+/// What fanout-ratio.sh makes of what the two programs say: stand-ins, so that nothing is built or measured.
+fn fanout(folder: &Path, spread: &str, args: &[&str]) -> Output {
+    let stand_in = |name: &str, text: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("make it a program");
+        path
+    };
+    let probe = r#"echo "$@" >>"$0.told"; echo '{"batch": 7, "deliveries_per_second": 8000000.0}'"#;
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/fanout-ratio.sh"))
+        .args(args)
+        .env("ROOKERY", stand_in("rookery", spread))
+        .env("PROBE", stand_in("probe", probe))
+        .env("SECONDS_MEASURED", "1")
+        .env("TMPDIR", folder)
+        .output()
+        .expect("the script runs")
+}
+
+#[test]
+fn the_ratio_to_the_probe_is_of_equal_frames_and_writes() {
+    let temp = tempfile::tempdir().expect("folder");
+    let said = r#"echo '{"deliveries_per_second": 6000000.0, "delivery": {"p99_ms": 41.5}, "deliveries_per_write": 6.6, "bytes_per_delivery": 211.4}'"#;
+    let output = fanout(temp.path(), said, &["2", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
+    assert_eq!(report["rounds"].as_array().map(Vec::len), Some(2), "{report}");
+    assert_eq!(report["medians"]["ratio"].as_f64(), Some(0.75), "{report}");
+    let told = std::fs::read_to_string(temp.path().join("probe.told")).expect("what the probe was told");
+    assert_eq!(told.lines().count(), 2);
+    assert!(told.lines().all(|line| line.contains("--sockets 1000 --size 211 --batch 7 ")), "{told}");
+    for form in ["--markdown", "1"] {
+        let output = fanout(temp.path(), said, &[form]);
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("0.75"));
+    }
+    // A run that lost something is none.
+    assert_eq!(fanout(temp.path(), "exit 1", &["1"]).status.code(), Some(1));
+    assert_eq!(fanout(temp.path(), said, &["none"]).status.code(), Some(2));
 }

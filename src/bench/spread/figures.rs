@@ -77,6 +77,11 @@ pub(super) struct SpreadReport {
     pub(super) acked_in_all: u64,
     /// … and found when read back.
     pub(super) read_back: u64,
+    /// Of a frame that is pushed, on average.
+    pub(super) bytes_per_delivery: f64,
+    /// Frames pushed by each write of a node to a connection within the span, answers' writes among them; null for a running
+    /// cluster.
+    pub(super) deliveries_per_write: Option<f64>,
     /// Null for a running cluster.
     pub(super) cpu_seconds: Option<Cpu>,
     pub(super) seed: u64,
@@ -131,11 +136,17 @@ impl SpreadReport {
         )
     }
 
+    fn writes(&self) -> String {
+        let each = self.deliveries_per_write;
+        let each = each.map_or_else(|| "not measured".to_owned(), |each| format!("{each:.1}"));
+        format!("{each} with one write, {:.0} B each", self.bytes_per_delivery)
+    }
+
     pub(super) fn line(&self) -> String {
         let all = &self.all;
         let mut line = format!(
             "bench spread: {}: {:.0} sends/s  p50 {:.2} ms  p99 {:.2} ms; {:.0} deliveries/s  p50 {:.2} ms  p99 {:.2} ms  \
-             max {:.1} ms; received {} of {} due, the last {:.0} ms after the last ACK; missing {}  doubled {}  lagged {} \
+             max {:.1} ms, {}; received {} of {} due, the last {:.0} ms after the last ACK; missing {}  doubled {}  lagged {} \
              (skipped {})  busy {}  read back {} of {} acked; CPU: {}  seed {}",
             self.shape(),
             self.sends_per_second,
@@ -145,6 +156,7 @@ impl SpreadReport {
             self.delivery.p50_ms,
             self.delivery.p99_ms,
             self.delivery.max_ms,
+            self.writes(),
             all.received,
             all.expected,
             self.settled_ms,
@@ -171,9 +183,9 @@ impl SpreadReport {
         let all = &self.all;
         let kept = if self.kept_rate == Some(false) { ", not kept" } else { "" };
         format!(
-            "| load | sends/s | p50 ms | p99 ms | deliveries/s | p50 ms | p99 ms | max ms | received | missing | doubled | lagged | CPU |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|---|\n\
-             | {}{kept} | {:.0} | {:.2} | {:.2} | {:.0} | {:.2} | {:.2} | {:.1} | {} of {} | {} | {} | {} | {} |",
+            "| load | sends/s | p50 ms | p99 ms | deliveries/s | p50 ms | p99 ms | max ms | deliveries a write | received | missing | doubled | lagged | CPU |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n\
+             | {}{kept} | {:.0} | {:.2} | {:.2} | {:.0} | {:.2} | {:.2} | {:.1} | {} | {} of {} | {} | {} | {} | {} |",
             self.shape(),
             self.sends_per_second,
             self.send.p50_ms,
@@ -182,6 +194,7 @@ impl SpreadReport {
             self.delivery.p50_ms,
             self.delivery.p99_ms,
             self.delivery.max_ms,
+            self.writes(),
             all.received,
             all.expected,
             all.missing,
