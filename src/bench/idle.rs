@@ -26,8 +26,9 @@ use crate::check::link::Link;
 use crate::config::Limits;
 use crate::http::fetch;
 
-/// How long memory is left to settle, once idle actors have left it, before it is read.
-const SETTLE: Duration = Duration::from_secs(15);
+/// How long memory is left to settle, once idle actors have left it, before it is read: what they changed is written some seconds
+/// later, the database `state` is opened anew half a minute after that, and the allocator keeps pages for ten seconds more.
+const SETTLE: Duration = Duration::from_secs(45);
 /// How long a cluster that has formed is left alone before it is watched, and for how long it is.
 const FORMED: Duration = Duration::from_secs(3);
 const WATCHED: Duration = Duration::from_secs(10);

@@ -197,11 +197,11 @@ section! {
         journal_segment_mib: u32 = 64, number(1, 1024, "MiB");
         /// Most journal segments; when three quarters are in use, nothing new is written until the databases have caught up, and what waits for that for a second is told BUSY.
         journal_segments: u32 = 8, number(2, 64, "segments");
-        /// Cache of log entries, all shards together.
+        /// Cache of log entries, all shards together; empty when nothing has been written for half a minute.
         entry_cache_mib: u32 = 64, number(1, 16_384, "MiB");
-        /// Cache of each of the two databases. sled keeps one or two leaves in each of its 256 parts however small it is, and what was written until a database is opened anew: after four times as many bytes, and the one with the rows when nobody has written to it for half a minute.
+        /// Cache of each of the two databases. sled keeps one or two leaves in each of its 256 parts however small it is, and what was written until a database is opened anew: after four times as many bytes, or a quarter as many when nobody has written to it for half a minute.
         sled_cache_mib: u32 = 32, number(1, 16_384, "MiB");
-        /// Newest bytes of the log that only the journal and memory hold; older ones go to the database, if they are still needed.
+        /// Newest bytes of the log that only the journal and memory hold; older ones go to the database, if they are still needed, and all of them when nothing has been written for half a minute.
         settle_lag_mib: u32 = 128, number(0, 1024, "MiB");
         /// How often a shard with changes writes a checkpoint; up to eight times as long where little has changed in each of many sessions.
         checkpoint_ms: u64 = 1_000, number(100, 600_000, "ms");

@@ -75,7 +75,7 @@ impl ShardActor {
     }
 
     fn session(&self, key: &SessionId) -> Resident<Session> {
-        let unknown = !self.shared.table.contains_key(key);
+        let unknown = !self.shared.table.contains(key);
         find(&self.shared.sessions, key, unknown, &self.shared)
     }
 
@@ -133,8 +133,9 @@ fn find<E: Entity>(
     resident
 }
 
-/// A registry with so many times more room than entities gives it back.
+/// A registry with so many times more room than entities, or than the least that is worth it, gives it back.
 const SPARSE: usize = 8;
+const LEAST_ROOM: usize = 128;
 
 /// Lets go of clean entities that nobody has used since `since`, and of more, those unused the longest first, until
 /// `most` are left.
@@ -149,7 +150,7 @@ fn passivate<E: Entity>(registry: &DashMap<E::Key, Resident<E>>, most: usize, si
             registry.remove(&key);
         }
     }
-    if registry.capacity() > SPARSE * registry.len().max(1024) {
+    if registry.capacity() > SPARSE * registry.len().max(LEAST_ROOM) {
         registry.shrink_to_fit();
     }
 }
@@ -230,7 +231,7 @@ impl Handler<Reset> for ShardActor {
         shared.table.clear();
         let Tables { table, intents, errands, timers, freed, over } = reset.tables;
         for (session, row) in table {
-            shared.table.insert(session, row);
+            shared.table.insert(&session, row);
         }
         *shared.intents.lock() = intents.into_iter().collect();
         *shared.errands.lock() = errands.into_iter().collect();

@@ -7,10 +7,11 @@ use rookery_wire::codec::encode_into;
 use rookery_wire::frame::{begin_frame, end_frame};
 use rookery_wire::{Kind, SessionId, UserId};
 
+use super::directory::TableRow;
 use super::entity::{Entity, Fetch};
 use super::overdue;
 use super::pages::page_of;
-use super::shared::{Shared, TableRow};
+use super::shared::Shared;
 use crate::delivery::{Push, Topic};
 use crate::state::lookups::Looked;
 use crate::state::{
@@ -185,7 +186,7 @@ impl Entity for Session {
             // One that does not exist yet but has left something has a row of zeros, and says when it changed.
             let (last_seq, time_ms, count) = (self.last_seq(), self.time_ms(), self.count());
             let row = TableRow { last_seq, time_ms, count, changed: self.changed() };
-            shared.table.insert(self.id().clone(), row);
+            shared.table.insert(self.id(), row);
         }
         if std::mem::take(&mut effects.timers_moved) {
             shared.timers.lock().set(self.id(), self.next_expiry(), self.retention());

@@ -7,7 +7,8 @@
 //! ([`rounds`]), [`reads`] answers
 //! (groups in [`group_reads`], what is a user's own in [`own_reads`], receipts and presence in [`live_reads`]),
 //! [`digests`] proves a history to clients and [`compare`] to the other replicas,
-//! [`retention`] lets go of what is not to be kept, [`over`] of sessions that never began, [`snapshot`] moves the whole, and [`tables`] is what memory has of it.
+//! [`retention`] lets go of what is not to be kept, [`over`] of sessions that never began, [`snapshot`] moves the whole, and
+//! [`tables`] is what memory has of it, of every session a line ([`directory`]).
 
 pub mod actor;
 pub mod api;
@@ -15,6 +16,7 @@ pub mod carrier;
 pub mod checkpoint;
 pub mod compare;
 mod digests;
+mod directory;
 pub mod effects;
 pub mod entity;
 pub mod errands;

@@ -99,7 +99,7 @@ fn push_early(shared: &Shared, seqs: &mut HashMap<SessionId, u64>, at: &At, comm
     else {
         return;
     };
-    let row = shared.table.get(&session).map(|row| *row).unwrap_or_default();
+    let row = shared.table.get(&session).unwrap_or_default();
     let seq = seqs.get(&session).copied().unwrap_or(0).max(row.last_seq) + 1;
     seqs.insert(session.clone(), seq);
     let record = Record {

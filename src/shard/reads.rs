@@ -154,7 +154,7 @@ impl Reads {
         look: impl FnOnce(&Session) -> T + Send + 'static,
     ) -> Result<T, ReadRefusal> {
         // A session that does not exist is not woken: asking for names at random must cost nothing.
-        if !self.shared.table.contains_key(session) {
+        if !self.shared.table.contains(session) {
             return Err(no_such(session));
         }
         let _place = self.waking(self.shared.sessions.contains_key(session)).await?;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::api::{Answer, Answers, Freshness, Read, ReadRefusal, ReadReply, Turn};
 use super::compare::Divergences;
 use super::digests::HASHING;
+use super::directory::Directory;
 use super::entity::Resident;
 use super::handle::Surroundings;
 use super::overdue::SureTime;
@@ -92,19 +93,6 @@ pub struct ShardOptions {
     pub requests_per_user: u32,
 }
 
-/// One line of the table of all sessions (R15): login reads it and wakes nobody.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TableRow {
-    /// Last seq.
-    pub last_seq: u64,
-    /// Time of the last record.
-    pub time_ms: u64,
-    /// Countable messages.
-    pub count: u64,
-    /// Log index at which the session last changed in what lists show of it.
-    pub changed: u64,
-}
-
 /// Shared by the actors and tasks of one shard.
 pub struct Shared {
     /// This node.
@@ -120,7 +108,7 @@ pub struct Shared {
     /// Held while rows of an entity are written, and while a snapshot reads one entity: so it reads it at one index.
     pub rows_lock: tokio::sync::RwLock<()>,
     /// Every session of the shard.
-    pub table: DashMap<SessionId, TableRow>,
+    pub table: Directory,
     /// Places for readers that wake a session or a user.
     pub waking: Semaphore,
     /// Places for those who hash records for a digest, until the work is done, whether or not somebody still waits for it.
@@ -222,6 +210,8 @@ impl Shared {
         map: Map,
         tables: Tables,
     ) -> Self {
+        let table = Directory::new(&*around.entropy);
+        tables.table.iter().for_each(|(session, row)| table.insert(session, *row));
         Self {
             node: around.node,
             shard,
@@ -236,7 +226,7 @@ impl Shared {
             unpurged: Mutex::default(),
             purge_asked: AtomicU64::new(0),
             purge_wanted: Notify::new(),
-            table: tables.table.into_iter().collect(),
+            table,
             sessions: DashMap::new(),
             users: DashMap::new(),
             dirty: Mutex::default(),

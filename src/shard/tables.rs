@@ -10,8 +10,8 @@ use rookery_raft::{Fault, Map};
 use rookery_wire::{SessionId, UserId};
 
 use super::checkpoint::unreadable;
+use super::directory::TableRow;
 use super::retention::Timers;
-use super::shared::TableRow;
 use crate::state::session_rows::HeadRow;
 use crate::state::tables::{ERRANDS, EXPIRIES, HEADS, INTENTS, Kind, PageSize, TO_FREE, note_expiry};
 use crate::state::{Freed, RowFault, RowReader};

@@ -20,8 +20,8 @@ const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 1 + 32;
 /// Most records in a run.
 pub const RUN_RECORDS: usize = 64;
-/// A run is closed once it has so many bytes.
-const RUN_BYTES: usize = 32 << 10;
+/// A run is closed once it has so many bytes. The database reads and writes a leaf of up to 64 rows as a whole.
+const RUN_BYTES: usize = 8 << 10;
 
 /// Consecutive records, as a row holds them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,13 @@
 //!
 //! Owns the batches that the journal holds and sled does not, bounded in bytes: a writer that is too far ahead waits.
 //! The keeper takes the oldest and leaves `lag` bytes behind, so that entries have time to be purged and never reach
-//! sled: a batch of which nothing is left in any log stays as a few numbers. Must never drop one: until sled has flushed
+//! sled: a batch of which nothing is left in any log stays as a few numbers. Once nothing has come for a while the keeper takes
+//! the rest as well: an idle node holds no log in memory. Must never drop one: until sled has flushed
 //! it, it exists here and in the journal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -43,6 +44,8 @@ pub(crate) struct Taken {
     pub(crate) floors: BTreeMap<GroupId, u64>,
     /// Whose wait is over once these are settled.
     pub(crate) waiting: Vec<oneshot::Sender<()>>,
+    /// Nothing has come for a while, and nothing is left.
+    pub(crate) at_rest: bool,
 }
 
 impl Batch {
@@ -61,8 +64,10 @@ impl Batch {
 #[derive(Debug)]
 pub(crate) struct Backlog {
     most: usize,
-    /// Bytes of the newest batches that the keeper leaves here.
+    /// Bytes of the newest batches that the keeper leaves here …
     lag: usize,
+    /// … unless nothing has come for so long.
+    rest: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -81,14 +86,17 @@ struct State {
     durable: u64,
     /// Number of the newest batch that was pushed.
     pushed: u64,
+    /// When that was.
+    pushed_at: Option<Instant>,
     /// Who waits until the batch of this number is settled, and with it all before it.
     waiting: Vec<(u64, oneshot::Sender<()>)>,
 }
 
 impl Backlog {
-    /// At most `most` bytes, of which the keeper leaves `lag` alone; `lag` is held below half of `most`.
-    pub(crate) fn new(most: usize, lag: usize) -> Self {
-        Self { most, lag: lag.min(most / 2), state: Mutex::default(), changed: Condvar::new() }
+    /// At most `most` bytes, of which the keeper leaves `lag` alone until nothing has come for `rest`; `lag` is held below half
+    /// of `most`.
+    pub(crate) fn new(most: usize, lag: usize, rest: Duration) -> Self {
+        Self { most, lag: lag.min(most / 2), rest, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// From so many bytes on the keeper does not wait for its time: half as much again as it leaves, so that it works
@@ -120,7 +128,7 @@ impl Backlog {
                 state.floors.insert(*group, index_after(meta.purged));
             }
         }
-        state.pushed = batch.number;
+        (state.pushed, state.pushed_at) = (batch.number, Some(Instant::now()));
         state.batches.push_back(batch);
         if state.bytes >= self.due() {
             self.changed.notify_all();
@@ -129,12 +137,12 @@ impl Backlog {
     }
 
     /// Waits until `pause` is over, the backlog is large, or somebody hurries; then what is older than the newest `lag`
-    /// bytes, if that has become enough to be worth it, and everything once closed, if somebody waits for that, or if the
-    /// journal is `pressed`: it can be full of less than is left alone here. None once closed and empty.
+    /// bytes, if that has become enough to be worth it, and everything once closed, at rest, if somebody waits for that, or if
+    /// the journal is `pressed`: it can be full of less than is left alone here. None once closed and empty.
     ///
     /// Who waits for a batch that is not here yet goes on waiting: without its floors, what it purges would be settled.
     pub(crate) fn take(&self, pause: Duration, pressed: impl FnOnce() -> bool) -> Option<Taken> {
-        let deadline = std::time::Instant::now() + pause;
+        let deadline = Instant::now() + pause;
         let mut state = self.state.lock();
         while !state.kicked && !state.closed && state.bytes < self.due() {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
@@ -149,12 +157,13 @@ impl Backlog {
         let (ready, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(number, _)| *number <= pushed);
         state.waiting = early;
         let waiting: Vec<_> = ready.into_iter().map(|(_, settled)| settled).collect();
-        let leave = match state.closed || !waiting.is_empty() || pressed() {
+        let at_rest = state.pushed_at.is_none_or(|at| at.elapsed() >= self.rest);
+        let leave = match state.closed || at_rest || !waiting.is_empty() || pressed() {
             true => 0,
             false if self.lag > 0 && state.bytes < self.due() => state.bytes,
             false => self.lag,
         };
-        let mut taken = Taken { batches: Vec::new(), floors: state.floors.clone(), waiting };
+        let mut taken = Taken { batches: Vec::new(), floors: state.floors.clone(), waiting, at_rest };
         while state.bytes > leave
             && let Some(batch) = state.batches.pop_front()
         {
@@ -163,6 +172,9 @@ impl Backlog {
             taken.batches.push(batch);
         }
         state.batches.iter_mut().for_each(|batch| batch.shed(&taken.floors));
+        if at_rest {
+            state.batches.shrink_to_fit();
+        }
         Some(taken)
     }
 

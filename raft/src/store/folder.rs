@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::error::StoreError;
 
 const MAGIC: &[u8; 8] = b"ROOKSTOR";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Most bytes `set_identity` accepts.
 pub(crate) const IDENTITY_MAX: usize = 64 * 1024;
 
@@ -277,8 +277,21 @@ mod tests {
         body.extend_from_slice(b"whatever comes later");
         fs::write(temp.path().join("store"), frame(&body)).unwrap();
         let error = Folder::open(temp.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerFormat { found: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerFormat { found, .. } if found == VERSION + 1), "{error}");
         assert!(!error.to_string().contains("move the folder away"), "{error}");
+    }
+
+    #[test]
+    fn an_older_format_is_refused_by_its_number() {
+        let temp = tempfile::tempdir().unwrap();
+        Folder::open(temp.path()).unwrap().finish_creation().unwrap();
+        let mut body = MAGIC.to_vec();
+        body.extend_from_slice(&(VERSION - 1).to_le_bytes());
+        body.extend_from_slice(&7u64.to_le_bytes());
+        fs::write(temp.path().join("store"), frame(&body)).unwrap();
+        let error = Folder::open(temp.path()).unwrap_err().to_string();
+        let says = format!("is of format {}, and this version reads {VERSION} only", VERSION - 1);
+        assert!(error.contains(&says), "{error}");
     }
 
     #[test]

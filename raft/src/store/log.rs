@@ -119,7 +119,7 @@ impl DiskLog {
         let queue = Arc::new(Queue::new());
         let room = options.journal_segment_bytes * most as u64 / 2;
         let room = usize::try_from(room.min(BACKLOG_MOST)).unwrap_or(usize::MAX);
-        let backlog = Arc::new(Backlog::new(room, options.settle_lag_bytes));
+        let backlog = Arc::new(Backlog::new(room, options.settle_lag_bytes, options.rest));
         let entry_max = Journal::body_max(options.journal_segment_bytes);
         let free = Arc::new(AtomicU64::new(free_disk(&folder.dir)));
         let writer = Writer {

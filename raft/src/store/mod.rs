@@ -82,8 +82,8 @@ pub struct StoreOptions {
     /// Most segments (default 8, at least 2). The journal begins with two and grows as it must.
     pub journal_segments: usize,
     /// Bytes of the newest batches that only the journal and memory hold (default 128 MiB, at most a quarter of the
-    /// journal): the keeper settles what is older in sled's `log`, unless it has been purged meanwhile. They are read
-    /// again at the next start after a crash.
+    /// journal): the keeper settles what is older in sled's `log`, unless it has been purged meanwhile, and the rest when
+    /// nothing is written any more. They are read again at the next start after a crash.
     pub settle_lag_bytes: usize,
     /// How often the keeper looks, if nothing hurries it (default 1 s).
     pub keeper_pause: Duration,
@@ -91,9 +91,9 @@ pub struct StoreOptions {
     pub entry_cache_bytes: usize,
     /// sled's cache, for each of the two databases (default 64 MiB).
     pub sled_cache_bytes: usize,
-    /// Nobody wrote to `state` for so long: it is opened anew to get its memory back, also for less (default 30 s). Readers wait
-    /// meanwhile.
-    pub state_rest: Duration,
+    /// Nobody wrote to a database for so long: it is opened anew to get its memory back, also for less, and what of the log only
+    /// the journal and memory held goes into `log` before (default 30 s). Readers wait meanwhile.
+    pub rest: Duration,
     /// Free bytes on the file system below which [`StoreHealth::low_disk`] is set (default 1 GiB).
     pub free_disk_low_water: u64,
     /// Threads that read (default 2).
@@ -124,7 +124,7 @@ impl StoreOptions {
             keeper_pause: Duration::from_secs(1),
             entry_cache_bytes: 64 << 20,
             sled_cache_bytes: 64 << 20,
-            state_rest: Duration::from_secs(30),
+            rest: Duration::from_secs(30),
             free_disk_low_water: 1 << 30,
             read_threads: 2,
             watchdog: Duration::from_secs(60),

@@ -22,6 +22,7 @@ use super::journal::format::Sealed;
 use super::log_db::{Change, LogDb, encode_meta, encode_position, entry_key, meta_key, position_key};
 use super::meta::{GroupMeta, Metas, index_after};
 use super::record::{Kind, Record};
+use super::state_writer::REST_PART;
 
 /// Bytes of values in one sled batch: it locks every leaf it touches, and readers wait meanwhile.
 const SLICE_BYTES: usize = 4 << 20;
@@ -132,7 +133,16 @@ impl Settled {
         self.db.flush()?;
         self.position = number;
         self.steps.at(Step::Flushed);
-        if self.resident.values().sum::<u64>() >= self.reopen_after {
+        self.reopen_beyond(self.reopen_after)
+    }
+
+    /// Nobody writes: the database is opened anew for a part of what makes a busy one do so.
+    pub(crate) fn give_memory_back(&mut self) -> io::Result<()> {
+        self.reopen_beyond(self.reopen_after / REST_PART as u64)
+    }
+
+    fn reopen_beyond(&mut self, bytes: u64) -> io::Result<()> {
+        if self.resident.values().sum::<u64>() >= bytes {
             self.resident.clear();
             self.db.reopen()?;
         }

@@ -66,7 +66,7 @@ impl DiskState {
             db: db.clone(),
             commands: queue,
             reopen_after: super::reopen_after(options),
-            rest: options.state_rest,
+            rest: options.rest,
             policy: options.fault.clone(),
             steps: options.steps.clone(),
             dirty: 0,

@@ -24,7 +24,7 @@ const DIRTY_BYTES: usize = 32 << 20;
 /// An unasked flush of what little is dirty.
 const IDLE_FLUSH: Duration = Duration::from_secs(5);
 /// A database at rest is opened anew once this part of what makes a busy one do so was written.
-const REST_PART: usize = 16;
+pub(crate) const REST_PART: usize = 16;
 
 /// One thing to do.
 pub(crate) enum Command {
@@ -166,7 +166,7 @@ mod tests {
         let mut options = StoreOptions::new(temp.path());
         // Opened anew after 16 MiB, or after 1 when it is at rest.
         options.sled_cache_bytes = 4 << 20;
-        options.state_rest = Duration::from_millis(200);
+        options.rest = Duration::from_millis(200);
         options.steps = StepHook::new(move |step| {
             if step == Step::StateReopened {
                 let _ = told.try_send(());

@@ -222,6 +222,9 @@ impl Group {
         while before - front.bytes < wanted && front.held.front().is_some_and(|h| h.op <= settled) {
             front.pop_oldest();
         }
+        if front.held.is_empty() {
+            front.held.shrink_to_fit();
+        }
         before - front.bytes
     }
 }
