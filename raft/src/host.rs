@@ -33,7 +33,7 @@ pub struct HostOptions {
     /// This node's identity in every group.
     pub me: RaftId,
     /// A leader speaks this often, and so often every group is asked whether an election is due: all at one moment (the beat
-    /// of `runtime`). Default 50 ms.
+    /// of `runtime`). One that looks late, for want of a core, may leave out a beat. Default 50 ms.
     pub heartbeat: Duration,
     /// A follower that heard nothing for a time drawn from this range, after the lease of the upper bound has run out,
     /// asks for votes. A leader whose majority was silent for the upper bound refuses to propose. Default 100..200 ms: with

@@ -84,7 +84,7 @@ pub(super) struct OnDisk {
     pub(super) log: u64,
     /// That of what the logs came to.
     pub(super) state: u64,
-    /// The node's own log file, its identity and the like.
+    /// Its identity and the like.
     pub(super) rest: u64,
 }
 

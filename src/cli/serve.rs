@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::fleet::{PidFile, allow};
+use crate::fleet::{PidFile, allow_most};
 use crate::http::{HttpServer, Subject};
 use crate::node::{Node, Seams};
 use crate::status::NodeStatus;
@@ -58,7 +58,7 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     // A node that cannot have so many serves those it can: the system may have its reasons.
-    if let Err(few) = allow(open_files(&config)) {
+    if let Err(few) = allow_most(open_files(&config)) {
         tracing::warn!("limits.connections = {} cannot be reached: {few}", config.limits.connections);
     }
     let pid_file = PidFile::of(&mine.data);

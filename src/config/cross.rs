@@ -183,4 +183,10 @@ fn sizes(config: &Config, found: &mut Vec<String>) {
             timing.heartbeat_ms
         ));
     }
+    if high < timing.heartbeat_ms.saturating_mul(3) {
+        found.push(format!(
+            "timing.election_ms ends at {high}: at least three times timing.heartbeat_ms ({}), or a heartbeat that is left out costs the lease",
+            timing.heartbeat_ms
+        ));
+    }
 }

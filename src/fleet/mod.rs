@@ -21,7 +21,7 @@ use rustix::process::Signal;
 
 use crate::config::{Config, NodeConfig};
 
-pub use open_files::{TooFew, allow};
+pub use open_files::{TooFew, allow, allow_most};
 pub use pid::{PidFile, Process, State};
 pub use ports::free_addresses;
 pub use wait::{Board, Seen, ask, ask_all, wait_until_led};

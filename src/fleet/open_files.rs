@@ -26,6 +26,19 @@ pub fn allow(wanted: u64) -> Result<(), TooFew> {
     setrlimit(Resource::Nofile, raised).map_err(|_| TooFew { wanted, allowed })
 }
 
+/// As [`allow`], but takes as many as there can be where so many cannot.
+///
+/// # Errors
+/// With what this process may have then.
+pub fn allow_most(wanted: u64) -> Result<(), TooFew> {
+    let Err(few) = allow(wanted) else { return Ok(()) };
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(few.allowed);
+    match allow(most) {
+        Ok(()) => Err(TooFew { wanted, allowed: most }),
+        Err(_) => Err(few),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +55,7 @@ mod tests {
         assert_eq!((refused.wanted, Some(refused.allowed)), (most + 1, before.current));
         assert!(refused.to_string().contains("ulimit"), "{refused}");
         assert_eq!(getrlimit(Resource::Nofile), before);
+        assert_eq!(allow_most(most + 1), Err(TooFew { wanted: most + 1, allowed: most }));
         allow(most).unwrap();
         assert_eq!(getrlimit(Resource::Nofile), Rlimit { current: Some(most), maximum: Some(most) });
     }

@@ -27,7 +27,7 @@ const AT_ONCE: usize = 64;
 /// From so many changed entities of a shard on, with less than `LITTLE` bytes of changes in each, changes are scattered: what their
 /// checkpoint costs goes by entities and not by bytes.
 const SCATTERED: usize = 32;
-/// See [`SCATTERED`]; less than half a run of records.
+/// See [`SCATTERED`]; no more than a run of records.
 const LITTLE: usize = 8 << 10;
 /// So many times as long a shard leaves scattered changes before it writes them: each entity then has more to write at once.
 const STRETCH: u32 = 4;

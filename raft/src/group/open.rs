@@ -36,8 +36,9 @@ fn config(options: &HostOptions) -> Result<Arc<Config>, String> {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "rookery".to_owned(),
-        // A heartbeat leaves at a beat of `runtime`; one that came due a moment after it would wait for the next.
-        heartbeat_interval: ms(options.heartbeat * 7 / 8),
+        // A heartbeat leaves at a beat of `runtime`, and openraft counts to the next from when it has looked: what came due a
+        // moment after a beat would wait for another. Not less, for answers that come later than this are not counted.
+        heartbeat_interval: ms(options.heartbeat * 4 / 5),
         election_timeout_min: ms(options.election.0),
         election_timeout_max: ms(options.election.1),
         // A checkpoint is the snapshot; the machine says when there is one.

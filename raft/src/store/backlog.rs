@@ -72,7 +72,7 @@ pub(crate) struct Backlog {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     batches: VecDeque<Batch>,
     floors: BTreeMap<GroupId, u64>,
@@ -86,10 +86,28 @@ struct State {
     durable: u64,
     /// Number of the newest batch that was pushed.
     pushed: u64,
-    /// When that was.
-    pushed_at: Option<Instant>,
+    /// When that was, or when this began.
+    pushed_at: Instant,
     /// Who waits until the batch of this number is settled, and with it all before it.
     waiting: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            batches: VecDeque::new(),
+            floors: BTreeMap::new(),
+            bytes: 0,
+            taken: 0,
+            kicked: false,
+            closed: false,
+            abandoned: false,
+            durable: 0,
+            pushed: 0,
+            pushed_at: Instant::now(),
+            waiting: Vec::new(),
+        }
+    }
 }
 
 impl Backlog {
@@ -128,7 +146,7 @@ impl Backlog {
                 state.floors.insert(*group, index_after(meta.purged));
             }
         }
-        (state.pushed, state.pushed_at) = (batch.number, Some(Instant::now()));
+        (state.pushed, state.pushed_at) = (batch.number, Instant::now());
         state.batches.push_back(batch);
         if state.bytes >= self.due() {
             self.changed.notify_all();
@@ -157,7 +175,7 @@ impl Backlog {
         let (ready, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(number, _)| *number <= pushed);
         state.waiting = early;
         let waiting: Vec<_> = ready.into_iter().map(|(_, settled)| settled).collect();
-        let at_rest = state.pushed_at.is_none_or(|at| at.elapsed() >= self.rest);
+        let at_rest = state.pushed_at.elapsed() >= self.rest;
         let leave = match state.closed || at_rest || !waiting.is_empty() || pressed() {
             true => 0,
             false if self.lag > 0 && state.bytes < self.due() => state.bytes,

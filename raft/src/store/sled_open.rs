@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 /// commands has tens of kilobytes, so leaves hold few. Fixed with the folder, like the next.
 pub(crate) const LOG_FANOUT: usize = 8;
 /// Keys per leaf of `state`, most of them of a hundred bytes. sled keeps some 250 bytes in memory for each leaf, read or not, and
-/// an idle session has nine rows: of a million sessions that is 65 MB, and with a quarter of the keys 250. A leaf is read and
-/// written whole, so what is large is cut into rows of some 8 KiB by those who write it.
-pub(crate) const STATE_FANOUT: usize = 64;
+/// an idle session has nine rows: of a million sessions that is 130 MB, and with half of the keys 250. A leaf is read and
+/// written whole, so records are cut into rows of some 8 KiB by those who write them; one that is larger is a row alone, and a
+/// leaf of messages of 64 KiB has 2 MiB.
+pub(crate) const STATE_FANOUT: usize = 32;
 /// sled's own flusher must never come first: ten years. (With none at all, dropping any iterator would flush.)
 const NEVER_MS: usize = 10 * 365 * 24 * 3600 * 1000;
 /// A negative level is zstd's fast mode. What we store is rarely compressible, and every flush rewrites whole leaves: of all samples of

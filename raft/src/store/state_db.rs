@@ -39,8 +39,8 @@ const MAP: &[u8] = b"map:";
 const MAP_END: &[u8] = b"map;";
 /// Uses after which a handle tells sled of them (`MAX_QUEUE_ITEMS` of cache-advisor 1.0).
 const USES: usize = 32;
-/// Bytes of rows read by one handle after which it is made to tell. The leaves they are in may be some ten times as large.
-const TELL_BYTES: usize = 64 << 10;
+/// Bytes of rows read by one handle after which it is made to tell. The leaves they are in may be some thirty times as large.
+const TELL_BYTES: usize = 32 << 10;
 /// Of the rows of a scan so many are in one leaf, about; each that has so many bytes is looked at by itself.
 const EVERY: usize = STATE_FANOUT / 2;
 const LARGE: usize = 1 << 10;

@@ -39,6 +39,8 @@ struct Front {
     /// Moves whenever entries that a reader may be fetching from sled stop being part of the log.
     cuts: u64,
     committed_noted: bool,
+    /// The meter when the newest entry was appended of those that memory let go; 0 for those of an earlier start.
+    let_go_at: u64,
 }
 
 #[derive(Debug)]
@@ -64,8 +66,16 @@ impl Group {
     /// `first` is the index of the first entry in sled, if there is one.
     pub(crate) fn new(id: GroupId, meta: GroupMeta, first: Option<u64>, meter: Meter) -> Self {
         let first = first.unwrap_or_else(|| index_after(meta.last));
-        let front =
-            Front { meta, first, held: VecDeque::new(), bytes: 0, ops: 0, cuts: 0, committed_noted: true };
+        let front = Front {
+            meta,
+            first,
+            held: VecDeque::new(),
+            bytes: 0,
+            ops: 0,
+            cuts: 0,
+            committed_noted: true,
+            let_go_at: 0,
+        };
         Self { id, front: Mutex::new(front), meter }
     }
 
@@ -204,9 +214,11 @@ impl Group {
             }
             behind += held.bytes;
         }
-        // What memory has let go is older than all that.
-        let first_held = front.held.front()?.entry.log_id.index;
-        (first_held > front.first && behind >= own && now >= all).then(|| first_held - 1)
+        // What memory has let go is older than all that, or was let go at rest: then so much has to have come since.
+        let last = front.held.front().map_or_else(|| front.meta.last, |held| Some(held.entry.log_id))?;
+        let gone = if front.held.is_empty() { last.index } else { last.index.saturating_sub(1) };
+        let since = front.let_go_at.saturating_add(all) <= now;
+        (gone >= front.first && (since || (behind >= own && now >= all))).then_some(gone)
     }
 
     /// Bytes held in memory.
@@ -240,7 +252,37 @@ impl Front {
     }
 
     fn pop_oldest(&mut self) {
-        let gone = self.held.pop_front().map_or(0, |h| h.bytes);
-        self.bytes -= gone;
+        if let Some(gone) = self.held.pop_front() {
+            self.bytes -= gone.bytes;
+            self.let_go_at = gone.at;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::{EntryPayload, LeaderId, Payload, RaftId};
+
+    fn entry(index: u64, bytes: usize) -> Entry {
+        let leader_id = LeaderId { term: 1, node_id: RaftId::new(1, 1) };
+        let payload = EntryPayload::Normal(Payload(Bytes::from(vec![0; bytes])));
+        Entry { log_id: LogId { leader_id, index }, payload }
+    }
+
+    #[test]
+    fn what_was_let_go_at_rest_counts_as_old_once_enough_came_since() {
+        let meter = Meter::default();
+        let quiet = Group::new(1, GroupMeta::default(), None, meter.clone());
+        let other = Group::new(2, GroupMeta::default(), None, meter);
+        let op = quiet.append(&[entry(1, 100), entry(2, 100)]).unwrap();
+        assert!(quiet.evict(usize::MAX, op) > 0 && quiet.bytes() == 0);
+        assert_eq!(quiet.beyond(1 << 20, 10_000), None, "nothing came since");
+        other.append(&[entry(1, 10_000)]).unwrap();
+        assert_eq!(quiet.beyond(1 << 20, 10_000), Some(2));
+        quiet.append(&[entry(3, 100)]).unwrap();
+        assert_eq!(quiet.beyond(1 << 20, 10_000), Some(2), "the newest is kept");
     }
 }
