@@ -78,12 +78,14 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
+        // Tokio's clock, which a simulation moves.
+        static FIRST: OnceLock<tokio::time::Instant> = OnceLock::new();
         let left = deadline.saturating_duration_since(Self::Instant::now());
         if left < SHORTEST {
             return Either::Left(ready(()));
         }
-        let since = FIRST.get_or_init(std::time::Instant::now).elapsed();
+        let first = *FIRST.get_or_init(tokio::time::Instant::now);
+        let since = tokio::time::Instant::now().saturating_duration_since(first);
         Self::sleep(match BEAT_MS.load(Ordering::Relaxed) {
             0 => left,
             ms => up_to_beat(since, left, Duration::from_millis(ms)),
