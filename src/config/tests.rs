@@ -82,6 +82,8 @@ fn wrong_values_name_key_value_and_range() {
     assert!(!message.contains("short"), "the secret is not repeated: {message}");
     let message = refused("[auth]", "[timing]\nelection_ms = [300, 150]\n[auth]");
     assert!(message.contains("the first must be less"), "{message}");
+    let message = refused("[auth]", "[timing]\nelection_ms = [100, 149]\n[auth]");
+    assert!(message.contains("ends at 149: at least three times timing.heartbeat_ms (50)"), "{message}");
     let message = refused("[auth]", "[timing]\nelection_ms = 300\n[auth]");
     assert!(message.contains("timing.election_ms is 300; allowed: [low, high]"), "{message}");
 }
